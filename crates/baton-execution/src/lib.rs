@@ -1,0 +1,30 @@
+//! The contract between Programs (a workflow, an agent) and engines (embedded, Temporal).
+//!
+//! A [`Program`] is a pure state machine: [`Input`]s in, [`Command`]s out. An engine owns everything else:
+//! it records inputs and commands as [`HistoryEvent`]s, runs [`Activities`], arms timers, mints callback
+//! tokens, starts children, and feeds back what happened.
+//!
+//! # Invariants
+//! - Same inputs in the same order give the same commands: replaying a history rebuilds the same state.
+//! - Time enters only as [`Recorded::time_ms`]; identity only as [`OperationId`], which comes from position.
+//! - A Program never sees a callback token, only the placeholder of [`callback_token_placeholder`]; the
+//!   engine puts the token in at the moment an activity starts. So no token reaches history, state or log.
+//!
+//! # Deliberately absent
+//! Storage, threads, runtimes, and any knowledge of the workflow language or of models.
+
+mod activity;
+mod command;
+mod fault;
+mod history;
+mod operation;
+mod program;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use activity::{Activities, ActivityTask};
+pub use command::{ChildTarget, Command, Effect, Ending, Note, ParentClosePolicy, ScheduleActivity, StartChild};
+pub use fault::{Fault, fault_type};
+pub use history::{HistoryEvent, HistoryEventKind, Input, Outcome, Recorded, Start};
+pub use operation::{OperationId, callback_token_placeholder, replace_callback_tokens};
+pub use program::{Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, Usage, WaitReason, Waiting};

@@ -1,0 +1,182 @@
+//! Programs: the pure half of every execution.
+
+use std::fmt;
+
+use baton_types::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Command, Fault, OperationId, Recorded};
+
+/// A workflow or an agent as a state machine.
+///
+/// No clock, no randomness, no IO, no iteration over hash maps: the same inputs give the same commands.
+pub trait Program: Send {
+    /// Takes one input and returns what is to be done, in order.
+    ///
+    /// An input for an operation that is closed already (a late timer, an answer to a lost race) is not an
+    /// error: it is ignored, with no commands. After `Command::End` every input is ignored.
+    ///
+    /// # Errors
+    /// A bug or a changed Program, never a fault of the user's: those are data and end the execution.
+    fn on_input(&mut self, input: &Recorded) -> Result<Vec<Command>, ProgramError>;
+
+    /// What an open activity is run with, where that is more than its command holds; `None` for the command's own input.
+    fn activity_input(&self, id: &OperationId) -> Option<Value>;
+
+    /// What `status` says of the execution.
+    fn progress(&self) -> Progress;
+
+    /// The whole state as data, for [`Programs::restore`].
+    fn snapshot(&self) -> Vec<u8>;
+}
+
+/// Makes Programs from the content that an execution was pinned to at admission.
+pub trait Programs: Send + Sync {
+    /// A Program that has seen nothing yet.
+    ///
+    /// # Errors
+    /// A fault that ends the execution: the content was admitted once but cannot be loaded any more.
+    fn load(&self, kind: ProgramKind, digest: &Digest, definition: &[u8]) -> Result<Box<dyn Program>, Fault>;
+
+    /// A Program with the state of an earlier [`Program::snapshot`].
+    ///
+    /// # Errors
+    /// As for `load`, or if the snapshot is not one of this build's formats; the engine then replays from the start.
+    fn restore(&self, kind: ProgramKind, digest: &Digest, definition: &[u8], snapshot: &[u8]) -> Result<Box<dyn Program>, Fault>;
+}
+
+/// The two Programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ProgramKind {
+    /// An Open Workflow document.
+    Workflow,
+    /// A model with tools.
+    Agent,
+}
+
+impl ProgramKind {
+    /// Kind of the resource that is one run of it.
+    pub const fn execution_kind(self) -> &'static str {
+        match self {
+            Self::Workflow => "WorkflowExecution",
+            Self::Agent => "AgentExecution",
+        }
+    }
+
+    /// Kind of the resource that is its template.
+    pub const fn template_kind(self) -> &'static str {
+        match self {
+            Self::Workflow => "Workflow",
+            Self::Agent => "Agent",
+        }
+    }
+}
+
+/// A Program met something that cannot be: the execution is stopped with a loud log, the process goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at {position}")]
+pub struct ProgramError {
+    /// State and input, both named.
+    pub what: String,
+    /// Where in the Program.
+    pub position: String,
+}
+
+/// What `status` says of a running execution; small whatever the execution does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Open waits, at most 32, oldest first.
+    pub waiting: Vec<Waiting>,
+    /// Tasks (or tool calls) begun so far.
+    pub tasks_started: u32,
+    /// Tasks (or tool calls) ended so far, well or not.
+    pub tasks_ended: u32,
+    /// The last few tasks or turns, at most 8, newest last.
+    pub recent: Vec<TaskSummary>,
+    /// What models have used so far.
+    pub usage: Usage,
+}
+
+/// Something an execution waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// Where.
+    pub id: OperationId,
+    /// What kind of thing.
+    pub reason: WaitReason,
+    /// For people: `agent triage`, `GET http://…`, `2m`.
+    pub on: String,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// Until when at most, in milliseconds since 1970.
+    pub until_ms: Option<i64>,
+}
+
+/// Reason of the condition `Waiting`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WaitReason {
+    /// Somebody outside holds a token.
+    Callback,
+    /// A person is to decide.
+    Approval,
+    /// A time is to come.
+    Timer,
+    /// An event is to come.
+    Event,
+    /// A child holds the token.
+    Child,
+    /// An activity runs: work is under way, not parked.
+    Activity,
+}
+
+impl WaitReason {
+    /// The CamelCase word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Callback => "Callback",
+            Self::Approval => "Approval",
+            Self::Timer => "Timer",
+            Self::Event => "Event",
+            Self::Child => "Child",
+            Self::Activity => "Activity",
+        }
+    }
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One task of the last few.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskSummary {
+    /// Its position.
+    pub position: String,
+    /// Its name in the definition, or `turn 3`.
+    pub name: String,
+    /// Its kind, such as `call http`.
+    pub kind: String,
+    /// `Running`, `Completed`, `Faulted`, `Cancelled` or `Skipped`.
+    pub state: String,
+    /// When it began, in milliseconds since 1970.
+    pub started_ms: i64,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+}
+
+/// What models have used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Calls of a model.
+    pub model_calls: u32,
+    /// Calls of tools.
+    pub tool_calls: u32,
+    /// Tokens read by models, as they reported.
+    pub input_tokens: u64,
+    /// Tokens written by models, as they reported.
+    pub output_tokens: u64,
+}
