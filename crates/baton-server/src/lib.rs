@@ -1,1 +1,3 @@
-//! Placeholder until the first module lands.
+//! The server: one application layer under REST and gRPC, joined to the engine and the store.
+
+pub mod app;
