@@ -1,0 +1,182 @@
+//! Copying a live database out, and putting a copy in place.
+//!
+//! A backup is `VACUUM INTO` from a connection of its own: a consistent, compact copy while the committer goes on. It is
+//! written beside its target, synced, checked, and only then given its name, so a file with that name is always whole.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    DATABASE_FILE, check_format, check_header, doing, open_for_reading, put_cluster_id,
+    sync_directory, verify, writer,
+};
+use crate::directory::free_bytes;
+use crate::error::StoreError;
+
+/// There while a restore is moving files; a store does not open then.
+pub(super) const RESTORING_FILE: &str = "baton.restoring";
+
+/// What a backup or a restore made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// The revision of the store that it holds.
+    pub revision: u64,
+}
+
+/// A path with something added to its last part.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        operation,
+        path,
+        source,
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Writes a copy of the database in `dir` to `to`, which must not exist.
+pub(crate) fn backup(dir: &Path, to: &Path) -> Result<BackupReport, StoreError> {
+    if to.exists() {
+        return Err(StoreError::Occupied {
+            path: to.to_owned(),
+        });
+    }
+    let source = dir.join(DATABASE_FILE);
+    let needed = fs::metadata(&source).map_err(io("look at", &source))?.len();
+    let free = free_bytes(parent(to))?;
+    if free < needed {
+        return Err(StoreError::NoRoom {
+            path: parent(to).to_owned(),
+            free,
+            needed,
+        });
+    }
+    let partial = with_suffix(to, ".partial");
+    remove_if_there(&partial)?;
+    copy_out(&source, &partial)?;
+    let revision = check_copy(&partial)?;
+    fs::rename(&partial, to).map_err(io("name", to))?;
+    sync_directory(parent(to))?;
+    let bytes = fs::metadata(to).map_err(io("look at", to))?.len();
+    Ok(BackupReport {
+        path: to.to_owned(),
+        bytes,
+        revision,
+    })
+}
+
+fn copy_out(source: &Path, partial: &Path) -> Result<(), StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(source, flags)
+        .map_err(doing("open the database for a backup"))?;
+    let Some(target) = partial.to_str() else {
+        let invalid =
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8");
+        return Err(io("write", partial)(invalid));
+    };
+    connection
+        .execute("VACUUM INTO ?", [target])
+        .map_err(doing("copy the database"))?;
+    File::open(partial)
+        .and_then(|file| file.sync_all())
+        .map_err(io("sync", partial))
+}
+
+/// Checks a file that nobody has open; its revision.
+fn check_copy(path: &Path) -> Result<u64, StoreError> {
+    check_header(path)?;
+    let connection = open_for_reading(path, 8 << 20)?;
+    check_format(&connection, path)?;
+    if let Some(detail) = verify::check(&connection, false)?.into_iter().next() {
+        return Err(StoreError::CheckFailed {
+            path: path.to_owned(),
+            detail,
+        });
+    }
+    Ok(writer::read_head(&connection)
+        .map_err(doing("read the head"))?
+        .revision)
+}
+
+/// Puts the backup `from` in place in `dir`, whose lock the caller holds. A database that is there is refused, or with
+/// `replace` set aside under the suffix `.replaced`.
+pub(crate) fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupReport, StoreError> {
+    let target = dir.join(DATABASE_FILE);
+    if target.exists() && !replace {
+        return Err(StoreError::Occupied { path: target });
+    }
+    let partial = with_suffix(&target, ".partial");
+    remove_if_there(&partial)?;
+    fs::copy(from, &partial).map_err(io("copy", from))?;
+    let revision = check_copy(&partial)?;
+    {
+        // Watchers of the old life must notice that this is another one.
+        let connection = Connection::open(&partial).map_err(doing("open the copy"))?;
+        put_cluster_id(&connection, uuid::Uuid::now_v7().into_bytes())
+            .map_err(doing("give the copy a new id"))?;
+        connection
+            .close()
+            .map_err(|(_, error)| doing("close the copy")(error))?;
+    }
+    File::open(&partial)
+        .and_then(|file| file.sync_all())
+        .map_err(io("sync", &partial))?;
+    let marker = dir.join(RESTORING_FILE);
+    File::create(&marker).map_err(io("create", &marker))?;
+    sync_directory(dir)?;
+    set_aside(&target)?;
+    fs::rename(&partial, &target).map_err(io("name", &target))?;
+    sync_directory(dir)?;
+    remove_if_there(&marker)?;
+    sync_directory(dir)?;
+    let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
+    Ok(BackupReport {
+        path: target,
+        bytes,
+        revision,
+    })
+}
+
+/// Moves a database and its log away together: the log of one database beside another must never be seen. Between the
+/// first and the last of these steps the marker keeps a store from opening.
+fn set_aside(target: &Path) -> Result<(), StoreError> {
+    let aside = with_suffix(target, ".replaced");
+    for suffix in ["-wal", "-shm", ""] {
+        let (old, new) = (with_suffix(target, suffix), with_suffix(&aside, suffix));
+        remove_if_there(&new)?;
+        match fs::rename(&old, &new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io("set aside", &old)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,579 @@
+//! The handle that everybody uses: committing, reading, watching, closing.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use crate::backend::{Reads, Upkeep, UpkeepReport, Which};
+use crate::committer::{self, Work};
+use crate::directory::Directory;
+use crate::error::{CommitError, StoreError, WatchError};
+use crate::model::{
+    Committed, Digest, JournalRecord, Lane, ListPage, ListQuery, MailboxRow, Number, OutboxRow,
+    ResourceKey, Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
+};
+use crate::options::StoreOptions;
+use crate::queue::{Limits, Queue, Refused};
+use crate::ring::{RingLimits, Rings};
+use crate::sqlite::{self, BackupReport, SqliteReads};
+use crate::stats::{Counters, StoreStats};
+use crate::watch::Watch;
+
+/// How often free space is measured and reads over budget are looked for.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What the handle, the threads and the watches share.
+pub(crate) struct Shared {
+    pub(crate) queue: Queue<Work>,
+    pub(crate) reads: Box<dyn Reads>,
+    pub(crate) head: watch::Sender<u64>,
+    pub(crate) counters: Counters,
+    pub(crate) options: StoreOptions,
+    rings: RwLock<Rings>,
+    compacted: AtomicU64,
+    numbers: AtomicI64,
+    outbox_ids: AtomicI64,
+    free: AtomicU64,
+    failure: watch::Sender<Option<Arc<str>>>,
+    over: std::sync::atomic::AtomicBool,
+    directory: Mutex<Option<Directory>>,
+    path: PathBuf,
+    cluster_id: [u8; 16],
+}
+
+impl Shared {
+    pub(crate) fn rings(&self) -> RwLockReadGuard<'_, Rings> {
+        self.rings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn rings_mut(&self) -> RwLockWriteGuard<'_, Rings> {
+        self.rings.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn compacted(&self) -> u64 {
+        self.compacted.load(Relaxed)
+    }
+
+    pub(crate) fn set_compacted(&self, revision: u64) {
+        self.compacted.fetch_max(revision, Relaxed);
+    }
+
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.free.load(Relaxed)
+    }
+
+    /// Looks at the disk again.
+    pub(crate) fn measure_free(&self) -> u64 {
+        let directory = self
+            .directory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(free)) = directory.as_ref().map(Directory::free_bytes) {
+            self.free.store(free, Relaxed);
+        }
+        self.free_bytes()
+    }
+
+    pub(crate) fn release_ballast(&self) -> bool {
+        let directory = self
+            .directory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        directory.as_ref().is_some_and(Directory::release_ballast)
+    }
+
+    /// Whether the store was closed or has failed: nothing will change any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Relaxed)
+    }
+
+    fn end(&self) {
+        self.over.store(true, Relaxed);
+        // Wakes watches, so that they notice.
+        self.head.send_modify(|_| {});
+    }
+
+    /// The store is dead: nobody is accepted any more, and everybody who waits is told.
+    pub(crate) fn fail(&self, detail: &Arc<str>) {
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            if first {
+                tracing::error!(%detail, "the store failed and accepts nothing more");
+                *failure = Some(Arc::clone(detail));
+            }
+            first
+        });
+        self.queue.close();
+        for work in self.queue.drain() {
+            work.refuse(CommitError::Failed {
+                detail: Arc::clone(detail),
+            });
+        }
+        self.end();
+    }
+
+    fn failure(&self) -> Option<Arc<str>> {
+        self.failure.borrow().clone()
+    }
+
+    fn push(&self, lane: Lane, bytes: usize, work: Work) {
+        match self.queue.push(lane, bytes, work) {
+            Ok(()) => {}
+            Err(Refused::Overloaded {
+                item,
+                operations,
+                bytes,
+            }) => {
+                item.refuse(CommitError::Overloaded { operations, bytes });
+            }
+            Err(Refused::Closed(item)) => {
+                let detail = self.failure().unwrap_or_else(|| Arc::from("it was closed"));
+                item.refuse(CommitError::Failed { detail });
+            }
+        }
+    }
+}
+
+/// Threads of a store; joined when the last handle goes.
+struct Handle {
+    shared: Arc<Shared>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    ticker: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+}
+
+impl Handle {
+    /// Writes what is waiting, ends the threads, closes the files, releases the directory. Does nothing the second time.
+    fn close(&self) {
+        self.shared.queue.close();
+        join(&self.committer);
+        let ticker = self
+            .ticker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((stop, thread)) = ticker {
+            drop(stop);
+            join(&Mutex::new(Some(thread)));
+        }
+        self.shared.end();
+        self.shared.reads.close();
+        self.shared
+            .directory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+}
+
+fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
+    let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // The last handle may go in a callback on the committer itself, which then ends on its own.
+    if let Some(thread) = thread
+        && thread.thread().id() != std::thread::current().id()
+        && thread.join().is_err()
+    {
+        tracing::error!("a thread of the store panicked");
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The store. Cheap to clone; all methods may be called from any thread.
+///
+/// Reads block for as long as the disk takes, usually microseconds; see the crate's documentation.
+#[derive(Clone)]
+pub struct Store(Arc<Handle>);
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.0.shared.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`, creating both if needed, and locks the directory for as long as the store lives.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        let directory = Directory::open(dir, options.allow_network_filesystem)?;
+        let path = directory.path().to_owned();
+        let (connection, cluster_id) = sqlite::open_for_writing(&path, &options)?;
+        directory.probe_sync()?;
+        directory.fill_ballast(&options)?;
+        let reads = SqliteReads::open(&path, &options)?;
+        let head = reads.head()?;
+        let limits = Limits {
+            operations_max: options.queue_operations_max,
+            bytes_max: options.queue_bytes_max,
+        };
+        let ring_limits = RingLimits {
+            events_max: options.ring_events_max,
+            bytes_max: options.ring_bytes_max,
+        };
+        let shared = Arc::new(Shared {
+            queue: Queue::new(limits),
+            reads: Box::new(reads),
+            head: watch::Sender::new(head.revision),
+            counters: Counters::default(),
+            rings: RwLock::new(Rings::new(head.revision, ring_limits)),
+            compacted: AtomicU64::new(head.compacted),
+            numbers: AtomicI64::new(head.number),
+            outbox_ids: AtomicI64::new(head.outbox),
+            free: AtomicU64::new(directory.free_bytes()?),
+            failure: watch::Sender::new(None),
+            over: std::sync::atomic::AtomicBool::new(false),
+            directory: Mutex::new(Some(directory)),
+            options,
+            path,
+            cluster_id,
+        });
+        let committer = spawn_committer(Arc::clone(&shared), connection)?;
+        let ticker = spawn_ticker(Arc::clone(&shared))?;
+        tracing::info!(directory = %shared.path.display(), revision = head.revision, "store opened");
+        Ok(Self(Arc::new(Handle {
+            shared,
+            committer: Mutex::new(Some(committer)),
+            ticker: Mutex::new(Some(ticker)),
+        })))
+    }
+
+    pub(crate) fn reads(&self) -> &dyn Reads {
+        self.0.shared.reads.as_ref()
+    }
+
+    /// Queues a transaction. `done` is called exactly once: on the committer thread after the sync, or on this thread if
+    /// the transaction is refused at once. It must be quick and must not block.
+    ///
+    /// Does not block on [`Lane::External`]; on [`Lane::Internal`] it may wait while the queue is at twice its bound.
+    pub fn commit(
+        &self,
+        lane: Lane,
+        txn: Txn,
+        done: Box<dyn FnOnce(Result<Committed, CommitError>) + Send>,
+    ) {
+        let shared = &self.0.shared;
+        let (free, needed) = (shared.free_bytes(), shared.options.free_bytes_min);
+        if lane == Lane::External && free < needed {
+            return done(Err(CommitError::DiskFull { free, needed }));
+        }
+        let bytes = txn.cost_bytes();
+        shared.push(
+            lane,
+            bytes,
+            Work::Commit {
+                txn: Box::new(txn),
+                done,
+            },
+        );
+    }
+
+    /// [`Store::commit`] as a future. Dropping it does not undo the transaction.
+    pub async fn commit_async(&self, lane: Lane, txn: Txn) -> Result<Committed, CommitError> {
+        let (sender, receiver) = oneshot::channel();
+        self.commit(
+            lane,
+            txn,
+            Box::new(move |outcome| drop(sender.send(outcome))),
+        );
+        receiver.await.unwrap_or_else(|_| {
+            Err(CommitError::Failed {
+                detail: Arc::from("the committer went away"),
+            })
+        })
+    }
+
+    /// [`Store::commit`], waiting on this thread. Not for async code or for callbacks.
+    pub fn commit_blocking(&self, lane: Lane, txn: Txn) -> Result<Committed, CommitError> {
+        let (sender, receiver) = mpsc::channel();
+        self.commit(
+            lane,
+            txn,
+            Box::new(move |outcome| drop(sender.send(outcome))),
+        );
+        receiver.recv().unwrap_or_else(|_| {
+            Err(CommitError::Failed {
+                detail: Arc::from("the committer went away"),
+            })
+        })
+    }
+
+    pub(crate) fn upkeep(&self, step: Upkeep) -> Result<UpkeepReport, StoreError> {
+        let (sender, receiver) = mpsc::channel();
+        let done = Box::new(move |outcome| drop(sender.send(outcome)));
+        self.0
+            .shared
+            .push(Lane::Internal, 0, Work::Upkeep { step, done });
+        match receiver.recv() {
+            Ok(outcome) => outcome.map_err(StoreError::Maintenance),
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
+    /// A number for a new resource: never given before, also not by an earlier process whose commit was acknowledged.
+    pub fn next_number(&self) -> Number {
+        self.0.shared.numbers.fetch_add(1, Relaxed) + 1
+    }
+
+    /// An id for a new outbox row, unique like [`Store::next_number`].
+    pub fn next_outbox_id(&self) -> i64 {
+        self.0.shared.outbox_ids.fetch_add(1, Relaxed) + 1
+    }
+
+    /// A resource by its key.
+    pub fn get(&self, key: &ResourceKey) -> Result<Option<StoredResource>, StoreError> {
+        self.reads().get(key)
+    }
+
+    /// A resource by its uid.
+    pub fn get_by_uid(&self, uid: Uid) -> Result<Option<StoredResource>, StoreError> {
+        self.reads().get_by_uid(&uid)
+    }
+
+    /// A resource by its number.
+    pub fn get_by_number(&self, number: Number) -> Result<Option<StoredResource>, StoreError> {
+        self.reads().get_by_number(number)
+    }
+
+    /// A page of resources in order of namespace and name, with the revision of the snapshot that it shows.
+    pub fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
+        self.reads().list(query)
+    }
+
+    /// Records of an execution from `from_seq` on, in order. One damaged record fails the read.
+    pub fn journal(
+        &self,
+        n: Number,
+        from_seq: i64,
+        limit: usize,
+    ) -> Result<Vec<JournalRecord>, StoreError> {
+        self.reads().journal(n, from_seq, limit)
+    }
+
+    /// The last position in an execution's journal.
+    pub fn journal_last(&self, n: Number) -> Result<Option<i64>, StoreError> {
+        self.reads().journal_last(n)
+    }
+
+    /// An execution's program snapshot.
+    pub fn snapshot(&self, n: Number) -> Result<Option<SnapshotRecord>, StoreError> {
+        self.reads().snapshot(n)
+    }
+
+    /// Executions in [`ExecState::Active`](crate::ExecState::Active) with numbers after `after`, in order.
+    pub fn active(&self, after: Number, limit: usize) -> Result<Vec<Number>, StoreError> {
+        self.reads().numbers(Which::Active { after }, limit)
+    }
+
+    /// Resources whose deletion was asked for, with numbers after `after`, in order.
+    pub fn deleting(&self, after: Number, limit: usize) -> Result<Vec<Number>, StoreError> {
+        self.reads().numbers(Which::Deleting { after }, limit)
+    }
+
+    /// Resources with `expires_at_ms` at or before `before_ms`, oldest first.
+    pub fn expiring(&self, before_ms: i64, limit: usize) -> Result<Vec<Number>, StoreError> {
+        self.reads().numbers(Which::Expiring { before_ms }, limit)
+    }
+
+    /// Resources with this owner and numbers after `after`, in order of number.
+    pub fn by_owner(
+        &self,
+        owner: Uid,
+        after: Number,
+        limit: usize,
+    ) -> Result<Rows<StoredResource>, StoreError> {
+        self.reads().by_owner(&owner, after, limit)
+    }
+
+    /// Timers due at or before `until_ms`, in order of due time, execution and id, after a given one.
+    pub fn timers_due(
+        &self,
+        until_ms: i64,
+        after: Option<TimerKey>,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError> {
+        self.reads().timers_due(until_ms, after, limit)
+    }
+
+    /// Outbox rows whose next attempt is at or before `now_ms`, oldest first.
+    pub fn outbox_due(&self, now_ms: i64, limit: usize) -> Result<Rows<OutboxRow>, StoreError> {
+        self.reads().outbox_due(now_ms, limit)
+    }
+
+    /// When the next outbox row is due.
+    pub fn outbox_next(&self) -> Result<Option<i64>, StoreError> {
+        self.reads().outbox_next()
+    }
+
+    /// All outbox rows of an execution.
+    pub fn outbox_by_execution(&self, n: Number) -> Result<Rows<OutboxRow>, StoreError> {
+        self.reads().outbox_by_execution(n)
+    }
+
+    /// A payload by its digest.
+    pub fn blob(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+        self.reads().blob(digest)
+    }
+
+    /// A mailbox.
+    pub fn mailbox(&self, id: &[u8; 16]) -> Result<Option<MailboxRow>, StoreError> {
+        self.reads().mailbox(id)
+    }
+
+    /// A named value.
+    pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads().meta(key)
+    }
+
+    /// The revision of the last published change.
+    pub fn revision(&self) -> u64 {
+        *self.0.shared.head.borrow()
+    }
+
+    /// Changes up to this revision may be gone.
+    pub fn compacted_revision(&self) -> u64 {
+        self.0.shared.compacted()
+    }
+
+    /// Identifies this life of the store: a restored backup has another.
+    pub fn cluster_id(&self) -> [u8; 16] {
+        self.0.shared.cluster_id
+    }
+
+    /// The data directory.
+    pub fn directory(&self) -> &Path {
+        &self.0.shared.path
+    }
+
+    /// Follows the changes after revision `from`, of one kind or of all.
+    pub fn watch(&self, kind: Option<&str>, from: u64) -> Result<Watch, WatchError> {
+        Watch::begin(Arc::clone(&self.0.shared), kind.map(str::to_owned), from)
+    }
+
+    /// The body that the change with this revision put in place; `None` once it is compacted. With
+    /// [`Change::previous_revision`](crate::Change::previous_revision) it tells what a resource was before a change.
+    pub fn change_body(&self, revision: u64) -> Result<Option<Bytes>, StoreError> {
+        let in_memory = self.0.shared.rings().at(revision);
+        match in_memory {
+            Some(change) => Ok(Some(change.body.clone())),
+            None => self.reads().change_body(revision),
+        }
+    }
+
+    /// Copies the store to the file `to` while it is in use. Blocking; reads and writes the whole database.
+    pub fn backup(&self, to: &Path) -> Result<BackupReport, StoreError> {
+        sqlite::backup(&self.0.shared.path, to)
+    }
+
+    /// Puts a backup in place in `dir`, where no store may be open. A store that is there is refused, or with `replace`
+    /// set aside in the same directory. The restored store has a new cluster id.
+    pub fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupReport, StoreError> {
+        // The directory's own checks apply; a network file system is judged when the store is opened.
+        let directory = Directory::open(dir, true)?;
+        sqlite::restore(from, directory.path(), replace)
+    }
+
+    /// The store in numbers.
+    pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        let shared = &self.0.shared;
+        let (queue_operations, queue_bytes) = shared.queue.depth();
+        let (database_bytes, database_free_bytes) = shared.reads.size()?;
+        Ok(StoreStats {
+            queue_operations,
+            queue_bytes,
+            groups: shared.counters.summary(),
+            wal_bytes: shared.counters.wal_bytes.load(Relaxed),
+            database_bytes,
+            database_free_bytes,
+            free_bytes: shared.free_bytes(),
+            revision: self.revision(),
+            compacted_revision: self.compacted_revision(),
+        })
+    }
+
+    /// Commits what is waiting, checkpoints, and closes the files. All clones of this handle are closed with it. Blocking.
+    pub fn close(self) {
+        self.0.close();
+    }
+
+    /// Why the store died, if it did.
+    pub fn is_failed(&self) -> Option<Arc<str>> {
+        self.0.shared.failure()
+    }
+
+    /// Resolves when the store has died, with the reason; never otherwise. The server must then exit.
+    pub async fn failed(&self) -> Arc<str> {
+        let mut failure = self.0.shared.failure.subscribe();
+        loop {
+            if let Some(detail) = failure.borrow_and_update().clone() {
+                return detail;
+            }
+            if failure.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+fn spawned<T>(result: std::io::Result<T>, path: &Path) -> Result<T, StoreError> {
+    result.map_err(|source| StoreError::Io {
+        operation: "start a thread for",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn spawn_committer(
+    shared: Arc<Shared>,
+    connection: rusqlite::Connection,
+) -> Result<JoinHandle<()>, StoreError> {
+    let path = shared.path.clone();
+    let thread = std::thread::Builder::new()
+        .name("baton-commit".to_owned())
+        .spawn(move || {
+            // Whatever ends this thread, a panic included, must not leave anyone waiting.
+            struct Watchdog<'s>(&'s Shared);
+            impl Drop for Watchdog<'_> {
+                fn drop(&mut self) {
+                    if std::thread::panicking() {
+                        self.0.fail(&Arc::from("the committer panicked"));
+                    }
+                }
+            }
+            let watchdog = Watchdog(&shared);
+            let outcome = sqlite::run(&connection, &shared.options, &mut |writer| {
+                committer::run(&shared, writer)
+            });
+            if let Err(error) = outcome {
+                shared.fail(&Arc::from(error.to_string()));
+            }
+            drop(watchdog);
+        });
+    spawned(thread, &path)
+}
+
+type Ticker = (mpsc::Sender<()>, JoinHandle<()>);
+
+/// Looks after free space, overdue reads and gauges.
+fn spawn_ticker(shared: Arc<Shared>) -> Result<Ticker, StoreError> {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let path = shared.path.clone();
+    let thread = std::thread::Builder::new()
+        .name("baton-store-tick".to_owned())
+        .spawn(move || {
+            while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                shared.measure_free();
+                shared.reads.interrupt_overdue();
+                committer::record_gauges(&shared);
+            }
+        });
+    Ok((stop, spawned(thread, &path)?))
+}
