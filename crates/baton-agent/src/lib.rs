@@ -1,1 +1,36 @@
-//! Placeholder until the first module lands.
+//! The agent loop: a model that is asked, its tools that are called, until it answers.
+//!
+//! [`check`] turns the JSON form of an agent's spec into an [`AgentDefinition`], with every violation at
+//! once. [`load`] makes an [`AgentProgram`] of it: a pure state machine that asks for model calls and tool
+//! calls and is told how they ended. The words that it exchanges with the `model` activity are
+//! [`ModelRequest`] and [`ModelResponse`].
+//!
+//! # Invariants
+//! - The same inputs give the same commands; no clock, no randomness, no IO.
+//! - A model call or tool call is a command, so it is recorded before it happens; an answer that was
+//!   recorded is never asked for again.
+//! - Limits are looked at before a call, never after: what would exceed one is not begun.
+//! - A tool's fault is told to the model; only a fault of the model itself, a limit, or a call that is in
+//!   doubt ends the execution.
+//!
+//! # Deliberately absent
+//! Clients of models and of tools: those are activities. Sessions, approvals and tool servers.
+//!
+//! # Failure
+//! What a model answers is never trusted: text that is not what was demanded becomes a message to the
+//! model, a few times, and then a fault that says so.
+
+mod definition;
+mod fields;
+mod limits;
+mod model;
+mod program;
+mod schema;
+mod tools;
+
+pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
+pub use limits::{Limits, MAX_TURNS_DEFAULT, check_limits};
+pub use model::{FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall, PlaybackConversation, PlaybackTurn, Provider, ToolCall, ToolDescription};
+pub use program::{AgentProgram, load, restore};
+pub use schema::Schema;
+pub use tools::CHILD_WAIT_MS_DEFAULT;

@@ -1,0 +1,142 @@
+//! From the JSON form of an agent's spec to a checked definition. One that exists has been validated.
+
+use baton_execution::{Fault, ProgramKind, fault_type};
+use baton_types::Violation;
+use serde_json::Value;
+
+use crate::{
+    fields::{Fields, Report},
+    limits::Limits,
+    model::{INSTRUCTIONS_BYTES_MAX, ModelSpec, ToolDescription},
+    schema::Schema,
+    tools::Tool,
+};
+
+/// Tools of one agent: what model providers accept.
+pub const TOOLS_MAX: usize = 128;
+
+/// An agent that can be run.
+#[derive(Debug)]
+pub struct AgentDefinition {
+    pub(crate) instructions: String,
+    pub(crate) model: ModelSpec,
+    pub(crate) tools: Vec<Tool>,
+    pub(crate) limits: Limits,
+    pub(crate) output: Option<Schema>,
+    timeout_ms: Option<u64>,
+}
+
+/// A template that an agent refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Path of the field within the spec, such as `tools[1].agent.name`.
+    pub field: String,
+    /// Name of the template, in the namespace of the agent.
+    pub name: String,
+}
+
+/// Checks an agent's spec in its JSON form.
+///
+/// # Errors
+/// Every violation, with paths within the spec; the caller puts `spec` before them.
+pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
+    let report = Report::default();
+    let definition = Fields::of(&report, "", spec).and_then(read);
+    match (definition, report.into_violations()) {
+        (Some(definition), violations) if violations.is_empty() => Ok(definition),
+        (_, violations) => Err(violations),
+    }
+}
+
+/// Reads a definition that was admitted before, from the bytes of its JSON form.
+///
+/// # Errors
+/// A configuration fault naming every violation: this build does not accept any more what was admitted.
+pub fn parse(definition: &[u8]) -> Result<AgentDefinition, Fault> {
+    let refused = |why: String| Fault::new(fault_type::CONFIGURATION, 400, format!("the agent cannot be loaded: {why}")).non_retryable();
+    let spec: Value = serde_json::from_slice(definition).map_err(|error| refused(format!("it is not JSON: {error}")))?;
+    check(&spec).map_err(|violations| refused(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+}
+
+fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
+    let instructions = fields.required_text("instructions").unwrap_or_default();
+    if instructions.len() > INSTRUCTIONS_BYTES_MAX {
+        fields.violation("instructions", format!("has {} bytes, allowed are 1 to {INSTRUCTIONS_BYTES_MAX}", instructions.len()));
+    }
+    if fields.get("model").is_none() {
+        fields.violation("model", "must be given");
+    }
+    let model = fields.object("model").and_then(|own| {
+        let model = ModelSpec::read(&own);
+        own.finish();
+        model
+    });
+    let tools = read_tools(&fields);
+    let limits = fields.object("limits").map(|own| {
+        let limits = Limits::read(&own);
+        own.finish();
+        limits
+    });
+    let output = fields.get("outputSchema").and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
+    let timeout_ms = fields.duration_ms("timeout");
+    fields.finish();
+    Some(AgentDefinition { instructions: instructions.to_owned(), model: model?, tools, limits: limits.unwrap_or_default(), output, timeout_ms })
+}
+
+fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
+    let mut tools: Vec<Tool> = Vec::new();
+    for (path, item) in fields.list("tools", TOOLS_MAX) {
+        let Some(tool) = Fields::of(fields.report, path.as_str(), item).and_then(Tool::read) else { continue };
+        if tools.iter().any(|other| other.name == tool.name) {
+            fields.report.add(format!("{path}.name"), format!("the name '{}' is taken by another tool of the agent", tool.name));
+        }
+        tools.push(tool);
+    }
+    tools
+}
+
+impl AgentDefinition {
+    /// The model that it asks.
+    pub fn model(&self) -> &ModelSpec {
+        &self.model
+    }
+
+    /// `timeout` in milliseconds: the default for executions.
+    pub fn timeout_ms(&self) -> Option<u64> {
+        self.timeout_ms
+    }
+
+    /// Limits that an execution has unless it brings its own.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// JSON schema of the answer; `None` for text.
+    pub fn output_schema(&self) -> Option<&Schema> {
+        self.output.as_ref()
+    }
+
+    /// Its tools as the model sees them.
+    pub fn tools(&self) -> Vec<ToolDescription> {
+        self.tools.iter().map(Tool::description).collect()
+    }
+
+    /// Agents that it can call.
+    pub fn agents(&self) -> Vec<Reference> {
+        self.references(ProgramKind::Agent)
+    }
+
+    /// Workflows that it can call.
+    pub fn workflows(&self) -> Vec<Reference> {
+        self.references(ProgramKind::Workflow)
+    }
+
+    fn references(&self, wanted: ProgramKind) -> Vec<Reference> {
+        self.tools
+            .iter()
+            .filter_map(Tool::target)
+            .filter(|(kind, ..)| *kind == wanted)
+            .map(|(_, field, name)| Reference { field, name: name.to_owned() })
+            .collect()
+    }
+}

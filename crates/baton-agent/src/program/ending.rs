@@ -1,0 +1,66 @@
+//! The ways in which a run ends. Whatever is open is closed by the engine.
+
+use baton_execution::{Command, Ending, Fault, Note};
+use serde_json::Value;
+
+use super::{
+    AgentProgram, Step,
+    state::{CallState, Stage},
+    turn::turn_position,
+};
+
+impl AgentProgram {
+    pub(super) fn fail(&mut self, fault: Fault, step: &mut Step) {
+        self.stop_open(Some(&fault), step);
+        let partial_output = self.partial_output();
+        self.end(Ending::Failed { fault, partial_output }, step);
+    }
+
+    pub(super) fn cancel(&mut self, reason: &str, step: &mut Step) {
+        self.stop_open(None, step);
+        let partial_output = self.partial_output();
+        self.end(Ending::Cancelled { reason: reason.to_owned(), partial_output }, step);
+    }
+
+    pub(super) fn time_out(&mut self, step: &mut Step) {
+        self.stop_open(None, step);
+        let partial_output = self.partial_output();
+        self.end(Ending::TimedOut { partial_output }, step);
+    }
+
+    pub(super) fn end(&mut self, ending: Ending, step: &mut Step) {
+        step.push(Command::End(ending));
+        self.state.stage = Stage::Ended;
+    }
+
+    pub(super) fn turn_completed(&mut self, step: &mut Step) {
+        let position = turn_position(self.state.turn);
+        self.state.timeline.end(&position, "Completed", step.now_ms);
+        step.push(Command::Note(Note::TaskCompleted { position }));
+        self.state.stage = Stage::New;
+    }
+
+    /// Closes the open calls and the present turn in the timeline.
+    fn stop_open(&mut self, fault: Option<&Fault>, step: &mut Step) {
+        let open: Vec<String> = match &self.state.stage {
+            Stage::Tools(calls) => calls.iter().filter(|call| !matches!(call.state, CallState::Done { .. })).map(|call| call.id.position.clone()).collect(),
+            Stage::Model(_) => Vec::new(),
+            // No turn is open.
+            Stage::New | Stage::Ended => return,
+        };
+        for position in open {
+            self.state.timeline.end(&position, "Cancelled", step.now_ms);
+            step.push(Command::Note(Note::TaskCancelled { position }));
+        }
+        let position = turn_position(self.state.turn);
+        self.state.timeline.end(&position, if fault.is_some() { "Faulted" } else { "Cancelled" }, step.now_ms);
+        step.push(Command::Note(match fault {
+            Some(fault) => Note::TaskFaulted { position, fault: fault.clone() },
+            None => Note::TaskCancelled { position },
+        }));
+    }
+
+    fn partial_output(&self) -> Option<Value> {
+        self.state.last_text.clone().map(Value::String)
+    }
+}

@@ -1,0 +1,35 @@
+//! What `status` says of a run.
+
+use baton_execution::{Progress, WaitReason, Waiting};
+
+use super::state::{CallState, Stage, State};
+use crate::definition::AgentDefinition;
+
+/// Waits that `status` shows.
+const WAITING_MAX: usize = 32;
+
+pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
+    let waiting = match &state.stage {
+        Stage::Model(call) => vec![Waiting {
+            id: call.id.clone(),
+            reason: WaitReason::Activity,
+            on: format!("model {}", definition.model.name),
+            since_ms: call.since_ms,
+            until_ms: Some(call.until_ms),
+        }],
+        Stage::Tools(calls) => calls
+            .iter()
+            .filter_map(|call| {
+                let (reason, on, until_ms) = match &call.state {
+                    CallState::Activity { on, until_ms } => (WaitReason::Activity, on, *until_ms),
+                    CallState::Child { on, until_ms } => (WaitReason::Child, on, *until_ms),
+                    CallState::Done { .. } => return None,
+                };
+                Some(Waiting { id: call.id.clone(), reason, on: on.clone(), since_ms: call.since_ms, until_ms: Some(until_ms) })
+            })
+            .take(WAITING_MAX)
+            .collect(),
+        Stage::New | Stage::Ended => Vec::new(),
+    };
+    Progress { waiting, tasks_started: state.timeline.started, tasks_ended: state.timeline.ended, recent: state.timeline.recent.clone(), usage: state.usage }
+}

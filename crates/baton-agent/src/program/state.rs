@@ -1,0 +1,148 @@
+//! Everything a run remembers, as data.
+
+use baton_execution::{OperationId, TaskSummary, Usage};
+use baton_types::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    limits::Limits,
+    model::{Message, ToolCall},
+};
+
+/// Changes when an older snapshot cannot be read any more; engines then replay from the start.
+pub(super) const SNAPSHOT_FORMAT: u32 = 1;
+/// Tasks that `status` shows.
+const RECENT_MAX: usize = 8;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) format: u32,
+    pub(super) stage: Stage,
+    /// Limits of this execution.
+    pub(super) limits: Limits,
+    /// Turns begun.
+    pub(super) turn: u32,
+    pub(super) conversation: Conversation,
+    pub(super) usage: Usage,
+    /// Times in a row that the model was asked for a better answer.
+    pub(super) repairs: u32,
+    /// What the model said last: the partial output.
+    pub(super) last_text: Option<String>,
+    pub(super) streak: Option<Streak>,
+    pub(super) timeline: Timeline,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// Nothing has happened.
+    New,
+    /// The model is asked.
+    Model(ModelCall),
+    /// Its tool calls run.
+    Tools(Vec<Call>),
+    /// Every further input is ignored.
+    Ended,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ModelCall {
+    pub(super) id: OperationId,
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
+}
+
+/// One tool call of the present turn.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Call {
+    pub(super) id: OperationId,
+    pub(super) call: ToolCall,
+    pub(super) since_ms: i64,
+    pub(super) state: CallState,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum CallState {
+    /// An activity runs.
+    Activity { on: String, until_ms: i64 },
+    /// A child runs, holding the token of our wait.
+    Child { on: String, until_ms: i64 },
+    /// This is what the model will be told.
+    Done { content: String, failed: bool },
+}
+
+/// What has been said, with a digest that covers it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Conversation {
+    pub(super) messages: Vec<Message>,
+    /// Of the digest before and the message after it: each message is hashed once.
+    pub(super) digest: String,
+    pub(super) bytes: u64,
+}
+
+impl Conversation {
+    pub(super) fn push(&mut self, message: Message) {
+        // A message is strings and JSON, which always serialize; were one to fail, its digest would still be the same on replay.
+        let text = serde_json::to_string(&message).unwrap_or_default();
+        self.bytes = self.bytes.saturating_add(text.len() as u64);
+        self.digest = Digest::of(format!("{}\n{text}", self.digest).as_bytes()).to_string();
+        self.messages.push(message);
+    }
+}
+
+/// The same call, over and over.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Streak {
+    /// Of name and arguments.
+    pub(super) digest: String,
+    pub(super) count: u32,
+}
+
+/// What `status` shows.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Timeline {
+    pub(super) started: u32,
+    pub(super) ended: u32,
+    pub(super) recent: Vec<TaskSummary>,
+}
+
+impl Timeline {
+    pub(super) fn start(&mut self, position: &str, name: &str, kind: &str, now_ms: i64) {
+        self.started = self.started.saturating_add(1);
+        if self.recent.len() == RECENT_MAX {
+            self.recent.remove(0);
+        }
+        self.recent.push(TaskSummary {
+            position: position.to_owned(),
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            state: "Running".to_owned(),
+            started_ms: now_ms,
+            ended_ms: None,
+        });
+    }
+
+    pub(super) fn end(&mut self, position: &str, state: &str, now_ms: i64) {
+        self.ended = self.ended.saturating_add(1);
+        if let Some(task) = self.recent.iter_mut().find(|task| task.position == position) {
+            state.clone_into(&mut task.state);
+            task.ended_ms = Some(now_ms);
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            format: SNAPSHOT_FORMAT,
+            stage: Stage::New,
+            limits: Limits::default(),
+            turn: 0,
+            conversation: Conversation { messages: Vec::new(), digest: String::new(), bytes: 0 },
+            usage: Usage::default(),
+            repairs: 0,
+            last_text: None,
+            streak: None,
+            timeline: Timeline::default(),
+        }
+    }
+}

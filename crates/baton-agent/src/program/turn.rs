@@ -1,0 +1,124 @@
+//! The beginning of a run and of each turn: what the model is asked.
+
+use baton_execution::{Command, Effect, Fault, Note, OperationId, ScheduleActivity, Start, fault_type};
+use serde_json::{Value, json};
+
+use super::{
+    AgentProgram, Step,
+    state::{ModelCall, Stage},
+};
+use crate::{
+    check_limits,
+    model::{MODEL_TIMEOUT_MS_DEFAULT, Message, ModelRequest},
+};
+
+/// Largest conversation, in bytes of its JSON: beyond it no model of today could read it.
+const CONVERSATION_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+impl AgentProgram {
+    pub(super) fn start(&mut self, start: &Start, step: &mut Step) {
+        match check_limits(&start.settings) {
+            Ok(limits) => self.state.limits = self.definition.limits.overridden_by(limits),
+            Err(violations) => {
+                let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                return self.fail(Fault::new(fault_type::CONFIGURATION, 400, format!("the limits of the execution cannot be used: {why}")).non_retryable(), step);
+            }
+        }
+        self.tell(first_message(&start.input), step);
+        self.begin_turn(step);
+    }
+
+    /// Says something to the model in the user's place.
+    pub(super) fn tell(&mut self, content: String, step: &mut Step) {
+        step.push(Command::Note(Note::Message { role: "user".to_owned(), content: Value::String(content.clone()), tool_calls: Vec::new() }));
+        self.state.conversation.push(Message::User { content });
+    }
+
+    /// Asks the model, if a limit does not forbid it.
+    pub(super) fn begin_turn(&mut self, step: &mut Step) {
+        if let Some(fault) = self.limit_before_model() {
+            return self.fail(fault, step);
+        }
+        self.state.turn += 1;
+        self.state.usage.model_calls = self.state.usage.model_calls.saturating_add(1);
+        let turn = self.state.turn;
+        let (position, name) = (turn_position(turn), format!("turn {turn}"));
+        self.state.timeline.start(&position, &name, "turn", step.now_ms);
+        step.push(Command::Note(Note::TaskStarted { position, name, kind: "turn".to_owned(), attempt: 1 }));
+
+        let model = &self.definition.model;
+        let id = OperationId::new(format!("/turns/{turn}/model"), 1);
+        let start_to_close_ms = model.timeout_ms.unwrap_or(MODEL_TIMEOUT_MS_DEFAULT);
+        let conversation = &self.state.conversation;
+        step.push(Command::ScheduleActivity(ScheduleActivity {
+            id: id.clone(),
+            activity: "model".to_owned(),
+            input: json!({"model": model.name, "turn": turn, "messages": conversation.messages.len(), "digest": conversation.digest}),
+            start_to_close_ms,
+            effect: Effect::Repeatable,
+        }));
+        self.state.stage = Stage::Model(ModelCall { id, since_ms: step.now_ms, until_ms: step.after(start_to_close_ms) });
+    }
+
+    /// The limit that forbids another model call.
+    pub(super) fn limit_before_model(&self) -> Option<Fault> {
+        let (limits, usage) = (self.state.limits, self.state.usage);
+        let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+        if self.state.turn >= limits.turns() {
+            return Some(limit("maxTurns", u64::from(limits.turns()), format!("{} model calls were made", self.state.turn)));
+        }
+        if let Some(max) = limits.max_tokens.filter(|max| tokens >= u64::from(*max)) {
+            return Some(limit("maxTokens", u64::from(max), format!("{tokens} tokens were used")));
+        }
+        (self.state.conversation.bytes > CONVERSATION_BYTES_MAX)
+            .then(|| limit("conversation", CONVERSATION_BYTES_MAX, format!("the conversation has {} bytes", self.state.conversation.bytes)))
+    }
+
+    /// The whole question of the present turn.
+    pub(super) fn request(&self) -> ModelRequest {
+        let mut model = self.definition.model.clone();
+        if let (Some(most), Some(max)) = (model.max_output_tokens, self.state.limits.max_tokens) {
+            let used = self.state.usage.input_tokens.saturating_add(self.state.usage.output_tokens);
+            let left = u32::try_from(u64::from(max).saturating_sub(used)).unwrap_or(u32::MAX);
+            model.max_output_tokens = Some(most.min(left.max(1)));
+        }
+        ModelRequest {
+            model,
+            instructions: self.definition.instructions.clone(),
+            messages: self.state.conversation.messages.clone(),
+            tools: self.definition.tools(),
+            output_schema: self.definition.output.as_ref().map(|schema| schema.source().clone()),
+        }
+    }
+}
+
+/// Position of a turn in the timeline.
+pub(super) fn turn_position(turn: u32) -> String {
+    format!("/turns/{turn}")
+}
+
+/// A limit that was reached.
+pub(super) fn limit(name: &str, allowed: u64, found: String) -> Fault {
+    Fault::new(fault_type::LIMIT, 429, format!("the limit {name} is reached: {found}, allowed are {allowed}"))
+        .non_retryable()
+        .with_data(json!({"limit": name, "allowed": allowed}))
+}
+
+/// What the caller says: the message, and the input as JSON where it adds something to it.
+fn first_message(input: &Value) -> String {
+    let (message, data) = match input.as_object() {
+        Some(fields) if fields.keys().all(|key| key == "message" || key == "input") => {
+            (fields.get("message").and_then(Value::as_str), fields.get("input").unwrap_or(&Value::Null))
+        }
+        Some(_) | None => (None, input),
+    };
+    let message = message.filter(|text| !text.is_empty());
+    let repeats = |message: &str| *data == json!({"message": message}) || data.to_string() == message;
+    let data_text = || data.as_str().map_or_else(|| data.to_string(), str::to_owned);
+    match message {
+        Some(message) if data.is_null() || repeats(message) => message.to_owned(),
+        Some(message) => format!("{message}\n\n{}", data_text()),
+        None if data.is_null() => "(no message)".to_owned(),
+        None => data_text(),
+    }
+}
