@@ -1,1 +1,77 @@
-//! Placeholder until the first module lands.
+//! Everything that touches the world for an execution: HTTP requests and models.
+//!
+//! [`WorldActivities`] runs an activity by its name. One activity is one file and one line in [`registry`].
+//!
+//! # Invariants
+//! - Whatever goes out passes one [`EgressPolicy`], at every redirect again, and connects to the very
+//!   address that was judged.
+//! - Every exchange has a limit of time and of size; nothing is read without an end.
+//! - No fault and no log line holds a credential, nor the query of a URL, which may hold a callback token.
+//!
+//! # Deliberately absent
+//! Durability: engines record inputs and results, and repeat an activity after a crash. Only the `model`
+//! activity repeats by itself, because a provider that is busy for seconds should not cost a turn.
+//!
+//! # Failure
+//! A [`Fault`] in the words of the workflow language; `non_retryable` says whether repeating is useless.
+
+mod echo;
+mod egress;
+mod http;
+mod model;
+mod options;
+mod outgoing;
+mod redact;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use baton_execution::{Activities, ActivityTask, Fault, fault_type};
+use serde_json::Value;
+
+pub use egress::{EgressPolicy, Refused};
+pub use options::{ActivitiesError, ActivitiesOptions, Secret};
+use outgoing::Outgoing;
+
+/// One kind of work.
+#[async_trait::async_trait]
+trait Activity: Send + Sync {
+    async fn run(&self, task: &ActivityTask) -> Result<Value, Fault>;
+}
+
+/// Runs activities against the real world.
+pub struct WorldActivities {
+    by_name: BTreeMap<&'static str, Box<dyn Activity>>,
+}
+
+impl WorldActivities {
+    /// Makes ready what activities need; does not connect to anything.
+    ///
+    /// # Errors
+    /// An option that cannot be used, or a system without usable TLS.
+    pub fn new(options: ActivitiesOptions) -> Result<Self, ActivitiesError> {
+        Ok(Self { by_name: registry(&Arc::new(Outgoing::new(&options)?), &options)? })
+    }
+}
+
+/// Every activity under its name.
+fn registry(outgoing: &Arc<Outgoing>, options: &ActivitiesOptions) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
+    Ok(BTreeMap::from([
+        ("echo", Box::new(echo::Echo) as Box<dyn Activity>),
+        ("http", Box::new(http::Http::new(outgoing, options))),
+        ("model", Box::new(model::Model::new(outgoing, options)?)),
+    ]))
+}
+
+#[async_trait::async_trait]
+impl Activities for WorldActivities {
+    async fn run(&self, task: ActivityTask) -> Result<Value, Fault> {
+        match self.by_name.get(task.activity.as_str()) {
+            Some(activity) => activity.run(&task).await,
+            None => {
+                let names: Vec<String> = self.by_name.keys().map(|name| format!("'{name}'")).collect();
+                let detail = format!("no activity named '{}'; activities are {}", task.activity, names.join(", "));
+                Err(Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable())
+            }
+        }
+    }
+}

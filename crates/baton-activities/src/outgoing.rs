@@ -1,0 +1,246 @@
+//! The client for everything that goes out: limits of time and size, redirects, and words for what failed.
+
+use std::{
+    error::Error as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use baton_execution::{ActivityTask, Fault, fault_type};
+use reqwest::{
+    Client, Method, StatusCode, Url,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT},
+    redirect,
+};
+
+use crate::{
+    egress::{EgressPolicy, GuardedResolver, Refused},
+    options::{ActivitiesError, ActivitiesOptions},
+    redact::Secrets,
+};
+
+/// Redirects that are followed for one request.
+const REDIRECTS_MAX: usize = 10;
+/// What is read of the body of an error.
+const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+pub(crate) struct Outgoing {
+    client: Client,
+    policy: EgressPolicy,
+    response_bytes_max: usize,
+}
+
+/// One request, with all that bounds it.
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) follow_redirects: bool,
+    pub(crate) deadline: Deadline,
+}
+
+/// What came back, whatever its status.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Whole, unless the status is an error's: then at most the first 64 KiB.
+    pub(crate) body: Vec<u8>,
+}
+
+/// What went wrong before there was a whole response.
+pub(crate) struct Failure {
+    pub(crate) fault: Fault,
+    /// Nothing of the request took effect, or nobody can know: repeating may help.
+    pub(crate) transient: bool,
+}
+
+/// When an activity must have ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    at: Instant,
+    pub(crate) total_ms: u64,
+}
+
+impl Deadline {
+    pub(crate) fn of(task: &ActivityTask) -> Self {
+        let total_ms = task.start_to_close_ms.max(1);
+        let now = Instant::now();
+        // A duration that the clock cannot hold is as good as the longest one that it can.
+        let at = now.checked_add(Duration::from_millis(total_ms)).unwrap_or_else(|| now + Duration::from_secs(u64::from(u32::MAX)));
+        Self { at, total_ms }
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+}
+
+impl Outgoing {
+    pub(crate) fn new(options: &ActivitiesOptions) -> Result<Self, ActivitiesError> {
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls()?)
+            .dns_resolver(Arc::new(GuardedResolver(options.egress)))
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(Duration::from_millis(options.connect_timeout_ms))
+            .user_agent(concat!("baton/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(ActivitiesError::Client)?;
+        Ok(Self { client, policy: options.egress, response_bytes_max: options.response_bytes_max })
+    }
+
+    /// Sends a request and reads the response, within the deadline.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let (deadline, shown) = (request.deadline, shown(&request.url));
+        match tokio::time::timeout(deadline.left(), self.exchange(request)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let detail = format!("{shown} did not answer within {} ms", deadline.total_ms);
+                Err(Failure { fault: Fault::new(fault_type::TIMEOUT, 408, detail), transient: false })
+            }
+        }
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Response, Failure> {
+        let Request { mut method, mut url, mut headers, mut body, follow_redirects, .. } = request;
+        for _ in 0..=REDIRECTS_MAX {
+            self.policy.check_url(&url).map_err(|refused| refusal(&refused))?;
+            let mut builder = self.client.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(body) = &body {
+                builder = builder.body(body.clone());
+            }
+            let response = builder.send().await.map_err(|error| failure(&url, &error))?;
+            let next = if follow_redirects { target_of(&response, &url)? } else { None };
+            let Some(next) = next else { return self.read(response, &url).await };
+            let status = response.status();
+            if status == StatusCode::SEE_OTHER || (matches!(status.as_u16(), 301 | 302) && method == Method::POST) {
+                method = if method == Method::HEAD { Method::HEAD } else { Method::GET };
+                body = None;
+                headers.remove(CONTENT_TYPE);
+            }
+            if next.origin() != url.origin() {
+                // Any other header may hold a credential that is meant for the first origin alone.
+                headers = [ACCEPT, CONTENT_TYPE, USER_AGENT].into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect();
+            }
+            url = next;
+        }
+        let fault = Fault::new(fault_type::COMMUNICATION, 508, format!("{} redirects more than {REDIRECTS_MAX} times", shown(&url)));
+        Err(Failure { fault: fault.non_retryable(), transient: false })
+    }
+
+    async fn read(&self, mut response: reqwest::Response, url: &Url) -> Result<Response, Failure> {
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let is_error = status.is_client_error() || status.is_server_error();
+        let max = if is_error { ERROR_BODY_BYTES_MAX.min(self.response_bytes_max) } else { self.response_bytes_max };
+        let announced = response.content_length().unwrap_or(0);
+        if !is_error && announced > max as u64 {
+            return Err(too_large(url, &format!("{announced} bytes"), max));
+        }
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).min(max));
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(url, &error))? {
+            if body.len() + chunk.len() > max {
+                if !is_error {
+                    return Err(too_large(url, &format!("more than {max} bytes"), max));
+                }
+                body.extend_from_slice(&chunk[..max - body.len()]);
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status, headers, body })
+    }
+}
+
+/// A URL as people may see it: no query, which may hold a token, no fragment, no credentials.
+pub(crate) fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+/// The fault of a response whose status is an error, with the beginning of its body.
+pub(crate) fn status_fault(method: &Method, url: &Url, response: &Response, secrets: &Secrets) -> Fault {
+    let status = response.status;
+    let start: String = secrets.redact(&String::from_utf8_lossy(&response.body)).chars().take(512).collect();
+    let said = if start.trim().is_empty() { String::new() } else { format!(": {}", start.trim()) };
+    let fault = Fault::new(fault_type::COMMUNICATION, status.as_u16(), format!("{method} {} answered {status}{said}", shown(url)));
+    let worth_repeating = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+    if worth_repeating { fault } else { fault.non_retryable() }
+}
+
+/// A text as a header value; characters that a header cannot hold are percent-encoded.
+pub(crate) fn header_text(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (0x21..=0x7e).contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Where a redirect leads; `None` if the response is none that is to be followed.
+fn target_of(response: &reqwest::Response, from: &Url) -> Result<Option<Url>, Failure> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = response.headers().get(LOCATION) else { return Ok(None) };
+    let next = location.to_str().ok().and_then(|location| from.join(location).ok());
+    next.map(Some).ok_or_else(|| {
+        let fault = Fault::new(fault_type::COMMUNICATION, 502, format!("{} redirects to something that is not a URL", shown(from)));
+        Failure { fault: fault.non_retryable(), transient: false }
+    })
+}
+
+fn refusal(refused: &Refused) -> Failure {
+    Failure { fault: Fault::new(fault_type::AUTHORIZATION, 403, refused.to_string()).non_retryable(), transient: false }
+}
+
+fn too_large(url: &Url, found: &str, max: usize) -> Failure {
+    let fault = Fault::new(fault_type::TOO_LARGE, 413, format!("the response of {} has {found}; allowed are 0 to {max}", shown(url)));
+    Failure { fault: fault.non_retryable(), transient: false }
+}
+
+fn failure(url: &Url, error: &reqwest::Error) -> Failure {
+    let mut cause = error.source();
+    let mut root = String::new();
+    while let Some(inner) = cause {
+        if let Some(refused) = inner.downcast_ref::<Refused>() {
+            return refusal(refused);
+        }
+        root = inner.to_string();
+        cause = inner.source();
+    }
+    let shown = shown(url);
+    let fault = if error.is_timeout() {
+        Fault::new(fault_type::TIMEOUT, 408, format!("connect to {shown}: no answer in time"))
+    } else if error.is_dns() {
+        Fault::new(fault_type::COMMUNICATION, 503, format!("resolve the host of {shown}: {root}"))
+    } else if error.is_connect() {
+        Fault::new(fault_type::COMMUNICATION, 503, format!("connect to {shown}: {root}"))
+    } else if error.is_builder() {
+        return Failure { fault: Fault::new(fault_type::CONFIGURATION, 400, format!("the request to {shown} cannot be made")).non_retryable(), transient: false };
+    } else {
+        Fault::new(fault_type::COMMUNICATION, 502, format!("the exchange with {shown} broke off: {root}"))
+    };
+    Failure { fault, transient: true }
+}
+
+fn tls() -> Result<rustls::ClientConfig, ActivitiesError> {
+    let mut roots = rustls::RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 {
+        tracing::warn!("the system has no root certificates: every https call will be refused; install ca-certificates or set SSL_CERT_FILE");
+    }
+    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(ActivitiesError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
