@@ -76,7 +76,7 @@ pub(crate) fn run(shared: &Shared, writer: &mut dyn Writer) {
                     answer(|| {
                         done(Err(CommitError::Failed {
                             detail: Arc::clone(&detail),
-                        }))
+                        }));
                     });
                     Err(detail)
                 }
@@ -229,7 +229,7 @@ fn upkeep(
             answer(|| {
                 done(Err(CommitError::Failed {
                     detail: Arc::clone(&detail),
-                }))
+                }));
             });
             Err(detail)
         }

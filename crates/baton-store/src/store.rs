@@ -142,7 +142,7 @@ impl Shared {
 /// Threads of a store; joined when the last handle goes.
 struct Handle {
     shared: Arc<Shared>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    committer: Mutex<Option<JoinHandle<Option<rusqlite::Connection>>>>,
     ticker: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -150,7 +150,7 @@ impl Handle {
     /// Writes what is waiting, ends the threads, closes the files, releases the directory. Does nothing the second time.
     fn close(&self) {
         self.shared.queue.close();
-        join(&self.committer);
+        let connection = join(&self.committer).flatten();
         let ticker = self
             .ticker
             .lock()
@@ -162,6 +162,8 @@ impl Handle {
         }
         self.shared.end();
         self.shared.reads.close();
+        // Last, because only a writer that closes last can remove the log.
+        drop(connection);
         self.shared
             .directory
             .lock()
@@ -170,15 +172,20 @@ impl Handle {
     }
 }
 
-fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
-    let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+/// What the thread returned; `None` if it was joined before, panicked, or is this one.
+fn join<T>(thread: &Mutex<Option<JoinHandle<T>>>) -> Option<T> {
+    let thread = thread
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()?;
     // The last handle may go in a callback on the committer itself, which then ends on its own.
-    if let Some(thread) = thread
-        && thread.thread().id() != std::thread::current().id()
-        && thread.join().is_err()
-    {
-        tracing::error!("a thread of the store panicked");
+    if thread.thread().id() == std::thread::current().id() {
+        return None;
     }
+    thread
+        .join()
+        .inspect_err(|_| tracing::error!("a thread of the store panicked"))
+        .ok()
 }
 
 impl Drop for Handle {
@@ -531,32 +538,38 @@ fn spawned<T>(result: std::io::Result<T>, path: &Path) -> Result<T, StoreError> 
     })
 }
 
+/// The thread gives its connection back when it ends in order.
 fn spawn_committer(
     shared: Arc<Shared>,
     connection: rusqlite::Connection,
-) -> Result<JoinHandle<()>, StoreError> {
+) -> Result<JoinHandle<Option<rusqlite::Connection>>, StoreError> {
+    /// Whatever ends the thread, a panic included, must not leave anyone waiting.
+    struct Bystander<'s>(&'s Shared);
+    impl Drop for Bystander<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.fail(&Arc::from("the committer panicked"));
+            }
+        }
+    }
     let path = shared.path.clone();
+    let body = move || {
+        let bystander = Bystander(&shared);
+        let outcome = sqlite::run(&connection, &shared.options, &mut |writer| {
+            committer::run(&shared, writer);
+        });
+        drop(bystander);
+        match outcome {
+            Ok(()) => Some(connection),
+            Err(error) => {
+                shared.fail(&Arc::from(error.to_string()));
+                None
+            }
+        }
+    };
     let thread = std::thread::Builder::new()
         .name("baton-commit".to_owned())
-        .spawn(move || {
-            // Whatever ends this thread, a panic included, must not leave anyone waiting.
-            struct Watchdog<'s>(&'s Shared);
-            impl Drop for Watchdog<'_> {
-                fn drop(&mut self) {
-                    if std::thread::panicking() {
-                        self.0.fail(&Arc::from("the committer panicked"));
-                    }
-                }
-            }
-            let watchdog = Watchdog(&shared);
-            let outcome = sqlite::run(&connection, &shared.options, &mut |writer| {
-                committer::run(&shared, writer)
-            });
-            if let Err(error) = outcome {
-                shared.fail(&Arc::from(error.to_string()));
-            }
-            drop(watchdog);
-        });
+        .spawn(body);
     spawned(thread, &path)
 }
 

@@ -293,14 +293,14 @@ impl SqliteWriter<'_> {
     }
 
     fn put_resource(&mut self, put: &ResourcePut, replaced: Option<Indexed>) -> Result<u64, Stop> {
-        self.head.revision += 1;
-        let revision = self.head.revision;
+        self.pending.revision += 1;
+        let revision = self.pending.revision;
         let signed = revision.cast_signed();
         seal(&mut self.scratch, resource_sum(put, revision), &put.body);
         let indexed = Indexed::of(put);
         let kind = match (replaced, put.expect) {
             (None, _) => {
-                self.head.number = self.head.number.max(put.number);
+                self.pending.number = self.pending.number.max(put.number);
                 self.s.resource_insert.execute(rusqlite::params![
                     put.number,
                     put.key.kind,
@@ -348,8 +348,8 @@ impl SqliteWriter<'_> {
     }
 
     fn delete_resource(&mut self, delete: &ResourceDelete) -> Result<u64, Stop> {
-        self.head.revision += 1;
-        let revision = self.head.revision;
+        self.pending.revision += 1;
+        let revision = self.pending.revision;
         self.s.resource_delete.execute([delete.number])?;
         self.s.doomed_put.execute([delete.number])?;
         let ResourceDelete {
@@ -419,7 +419,7 @@ impl SqliteWriter<'_> {
 
     fn write_outbox(&mut self, txn: &Txn) -> Result<(), Stop> {
         for row in &txn.outbox_put {
-            self.head.outbox = self.head.outbox.max(row.id);
+            self.pending.outbox = self.pending.outbox.max(row.id);
             seal(&mut self.scratch, outbox_sum(row.id, row.n), &row.body);
             self.s.outbox_insert.execute((
                 row.id,

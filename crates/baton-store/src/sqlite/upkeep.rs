@@ -14,7 +14,7 @@ impl SqliteWriter<'_> {
         if let Upkeep::Vacuum { pages_max } = step {
             return self
                 .vacuum(*pages_max)
-                .or_else(|error| Err(self.abandon(&error)));
+                .map_err(|error| self.abandon(&error));
         }
         self.begin()?;
         let report = match step {
@@ -39,7 +39,7 @@ impl SqliteWriter<'_> {
         keep_revisions: u64,
         keep_age_ms: i64,
     ) -> rusqlite::Result<UpkeepReport> {
-        let newest = self.head.revision;
+        let newest = self.pending.revision;
         let marks = self.connection;
         marks
             .prepare_cached("INSERT OR REPLACE INTO mark (at, revision) VALUES (?, ?)")?
@@ -54,8 +54,8 @@ impl SqliteWriter<'_> {
             .execute([MARKS_MAX])?;
         let by_age = old_enough.map_or(0, i64::cast_unsigned);
         let by_count = newest.saturating_sub(keep_revisions);
-        self.head.compacted = self.head.compacted.max(by_age.min(by_count));
-        Ok(UpkeepReport::Compacted(self.head.compacted))
+        self.pending.compacted = self.pending.compacted.max(by_age.min(by_count));
+        Ok(UpkeepReport::Compacted(self.pending.compacted))
     }
 
     fn delete_changes(&mut self, rows_max: usize) -> rusqlite::Result<UpkeepReport> {
@@ -65,7 +65,7 @@ impl SqliteWriter<'_> {
                 "DELETE FROM change WHERE revision IN \
                  (SELECT revision FROM change WHERE revision <= ? ORDER BY revision LIMIT ?)",
             )?
-            .execute((self.head.compacted.cast_signed(), limit_of(rows_max)))?;
+            .execute((self.pending.compacted.cast_signed(), limit_of(rows_max)))?;
         Ok(UpkeepReport::Done(deleted as u64))
     }
 

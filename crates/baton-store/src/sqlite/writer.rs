@@ -15,8 +15,8 @@ use crate::options::StoreOptions;
 pub(super) struct SqliteWriter<'c> {
     pub(super) connection: &'c Connection,
     pub(super) s: Statements<'c>,
-    /// As of the transaction in progress; equal to `committed` between groups.
-    pub(super) head: Head,
+    /// As of the transaction in progress; equal to `committed` between transactions.
+    pub(super) pending: Head,
     pub(super) committed: Head,
     /// Last journal row id given out.
     pub(super) journal_rid: i64,
@@ -45,7 +45,7 @@ pub(crate) fn run(
     let mut writer = SqliteWriter {
         connection,
         s: Statements::prepare(connection).map_err(doing("prepare the statements"))?,
-        head,
+        pending: head,
         committed: head,
         journal_rid,
         scratch: Vec::new(),
@@ -84,7 +84,7 @@ impl SqliteWriter<'_> {
         self.begin().map_err(Attempt::Group)?;
         let mut outcomes = Vec::with_capacity(group.len());
         for txn in group {
-            let before = self.head;
+            let before = self.pending;
             if isolate {
                 self.s
                     .savepoint
@@ -94,7 +94,7 @@ impl SqliteWriter<'_> {
             match self.apply_one(txn) {
                 Ok(committed) => outcomes.push(Ok(committed)),
                 Err(Stop::Refused(refusal)) => {
-                    self.head = before;
+                    self.pending = before;
                     outcomes.push(Err(refusal));
                 }
                 Err(Stop::Database(error)) if isolate && classify(&error) == Class::Data => {
@@ -102,7 +102,7 @@ impl SqliteWriter<'_> {
                         .savepoint_undo
                         .execute([])
                         .map_err(|error| self.give_up(&error))?;
-                    self.head = before;
+                    self.pending = before;
                     outcomes.push(Err(CommitError::Rejected {
                         detail: error.to_string(),
                     }));
@@ -141,13 +141,13 @@ impl SqliteWriter<'_> {
 
     /// Records the head if it moved, and commits.
     pub(super) fn commit(&mut self) -> Result<(), GroupError> {
-        if self.head != self.committed {
+        if self.pending != self.committed {
             let Head {
                 revision,
                 compacted,
                 number,
                 outbox,
-            } = self.head;
+            } = self.pending;
             let values = (
                 revision.cast_signed(),
                 compacted.cast_signed(),
@@ -160,7 +160,7 @@ impl SqliteWriter<'_> {
         }
         match self.s.commit.execute([]) {
             Ok(_) => {
-                self.committed = self.head;
+                self.committed = self.pending;
                 Ok(())
             }
             Err(error) => Err(self.abandon(&error)),
@@ -187,7 +187,7 @@ impl SqliteWriter<'_> {
 
     /// SQLite ends a transaction by itself after some errors; otherwise this does.
     fn undo(&mut self) -> Result<(), GroupError> {
-        self.head = self.committed;
+        self.pending = self.committed;
         if self.connection.is_autocommit() {
             return Ok(());
         }
