@@ -1,0 +1,72 @@
+//! gRPC: the services of `baton.v1`, with health and reflection.
+//!
+//! One set of functions, generic over the kinds ([`resources`], [`executions`]), is joined to the generated traits by
+//! the macros of [`services`]. As in REST, what a call means is decided in [`App`].
+//!
+//! # Invariants
+//! - A refusal has the code of the table in [`crate::errors`], and in its metadata `baton-reason`, `baton-hint-bin` and
+//!   `baton-violations-bin`; see [`status`].
+//! - A message is refused above [`MESSAGE_BYTES_MAX`] before it is read.
+//! - A stream ends with `UNAVAILABLE` when the server stops, so that no client waits for the next item of a dead one.
+//!
+//! # Deliberately absent
+//! Compression: a small message could grow without limit, and the loopback interface gains nothing by it.
+
+mod callbacks;
+mod executions;
+mod health;
+mod resources;
+mod services;
+mod status;
+
+use axum::{Router, response::Response};
+use baton_proto::{DESCRIPTORS, v1};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{app::App, rest::panic_message};
+
+/// Largest message that is read, in bytes: a resource in its stored form, and as much again for what is around it.
+const MESSAGE_BYTES_MAX: usize = 2 * baton_types::RESOURCE_BYTES_MAX;
+
+/// What every service needs.
+#[derive(Clone)]
+pub(crate) struct Grpc {
+    /// The application layer.
+    pub(crate) app: App,
+    /// Cancelled when the server stops: streams end.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// All services.
+///
+/// # Errors
+/// If the descriptors that are built in cannot be read.
+pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Error> {
+    macro_rules! service {
+        ($($server:ident)::+) => {
+            $($server)::+::new(grpc.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+        };
+    }
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = Routes::new(service!(v1::workflow_service_server::WorkflowServiceServer))
+        .add_service(service!(v1::agent_service_server::AgentServiceServer))
+        .add_service(service!(v1::workflow_execution_service_server::WorkflowExecutionServiceServer))
+        .add_service(service!(v1::agent_execution_service_server::AgentExecutionServiceServer))
+        .add_service(service!(v1::callback_service_server::CallbackServiceServer))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(grpc.clone()))
+        .add_service(descriptors().build_v1()?)
+        .add_service(descriptors().build_v1alpha()?);
+    Ok(routes.prepare().into_axum_router().layer(CatchPanicLayer::custom(on_panic)))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is tower-http's")]
+fn on_panic(cause: Box<dyn std::any::Any + Send>) -> Response {
+    let error = baton_types::ApiError::internal(format!("a handler panicked: {}", panic_message(cause.as_ref())));
+    status::of(error).into_http()
+}

@@ -1,0 +1,140 @@
+//! The generated service traits, joined to the functions that are generic over the kinds.
+
+use baton_proto::{history_v1::HistoryEvent, v1};
+use tonic::{Request, Response, Status};
+
+use super::{Grpc, resources::Answers};
+
+/// The service of one kind: what every kind has, and in braces what this one has beside it.
+macro_rules! resource_service {
+    (
+        $kind:ident, $field:ident, $trait:path, $events:ident,
+        ($create:ident, $create_request:ident), ($update:ident, $update_request:ident),
+        $get:ident, $list:ident, $patch:ident, $delete:ident, $watch:ident,
+        { $($more:tt)* }
+    ) => {
+        #[tonic::async_trait]
+        impl $trait for Grpc {
+            async fn $create(&self, request: Request<v1::$create_request>) -> Result<Response<v1::$kind>, Status> {
+                let request = request.into_inner();
+                self.create(stringify!($field), request.$field, request.options).await
+            }
+
+            async fn $update(&self, request: Request<v1::$update_request>) -> Result<Response<v1::$kind>, Status> {
+                let request = request.into_inner();
+                Grpc::update(self, stringify!($field), request.$field, request.options).await
+            }
+
+            async fn $get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::$kind>, Status> {
+                self.get(request.into_inner()).await
+            }
+
+            async fn $list(&self, request: Request<v1::ListRequest>) -> Result<Response<<v1::$kind as baton_proto::Resource>::List>, Status> {
+                self.list::<v1::$kind>(request.into_inner()).await
+            }
+
+            async fn $patch(&self, request: Request<v1::PatchRequest>) -> Result<Response<v1::$kind>, Status> {
+                self.patch(request.into_inner()).await
+            }
+
+            async fn $delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {
+                self.delete::<v1::$kind>(request.into_inner()).await
+            }
+
+            type $events = Answers<<v1::$kind as baton_proto::Resource>::WatchEvent>;
+
+            async fn $watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::$events>, Status> {
+                Grpc::watch::<v1::$kind>(self, request.into_inner()).await
+            }
+
+            $($more)*
+        }
+    };
+}
+
+/// The service of one kind of execution.
+macro_rules! execution_service {
+    (
+        $kind:ident, $field:ident, $trait:path, $events:ident, $history_events:ident,
+        ($create:ident, $create_request:ident), ($update:ident, $update_request:ident),
+        $get:ident, $list:ident, $patch:ident, $delete:ident, $watch:ident,
+        $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $watch_history:ident,
+        $callbacks:ident, $attach:ident, $retry:ident
+    ) => {
+        resource_service! {
+            $kind, $field, $trait, $events, ($create, $create_request), ($update, $update_request),
+            $get, $list, $patch, $delete, $watch,
+            {
+                async fn $cancel(&self, request: Request<v1::EndRequest>) -> Result<Response<v1::$kind>, Status> {
+                    self.cancel(request.into_inner()).await
+                }
+
+                async fn $terminate(&self, request: Request<v1::EndRequest>) -> Result<Response<v1::$kind>, Status> {
+                    self.terminate(request.into_inner()).await
+                }
+
+                async fn $suspend(&self, request: Request<v1::SuspendRequest>) -> Result<Response<v1::$kind>, Status> {
+                    self.suspend(request.into_inner()).await
+                }
+
+                async fn $resume(&self, request: Request<v1::SuspendRequest>) -> Result<Response<v1::$kind>, Status> {
+                    self.resume(request.into_inner()).await
+                }
+
+                async fn $history(&self, request: Request<v1::HistoryRequest>) -> Result<Response<v1::HistoryPage>, Status> {
+                    self.history::<v1::$kind>(request.into_inner()).await
+                }
+
+                type $history_events = Answers<HistoryEvent>;
+
+                async fn $watch_history(&self, request: Request<v1::HistoryRequest>) -> Result<Response<Self::$history_events>, Status> {
+                    self.watch_history::<v1::$kind>(request.into_inner()).await
+                }
+
+                async fn $callbacks(&self, request: Request<v1::ListCallbacksRequest>) -> Result<Response<v1::CallbackList>, Status> {
+                    self.callbacks::<v1::$kind>(request.into_inner()).await
+                }
+
+                async fn $attach(&self, request: Request<v1::AttachCallbackRequest>) -> Result<Response<v1::CallbackList>, Status> {
+                    self.attach_callback::<v1::$kind>(request.into_inner()).await
+                }
+
+                async fn $retry(&self, request: Request<v1::RetryCallbackRequest>) -> Result<Response<v1::CallbackList>, Status> {
+                    self.retry_callback::<v1::$kind>(request.into_inner()).await
+                }
+            }
+        }
+    };
+}
+
+resource_service! {
+    Workflow, workflow, v1::workflow_service_server::WorkflowService, WatchWorkflowsStream,
+    (create_workflow, CreateWorkflowRequest), (update_workflow, UpdateWorkflowRequest),
+    get_workflow, list_workflows, patch_workflow, delete_workflow, watch_workflows, {}
+}
+
+resource_service! {
+    Agent, agent, v1::agent_service_server::AgentService, WatchAgentsStream,
+    (create_agent, CreateAgentRequest), (update_agent, UpdateAgentRequest),
+    get_agent, list_agents, patch_agent, delete_agent, watch_agents, {}
+}
+
+execution_service! {
+    WorkflowExecution, workflow_execution, v1::workflow_execution_service_server::WorkflowExecutionService,
+    WatchWorkflowExecutionsStream, WatchWorkflowExecutionHistoryStream,
+    (create_workflow_execution, CreateWorkflowExecutionRequest), (update_workflow_execution, UpdateWorkflowExecutionRequest),
+    get_workflow_execution, list_workflow_executions, patch_workflow_execution, delete_workflow_execution, watch_workflow_executions,
+    cancel_workflow_execution, terminate_workflow_execution, suspend_workflow_execution, resume_workflow_execution,
+    get_workflow_execution_history, watch_workflow_execution_history,
+    list_workflow_execution_callbacks, attach_workflow_execution_callback, retry_workflow_execution_callback
+}
+
+execution_service! {
+    AgentExecution, agent_execution, v1::agent_execution_service_server::AgentExecutionService,
+    WatchAgentExecutionsStream, WatchAgentExecutionHistoryStream,
+    (create_agent_execution, CreateAgentExecutionRequest), (update_agent_execution, UpdateAgentExecutionRequest),
+    get_agent_execution, list_agent_executions, patch_agent_execution, delete_agent_execution, watch_agent_executions,
+    cancel_agent_execution, terminate_agent_execution, suspend_agent_execution, resume_agent_execution,
+    get_agent_execution_history, watch_agent_execution_history,
+    list_agent_execution_callbacks, attach_agent_execution_callback, retry_agent_execution_callback
+}

@@ -1,0 +1,132 @@
+//! What the server is and offers: version, health, metrics, and the lists by which clients of Kubernetes find kinds.
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use baton_proto::{API_VERSION, Resource, v1};
+use serde_json::{Value, json};
+
+use super::{Rest, json as answer, refusal::{GROUP, Refusal}};
+
+/// Version of the API within its group.
+const VERSION: &str = "v1";
+
+/// Verbs of every kind.
+const VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
+
+/// Subresources of executions, with their verbs.
+const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 8] = [
+    ("status", &["get"]),
+    ("cancel", &["create"]),
+    ("terminate", &["create"]),
+    ("suspend", &["create"]),
+    ("resume", &["create"]),
+    ("history", &["get"]),
+    ("callbacks", &["create", "get"]),
+    ("callbacks/retry", &["create"]),
+];
+
+/// Routes without a resource, each served with and without a slash at its end.
+pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Rest>)> {
+    vec![
+        ("/", get(async || answer(StatusCode::OK, &index()))),
+        ("/version", get(async || answer(StatusCode::OK, &version()))),
+        ("/healthz", get(readiness)),
+        ("/livez", get(async || "ok")),
+        ("/readyz", get(readiness)),
+        ("/metrics", get(metrics)),
+        ("/api", get(async || answer(StatusCode::OK, &json!({"kind": "APIVersions", "versions": [], "serverAddressByClientCIDRs": []})))),
+        ("/apis", get(async || answer(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]})))),
+        ("/apis/baton.dev", get(async || answer(StatusCode::OK, &whole_group()))),
+        ("/apis/baton.dev/v1", get(async || answer(StatusCode::OK, &resources()))),
+    ]
+}
+
+/// Healthy is who can serve: a store that failed stays failed until the process is started again.
+async fn readiness(State(rest): State<Rest>) -> Response {
+    match rest.app.ready() {
+        Ok(()) => "ok".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(rest): State<Rest>) -> Result<Response, Refusal> {
+    let mut response = Response::new((rest.metrics_page)().into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    Ok(response)
+}
+
+fn index() -> Value {
+    json!({
+        "product": "baton",
+        "version": env!("CARGO_PKG_VERSION"),
+        "paths": [
+            "/apis", "/apis/baton.dev", "/apis/baton.dev/v1",
+            "/apis/baton.dev/v1/agentexecutions", "/apis/baton.dev/v1/agents",
+            "/apis/baton.dev/v1/callbacks:await", "/apis/baton.dev/v1/callbacks:cancel", "/apis/baton.dev/v1/callbacks:complete",
+            "/apis/baton.dev/v1/callbacks:create", "/apis/baton.dev/v1/callbacks:fail", "/apis/baton.dev/v1/callbacks:heartbeat",
+            "/apis/baton.dev/v1/namespaces/{namespace}/{plural}", "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}",
+            "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}/{subresource}",
+            "/apis/baton.dev/v1/namespaces/{namespace}/workflowexecutions:import",
+            "/apis/baton.dev/v1/workflowexecutions", "/apis/baton.dev/v1/workflows",
+            "/healthz", "/livez", "/metrics", "/readyz", "/version",
+        ],
+    })
+}
+
+/// As Kubernetes writes it; clients read `gitVersion` as a semantic version.
+fn version() -> Value {
+    json!({
+        "major": env!("CARGO_PKG_VERSION_MAJOR"), "minor": env!("CARGO_PKG_VERSION_MINOR"),
+        "gitVersion": concat!("v", env!("CARGO_PKG_VERSION")), "gitCommit": "", "gitTreeState": "", "buildDate": "",
+        "goVersion": "", "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        "product": "baton",
+    })
+}
+
+fn group() -> Value {
+    let version = json!({"groupVersion": API_VERSION, "version": VERSION});
+    json!({"name": GROUP, "versions": [version], "preferredVersion": version})
+}
+
+fn whole_group() -> Value {
+    let mut whole = group();
+    whole["kind"] = "APIGroup".into();
+    whole["apiVersion"] = "v1".into();
+    whole
+}
+
+fn resources() -> Value {
+    let mut list = Vec::new();
+    template::<v1::Workflow>(&mut list);
+    template::<v1::Agent>(&mut list);
+    execution::<v1::WorkflowExecution>(&mut list);
+    execution::<v1::AgentExecution>(&mut list);
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION, "resources": list})
+}
+
+fn kind<R: Resource>(list: &mut Vec<Value>) {
+    list.push(json!({
+        "name": R::PLURAL, "singularName": R::KIND.to_ascii_lowercase(), "namespaced": true, "kind": R::KIND,
+        "verbs": VERBS, "shortNames": R::SHORT_NAMES, "categories": ["all", "baton"],
+    }));
+}
+
+fn template<R: Resource>(list: &mut Vec<Value>) {
+    kind::<R>(list);
+    subresource::<R>(list, "status", &["get"]);
+}
+
+fn execution<R: Resource>(list: &mut Vec<Value>) {
+    kind::<R>(list);
+    for (name, verbs) in EXECUTION_SUBRESOURCES {
+        subresource::<R>(list, name, verbs);
+    }
+}
+
+fn subresource<R: Resource>(list: &mut Vec<Value>, name: &str, verbs: &[&str]) {
+    list.push(json!({"name": format!("{}/{name}", R::PLURAL), "singularName": "", "namespaced": true, "kind": R::KIND, "verbs": verbs}));
+}

@@ -1,0 +1,154 @@
+//! REST in the manner of Kubernetes: `/apis/baton.dev/v1/namespaces/{namespace}/{plural}[/{name}[/{subresource}]]`.
+//!
+//! One set of handlers, generic over the kinds, decodes a [`call::Call`], asks the [`App`], and encodes its answer. What a
+//! call means is decided there, not here: handlers check shape only (path, query, media type, size, field names).
+//!
+//! # Invariants
+//! - Every refusal is a Kubernetes `Status` object; see [`Refusal`].
+//! - A body is read up to [`body::BODY_BYTES_MAX`] and no further, whatever its declared length.
+//! - A callback token goes in and never comes out, but for the answer of `callbacks:create`.
+//!
+//! # Deliberately absent
+//! Table output, OpenAPI, server-side apply, strategic and JSON patch, aggregated discovery: refused or answered in the
+//! older form that clients fall back to.
+//!
+//! # Failure
+//! A panic of a handler is one answer with code 500 and a line in the log; the connection lives on.
+
+mod body;
+mod call;
+mod callbacks;
+mod discovery;
+mod executions;
+mod guard;
+mod query;
+mod refusal;
+mod resources;
+mod tokens;
+mod value;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::StatusCode,
+    middleware,
+    response::Response,
+    routing::{MethodRouter, get, post},
+};
+use baton_proto::v1;
+use baton_types::ApiError;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::{call::handle, refusal::Refusal};
+use crate::app::{App, ExecutionKind, ServedResource};
+
+/// What every handler needs.
+#[derive(Clone)]
+pub(crate) struct Rest {
+    /// The application layer.
+    pub(crate) app: App,
+    /// Cancelled when the server stops: streams end.
+    pub(crate) stopping: CancellationToken,
+    /// Writes the page of metrics, in the text form of Prometheus.
+    pub(crate) metrics_page: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// Path of the API group and version; every resource is below it.
+const ROOT: &str = "/apis/baton.dev/v1";
+
+/// All routes.
+pub(crate) fn router(rest: Rest) -> Router {
+    let router = Router::new()
+        .merge(resource::<v1::Workflow>())
+        .merge(resource::<v1::Agent>())
+        .merge(resource::<v1::WorkflowExecution>())
+        .merge(resource::<v1::AgentExecution>())
+        .merge(execution::<v1::WorkflowExecution>())
+        .merge(execution::<v1::AgentExecution>())
+        .route(&in_namespace::<v1::WorkflowExecution>(":import"), post(handle::<v1::WorkflowExecution, _>(executions::import)));
+    both(router.merge(callback_routes()), discovery::routes())
+        .method_not_allowed_fallback(call::method_not_allowed)
+        .fallback(call::no_such_path)
+        .layer(middleware::from_fn(guard::refuse_foreign_pages))
+        .layer(CatchPanicLayer::custom(on_panic))
+        .with_state(rest)
+}
+
+/// What every kind has.
+fn resource<R: ServedResource>() -> Router<Rest> {
+    Router::new()
+        .route(&format!("{ROOT}/{}", R::PLURAL), get(handle::<R, _>(resources::list::<R>)))
+        .route(&in_namespace::<R>(""), get(handle::<R, _>(resources::list::<R>)).post(handle::<R, _>(resources::create::<R>)))
+        .route(
+            &in_namespace::<R>("/{name}"),
+            get(handle::<R, _>(resources::get::<R>))
+                .put(handle::<R, _>(resources::replace::<R>))
+                .patch(handle::<R, _>(resources::patch::<R>))
+                .delete(handle::<R, _>(resources::delete::<R>)),
+        )
+        .route(&in_namespace::<R>("/{name}/status"), get(handle::<R, _>(resources::get::<R>)))
+}
+
+/// What executions have beside that.
+fn execution<R: ExecutionKind>() -> Router<Rest> {
+    Router::new()
+        .route(&in_namespace::<R>("/{name}/cancel"), post(handle::<R, _>(executions::cancel::<R>)))
+        .route(&in_namespace::<R>("/{name}/terminate"), post(handle::<R, _>(executions::terminate::<R>)))
+        .route(&in_namespace::<R>("/{name}/suspend"), post(handle::<R, _>(executions::suspend::<R>)))
+        .route(&in_namespace::<R>("/{name}/resume"), post(handle::<R, _>(executions::resume::<R>)))
+        .route(&in_namespace::<R>("/{name}/history"), get(handle::<R, _>(executions::history::<R>)))
+        .route(
+            &in_namespace::<R>("/{name}/callbacks"),
+            get(handle::<R, _>(executions::callbacks::<R>)).post(handle::<R, _>(executions::attach_callback::<R>)),
+        )
+        .route(&in_namespace::<R>("/{name}/callbacks/retry"), post(handle::<R, _>(executions::retry_callback::<R>)))
+}
+
+fn callback_routes() -> Router<Rest> {
+    let path = |verb: &str| format!("{ROOT}/callbacks:{verb}");
+    Router::new()
+        .route(&path("create"), post(callbacks::create))
+        .route(&path("await"), post(callbacks::wait))
+        .route(&path("complete"), post(callbacks::complete))
+        .route(&path("fail"), post(callbacks::fail))
+        .route(&path("cancel"), post(callbacks::cancel))
+        .route(&path("heartbeat"), post(callbacks::heartbeat))
+}
+
+fn in_namespace<R: ServedResource>(rest: &str) -> String {
+    format!("{ROOT}/namespaces/{{namespace}}/{}{rest}", R::PLURAL)
+}
+
+/// Adds `routes`, each with and without a slash at its end: clients of Kubernetes ask for both.
+fn both(mut router: Router<Rest>, routes: Vec<(&'static str, MethodRouter<Rest>)>) -> Router<Rest> {
+    for (path, route) in routes {
+        if path != "/" {
+            router = router.route(&format!("{path}/"), route.clone());
+        }
+        router = router.route(path, route);
+    }
+    router
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is tower-http's")]
+fn on_panic(cause: Box<dyn std::any::Any + Send>) -> Response {
+    use axum::response::IntoResponse as _;
+    Refusal::from(ApiError::internal(format!("a handler panicked: {}", panic_message(cause.as_ref())))).into_response()
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(cause: &(dyn std::any::Any + Send)) -> &str {
+    cause.downcast_ref::<&str>().copied().or_else(|| cause.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// An answer with a JSON body.
+fn json<T: serde::Serialize>(status: StatusCode, body: &T) -> Result<Response, Refusal> {
+    let text = serde_json::to_vec(body).map_err(|error| ApiError::internal(format!("an answer cannot be written as JSON: {error}")))?;
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(axum::http::header::CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+    Ok(response)
+}
