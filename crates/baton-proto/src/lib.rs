@@ -23,6 +23,7 @@ pub use json::{JsonError, from_json, from_json_value, to_json, to_json_value};
 pub use resource::{API_VERSION, Resource, kind};
 pub use timestamp::Timestamp;
 
+#[expect(unreachable_pub, reason = "generated")]
 mod generated {
     #[expect(missing_docs, clippy::pedantic, reason = "generated; the documentation is in the proto files")]
     pub mod v1 {

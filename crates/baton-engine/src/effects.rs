@@ -1,0 +1,131 @@
+//! What a durable step sets going: activities and children.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use baton_execution::{ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens};
+use baton_proto::v1::ExecutionReference;
+use baton_types::Uid;
+use futures::FutureExt as _;
+
+use crate::{
+    api::ParentRef,
+    entry::Entry,
+    execution::StepEffect,
+    message::{Message, MessageKind},
+    sealer::Claims,
+    worker::Shared,
+};
+
+/// First and longest pause before a child is tried again that could not be created for a passing reason.
+const CHILD_RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+pub(crate) fn carry_out(shared: &Arc<Shared>, entry: &mut Entry, effect: StepEffect) {
+    match effect {
+        StepEffect::StartActivity(id) => start_activity(shared, entry, id),
+        StepEffect::AbortActivity(id) => {
+            if let Some(running) = entry.running.remove(&id) {
+                running.abort();
+            }
+        }
+        StepEffect::StartChild(id) => start_child(shared, entry, id),
+    }
+}
+
+/// The token of a wait: the same whenever it is asked for.
+pub(crate) fn wait_token(shared: &Shared, namespace: &str, number: i64, uid: Uid, id: &OperationId, expires_ms: i64) -> String {
+    shared.sealer.mint(&Claims {
+        namespace: namespace.to_owned(),
+        uid: uid.as_bytes().to_vec(),
+        number,
+        position: id.position.clone(),
+        attempt: id.attempt,
+        expires_ms,
+    })
+}
+
+fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
+    let Some(execution) = &entry.execution else { return };
+    let Some(activity) = execution.open.activities.get(&id) else { return };
+    let mut input = execution.program().activity_input(&id).unwrap_or_else(|| activity.input.clone());
+    let metadata = entry.resource.metadata();
+    if let Some(wait) = execution.open.waits.get(&id) {
+        replace_callback_tokens(&mut input, &id, || wait_token(shared, &metadata.namespace, entry.number, entry.uid, &id, wait.expires_ms));
+    }
+    let task = ActivityTask {
+        execution: entry.uid,
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        idempotency_key: format!("{}/{}/{}", entry.uid, id.position, id.attempt),
+        id: id.clone(),
+        activity: activity.activity.clone(),
+        input,
+        start_to_close_ms: activity.start_to_close_ms,
+    };
+    let (activities, route, number) = (Arc::clone(&shared.activities), Arc::clone(&shared.route), entry.number);
+    let done = id.clone();
+    let running = shared.runtime.spawn(async move {
+        let limit = Duration::from_millis(task.start_to_close_ms);
+        let (position, name) = (task.id.position.clone(), task.activity.clone());
+        let work = AssertUnwindSafe(activities.run(task)).catch_unwind();
+        let result = match tokio::time::timeout(limit, work).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(Fault::new(fault_type::RUNTIME, 500, format!("activity '{name}' met a problem of its own; the server's log has the detail"))),
+            Err(_elapsed) => Err(Fault::new(fault_type::TIMEOUT, 408, format!("activity '{name}' did not end within {} ms", limit.as_millis()))),
+        };
+        let result = result.map_err(|fault| fault.at(&position));
+        route.send(Message { number, kind: MessageKind::ActivityDone { id: done, result } });
+    });
+    entry.running.insert(id, running.abort_handle());
+}
+
+fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
+    let Some(execution) = &entry.execution else { return };
+    let Some(start) = execution.open.children.get(&id).cloned() else { return };
+    let metadata = entry.resource.metadata();
+    let token = execution.open.waits.get(&id).map(|wait| wait_token(shared, &metadata.namespace, entry.number, entry.uid, &id, wait.expires_ms).into_bytes());
+    let own = || ExecutionReference { kind: entry.resource.kind().to_owned(), name: metadata.name.clone(), uid: entry.uid.to_string(), position: String::new() };
+    let parent = ParentRef {
+        kind: entry.resource.program_kind(),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        uid: entry.uid,
+        root: entry.resource.root().and_then(Option::as_ref).cloned().unwrap_or_else(own),
+        operation: id.to_string(),
+        depth: entry.extra.depth + 1,
+    };
+    let name = child_name(&metadata.name, entry.uid, &id);
+    let (children, route, number) = (Arc::clone(&shared.children), Arc::clone(&shared.route), entry.number);
+    shared.runtime.spawn(async move {
+        let mut pause = CHILD_RETRY.0;
+        loop {
+            match children.create_child(parent.clone(), start.clone(), name.clone(), token.clone()).await {
+                Ok(result) => return route.send(Message { number, kind: MessageKind::ChildDone { id, result } }),
+                Err(error) => {
+                    tracing::warn!(execution_id = %parent.uid, position = id.position, %error, "a child cannot be created now; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(CHILD_RETRY.1);
+                }
+            }
+        }
+    });
+}
+
+/// The name of a child: the same on every repeat, readable, and never too long.
+pub(crate) fn child_name(parent: &str, uid: Uid, id: &OperationId) -> String {
+    const PARENT_MAX: usize = 180;
+    const TASK_MAX: usize = 40;
+    let digest = baton_types::fingerprint(format!("{uid}/{id}").as_bytes());
+    let task: String = id
+        .position
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' })
+        .take(TASK_MAX)
+        .collect();
+    let parent: String = parent.chars().take(PARENT_MAX).collect();
+    let task = task.trim_matches('-');
+    let middle = if task.is_empty() { String::new() } else { format!("{task}-") };
+    format!("{}-{middle}{}", parent.trim_end_matches(['-', '.']), &digest[..8])
+}

@@ -1,0 +1,369 @@
+//! One execution in memory: its Program, what is open, and the step that turns inputs into events and effects.
+//!
+//! Pure: no clock, no store, no threads. The first run and a replay go through the same [`Execution::feed`].
+
+use std::collections::BTreeMap;
+
+use baton_execution::{Command, Ending, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Program, Programs, Recorded, ScheduleActivity, StartChild};
+use baton_execution::{ProgramKind, fault_type};
+use baton_types::Digest;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::HISTORY_EVENTS_MAX;
+
+/// Why an execution cannot go on in this build.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Stalled {
+    #[error("replay differs at event {number}: history has {recorded}, the program now gives {produced}")]
+    NonDeterminism { number: i64, recorded: String, produced: String },
+    #[error("the program cannot take event {number}: {what}")]
+    Program { number: i64, what: String },
+    #[error("the history has a hole: event {expected} is missing, the next one is {found}")]
+    Hole { expected: i64, found: i64 },
+    #[error("the pinned content cannot be loaded: {0}")]
+    Load(Fault),
+}
+
+/// A wait whose token is out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Wait {
+    /// Number of the event that opened it.
+    pub(crate) event: i64,
+    pub(crate) expires_ms: i64,
+    pub(crate) heartbeat_timeout_ms: Option<u64>,
+}
+
+/// A timer that is armed; its id is the number of the event that started it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Timer {
+    pub(crate) id: i64,
+    pub(crate) due_ms: i64,
+}
+
+/// What the Program has asked for and not heard of yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Open {
+    pub(crate) activities: BTreeMap<OperationId, ScheduleActivity>,
+    pub(crate) timers: BTreeMap<OperationId, Timer>,
+    pub(crate) waits: BTreeMap<OperationId, Wait>,
+    /// Children that are not known to exist yet.
+    pub(crate) children: BTreeMap<OperationId, StartChild>,
+    /// Whether a child was started that nobody awaits and that must not outlive this execution.
+    pub(crate) bound_children: bool,
+}
+
+/// What is to be done once a step is durable.
+#[derive(Clone, Debug)]
+pub(crate) enum StepEffect {
+    StartActivity(OperationId),
+    AbortActivity(OperationId),
+    StartChild(OperationId),
+}
+
+/// The outcome of feeding inputs.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    pub(crate) events: Vec<HistoryEvent>,
+    pub(crate) effects: Vec<StepEffect>,
+    pub(crate) timers_set: Vec<Timer>,
+    pub(crate) timers_clear: Vec<Timer>,
+    /// Waits that were given up; whoever holds their token is to be told.
+    pub(crate) closed_waits: Vec<OperationId>,
+    pub(crate) ending: Option<Ending>,
+}
+
+pub(crate) struct Execution {
+    program: Box<dyn Program>,
+    pub(crate) next_event: i64,
+    pub(crate) suspended: bool,
+    /// Recorded while suspended, not yet given to the Program.
+    deferred: Vec<Input>,
+    pub(crate) open: Open,
+    pub(crate) ended: bool,
+    /// Events since the last snapshot.
+    pub(crate) events_since_snapshot: i64,
+}
+
+/// Which content an execution runs.
+pub(crate) struct Pinned<'a> {
+    pub(crate) kind: ProgramKind,
+    pub(crate) digest: Digest,
+    pub(crate) definition: &'a [u8],
+}
+
+impl Execution {
+    pub(crate) fn new(programs: &dyn Programs, pinned: &Pinned<'_>) -> Result<Self, Fault> {
+        let program = programs.load(pinned.kind, &pinned.digest, pinned.definition)?;
+        Ok(Self { program, next_event: 1, suspended: false, deferred: Vec::new(), open: Open::default(), ended: false, events_since_snapshot: 0 })
+    }
+
+    pub(crate) fn program(&self) -> &dyn Program {
+        self.program.as_ref()
+    }
+
+    /// Whether the execution only waits: for timers, callbacks, people. It may then leave memory.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.suspended || (self.open.activities.is_empty() && self.open.children.is_empty())
+    }
+
+    /// Whether an input is for something that is still open.
+    pub(crate) fn wants(&self, input: &Input) -> bool {
+        match input {
+            Input::ActivityCompleted { id, .. } | Input::ActivityFailed { id, .. } => self.open.activities.contains_key(id),
+            Input::TimerFired { id } => self.open.timers.contains_key(id),
+            Input::CallbackAnswered { id, .. } => self.open.waits.contains_key(id),
+            Input::ChildStarted { id, .. } => self.open.children.contains_key(id),
+            Input::Suspended => !self.suspended,
+            Input::Resumed => self.suspended,
+            Input::Started(_) => self.next_event == 1 || (self.suspended && self.next_event == 2),
+            Input::CancelRequested { .. } | Input::TimeoutReached => true,
+        }
+    }
+
+    /// Records one input and what the Program makes of it.
+    pub(crate) fn feed(&mut self, input: Input, time_ms: i64, step: &mut Step) -> Result<(), Stalled> {
+        let number = self.next_event;
+        let commands = self.take(&input, time_ms).map_err(|what| Stalled::Program { number, what })?;
+        self.record(HistoryEventKind::Input(input), time_ms, step);
+        for command in commands {
+            self.carry_out(&command, step);
+            self.record(HistoryEventKind::Command(command), time_ms, step);
+        }
+        if self.next_event > HISTORY_EVENTS_MAX && !self.ended {
+            let detail = format!("the history has {} events, allowed are {HISTORY_EVENTS_MAX}", self.next_event - 1);
+            self.end(Ending::Failed { fault: Fault::new(fault_type::LIMIT, 507, detail).non_retryable(), partial_output: None }, time_ms, step);
+        }
+        Ok(())
+    }
+
+    /// Ends the execution whatever its Program would do.
+    pub(crate) fn end(&mut self, ending: Ending, time_ms: i64, step: &mut Step) {
+        let command = Command::End(ending);
+        self.carry_out(&command, step);
+        self.record(HistoryEventKind::Command(command), time_ms, step);
+    }
+
+    /// Feeds recorded events again and compares what comes out with what was recorded.
+    pub(crate) fn replay(&mut self, events: impl IntoIterator<Item = HistoryEvent>) -> Result<(), Stalled> {
+        let mut expected: std::collections::VecDeque<HistoryEvent> = std::collections::VecDeque::new();
+        for event in events {
+            if let Some(produced) = expected.pop_front() {
+                if produced != event {
+                    return Err(Stalled::NonDeterminism { number: event.number, recorded: describe(&event), produced: describe(&produced) });
+                }
+                continue;
+            }
+            if event.number != self.next_event {
+                return Err(Stalled::Hole { expected: self.next_event, found: event.number });
+            }
+            let HistoryEventKind::Input(input) = event.kind else {
+                let produced = "nothing".to_owned();
+                return Err(Stalled::NonDeterminism { number: event.number, recorded: describe(&event), produced });
+            };
+            let mut step = Step::default();
+            self.feed(input, event.time_ms, &mut step)?;
+            expected.extend(step.events.into_iter().skip(1));
+        }
+        match expected.pop_front() {
+            None => Ok(()),
+            Some(produced) => Err(Stalled::NonDeterminism { number: produced.number, recorded: "nothing".to_owned(), produced: describe(&produced) }),
+        }
+    }
+
+    fn take(&mut self, input: &Input, time_ms: i64) -> Result<Vec<Command>, String> {
+        let given = match input {
+            Input::Suspended => {
+                self.suspended = true;
+                Vec::new()
+            }
+            Input::Resumed => {
+                self.suspended = false;
+                std::mem::take(&mut self.deferred)
+            }
+            Input::ChildStarted { id, .. } => {
+                self.open.children.remove(id);
+                Vec::new()
+            }
+            Input::CancelRequested { .. } | Input::TimeoutReached => vec![input.clone()],
+            Input::Started(_) | Input::ActivityCompleted { .. } | Input::ActivityFailed { .. } | Input::TimerFired { .. } | Input::CallbackAnswered { .. } => {
+                self.close(input);
+                if self.suspended {
+                    self.deferred.push(input.clone());
+                    Vec::new()
+                } else {
+                    vec![input.clone()]
+                }
+            }
+        };
+        let mut commands = Vec::new();
+        for input in given {
+            let produced = self.program.on_input(&Recorded { time_ms, input }).map_err(|error| error.to_string())?;
+            let ends = produced.iter().any(|command| matches!(command, Command::End(_)));
+            commands.extend(produced);
+            if ends {
+                break;
+            }
+        }
+        Ok(commands)
+    }
+
+    fn close(&mut self, input: &Input) {
+        match input {
+            Input::ActivityCompleted { id, .. } | Input::ActivityFailed { id, .. } => {
+                self.open.activities.remove(id);
+            }
+            Input::TimerFired { id } => {
+                self.open.timers.remove(id);
+            }
+            Input::CallbackAnswered { id, .. } => {
+                self.open.waits.remove(id);
+                self.open.children.remove(id);
+            }
+            Input::Started(_)
+            | Input::CancelRequested { .. }
+            | Input::TimeoutReached
+            | Input::Suspended
+            | Input::Resumed
+            | Input::ChildStarted { .. } => {}
+        }
+    }
+
+    fn record(&mut self, kind: HistoryEventKind, time_ms: i64, step: &mut Step) {
+        step.events.push(HistoryEvent { number: self.next_event, time_ms, kind });
+        self.next_event += 1;
+        self.events_since_snapshot += 1;
+    }
+
+    fn carry_out(&mut self, command: &Command, step: &mut Step) {
+        let event = self.next_event;
+        match command {
+            Command::ScheduleActivity(activity) => {
+                self.open.activities.insert(activity.id.clone(), activity.clone());
+                step.effects.push(StepEffect::StartActivity(activity.id.clone()));
+            }
+            Command::CancelActivity { id } => {
+                if self.open.activities.remove(id).is_some() {
+                    step.effects.push(StepEffect::AbortActivity(id.clone()));
+                }
+            }
+            Command::StartTimer { id, due_ms } => {
+                let timer = Timer { id: event, due_ms: *due_ms };
+                self.open.timers.insert(id.clone(), timer);
+                step.timers_set.push(timer);
+            }
+            Command::CancelTimer { id } => {
+                if let Some(timer) = self.open.timers.remove(id) {
+                    step.clear_timer(timer);
+                }
+            }
+            Command::AwaitCallback { id, heartbeat_timeout_ms, expires_ms } => {
+                self.open.waits.insert(id.clone(), Wait { event, expires_ms: *expires_ms, heartbeat_timeout_ms: *heartbeat_timeout_ms });
+            }
+            Command::CloseWait { id } => {
+                self.open.waits.remove(id);
+                self.open.children.remove(id);
+                step.closed_waits.push(id.clone());
+            }
+            Command::StartChild(child) => self.open_child(child, event, step),
+            Command::Note(_) => {}
+            Command::End(ending) => {
+                self.ended = true;
+                step.ending = Some(ending.clone());
+                for (_, timer) in std::mem::take(&mut self.open.timers) {
+                    step.clear_timer(timer);
+                }
+                let running = std::mem::take(&mut self.open.activities);
+                step.effects.extend(running.into_keys().map(StepEffect::AbortActivity));
+            }
+        }
+    }
+
+    fn open_child(&mut self, child: &StartChild, event: i64, step: &mut Step) {
+        if child.awaited {
+            let wait = Wait { event, expires_ms: child.expires_ms.unwrap_or(i64::MAX), heartbeat_timeout_ms: None };
+            self.open.waits.insert(child.id.clone(), wait);
+        } else if child.parent_close_policy == baton_execution::ParentClosePolicy::Cancel {
+            self.open.bound_children = true;
+        }
+        self.open.children.insert(child.id.clone(), child.clone());
+        step.effects.push(StepEffect::StartChild(child.id.clone()));
+    }
+}
+
+impl Step {
+    /// Disarms a timer, which may have been armed in this very step.
+    fn clear_timer(&mut self, timer: Timer) {
+        let armed_here = self.timers_set.iter().position(|set| set.id == timer.id);
+        match armed_here {
+            Some(index) => {
+                self.timers_set.swap_remove(index);
+            }
+            None => self.timers_clear.push(timer),
+        }
+    }
+}
+
+fn describe(event: &HistoryEvent) -> String {
+    let text = match &event.kind {
+        HistoryEventKind::Input(input) => format!("{input:?}"),
+        HistoryEventKind::Command(command) => format!("{command:?}"),
+    };
+    match text.char_indices().nth(200) {
+        Some((index, _)) => format!("{}…", &text[..index]),
+        None => text,
+    }
+}
+
+/// A snapshot as stored: the engine's half as JSON, the Program's half as it gave it.
+#[derive(Clone, PartialEq, Message)]
+struct Snapshot {
+    #[prost(bytes = "vec", tag = "1")]
+    engine: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    program: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EngineHalf {
+    next_event: i64,
+    suspended: bool,
+    deferred: Vec<Input>,
+    activities: Vec<ScheduleActivity>,
+    timers: Vec<(OperationId, Timer)>,
+    waits: Vec<(OperationId, Wait)>,
+    children: Vec<StartChild>,
+    bound_children: bool,
+}
+
+impl Execution {
+    /// The whole state as bytes.
+    pub(crate) fn snapshot(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let half = EngineHalf {
+            next_event: self.next_event,
+            suspended: self.suspended,
+            deferred: self.deferred.clone(),
+            activities: self.open.activities.values().cloned().collect(),
+            timers: self.open.timers.iter().map(|(id, timer)| (id.clone(), *timer)).collect(),
+            waits: self.open.waits.iter().map(|(id, wait)| (id.clone(), wait.clone())).collect(),
+            children: self.open.children.values().cloned().collect(),
+            bound_children: self.open.bound_children,
+        };
+        Ok(Snapshot { engine: serde_json::to_vec(&half)?, program: self.program.snapshot() }.encode_to_vec())
+    }
+
+    /// The state of a snapshot, or why it is not one; the caller then replays from the start.
+    pub(crate) fn restore(programs: &dyn Programs, pinned: &Pinned<'_>, bytes: &[u8]) -> Result<Self, String> {
+        let snapshot = Snapshot::decode(bytes).map_err(|error| error.to_string())?;
+        let half: EngineHalf = serde_json::from_slice(&snapshot.engine).map_err(|error| error.to_string())?;
+        let program = programs.restore(pinned.kind, &pinned.digest, pinned.definition, &snapshot.program).map_err(|fault| fault.to_string())?;
+        let open = Open {
+            activities: half.activities.into_iter().map(|it| (it.id.clone(), it)).collect(),
+            timers: half.timers.into_iter().collect(),
+            waits: half.waits.into_iter().collect(),
+            children: half.children.into_iter().map(|it| (it.id.clone(), it)).collect(),
+            bound_children: half.bound_children,
+        };
+        Ok(Self { program, next_event: half.next_event, suspended: half.suspended, deferred: half.deferred, open, ended: false, events_since_snapshot: 0 })
+    }
+}

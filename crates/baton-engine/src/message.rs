@@ -1,0 +1,93 @@
+//! What reaches a worker.
+
+use std::sync::Arc;
+
+use baton_execution::{Fault, OperationId, Outcome};
+use baton_proto::ExecutionResource;
+use baton_store::{CommitError, Committed, Number, OutboxRow, TimerRow};
+use baton_types::{ApiError, Uid};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::{
+    api::{Admitted, ChildCreated, Created, Deleted, Heartbeat},
+    sealer::Claims,
+};
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
+pub(crate) type Change = Box<dyn FnOnce(&mut ExecutionResource) -> Result<(), ApiError> + Send>;
+
+/// One message, always about one execution.
+pub(crate) struct Message {
+    pub(crate) number: Number,
+    pub(crate) kind: MessageKind,
+}
+
+pub(crate) enum MessageKind {
+    /// Create this execution.
+    Create { admitted: Box<Admitted>, reply: Reply<Created> },
+    /// A create under the name of this execution: the same again, or a clash.
+    Repeat { request_id: String, spec_digest: Vec<u8>, token: Vec<u8>, reply: Reply<Created> },
+    /// Bring it to memory and go on with what it was doing.
+    Recover,
+    ActivityDone { id: OperationId, result: Result<Value, Fault> },
+    ChildDone { id: OperationId, result: Result<ChildCreated, Fault> },
+    /// Somebody answers a wait of this execution.
+    Answer { claims: Claims, fingerprint: String, outcome: Outcome, reply: AnswerReply },
+    Heartbeat { claims: Claims, fingerprint: String, reply: Reply<Heartbeat> },
+    TimerDue(TimerRow),
+    End { reason: String, terminate: bool, reply: Reply<ExecutionResource> },
+    /// Whoever waited for this execution has given up: follow the close policy.
+    CallerGone { caller: Uid, operation: Option<OperationId>, ack: Arc<Ack> },
+    Update { change: Change, reply: Reply<ExecutionResource> },
+    Delete { expected_revision: Option<u64>, reply: Reply<Deleted> },
+    Attach { token: Vec<u8>, reply: Reply<ExecutionResource> },
+    RetryCallbacks { fingerprint: Option<String>, reply: Reply<ExecutionResource> },
+    /// Deliver what this outbox row of the execution says.
+    Deliver(OutboxRow),
+    /// A delivery of this execution's was tried.
+    Delivered { outbox_id: i64, fingerprint: String, result: DeliveryResult },
+    /// The execution's commit is through, or not.
+    Committed(Result<Committed, CommitError>),
+    /// A child that the execution waits for is not in the store.
+    ChildMissing { position: String },
+    /// Write down that the execution waits, if it still does.
+    Settle,
+    /// Stop when the commits under way are through.
+    Stop,
+}
+
+/// Where the result of an answer goes.
+pub(crate) enum AnswerReply {
+    /// To a caller of the API: the token's fingerprint.
+    Caller(Reply<String>),
+    /// To the execution whose outbox the answer came from.
+    Outbox { number: Number, outbox_id: i64 },
+}
+
+/// How one attempt to deliver an answer went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DeliveryResult {
+    /// Accepted.
+    Delivered,
+    /// Will never be accepted.
+    Rejected(String),
+    /// Not now.
+    Failed(String),
+    /// The row was not an answer and is done with.
+    Done,
+}
+
+/// Tells the outbox row of an execution that everybody it concerned has taken notice, when the last copy is dropped.
+pub(crate) struct Ack {
+    pub(crate) number: Number,
+    pub(crate) outbox_id: i64,
+    pub(crate) route: Arc<crate::worker::Route>,
+}
+
+impl Drop for Ack {
+    fn drop(&mut self) {
+        let kind = MessageKind::Delivered { outbox_id: self.outbox_id, fingerprint: String::new(), result: DeliveryResult::Done };
+        self.route.send(Message { number: self.number, kind });
+    }
+}

@@ -1,0 +1,130 @@
+//! The reconciler: compares executions, waits and outbox, and repairs what does not fit.
+//!
+//! It reads the present state, acts by the same messages that everything else uses, and can run twice. Each call looks at
+//! what has work to do, and at the next stretch of all executions, so that its cost is the same however many there are.
+
+use std::sync::Arc;
+
+use baton_execution::OperationId;
+use baton_proto::{CallbackState, kind};
+use baton_store::{ExecState, ListQuery, ResourceKey, StoreError, StoredResource};
+use baton_types::Uid;
+
+use crate::{
+    effects::child_name,
+    engine::Engine,
+    message::{Ack, Message, MessageKind},
+    stored::Row,
+    worker::Shared,
+};
+
+/// Executions of each kind that one call looks at.
+const STRETCH: usize = 500;
+
+/// Where the scan of each kind stands.
+#[derive(Debug, Default)]
+pub(crate) struct Cursors {
+    after: [Option<(String, String)>; 2],
+}
+
+/// What a call found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReconcileReport {
+    /// Executions looked at.
+    pub examined: usize,
+    /// Executions with work to do that were (or are) to be in memory.
+    pub active: usize,
+    /// Ended, with an answer to give and nothing that would give it.
+    pub answers_missing: usize,
+    /// Waiting for a child that does not exist.
+    pub children_missing: usize,
+    /// Running for a caller that has ended.
+    pub callers_gone: usize,
+}
+
+impl Engine {
+    /// Compares and repairs once. Called at start and periodically.
+    pub async fn reconcile(&self) -> ReconcileReport {
+        let engine = self.clone();
+        let work = tokio::task::spawn_blocking(move || engine.reconcile_now());
+        match work.await {
+            Ok(Ok(report)) => report,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the reconciler cannot read the store; trying again later");
+                ReconcileReport::default()
+            }
+            Err(error) => {
+                tracing::error!(%error, "the reconciler stopped");
+                ReconcileReport::default()
+            }
+        }
+    }
+
+    fn reconcile_now(&self) -> Result<ReconcileReport, StoreError> {
+        let shared = &self.shared;
+        let mut report = ReconcileReport::default();
+        let mut after = 0;
+        loop {
+            let page = shared.store.active(after, STRETCH)?;
+            let Some(last) = page.last() else { break };
+            after = *last;
+            report.active += page.len();
+            page.into_iter().for_each(|number| shared.route.send(Message { number, kind: MessageKind::Recover }));
+        }
+        let mut cursors = self.scan.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (index, of) in [kind::WORKFLOW_EXECUTION, kind::AGENT_EXECUTION].into_iter().enumerate() {
+            let query = ListQuery { after: cursors.after[index].take(), ..ListQuery::new(of, STRETCH) };
+            let page = shared.store.list(&query)?;
+            cursors.after[index] = page.last.filter(|_| page.more);
+            for stored in &page.items {
+                report.examined += 1;
+                examine(shared, stored, &mut report)?;
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn examine(shared: &Arc<Shared>, stored: &StoredResource, report: &mut ReconcileReport) -> Result<(), StoreError> {
+    let Ok(row) = Row::read(stored, &shared.sealer) else { return Ok(()) };
+    let number = row.number;
+    if row.state == ExecState::Closed {
+        let pending = row.resource.callbacks().is_some_and(|all| all.iter().any(|it| it.state == CallbackState::Pending.as_str()));
+        if pending && shared.store.outbox_by_execution(number)?.items.is_empty() {
+            report.answers_missing += 1;
+            let (reply, _nobody) = tokio::sync::oneshot::channel();
+            shared.route.send(Message { number, kind: MessageKind::RetryCallbacks { fingerprint: None, reply } });
+        }
+        return Ok(());
+    }
+    for wait in row.resource.waiting_for().into_iter().flatten().filter(|wait| wait.reason == "Child") {
+        let Some((position, attempt)) = wait.operation.rsplit_once('#') else { continue };
+        let name = child_name(&row.resource.metadata().name, row.uid, &OperationId::new(position, attempt.parse().unwrap_or(1)));
+        if !child_exists(shared, &row.resource.metadata().namespace, &name)? {
+            report.children_missing += 1;
+            shared.route.send(Message { number, kind: MessageKind::ChildMissing { position: wait.operation.clone() } });
+        }
+    }
+    if let Some(owner) = row.owner
+        && owner_has_ended(shared, owner)?
+        && row.resource.parent_close_policy() != "Abandon"
+    {
+        report.callers_gone += 1;
+        let ack = Arc::new(Ack { number, outbox_id: 0, route: Arc::clone(&shared.route) });
+        shared.route.send(Message { number, kind: MessageKind::CallerGone { caller: owner, operation: None, ack } });
+    }
+    Ok(())
+}
+
+fn child_exists(shared: &Shared, namespace: &str, name: &str) -> Result<bool, StoreError> {
+    for of in [kind::AGENT_EXECUTION, kind::WORKFLOW_EXECUTION] {
+        if shared.store.get(&ResourceKey::new(of, namespace, name))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn owner_has_ended(shared: &Shared, owner: Uid) -> Result<bool, StoreError> {
+    Ok(shared.store.get_by_uid(*owner.as_bytes())?.is_none_or(|stored| stored.state == ExecState::Closed))
+}

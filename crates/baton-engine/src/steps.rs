@@ -1,0 +1,556 @@
+//! What happens to a running execution: inputs, answers, time, its end.
+
+use std::sync::Arc;
+
+use baton_execution::{Command, Ending, Fault, HistoryEventKind, Input, OperationId, Outcome, Start, fault_type};
+use baton_proto::{
+    CallbackState, ExecutionResource, Timestamp, condition,
+    v1::{ExecutionReference, PinnedTemplate},
+};
+use baton_store::{ExecState, OutboxRow, TimerRow};
+use baton_types::{ApiError, ErrorKind, Phase, Uid};
+use prost::Message as _;
+use serde_json::Value;
+
+use crate::{
+    CALLBACK_FINALIZER, PAYLOAD_BYTES_MAX,
+    api::{Admitted, ChildCreated, Created, Heartbeat},
+    effects,
+    entry::{AfterCommit, EXECUTION_TIMER, Entry, OutboxMessage, Record},
+    errors,
+    execution::{Execution, Pinned, Stalled, StepEffect},
+    history::{LoadError, load_execution},
+    message::{Ack, AnswerReply, DeliveryResult, Message, MessageKind, Reply},
+    sealer::Claims,
+    status,
+    stored::{ReturnAddress, StoredExecution},
+    worker::{Shared, now_ms},
+};
+
+/// A status that is older than this is written again with the next step.
+const STATUS_PERIOD_MS: i64 = 1000;
+/// An outbox row that was just dispatched is looked at again after this time, if nothing was heard of it.
+const OUTBOX_GRACE_MS: i64 = 5000;
+
+/// The entry of a new execution, with its first step as the draft.
+pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, reply: Reply<Created>) -> Entry {
+    let now = now_ms();
+    let at = Timestamp::from_millis(now);
+    let mut resource = admitted.resource;
+    let uid: Uid = resource.metadata().uid.parse().unwrap_or_default();
+    let token = resource.take_callback_token();
+    resource.clear_status();
+    let timeout_at_ms = admitted.timeout_ms.map_or(0, |limit| now.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX)));
+    let mut extra = StoredExecution { depth: admitted.parent.as_ref().map_or(0, |parent| parent.depth), timeout_at_ms, ..StoredExecution::default() };
+    if !resource.request_id().is_empty() {
+        extra.spec_digest = spec_digest(&resource);
+    }
+    if !token.is_empty() {
+        let address = ReturnAddress::new(&shared.sealer, uid, &token);
+        resource.callbacks_mut().push(status::new_callback(address.fingerprint.clone(), CallbackState::Waiting, at));
+        resource.metadata_mut().finalizers.push(CALLBACK_FINALIZER.to_owned());
+        extra.addresses.push(address);
+    }
+    let caller = shared.sealer.open_token(&token).filter(|claims| !claims.is_mailbox()).and_then(|claims| claims.uid());
+    let owner = admitted.parent.as_ref().map(|parent| parent.uid).or(caller);
+    write_first_status(&mut resource, uid, &admitted.parent, at);
+    *resource.template_mut() =
+        Some(PinnedTemplate { name: admitted.template_name, generation: admitted.template_generation, digest: admitted.digest.to_string() });
+    let start = Start {
+        uid,
+        namespace: resource.metadata().namespace.clone(),
+        name: resource.metadata().name.clone(),
+        input: admitted.input,
+        env: resource.env().clone(),
+        settings: admitted.settings,
+    };
+    let pinned = Pinned { kind: resource.program_kind(), digest: admitted.digest, definition: &admitted.definition };
+    let execution = Execution::new(shared.programs.as_ref(), &pinned);
+    let suspended = resource.suspend();
+    let mut entry = Entry::from_row(crate::stored::Row { number, uid, revision: 0, state: ExecState::Active, owner, resource, extra });
+    entry.draft.create = true;
+    entry.draft.put = true;
+    if !shared.knows_definition(&admitted.digest) {
+        entry.draft.definition = Some((admitted.digest, admitted.definition));
+    }
+    if timeout_at_ms > 0 {
+        entry.draft.timers_set.push(TimerRow { due_ms: timeout_at_ms, n: number, id: EXECUTION_TIMER });
+    }
+    match execution {
+        Ok(execution) => {
+            entry.execution = Some(execution);
+            if suspended {
+                feed(shared, &mut entry, Input::Suspended);
+            }
+            feed(shared, &mut entry, Input::Started(start));
+        }
+        Err(fault) => finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None }),
+    }
+    write_running_status(shared, &mut entry);
+    entry.draft.after.push(AfterCommit::Created { reply, existing: false });
+    entry
+}
+
+fn write_first_status(resource: &mut ExecutionResource, uid: Uid, parent: &Option<crate::api::ParentRef>, at: Timestamp) {
+    let generation = resource.metadata().generation;
+    resource.set_phase(if resource.suspend() { Phase::Suspended } else { Phase::Running });
+    *resource.start_time_mut() = Some(at);
+    *resource.observed_generation_mut() = generation;
+    resource.set_condition(condition::ACCEPTED, true, "Admitted", "", at);
+    status::write_callback_condition(resource, at);
+    match parent {
+        Some(parent) => {
+            *resource.root_mut() = Some(parent.root.clone());
+            *resource.parent_mut() = Some(ExecutionReference {
+                kind: parent.kind.execution_kind().to_owned(),
+                name: parent.name.clone(),
+                uid: parent.uid.to_string(),
+                position: parent.operation.clone(),
+            });
+        }
+        None => {
+            let root = ExecutionReference { kind: resource.kind().to_owned(), name: resource.metadata().name.clone(), uid: uid.to_string(), position: String::new() };
+            *resource.root_mut() = Some(root);
+        }
+    }
+}
+
+/// SHA-256 of the spec as it is without its token: what a repeated create is compared with.
+pub(crate) fn spec_digest(resource: &ExecutionResource) -> Vec<u8> {
+    let bytes = match resource {
+        ExecutionResource::Workflow(it) => it.spec.as_ref().map(|spec| v1_without_token_workflow(spec).encode_to_vec()),
+        ExecutionResource::Agent(it) => it.spec.as_ref().map(|spec| baton_proto::v1::AgentExecutionSpec { callback_token: Vec::new(), ..spec.clone() }.encode_to_vec()),
+    };
+    baton_types::Digest::of(&bytes.unwrap_or_default()).as_bytes().to_vec()
+}
+
+fn v1_without_token_workflow(spec: &baton_proto::v1::WorkflowExecutionSpec) -> baton_proto::v1::WorkflowExecutionSpec {
+    baton_proto::v1::WorkflowExecutionSpec { callback_token: None, ..spec.clone() }
+}
+
+/// Brings the running half to memory if it is not there. `false` if there is none to have.
+pub(crate) fn ensure_running(shared: &Arc<Shared>, entry: &mut Entry) -> bool {
+    if entry.execution.is_some() {
+        return true;
+    }
+    if entry.is_closed() || entry.stalled.is_some() {
+        return false;
+    }
+    match load_execution(&shared.store, shared.programs.as_ref(), entry) {
+        Ok(execution) => {
+            entry.execution = Some(execution);
+            true
+        }
+        Err(LoadError::Read(error)) => {
+            tracing::error!(execution_id = %entry.uid, detail = error.detail, %error, "an execution cannot be read");
+            entry.stalled = Some(error.to_string());
+            false
+        }
+        Err(LoadError::Stalled(stalled)) => {
+            stall(entry, &stalled);
+            false
+        }
+    }
+}
+
+/// Stops an execution that this build cannot go on with. It keeps its place: a build that can will go on.
+fn stall(entry: &mut Entry, stalled: &Stalled) {
+    tracing::error!(execution_id = %entry.uid, name = entry.resource.metadata().name, %stalled, "the execution is stalled");
+    let reason = match stalled {
+        Stalled::NonDeterminism { .. } => "NonDeterminism",
+        Stalled::Program { .. } => "ProgramError",
+        Stalled::Hole { .. } => "HistoryDamaged",
+        Stalled::Load(_) => "TemplateNotLoadable",
+    };
+    entry.execution = None;
+    entry.stalled = Some(stalled.to_string());
+    entry.resource.set_condition("Stalled", true, reason, &stalled.to_string(), Timestamp::from_millis(now_ms()));
+    entry.draft.put = true;
+}
+
+/// Gives one input to the execution. `false` if it was not wanted (any more) or cannot be taken.
+pub(crate) fn feed(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> bool {
+    if !ensure_running(shared, entry) {
+        return false;
+    }
+    let Some(execution) = entry.execution.as_mut().filter(|execution| execution.wants(&input)) else { return false };
+    let now = now_ms();
+    let ends = match &input {
+        Input::CancelRequested { reason } => Some(Ending::Cancelled { reason: reason.clone(), partial_output: None }),
+        Input::TimeoutReached => Some(Ending::TimedOut { partial_output: None }),
+        _ => None,
+    };
+    let step = &mut entry.draft.step;
+    let (events, effects, set, clear, closed) = (step.events.len(), step.effects.len(), step.timers_set.len(), step.timers_clear.len(), step.closed_waits.len());
+    if let Err(stalled) = execution.feed(input, now, step) {
+        // Nothing of this input is recorded: it was not taken.
+        step.events.truncate(events);
+        step.effects.truncate(effects);
+        step.timers_set.truncate(set);
+        step.timers_clear.truncate(clear);
+        step.closed_waits.truncate(closed);
+        stall(entry, &stalled);
+        return false;
+    }
+    if let Some(ending) = ends.filter(|_| !execution.ended) {
+        execution.end(ending, now, step);
+    }
+    arm_heartbeats(entry, events);
+    close_waits(shared, entry);
+    if let Some(ending) = entry.draft.step.ending.take() {
+        finish(shared, entry, &ending);
+    }
+    true
+}
+
+/// Arms the heartbeat timers of waits that were opened by the events from `first` on.
+fn arm_heartbeats(entry: &mut Entry, first: usize) {
+    for event in &entry.draft.step.events[first..] {
+        if let HistoryEventKind::Command(Command::AwaitCallback { heartbeat_timeout_ms: Some(timeout), .. }) = &event.kind {
+            let due_ms = event.time_ms.saturating_add(i64::try_from(*timeout).unwrap_or(i64::MAX));
+            entry.draft.timers_set.push(TimerRow { due_ms, n: entry.number, id: -event.number });
+        }
+    }
+}
+
+fn close_waits(shared: &Arc<Shared>, entry: &mut Entry) {
+    for id in std::mem::take(&mut entry.draft.step.closed_waits) {
+        push_outbox(shared, entry, &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt });
+    }
+}
+
+pub(crate) fn push_outbox(shared: &Arc<Shared>, entry: &mut Entry, message: &OutboxMessage) {
+    let row = OutboxRow { id: shared.store.next_outbox_id(), n: entry.number, next_at_ms: now_ms() + OUTBOX_GRACE_MS, attempts: 0, body: message.encode_to_vec().into() };
+    entry.draft.outbox_put.push(row);
+}
+
+/// The end of an execution: status, answers for every return address, and word to whoever still works for it.
+pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
+    let at = Timestamp::from_millis(now_ms());
+    let holders = entry.execution.take().is_some_and(|execution| {
+        write_progress(shared, &mut entry.resource, entry.number, &entry.uid, &execution, at);
+        !execution.open.waits.is_empty() || !execution.open.children.is_empty() || execution.open.bound_children
+    });
+    if let Some((digest, content)) = status::write_ending(&mut entry.resource, ending, at) {
+        entry.extra.output_digest = digest.as_bytes().to_vec();
+        entry.draft.blobs.push((digest, content));
+    }
+    if entry.extra.timeout_at_ms > 0 {
+        entry.draft.timers_set.retain(|row| row.id != EXECUTION_TIMER);
+        entry.draft.timers_clear.push(TimerRow { due_ms: entry.extra.timeout_at_ms, n: entry.number, id: EXECUTION_TIMER });
+    }
+    entry.stalled = None;
+    entry.draft.put = true;
+    let fingerprints: Vec<String> = entry.extra.addresses.iter().map(|address| address.fingerprint.clone()).collect();
+    for callback in entry.resource.callbacks_mut() {
+        CallbackState::Pending.as_str().clone_into(&mut callback.state);
+    }
+    for fingerprint in fingerprints {
+        push_outbox(shared, entry, &OutboxMessage { fingerprint, ..OutboxMessage::default() });
+    }
+    if holders {
+        push_outbox(shared, entry, &OutboxMessage::default());
+    }
+    status::write_callback_condition(&mut entry.resource, at);
+    let labels = [("kind", entry.resource.kind()), ("phase", entry.resource.phase().as_str())];
+    metrics::counter!("baton_executions_ended_total", &labels).increment(1);
+    tracing::info!(execution_id = %entry.uid, namespace = entry.resource.metadata().namespace, name = entry.resource.metadata().name, phase = %entry.resource.phase(), "execution ended");
+}
+
+/// Whether an entry that has nothing to write now is to be looked at again a little later.
+pub(crate) fn wants_settling(entry: &Entry) -> bool {
+    !entry.is_closed() && entry.stalled.is_none() && (!entry.started.is_empty() || (entry.stored_state == ExecState::Active && entry.state() == ExecState::Parked))
+}
+
+/// Writes down that the execution waits, if it still does.
+pub(crate) fn settle(shared: &Arc<Shared>, entry: &mut Entry) {
+    if entry.stored_state == ExecState::Active && entry.state() == ExecState::Parked {
+        entry.draft.put = true;
+        write_running_status(shared, entry);
+    }
+}
+
+/// Brings `status` of a running execution up to date if its row is to be written anyway or was not for a while.
+pub(crate) fn write_running_status(shared: &Arc<Shared>, entry: &mut Entry) {
+    if entry.is_closed() {
+        return;
+    }
+    let now = now_ms();
+    let Some(execution) = &entry.execution else { return };
+    // What leaves the parked state must be found by a recovery, so that its activities are not lost.
+    if entry.stored_state == ExecState::Parked && !execution.is_parked() || now - entry.status_written_ms > STATUS_PERIOD_MS && entry.status_written_ms > 0 {
+        entry.draft.put = true;
+    }
+    if entry.draft.put {
+        entry.status_written_ms = now;
+        entry.resource.set_phase(if execution.suspended { Phase::Suspended } else { Phase::Running });
+        write_progress(shared, &mut entry.resource, entry.number, &entry.uid, execution, Timestamp::from_millis(now));
+    }
+}
+
+fn write_progress(shared: &Arc<Shared>, resource: &mut ExecutionResource, number: i64, uid: &Uid, execution: &Execution, at: Timestamp) {
+    let namespace = resource.metadata().namespace.clone();
+    let fingerprint = |id: &OperationId| {
+        let expires_ms = execution.open.waits.get(id).map_or(0, |wait| wait.expires_ms);
+        baton_types::fingerprint(effects::wait_token(shared, &namespace, number, *uid, id, expires_ms).as_bytes())
+    };
+    status::write_progress(resource, execution, at, fingerprint);
+}
+
+/// Goes on after a restart: what has no recorded result is done again, what must not be is in doubt.
+pub(crate) fn recover(shared: &Arc<Shared>, entry: &mut Entry) {
+    // What is in memory with its running half has lost nothing.
+    if entry.execution.is_some() || !ensure_running(shared, entry) {
+        return;
+    }
+    let Some(execution) = &entry.execution else { return };
+    let mut in_doubt = Vec::new();
+    for (id, activity) in &execution.open.activities {
+        match activity.effect {
+            _ if entry.running.contains_key(id) => {}
+            baton_execution::Effect::Repeatable => entry.draft.step.effects.push(StepEffect::StartActivity(id.clone())),
+            baton_execution::Effect::Once => in_doubt.push(id.clone()),
+        }
+    }
+    entry.draft.step.effects.extend(execution.open.children.keys().cloned().map(StepEffect::StartChild));
+    for id in in_doubt {
+        let detail = "the server stopped while this call was under way; whether it took effect is not known, and it must not be repeated";
+        let fault = Fault::new(fault_type::IN_DOUBT, 500, detail).at(&id.position).non_retryable();
+        feed(shared, entry, Input::ActivityFailed { id, fault });
+    }
+    // Nothing new was decided, so there is nothing to commit: what was decided before is carried out again.
+    if entry.draft.is_empty() {
+        for effect in std::mem::take(&mut entry.draft.step.effects) {
+            effects::carry_out(shared, entry, effect);
+        }
+    } else {
+        write_running_status(shared, entry);
+    }
+}
+
+pub(crate) fn activity_done(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId, result: Result<Value, Fault>) {
+    entry.running.remove(&id);
+    let input = match result {
+        Ok(output) => Input::ActivityCompleted { id, output },
+        Err(fault) => Input::ActivityFailed { id, fault },
+    };
+    feed(shared, entry, input);
+    write_running_status(shared, entry);
+}
+
+pub(crate) fn child_done(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId, result: Result<ChildCreated, Fault>) {
+    let wanted = ensure_running(shared, entry) && entry.execution.as_ref().is_some_and(|execution| execution.open.children.contains_key(&id));
+    match result {
+        Ok(child) if wanted => entry.started.push(Input::ChildStarted { id, kind: child.kind.to_owned(), name: child.name, uid: child.uid }),
+        // It came to be after it was given up: it is told that nobody waits.
+        Ok(_) => {
+            push_outbox(shared, entry, &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt });
+            entry.draft.put = true;
+        }
+        Err(fault) => {
+            let fault = fault.at(&id.position);
+            let taken = feed(shared, entry, Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Failed(fault.clone()) });
+            if !taken && wanted {
+                tracing::warn!(execution_id = %entry.uid, position = id.position, %fault, "a child that nobody awaits could not be started");
+                if let Some(execution) = &mut entry.execution {
+                    execution.open.children.remove(&id);
+                }
+            }
+            write_running_status(shared, entry);
+        }
+    }
+}
+
+/// Records children that were started since the last step.
+pub(crate) fn record_started_children(shared: &Arc<Shared>, entry: &mut Entry) {
+    for input in std::mem::take(&mut entry.started) {
+        feed(shared, entry, input);
+    }
+}
+
+pub(crate) fn answer(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, fingerprint: String, outcome: Outcome, reply: AnswerReply) {
+    match take_answer(shared, entry, claims, &fingerprint, &outcome) {
+        Ok(()) => entry.draft.after.push(AfterCommit::Answered { reply, fingerprint }),
+        Err(refusal) => match reply {
+            AnswerReply::Caller(reply) => drop(reply.send(Err(refusal))),
+            AnswerReply::Outbox { number, outbox_id } => {
+                let result = match refusal.kind {
+                    ErrorKind::Unavailable | ErrorKind::Internal => DeliveryResult::Failed(refusal.to_string()),
+                    _ if was_answered_so(shared, entry, &claims.operation(), &outcome) => DeliveryResult::Delivered,
+                    _ => DeliveryResult::Rejected(refusal.to_string()),
+                };
+                shared.route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });
+            }
+        },
+    }
+    write_running_status(shared, entry);
+}
+
+fn take_answer(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, fingerprint: &str, outcome: &Outcome) -> Result<(), ApiError> {
+    if claims.uid() != Some(entry.uid) {
+        return Err(errors::callback_gone(fingerprint));
+    }
+    let id = claims.operation();
+    if entry.is_closed() {
+        return Err(errors::already_completed(fingerprint));
+    }
+    if !ensure_running(shared, entry) {
+        let why = entry.stalled.clone().unwrap_or_default();
+        return Err(ApiError::new(ErrorKind::Unavailable, "EXECUTION_STALLED", format!("the execution that waits is stalled: {why}")));
+    }
+    let Some(execution) = &entry.execution else { return Err(errors::already_completed(fingerprint)) };
+    if !execution.open.waits.contains_key(&id) {
+        let newer = execution.open.waits.keys().find(|open| open.position == id.position && open.attempt > id.attempt);
+        return Err(match newer {
+            Some(open) => errors::stale_attempt(fingerprint, id.attempt, open.attempt),
+            None => errors::already_completed(fingerprint),
+        });
+    }
+    if claims.expires_ms < now_ms() {
+        return Err(errors::token_expired(fingerprint));
+    }
+    entry.heartbeats.remove(&id);
+    if feed(shared, entry, Input::CallbackAnswered { id, outcome: outcome.clone() }) {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorKind::Unavailable, "EXECUTION_STALLED", "the execution that waits could not take the answer"))
+}
+
+/// Whether history holds this very answer: a delivery that is repeated after a crash did arrive the first time.
+fn was_answered_so(shared: &Arc<Shared>, entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
+    let blobs = crate::history::StoreBlobs(&shared.store);
+    let mut from = 1;
+    while let Ok(records) = shared.store.journal(entry.number, from, 256) {
+        let Some(last) = records.last() else { return false };
+        from = last.seq + 1;
+        for event in records.iter().filter_map(|record| Record::decode(record.body.clone()).ok()).flat_map(|record| record.events) {
+            if let Ok(event) = baton_proto::decode_event(&event, &blobs)
+                && let HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) = &event.kind
+                && answered == id
+            {
+                return recorded == outcome;
+            }
+        }
+    }
+    false
+}
+
+pub(crate) fn heartbeat(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, fingerprint: String) -> Result<Heartbeat, ApiError> {
+    if claims.uid() != Some(entry.uid) {
+        return Err(errors::callback_gone(&fingerprint));
+    }
+    if entry.is_closed() {
+        return if entry.resource.phase() == Phase::Completed { Err(errors::already_completed(&fingerprint)) } else { Ok(Heartbeat { fingerprint, cancel_requested: true }) };
+    }
+    ensure_running(shared, entry);
+    let id = claims.operation();
+    if !entry.execution.as_ref().is_some_and(|execution| execution.open.waits.contains_key(&id)) {
+        return Err(errors::already_completed(&fingerprint));
+    }
+    entry.heartbeats.insert(id, now_ms());
+    Ok(Heartbeat { fingerprint, cancel_requested: false })
+}
+
+pub(crate) fn timer_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) {
+    entry.draft.timers_clear.push(row);
+    if entry.is_closed() || !ensure_running(shared, entry) {
+        return;
+    }
+    let Some(execution) = &entry.execution else { return };
+    if row.id == EXECUTION_TIMER {
+        feed(shared, entry, Input::TimeoutReached);
+    } else if row.id > 0 {
+        let id = execution.open.timers.iter().find(|(_, timer)| timer.id == row.id).map(|(id, _)| id.clone());
+        if let Some(id) = id {
+            feed(shared, entry, Input::TimerFired { id });
+        }
+    } else {
+        heartbeat_due(shared, entry, row);
+    }
+    write_running_status(shared, entry);
+}
+
+fn heartbeat_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) {
+    let Some(execution) = &entry.execution else { return };
+    let Some((id, wait)) = execution.open.waits.iter().find(|(_, wait)| wait.event == -row.id) else { return };
+    let timeout_ms = i64::try_from(wait.heartbeat_timeout_ms.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
+    let heard_ms = entry.heartbeats.get(id).copied().unwrap_or(row.due_ms.saturating_sub(timeout_ms));
+    let due_ms = heard_ms.saturating_add(timeout_ms);
+    if due_ms > now_ms() {
+        entry.draft.timers_set.push(TimerRow { due_ms, ..row });
+        return;
+    }
+    let detail = format!("no heartbeat came within {timeout_ms} ms");
+    let fault = Fault::new(fault_type::TIMEOUT, 408, detail).at(&id.position);
+    let id = id.clone();
+    feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });
+}
+
+pub(crate) fn end(shared: &Arc<Shared>, entry: &mut Entry, reason: &str, terminate: bool, reply: Reply<ExecutionResource>) {
+    let title = match &entry.resource {
+        ExecutionResource::Workflow(_) => "workflow execution",
+        ExecutionResource::Agent(_) => "agent execution",
+    };
+    if entry.is_closed() {
+        let refusal = errors::ended(title, &entry.resource.metadata().name, entry.resource.phase());
+        return drop(reply.send(Err(refusal)));
+    }
+    if terminate {
+        finish_as(shared, entry, "Terminated", reason);
+    } else if !feed(shared, entry, Input::CancelRequested { reason: reason.to_owned() }) {
+        let refusal = ApiError::new(ErrorKind::FailedPrecondition, "EXECUTION_STALLED", format!("{title} '{}' cannot wind up: {}", entry.resource.metadata().name, entry.stalled.clone().unwrap_or_default()));
+        return drop(reply.send(Err(refusal.hint("end it at once with baton terminate"))));
+    }
+    entry.draft.after.push(AfterCommit::Resource(reply));
+}
+
+/// Ends the execution as cancelled without asking its Program; `word` is the reason of the condition.
+pub(crate) fn finish_as(shared: &Arc<Shared>, entry: &mut Entry, word: &str, reason: &str) {
+    let ending = Ending::Cancelled { reason: reason.to_owned(), partial_output: None };
+    if ensure_running(shared, entry)
+        && let Some(execution) = &mut entry.execution
+    {
+        execution.end(ending.clone(), now_ms(), &mut entry.draft.step);
+        entry.draft.step.ending = None;
+    }
+    finish(shared, entry, &ending);
+    entry.resource.set_condition(condition::FAILED, true, word, reason, Timestamp::from_millis(now_ms()));
+}
+
+pub(crate) fn caller_gone(shared: &Arc<Shared>, entry: &mut Entry, caller: Uid, operation: Option<&OperationId>, ack: Arc<Ack>) {
+    entry.draft.after.push(AfterCommit::Ack(ack));
+    if entry.is_closed() || entry.resource.parent_close_policy() == "Abandon" {
+        return;
+    }
+    let by_token = entry.extra.addresses.iter().filter_map(|address| address.token(&shared.sealer, entry.uid)).filter_map(|token| shared.sealer.open_token(&token));
+    let concerns = by_token.into_iter().any(|claims| claims.uid() == Some(caller) && operation.is_none_or(|id| claims.operation() == *id));
+    let child = entry.resource.parent().and_then(Option::as_ref).is_some_and(|parent| parent.uid == caller.to_string() && operation.is_none_or(|id| parent.position == id.to_string()));
+    if concerns || child {
+        let reason = "whoever waited for this execution has ended or given up (spec.parentClosePolicy is Cancel)";
+        feed(shared, entry, Input::CancelRequested { reason: reason.to_owned() });
+    }
+}
+
+/// Fails the wait for a child that is gone without an answer: damage, or a store that was restored.
+pub(crate) fn child_missing(shared: &Arc<Shared>, entry: &mut Entry, operation: &str) {
+    if entry.is_closed() || !ensure_running(shared, entry) {
+        return;
+    }
+    let open = entry.execution.as_ref().and_then(|execution| execution.open.waits.keys().find(|id| id.to_string() == operation && !execution.open.children.contains_key(id)));
+    if let Some(id) = open.cloned() {
+        let fault = Fault::new(fault_type::RUNTIME, 500, "the execution that was waited for does not exist any more").at(&id.position);
+        feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });
+        write_running_status(shared, entry);
+    }
+}
+
+/// Refuses an outcome that no receiver takes.
+pub(crate) fn check_payload(outcome: &Outcome) -> Result<(), ApiError> {
+    let Outcome::Completed(output) = outcome else { return Ok(()) };
+    let size = output.to_string().len();
+    if size <= PAYLOAD_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("output has {size} bytes, allowed are at most {PAYLOAD_BYTES_MAX}");
+    Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message).hint("store the data elsewhere and answer with a reference to it"))
+}
