@@ -1,0 +1,51 @@
+//! `use`: what tasks refer to by name.
+
+use serde_json::Value;
+
+use crate::{
+    document::{Builder, Fields},
+    task::{call_http, raise, try_catch},
+};
+
+/// Reads `use`, before any task is.
+pub(crate) fn read_use(document: &mut Fields<'_>, builder: &mut Builder) {
+    let Some(mut fields) = document.object("use", builder) else { return };
+    // Timeouts first and authentications before tasks: retries and tasks refer to them.
+    for (name, value, path) in named(&mut fields, "timeouts", builder) {
+        let timeout = builder.timeout_definition(value, &path);
+        builder.reusable.timeouts.insert(name, timeout);
+    }
+    for (name, value, path) in named(&mut fields, "errors", builder) {
+        let error = raise::read_error(builder, value, &path);
+        builder.reusable.errors.insert(name, error);
+    }
+    for (name, value, path) in named(&mut fields, "retries", builder) {
+        // Where a policy stands, its conditions see the error under its default name.
+        builder.scope.push(try_catch::ERROR_DEFAULT.to_owned());
+        let retry = try_catch::read_retry(builder, value, &path);
+        builder.scope.pop();
+        builder.reusable.retries.insert(name, retry);
+    }
+    for (name, value, path) in named(&mut fields, "authentications", builder) {
+        let authentication = call_http::read_authentication(builder, value, &path);
+        builder.reusable.authentications.insert(name, authentication);
+    }
+    for (name, what) in [("extensions", "extensions"), ("functions", "functions"), ("secrets", "secrets"), ("catalogs", "catalogs")] {
+        let empty = match fields.get(name) {
+            None => true,
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(entries)) => entries.is_empty(),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => false,
+        };
+        if !empty {
+            builder.violate(&fields.at(name), format!("{what} are not supported yet"));
+        }
+    }
+    fields.close(builder);
+}
+
+/// The entries of an object of named definitions, with the path of each.
+fn named<'d>(fields: &mut Fields<'d>, name: &'static str, builder: &mut Builder) -> Vec<(String, &'d Value, String)> {
+    let Some(entries) = fields.object(name, builder) else { return Vec::new() };
+    entries.entries().map(|(key, value)| (key.to_owned(), value, entries.at(key))).collect()
+}

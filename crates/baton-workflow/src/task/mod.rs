@@ -1,0 +1,348 @@
+//! Tasks: what a document says of each, and one file for every kind of them.
+//!
+//! A kind reads its part of the document into a value that implements [`Kind`]; the interpreter starts it and tells
+//! it what happened. [`registry`] is the only place that lists the kinds.
+//!
+//! # Invariants
+//! - A kind holds nothing that changes: what an execution knows of a running task is in its frame.
+//! - What all tasks have (`if`, `input`, `output`, `export`, `timeout`, `then`) is read and applied in one place.
+//!
+//! # Deliberately absent
+//! The kinds that this version does not run; [`UNSUPPORTED`] names them.
+
+pub(crate) mod call_agent;
+pub(crate) mod call_echo;
+pub(crate) mod call_http;
+mod common;
+pub(crate) mod do_block;
+pub(crate) mod for_each;
+pub(crate) mod fork;
+pub(crate) mod raise;
+pub(crate) mod run_workflow;
+pub(crate) mod set;
+pub(crate) mod switch;
+pub(crate) mod try_catch;
+pub(crate) mod wait;
+
+use std::fmt;
+
+use baton_execution::{Fault, Outcome};
+use serde_json::Value;
+
+pub(crate) use common::{Delay, Timeout, callback, escape};
+pub(crate) use raise::RaisedError;
+pub(crate) use try_catch::Retry;
+
+use crate::{
+    data::{Data, kind_of},
+    document::{Builder, Fields, quoted, shown},
+    expression::Expression,
+    interpreter::{FrameId, Run},
+    schema::Schema,
+    template::Template,
+};
+
+/// Index of a task in its definition.
+pub(crate) type TaskId = usize;
+/// Index of a block in its definition.
+pub(crate) type BlockId = usize;
+
+/// Reads a kind's part of a task.
+type Read = fn(&mut Builder, &mut Fields<'_>, &Place) -> Option<Box<dyn Kind>>;
+
+/// Every kind of task that runs. To add one: a file, and a line here.
+fn registry(kind: &str) -> Option<Read> {
+    Some(match kind {
+        "call baton.dev/agent" => call_agent::read,
+        "call baton.dev/echo" => call_echo::read,
+        "call http" => call_http::read,
+        "do" => do_block::read,
+        "for" => for_each::read,
+        "fork" => fork::read,
+        "raise" => raise::read,
+        "run workflow" => run_workflow::read,
+        "set" => set::read,
+        "switch" => switch::read,
+        "try" => try_catch::read,
+        "wait" => wait::read,
+        _ => return None,
+    })
+}
+
+/// The kinds that run, for messages.
+const SUPPORTED: &str = "'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'do', 'for', 'fork', 'raise', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+
+/// Kinds of the language that this version does not run.
+const UNSUPPORTED: [&str; 11] = [
+    "emit",
+    "listen",
+    "call asyncapi",
+    "call grpc",
+    "call openapi",
+    "call a2a",
+    "call mcp",
+    "call function",
+    "run container",
+    "run script",
+    "run shell",
+];
+
+/// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
+const KEYWORDS: [&str; 12] = ["call", "emit", "for", "fork", "listen", "raise", "run", "set", "switch", "try", "wait", "do"];
+
+/// One kind of task, as one document configures it.
+pub(crate) trait Kind: fmt::Debug + Send + Sync {
+    /// Its name for the timeline, such as `call http`.
+    fn label(&self) -> &'static str;
+
+    /// Begins the task of a frame.
+    fn start(&self, run: &mut Run, frame: FrameId) -> Result<Step, Fault>;
+
+    /// Goes on after something happened. What a kind never waits for does not come.
+    fn resume(&self, _run: &mut Run, _frame: FrameId, event: Event) -> Result<Step, Fault> {
+        event.into_fault()
+    }
+
+    /// Whether the kind applies `timeout` to what it waits for, so that it needs no timer besides.
+    fn keeps_time(&self) -> bool {
+        false
+    }
+}
+
+/// Where a task is after a step.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// It waits for an event.
+    Wait,
+    /// It has its raw output.
+    Done(Data),
+    /// It has its raw output, and says itself where the flow goes on.
+    DoneThen(Data, Then),
+}
+
+/// What can happen to a running task.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// One of its blocks (or branches) came to its end.
+    BlockEnded {
+        /// Which branch or iteration.
+        branch: u32,
+        /// The output of the last task.
+        output: Data,
+    },
+    /// A task in one of its blocks faulted and nobody caught it.
+    BlockFaulted {
+        /// The fault.
+        fault: Fault,
+    },
+    /// Its activity gave a result.
+    ActivityCompleted(Data),
+    /// One of its timers fired.
+    TimerFired(Purpose),
+    /// Its wait was answered.
+    Answered(Outcome),
+}
+
+impl Event {
+    /// What a kind does with events that it has no use for: faults pass, the rest is not for it.
+    pub(crate) fn into_fault(self) -> Result<Step, Fault> {
+        match self {
+            Self::BlockFaulted { fault, .. } => Err(fault),
+            Self::BlockEnded { output, .. } => Ok(Step::Done(output)),
+            Self::ActivityCompleted(_) | Self::TimerFired(_) | Self::Answered(_) => Ok(Step::Wait),
+        }
+    }
+}
+
+/// What a timer of a task is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Purpose {
+    /// It belongs to the operation of the task: the end of a `wait`, the limit of a callback.
+    Own,
+    /// The task's `timeout`.
+    Timeout,
+    /// The pause before a retry.
+    Retry,
+    /// The limit of one attempt of a `try`.
+    Attempt,
+}
+
+impl Purpose {
+    /// What is put behind the task's position to make the position of the timer.
+    pub(crate) const fn suffix(self) -> &'static str {
+        match self {
+            Self::Own => "",
+            Self::Timeout => "/timeout",
+            Self::Retry => "/catch/retry",
+            Self::Attempt => "/catch/retry/limit/attempt",
+        }
+    }
+}
+
+/// Where the flow goes after a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// To the next task of the block.
+    Continue,
+    /// Out of the block.
+    Exit,
+    /// To the end of the workflow.
+    End,
+    /// To a task of the block, by its place there.
+    Goto(usize),
+}
+
+/// A list of tasks.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) tasks: Vec<TaskId>,
+    /// Whether its tasks are branches that run side by side.
+    pub(crate) parallel: bool,
+}
+
+/// A task of the document.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    /// Index and name, as positions end with: `0/fetch`.
+    pub(crate) segment: String,
+    /// JSON pointer to the task in the document.
+    pub(crate) pointer: String,
+    pub(crate) condition: Option<Expression>,
+    pub(crate) input: DataFlow,
+    pub(crate) output: DataFlow,
+    pub(crate) export: DataFlow,
+    pub(crate) timeout: Option<Timeout>,
+    pub(crate) then: Then,
+    pub(crate) wait: Option<callback::Await>,
+    pub(crate) kind: Box<dyn Kind>,
+}
+
+/// How data enters or leaves a task.
+#[derive(Debug, Default)]
+pub(crate) struct DataFlow {
+    pub(crate) transform: Option<Template>,
+    pub(crate) schema: Option<Schema>,
+}
+
+/// Where the reader of a kind is.
+pub(crate) struct Place {
+    /// JSON pointer to the task.
+    pub(crate) pointer: String,
+    /// Names of all tasks of the block, in order.
+    pub(crate) siblings: Vec<String>,
+    /// Whether the block's tasks are branches that run side by side.
+    pub(crate) parallel: bool,
+}
+
+impl Place {
+    /// Reads a flow directive.
+    pub(crate) fn then(&self, builder: &mut Builder, text: &str, path: &str) -> Then {
+        match text {
+            "continue" => Then::Continue,
+            "exit" => Then::Exit,
+            "end" => Then::End,
+            name if self.parallel => {
+                builder.violate(path, format!("goes to '{}', but branches run side by side; allowed are 'continue', 'exit' and 'end'", shown(name)));
+                Then::Continue
+            }
+            name => self.siblings.iter().position(|sibling| sibling == name).map_or_else(
+                || {
+                    let known = quoted(self.siblings.iter().map(String::as_str));
+                    builder.violate(path, format!("no task named '{}' in this scope; tasks here are {known}", shown(name)));
+                    Then::Continue
+                },
+                Then::Goto,
+            ),
+        }
+    }
+}
+
+/// Reads a list of tasks.
+pub(crate) fn read_block(builder: &mut Builder, value: &Value, path: &str, pointer: &str, parallel: bool) -> BlockId {
+    let mut items = Vec::new();
+    match value {
+        Value::Array(list) => {
+            for (index, item) in list.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                if let Some((name, task)) = builder.single(item, &path, "task") {
+                    items.push((index, name, task));
+                }
+            }
+            if list.is_empty() {
+                builder.violate(path, "must have at least one task");
+            }
+        }
+        other => builder.violate(path, format!("must be a list of tasks, found {}", kind_of(other))),
+    }
+    let siblings: Vec<String> = items.iter().map(|(_, name, _)| (*name).to_owned()).collect();
+    let mut block = Block { tasks: Vec::new(), parallel };
+    for (order, (index, name, task)) in items.iter().enumerate() {
+        let path = format!("{path}[{index}].{}", shown(name));
+        if siblings[..order].iter().any(|other| other == name) {
+            builder.violate(&path, format!("is the second task named '{}' in this scope; names must differ", shown(name)));
+        }
+        let segment = format!("{index}/{}", escape(name));
+        let place = Place { pointer: format!("{pointer}/{segment}"), siblings: siblings.clone(), parallel };
+        if let Some(task) = read_task(builder, name, segment, task, &path, &place) {
+            builder.tasks.push(task);
+            block.tasks.push(builder.tasks.len() - 1);
+        }
+    }
+    builder.blocks.push(block);
+    builder.blocks.len() - 1
+}
+
+fn read_task(builder: &mut Builder, name: &str, segment: String, value: &Value, path: &str, place: &Place) -> Option<Task> {
+    let mut fields = Fields::open(value, path, builder)?;
+    let condition = fields.expression("if", builder);
+    let input = builder.data_flow(&mut fields, "input", "from");
+    let output = builder.data_flow(&mut fields, "output", "as");
+    let export = builder.data_flow(&mut fields, "export", "as");
+    let timeout = builder.timeout(&mut fields);
+    let then = fields.text("then", builder).map_or(Then::Continue, |text| place.then(builder, text, &fields.at("then")));
+    let Some(keyword) = KEYWORDS.into_iter().find(|word| fields.has(word)) else {
+        builder.violate(path, format!("is not a task of a known kind; kinds are {SUPPORTED}"));
+        return None;
+    };
+    let name_of_kind = kind_name(builder, keyword, &mut fields)?;
+    let Some(read) = registry(&name_of_kind) else {
+        refuse_kind(builder, &name_of_kind, &fields.at(keyword));
+        return None;
+    };
+    let wait = callback::read(builder, &mut fields, &name_of_kind);
+    let kind = read(builder, &mut fields, place);
+    fields.close(builder);
+    Some(Task { name: name.to_owned(), segment, pointer: place.pointer.clone(), condition, input, output, export, timeout, then, wait, kind: kind? })
+}
+
+/// The name under which the registry has a kind: the keyword, and for `call` and `run` what is called or run.
+fn kind_name(builder: &mut Builder, keyword: &'static str, fields: &mut Fields<'_>) -> Option<String> {
+    match keyword {
+        "call" => {
+            let function = fields.text("call", builder)?;
+            let known = UNSUPPORTED.iter().any(|kind| kind.strip_prefix("call ") == Some(function)) || function.starts_with("baton.dev/") || function == "http";
+            Some(if known { format!("call {function}") } else { "call function".to_owned() })
+        }
+        "run" => {
+            let run = fields.object("run", builder)?;
+            match ["workflow", "container", "script", "shell"].into_iter().find(|what| run.has(what)) {
+                Some(what) => Some(format!("run {what}")),
+                None => {
+                    builder.violate(&run.path, "must have one of 'container', 'script', 'shell' and 'workflow'");
+                    None
+                }
+            }
+        }
+        other => Some(other.to_owned()),
+    }
+}
+
+fn refuse_kind(builder: &mut Builder, kind: &str, path: &str) {
+    let message = if UNSUPPORTED.contains(&kind) {
+        format!("tasks of the kind '{kind}' are not supported yet; supported are {SUPPORTED}")
+    } else {
+        format!("no kind of task is '{}'; kinds are {SUPPORTED}", shown(kind))
+    };
+    builder.violate(path, message);
+}
