@@ -21,8 +21,8 @@ use crate::backend::{GroupError, Outcomes, Upkeep, UpkeepReport, Writer};
 use crate::error::CommitError;
 use crate::model::{Change, ChangeKind, Committed, Expect, Txn};
 use crate::queue::Limits;
+use crate::shared::Shared;
 use crate::stats::names;
-use crate::store::Shared;
 
 /// Called with the outcome on the committer thread.
 pub(crate) type Done = Box<dyn FnOnce(Result<Committed, CommitError>) + Send>;

@@ -32,9 +32,11 @@ mod model;
 mod options;
 mod queue;
 mod ring;
+mod shared;
 mod sqlite;
 mod stats;
 mod store;
+mod threads;
 mod value;
 mod watch;
 

@@ -1,16 +1,14 @@
 //! The handle that everybody uses: committing, reading, watching, closing.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use crate::backend::{Reads, Upkeep, UpkeepReport, Which};
-use crate::committer::{self, Work};
+use crate::committer::Work;
 use crate::directory::Directory;
 use crate::error::{CommitError, StoreError, WatchError};
 use crate::model::{
@@ -18,181 +16,13 @@ use crate::model::{
     ResourceKey, Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
 };
 use crate::options::StoreOptions;
-use crate::queue::{Limits, Queue, Refused};
+use crate::queue::{Limits, Queue};
 use crate::ring::{RingLimits, Rings};
+use crate::shared::Shared;
 use crate::sqlite::{self, BackupReport, SqliteReads};
 use crate::stats::{Counters, StoreStats};
+use crate::threads::Handle;
 use crate::watch::Watch;
-
-/// How often free space is measured and reads over budget are looked for.
-const TICK: Duration = Duration::from_millis(500);
-
-/// What the handle, the threads and the watches share.
-pub(crate) struct Shared {
-    pub(crate) queue: Queue<Work>,
-    pub(crate) reads: Box<dyn Reads>,
-    pub(crate) head: watch::Sender<u64>,
-    pub(crate) counters: Counters,
-    pub(crate) options: StoreOptions,
-    rings: RwLock<Rings>,
-    compacted: AtomicU64,
-    numbers: AtomicI64,
-    outbox_ids: AtomicI64,
-    free: AtomicU64,
-    failure: watch::Sender<Option<Arc<str>>>,
-    over: std::sync::atomic::AtomicBool,
-    directory: Mutex<Option<Directory>>,
-    path: PathBuf,
-    cluster_id: [u8; 16],
-}
-
-impl Shared {
-    pub(crate) fn rings(&self) -> RwLockReadGuard<'_, Rings> {
-        self.rings.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn rings_mut(&self) -> RwLockWriteGuard<'_, Rings> {
-        self.rings.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn compacted(&self) -> u64 {
-        self.compacted.load(Relaxed)
-    }
-
-    pub(crate) fn set_compacted(&self, revision: u64) {
-        self.compacted.fetch_max(revision, Relaxed);
-    }
-
-    pub(crate) fn free_bytes(&self) -> u64 {
-        self.free.load(Relaxed)
-    }
-
-    /// Looks at the disk again.
-    pub(crate) fn measure_free(&self) -> u64 {
-        let directory = self
-            .directory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(Ok(free)) = directory.as_ref().map(Directory::free_bytes) {
-            self.free.store(free, Relaxed);
-        }
-        self.free_bytes()
-    }
-
-    pub(crate) fn release_ballast(&self) -> bool {
-        let directory = self
-            .directory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        directory.as_ref().is_some_and(Directory::release_ballast)
-    }
-
-    /// Whether the store was closed or has failed: nothing will change any more.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Relaxed)
-    }
-
-    fn end(&self) {
-        self.over.store(true, Relaxed);
-        // Wakes watches, so that they notice.
-        self.head.send_modify(|_| {});
-    }
-
-    /// The store is dead: nobody is accepted any more, and everybody who waits is told.
-    pub(crate) fn fail(&self, detail: &Arc<str>) {
-        self.failure.send_if_modified(|failure| {
-            let first = failure.is_none();
-            if first {
-                tracing::error!(%detail, "the store failed and accepts nothing more");
-                *failure = Some(Arc::clone(detail));
-            }
-            first
-        });
-        self.queue.close();
-        for work in self.queue.drain() {
-            work.refuse(CommitError::Failed {
-                detail: Arc::clone(detail),
-            });
-        }
-        self.end();
-    }
-
-    fn failure(&self) -> Option<Arc<str>> {
-        self.failure.borrow().clone()
-    }
-
-    fn push(&self, lane: Lane, bytes: usize, work: Work) {
-        match self.queue.push(lane, bytes, work) {
-            Ok(()) => {}
-            Err(Refused::Overloaded {
-                item,
-                operations,
-                bytes,
-            }) => {
-                item.refuse(CommitError::Overloaded { operations, bytes });
-            }
-            Err(Refused::Closed(item)) => {
-                let detail = self.failure().unwrap_or_else(|| Arc::from("it was closed"));
-                item.refuse(CommitError::Failed { detail });
-            }
-        }
-    }
-}
-
-/// Threads of a store; joined when the last handle goes.
-struct Handle {
-    shared: Arc<Shared>,
-    committer: Mutex<Option<JoinHandle<Option<rusqlite::Connection>>>>,
-    ticker: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
-}
-
-impl Handle {
-    /// Writes what is waiting, ends the threads, closes the files, releases the directory. Does nothing the second time.
-    fn close(&self) {
-        self.shared.queue.close();
-        let connection = join(&self.committer).flatten();
-        let ticker = self
-            .ticker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some((stop, thread)) = ticker {
-            drop(stop);
-            join(&Mutex::new(Some(thread)));
-        }
-        self.shared.end();
-        self.shared.reads.close();
-        // Last, because only a writer that closes last can remove the log.
-        drop(connection);
-        self.shared
-            .directory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-    }
-}
-
-/// What the thread returned; `None` if it was joined before, panicked, or is this one.
-fn join<T>(thread: &Mutex<Option<JoinHandle<T>>>) -> Option<T> {
-    let thread = thread
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()?;
-    // The last handle may go in a callback on the committer itself, which then ends on its own.
-    if thread.thread().id() == std::thread::current().id() {
-        return None;
-    }
-    thread
-        .join()
-        .inspect_err(|_| tracing::error!("a thread of the store panicked"))
-        .ok()
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
 
 /// The store. Cheap to clone; all methods may be called from any thread.
 ///
@@ -237,20 +67,15 @@ impl Store {
             outbox_ids: AtomicI64::new(head.outbox),
             free: AtomicU64::new(directory.free_bytes()?),
             failure: watch::Sender::new(None),
-            over: std::sync::atomic::AtomicBool::new(false),
+            over: AtomicBool::new(false),
             directory: Mutex::new(Some(directory)),
             options,
             path,
             cluster_id,
         });
-        let committer = spawn_committer(Arc::clone(&shared), connection)?;
-        let ticker = spawn_ticker(Arc::clone(&shared))?;
+        let handle = Handle::start(Arc::clone(&shared), connection)?;
         tracing::info!(directory = %shared.path.display(), revision = head.revision, "store opened");
-        Ok(Self(Arc::new(Handle {
-            shared,
-            committer: Mutex::new(Some(committer)),
-            ticker: Mutex::new(Some(ticker)),
-        })))
+        Ok(Self(Arc::new(handle)))
     }
 
     pub(crate) fn reads(&self) -> &dyn Reads {
@@ -528,65 +353,4 @@ impl Store {
             }
         }
     }
-}
-
-fn spawned<T>(result: std::io::Result<T>, path: &Path) -> Result<T, StoreError> {
-    result.map_err(|source| StoreError::Io {
-        operation: "start a thread for",
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// The thread gives its connection back when it ends in order.
-fn spawn_committer(
-    shared: Arc<Shared>,
-    connection: rusqlite::Connection,
-) -> Result<JoinHandle<Option<rusqlite::Connection>>, StoreError> {
-    /// Whatever ends the thread, a panic included, must not leave anyone waiting.
-    struct Bystander<'s>(&'s Shared);
-    impl Drop for Bystander<'_> {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                self.0.fail(&Arc::from("the committer panicked"));
-            }
-        }
-    }
-    let path = shared.path.clone();
-    let body = move || {
-        let bystander = Bystander(&shared);
-        let outcome = sqlite::run(&connection, &shared.options, &mut |writer| {
-            committer::run(&shared, writer);
-        });
-        drop(bystander);
-        match outcome {
-            Ok(()) => Some(connection),
-            Err(error) => {
-                shared.fail(&Arc::from(error.to_string()));
-                None
-            }
-        }
-    };
-    let thread = std::thread::Builder::new()
-        .name("baton-commit".to_owned())
-        .spawn(body);
-    spawned(thread, &path)
-}
-
-type Ticker = (mpsc::Sender<()>, JoinHandle<()>);
-
-/// Looks after free space, overdue reads and gauges.
-fn spawn_ticker(shared: Arc<Shared>) -> Result<Ticker, StoreError> {
-    let (stop, stopped) = mpsc::channel::<()>();
-    let path = shared.path.clone();
-    let thread = std::thread::Builder::new()
-        .name("baton-store-tick".to_owned())
-        .spawn(move || {
-            while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                shared.measure_free();
-                shared.reads.interrupt_overdue();
-                committer::record_gauges(&shared);
-            }
-        });
-    Ok((stop, spawned(thread, &path)?))
 }

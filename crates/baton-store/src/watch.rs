@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::backend::ChangePage;
 use crate::error::{Gone, StoreError, WatchError};
 use crate::model::Change;
-use crate::store::Shared;
+use crate::shared::Shared;
 
 /// Changes handed out at once.
 const BATCH_MAX: usize = 256;

@@ -75,9 +75,22 @@ fn a_backup_under_writes_holds_a_moment_and_restores() {
         .unwrap();
     assert_eq!(vacuum, 2, "the copy keeps the settings of the file");
     drop(settings);
+}
 
-    // A watcher of the first life, further on than the backup, is told so.
+#[test]
+fn a_watcher_further_on_than_the_backup_is_told_to_list_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy, restored) = (
+        dir.path().join("data"),
+        dir.path().join("copy.db"),
+        dir.path().join("restored"),
+    );
+    let store = Store::open(&data, options()).unwrap();
+    created(&store, "a", "1");
+    store.backup(&copy).unwrap();
     created(&store, "later", "1");
+    Store::restore(&copy, &restored, false).unwrap();
+    let back = Store::open(&restored, options()).unwrap();
     let refused = back.watch(None, store.revision()).unwrap_err();
     assert!(
         matches!(refused, WatchError::Gone(Gone::Ahead { .. })),

@@ -1,5 +1,7 @@
 //! The suite of [`baton_store::testing`] on the embedded backend.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use baton_store::testing::{conformance, options};
 use baton_store::{Store, StoreOptions};
 

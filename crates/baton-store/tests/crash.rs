@@ -3,6 +3,8 @@
 //! The test binary starts itself as the process to be killed. The child prints a line for each acknowledged record; what a
 //! complete line says must be in the store after the kill.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};

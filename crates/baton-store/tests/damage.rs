@@ -1,5 +1,7 @@
 //! Flipped bits on the disk: the damaged row is reported, everything else goes on.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::path::Path;
 

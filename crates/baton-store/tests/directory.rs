@@ -264,9 +264,13 @@ fn a_full_disk_refuses_keeps_what_was_acknowledged_and_goes_on_when_there_is_roo
     let dir = tempfile::tempdir().unwrap();
     let small = StoreOptions {
         database_bytes_max: Some(1 << 20),
+        free_bytes_min: 1,
+        ballast_bytes: 1 << 20,
         ..options()
     };
     let store = Store::open(dir.path(), small).unwrap();
+    let ballast = dir.path().join("baton.ballast");
+    assert!(ballast.exists());
     let n = created(&store, "a", "1").number;
     let value = vec![7_u8; 40_000];
     let mut acknowledged = 0;
@@ -279,6 +283,7 @@ fn a_full_disk_refuses_keeps_what_was_acknowledged_and_goes_on_when_there_is_roo
     };
     assert!(matches!(refused, CommitError::DiskFull { .. }), "{refused}");
     assert!(store.is_failed().is_none());
+    assert!(!ballast.exists(), "its room is given to the deletes");
     assert_eq!(
         store.journal(n, 0, 1_000).unwrap().len(),
         usize::try_from(acknowledged).unwrap()

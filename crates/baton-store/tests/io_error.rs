@@ -3,6 +3,7 @@
 //! The fault is real. A child process runs under a limit on file sizes with the limit's signal ignored, so that the
 //! kernel refuses to let the write-ahead log grow.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -53,7 +54,8 @@ fn child() {
         usize::try_from(acknowledged).unwrap(),
         "reads go on"
     );
-    println!("acknowledged {acknowledged}.");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "acknowledged {acknowledged}.").unwrap();
 }
 
 #[test]

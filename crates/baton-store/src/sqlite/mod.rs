@@ -8,8 +8,11 @@
 
 mod apply;
 mod backup;
+mod check;
+mod pool;
 mod reader;
 mod rows;
+mod scan;
 mod schema;
 mod statements;
 mod upkeep;
@@ -24,7 +27,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, ffi};
 
 pub use backup::BackupReport;
 pub(crate) use backup::{backup, restore};
-pub(crate) use reader::SqliteReads;
+pub(crate) use pool::SqliteReads;
 pub(crate) use writer::run;
 
 use crate::error::StoreError;

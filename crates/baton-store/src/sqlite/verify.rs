@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row};
 
-use super::reader::SqliteReads;
+use super::pool::SqliteReads;
 use super::rows::{self, RESOURCE_COLUMNS, RowError};
 use super::{doing, open_for_reading};
 use crate::error::StoreError;

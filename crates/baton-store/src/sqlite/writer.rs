@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::apply::{Indexed, Stop};
+use super::check::{Indexed, Stop};
 use super::schema::PAGE_BYTES;
 use super::statements::Statements;
 use super::{Class, classify, doing};
@@ -162,6 +162,10 @@ impl SqliteWriter<'_> {
             Ok(_) => {
                 self.committed = self.pending;
                 Ok(())
+            }
+            // The data was accepted before; what goes wrong now goes wrong on the disk.
+            Err(error) if classify(&error) == Class::Data => {
+                Err(GroupError::Fatal(error.to_string()))
             }
             Err(error) => Err(self.abandon(&error)),
         }

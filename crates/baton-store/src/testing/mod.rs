@@ -5,7 +5,8 @@
 
 #[expect(
     clippy::unwrap_used,
-    reason = "test code, only outside of a test target"
+    clippy::too_many_lines,
+    reason = "test code, though outside of a test target"
 )]
 mod cases;
 mod conformance;

@@ -146,7 +146,7 @@ pub(in super::super) fn lists_page_in_order_with_one_revision(store: &Store) {
         ("b", "2"),
     ] {
         let mut new = create(store, name, "x");
-        new.key.namespace = namespace.to_owned();
+        namespace.clone_into(&mut new.key.namespace);
         txn.puts.push(new);
     }
     let mut agent = create(store, "1", "x");

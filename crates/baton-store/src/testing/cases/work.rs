@@ -76,7 +76,10 @@ pub(in super::super) fn the_outbox_gives_what_is_due(store: &Store) {
     )
     .unwrap();
     assert_eq!(store.outbox_next().unwrap(), Some(10));
-    assert_eq!(store.outbox_due(15, 10).unwrap().items, [soon.clone()]);
+    assert_eq!(
+        store.outbox_due(15, 10).unwrap().items,
+        std::slice::from_ref(&soon)
+    );
     assert_eq!(
         store.outbox_due(20, 10).unwrap().items,
         [soon.clone(), late.clone()]
