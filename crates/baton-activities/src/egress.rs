@@ -114,7 +114,7 @@ fn judge_v6(address: Ipv6Addr) -> Class {
         [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Class::Never("metadata addresses are never allowed"),
         [0xfe80..=0xfebf, ..] => Class::Never("link-local and metadata addresses are never allowed"),
         [0xff00..=0xffff, ..] => Class::Never("multicast addresses are never allowed"),
-        [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] | [0x2001, 0, ..] => Class::Private,
+        [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] | [0x2001, 0, ..] => Class::Private,
         _ => Class::Public,
     }
 }

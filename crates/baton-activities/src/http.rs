@@ -23,7 +23,6 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Activity,
-    options::ActivitiesOptions,
     outgoing::{Deadline, IDEMPOTENCY_KEY, Outgoing, Request, Response, header_text, shown, status_fault},
     redact::Secrets,
 };
@@ -64,7 +63,7 @@ enum Output {
 }
 
 impl Http {
-    pub(crate) fn new(outgoing: &Arc<Outgoing>, _options: &ActivitiesOptions) -> Self {
+    pub(crate) fn new(outgoing: &Arc<Outgoing>) -> Self {
         Self { outgoing: Arc::clone(outgoing) }
     }
 }
@@ -182,10 +181,10 @@ fn content(response: &Response) -> Value {
     let start = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let Some(start) = start else { return Value::Null };
     let declared = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if matches!(start, b'{' | b'[') || declared.is_none_or(is_json) {
-        if let Ok(value) = serde_json::from_slice(body) {
-            return value;
-        }
+    if (matches!(start, b'{' | b'[') || declared.is_none_or(is_json))
+        && let Ok(value) = serde_json::from_slice(body)
+    {
+        return value;
     }
     Value::String(String::from_utf8_lossy(body).into_owned())
 }

@@ -15,6 +15,8 @@
 //! # Failure
 //! A [`Fault`] in the words of the workflow language; `non_retryable` says whether repeating is useless.
 
+#![allow(clippy::result_large_err, reason = "a fault is data that programs and engines pass on, and rare: boxing it would only blur the contract")]
+
 mod echo;
 mod egress;
 mod http;
@@ -49,15 +51,15 @@ impl WorldActivities {
     /// # Errors
     /// An option that cannot be used, or a system without usable TLS.
     pub fn new(options: ActivitiesOptions) -> Result<Self, ActivitiesError> {
-        Ok(Self { by_name: registry(&Arc::new(Outgoing::new(&options)?), &options)? })
+        Ok(Self { by_name: registry(&Arc::new(Outgoing::new(&options)?), options)? })
     }
 }
 
 /// Every activity under its name.
-fn registry(outgoing: &Arc<Outgoing>, options: &ActivitiesOptions) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
+fn registry(outgoing: &Arc<Outgoing>, options: ActivitiesOptions) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     Ok(BTreeMap::from([
         ("echo", Box::new(echo::Echo) as Box<dyn Activity>),
-        ("http", Box::new(http::Http::new(outgoing, options))),
+        ("http", Box::new(http::Http::new(outgoing))),
         ("model", Box::new(model::Model::new(outgoing, options)?)),
     ]))
 }
@@ -65,13 +67,11 @@ fn registry(outgoing: &Arc<Outgoing>, options: &ActivitiesOptions) -> Result<BTr
 #[async_trait::async_trait]
 impl Activities for WorldActivities {
     async fn run(&self, task: ActivityTask) -> Result<Value, Fault> {
-        match self.by_name.get(task.activity.as_str()) {
-            Some(activity) => activity.run(&task).await,
-            None => {
-                let names: Vec<String> = self.by_name.keys().map(|name| format!("'{name}'")).collect();
-                let detail = format!("no activity named '{}'; activities are {}", task.activity, names.join(", "));
-                Err(Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable())
-            }
+        if let Some(activity) = self.by_name.get(task.activity.as_str()) {
+            return activity.run(&task).await;
         }
+        let names: Vec<String> = self.by_name.keys().map(|name| format!("'{name}'")).collect();
+        let detail = format!("no activity named '{}'; activities are {}", task.activity, names.join(", "));
+        Err(Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error as _,
+    fmt::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -95,13 +96,10 @@ impl Outgoing {
     /// Sends a request and reads the response, within the deadline.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, Failure> {
         let (deadline, shown) = (request.deadline, shown(&request.url));
-        match tokio::time::timeout(deadline.left(), self.exchange(request)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let detail = format!("{shown} did not answer within {} ms", deadline.total_ms);
-                Err(Failure { fault: Fault::new(fault_type::TIMEOUT, 408, detail), transient: false })
-            }
-        }
+        tokio::time::timeout(deadline.left(), self.exchange(request)).await.unwrap_or_else(|_| {
+            let detail = format!("{shown} did not answer within {} ms", deadline.total_ms);
+            Err(Failure { fault: Fault::new(fault_type::TIMEOUT, 408, detail), transient: false })
+        })
     }
 
     async fn exchange(&self, request: Request) -> Result<Response, Failure> {
@@ -177,7 +175,7 @@ pub(crate) fn header_text(text: &str) -> HeaderValue {
         if (0x21..=0x7e).contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            _ = write!(encoded, "%{byte:02X}");
         }
     }
     HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))

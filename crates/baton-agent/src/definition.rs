@@ -66,7 +66,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
     if fields.get("model").is_none() {
         fields.violation("model", "must be given");
     }
-    let model = fields.object("model").and_then(|own| {
+    let model = fields.object("model").map(|own| {
         let model = ModelSpec::read(&own);
         own.finish();
         model

@@ -234,7 +234,7 @@ pub enum FinishReason {
 }
 
 impl ModelSpec {
-    pub(crate) fn read(fields: &Fields<'_>) -> Option<Self> {
+    pub(crate) fn read(fields: &Fields<'_>) -> Self {
         let name = fields.required_text("name");
         if let Some(name) = name.filter(|name| name.len() > MODEL_NAME_BYTES_MAX) {
             fields.violation("name", format!("has {} bytes, allowed are 1 to {MODEL_NAME_BYTES_MAX}", name.len()));
@@ -251,11 +251,11 @@ impl ModelSpec {
         if base_url.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             fields.violation("baseUrl", "must begin with 'http://' or 'https://'");
         }
-        let playback = fields.object("playback").map(|script| Playback::read(script));
+        let playback = fields.object("playback").map(Playback::read);
         if provider == Provider::Playback && fields.get("playback").is_none() {
             fields.violation("playback", "must be given for the provider 'playback'");
         }
-        Some(Self {
+        Self {
             name: name.unwrap_or_default().to_owned(),
             provider,
             base_url: base_url.map(str::to_owned),
@@ -263,7 +263,7 @@ impl ModelSpec {
             max_output_tokens: fields.count("maxOutputTokens", 1, i32::MAX as u32),
             timeout_ms: fields.duration_ms("timeout"),
             playback,
-        })
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(outgoing: &Arc<Outgoing>, options: &ActivitiesOptions) -> Result<Self, ActivitiesError> {
+    pub(crate) fn new(outgoing: &Arc<Outgoing>, options: ActivitiesOptions) -> Result<Self, ActivitiesError> {
         Ok(Self { openai: Box::new(openai::OpenAi::new(outgoing, options)?), playback: Box::new(playback::Player) })
     }
 

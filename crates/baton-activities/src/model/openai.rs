@@ -28,7 +28,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ModelCall, ModelProvider};
 use crate::{
-    options::{ActivitiesError, ActivitiesOptions},
+    options::{ActivitiesError, ActivitiesOptions, Secret},
     outgoing::{IDEMPOTENCY_KEY, Outgoing, Request, Response, header_text, shown, status_fault},
     redact::Secrets,
 };
@@ -44,7 +44,7 @@ pub(super) struct OpenAi {
     outgoing: Arc<Outgoing>,
     base_url: Option<Url>,
     authorization: Option<HeaderValue>,
-    key: Option<String>,
+    key: Option<Secret>,
     retry_initial: Duration,
 }
 
@@ -56,7 +56,7 @@ struct Attempt {
 }
 
 impl OpenAi {
-    pub(super) fn new(outgoing: &Arc<Outgoing>, options: &ActivitiesOptions) -> Result<Self, ActivitiesError> {
+    pub(super) fn new(outgoing: &Arc<Outgoing>, options: ActivitiesOptions) -> Result<Self, ActivitiesError> {
         let base_url = options.model_base_url.as_deref().map(|text| {
             let refused = |why: String| ActivitiesError::ModelBaseUrl { url: text.to_owned(), why };
             let url = Url::parse(text).map_err(|error| refused(error.to_string()))?;
@@ -73,7 +73,7 @@ impl OpenAi {
             outgoing: Arc::clone(outgoing),
             base_url: base_url.transpose()?,
             authorization: authorization.transpose()?,
-            key: options.model_api_key.as_ref().map(|key| key.expose().to_owned()),
+            key: options.model_api_key,
             retry_initial: Duration::from_millis(options.model_retry_initial_ms),
         })
     }
@@ -135,7 +135,7 @@ impl ModelProvider for OpenAi {
         let body = body_of(request, &url).to_string().into_bytes();
         let mut secrets = Secrets::default();
         if let Some(key) = &self.key {
-            secrets.add(key);
+            secrets.add(key.expose());
         }
         let backoff = ExponentialBuilder::default().with_min_delay(self.retry_initial).with_max_delay(RETRY_DELAY_MAX).with_max_times(RETRIES_MAX).with_jitter();
         let response = (|| self.attempt(&url, &body, call, &secrets))

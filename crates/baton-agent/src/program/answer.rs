@@ -43,7 +43,7 @@ impl AgentProgram {
         match response.finish_reason {
             FinishReason::Length => {
                 let allowed = u64::from(self.definition.model.max_output_tokens.unwrap_or_default());
-                self.fail(limit("maxOutputTokens", allowed, "the model's answer was cut off".to_owned()), step);
+                self.fail(limit("maxOutputTokens", allowed, "the model's answer was cut off"), step);
             }
             FinishReason::ContentFilter => {
                 let said = text.map(|text| format!(": {}", cut(&text, 200))).unwrap_or_default();

@@ -45,12 +45,12 @@ impl AgentProgram {
             return Some(fault);
         }
         if calls.len() > CALLS_PER_TURN_MAX {
-            return Some(limit("toolCallsPerTurn", CALLS_PER_TURN_MAX as u64, format!("the model asked for {} calls at once", calls.len())));
+            return Some(limit("toolCallsPerTurn", CALLS_PER_TURN_MAX as u64, &format!("the model asked for {} calls at once", calls.len())));
         }
         let made = u64::from(self.state.usage.tool_calls);
         let wanted = made.saturating_add(calls.len() as u64);
         if let Some(max) = self.state.limits.max_tool_calls.filter(|max| wanted > u64::from(*max)) {
-            return Some(limit("maxToolCalls", u64::from(max), format!("{made} tool calls were made and {} more are asked for", calls.len())));
+            return Some(limit("maxToolCalls", u64::from(max), &format!("{made} tool calls were made and {} more are asked for", calls.len())));
         }
         calls.iter().find(|call| self.streak_with(call) >= SAME_CALL_MAX).map(|call| {
             let what = format!("the model asked for '{}' with the same arguments {SAME_CALL_MAX} times in a row", cut(&call.name, 64));
@@ -81,7 +81,7 @@ impl AgentProgram {
             Ok(action) => begin(&id, action, step),
             Err(why) => self.call_failed(&id, &call.name, &Fault::new(fault_type::VALIDATION, 400, why), step),
         };
-        Call { id, call, since_ms: step.now_ms, state }
+        Call { id, asked: call, since_ms: step.now_ms, state }
     }
 
     /// A call came to its end; one that is not open (any more) is ignored.
@@ -120,7 +120,7 @@ impl AgentProgram {
                     CallState::Done { .. } => false,
                 }
         };
-        calls.iter().find(is_open).map(|call| call.call.name.clone())
+        calls.iter().find(is_open).map(|call| call.asked.name.clone())
     }
 
     fn call_completed(&mut self, id: &OperationId, name: &str, output: Value, step: &mut Step) -> CallState {
@@ -158,9 +158,9 @@ impl AgentProgram {
             return;
         }
         let Stage::Tools(calls) = std::mem::replace(&mut self.state.stage, Stage::New) else { return };
-        for Call { call, state, .. } in calls {
+        for Call { asked, state, .. } in calls {
             if let CallState::Done { content, failed } = state {
-                self.state.conversation.push(Message::Tool { call_id: call.id, name: call.name, content, failed });
+                self.state.conversation.push(Message::Tool { call_id: asked.id, name: asked.name, content, failed });
             }
         }
         self.turn_completed(step);

@@ -55,7 +55,7 @@ pub(super) struct ModelCall {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Call {
     pub(super) id: OperationId,
-    pub(super) call: ToolCall,
+    pub(super) asked: ToolCall,
     pub(super) since_ms: i64,
     pub(super) state: CallState,
 }

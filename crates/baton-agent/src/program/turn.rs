@@ -65,13 +65,13 @@ impl AgentProgram {
         let (limits, usage) = (self.state.limits, self.state.usage);
         let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
         if self.state.turn >= limits.turns() {
-            return Some(limit("maxTurns", u64::from(limits.turns()), format!("{} model calls were made", self.state.turn)));
+            return Some(limit("maxTurns", u64::from(limits.turns()), &format!("{} model calls were made", self.state.turn)));
         }
         if let Some(max) = limits.max_tokens.filter(|max| tokens >= u64::from(*max)) {
-            return Some(limit("maxTokens", u64::from(max), format!("{tokens} tokens were used")));
+            return Some(limit("maxTokens", u64::from(max), &format!("{tokens} tokens were used")));
         }
         (self.state.conversation.bytes > CONVERSATION_BYTES_MAX)
-            .then(|| limit("conversation", CONVERSATION_BYTES_MAX, format!("the conversation has {} bytes", self.state.conversation.bytes)))
+            .then(|| limit("conversation", CONVERSATION_BYTES_MAX, &format!("the conversation has {} bytes", self.state.conversation.bytes)))
     }
 
     /// The whole question of the present turn.
@@ -98,7 +98,7 @@ pub(super) fn turn_position(turn: u32) -> String {
 }
 
 /// A limit that was reached.
-pub(super) fn limit(name: &str, allowed: u64, found: String) -> Fault {
+pub(super) fn limit(name: &str, allowed: u64, found: &str) -> Fault {
     Fault::new(fault_type::LIMIT, 429, format!("the limit {name} is reached: {found}, allowed are {allowed}"))
         .non_retryable()
         .with_data(json!({"limit": name, "allowed": allowed}))
@@ -113,12 +113,12 @@ fn first_message(input: &Value) -> String {
         Some(_) | None => (None, input),
     };
     let message = message.filter(|text| !text.is_empty());
-    let repeats = |message: &str| *data == json!({"message": message}) || data.to_string() == message;
-    let data_text = || data.as_str().map_or_else(|| data.to_string(), str::to_owned);
+    let text = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
     match message {
-        Some(message) if data.is_null() || repeats(message) => message.to_owned(),
-        Some(message) => format!("{message}\n\n{}", data_text()),
+        // The tool that calls an agent sends its arguments as message and as input.
+        Some(message) if data.is_null() || text == message || *data == json!({"message": message}) => message.to_owned(),
+        Some(message) => format!("{message}\n\n{text}"),
         None if data.is_null() => "(no message)".to_owned(),
-        None => data_text(),
+        None => text,
     }
 }

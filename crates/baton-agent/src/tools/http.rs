@@ -5,7 +5,7 @@
 //! choose whom to call. `POST`, `PUT` and `PATCH` send the arguments as a JSON body; the other methods put
 //! the arguments that the template does not name into the query.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use baton_execution::Effect;
 use serde_json::{Map, Value, json};
@@ -84,7 +84,7 @@ impl Behaviour for Http {
                         return Err(format!("the argument '{name}' must not be empty: the URL needs it"));
                     }
                     encode(&text, &mut endpoint);
-                    on.push_str(&format!("{{{name}}}"));
+                    _ = write!(on, "{{{name}}}");
                     named.push(name.as_str());
                 }
             }
@@ -174,7 +174,7 @@ fn encode(text: &str, out: &mut String) {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            _ = write!(out, "%{byte:02X}");
         }
     }
 }

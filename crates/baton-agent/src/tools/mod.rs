@@ -115,14 +115,11 @@ impl Tool {
         let timeout_ms = fields.duration_ms("timeout");
         let schema = fields.get("parameters").cloned();
         let given: Vec<&Kind> = KINDS.iter().filter(|kind| fields.get(kind.field).is_some()).collect();
-        let kind = match given.as_slice() {
-            [kind] => Some(*kind),
-            _ => {
-                let names: Vec<String> = KINDS.iter().map(|kind| format!("'{}'", kind.field)).collect();
-                fields.violation("", format!("exactly one of {} must be given, found {}", names.join(", "), given.len()));
-                None
-            }
-        };
+        let kind = given.first().copied().filter(|_| given.len() == 1);
+        if kind.is_none() {
+            let names: Vec<String> = KINDS.iter().map(|kind| format!("'{}'", kind.field)).collect();
+            fields.violation("", format!("exactly one of {} must be given, found {}", names.join(", "), given.len()));
+        }
         let parameters = schema.or_else(|| kind.map(|kind| (kind.parameters)())).unwrap_or_else(|| json!({"type": "object"}));
         let compiled = Schema::compile(&parameters).and_then(|schema| match parameters.get("type") {
             Some(Value::String(kind)) if kind == "object" => Ok(schema),
