@@ -29,18 +29,18 @@ pub(super) fn fill_namespace(namespace: &mut String) {
 
 impl Grpc {
     pub(super) async fn create<R: ServedResource>(&self, field: &str, object: Option<R>, options: Option<v1::CreateOptions>) -> Result<Response<R>, Status> {
-        let (object, options) = write(field, object, options.map(|it| it.dry_run).unwrap_or_default(), "options.dry_run").map_err(status::of)?;
+        let (object, options) = write(field, object, &options.unwrap_or_default().dry_run, "options.dry_run").map_err(status::of)?;
         self.app.create(object, options).await.map(written).map_err(status::of)
     }
 
     pub(super) async fn update<R: ServedResource>(&self, field: &str, object: Option<R>, options: Option<v1::CreateOptions>) -> Result<Response<R>, Status> {
-        let (object, options) = write(field, object, options.map(|it| it.dry_run).unwrap_or_default(), "options.dry_run").map_err(status::of)?;
+        let (object, options) = write(field, object, &options.unwrap_or_default().dry_run, "options.dry_run").map_err(status::of)?;
         self.app.update(object, options).await.map(written).map_err(status::of)
     }
 
     pub(super) async fn patch<R: ServedResource>(&self, mut request: v1::PatchRequest) -> Result<Response<R>, Status> {
         fill_namespace(&mut request.namespace);
-        let (patch, options) = write("patch", request.patch, request.dry_run, "dry_run").map_err(status::of)?;
+        let (patch, options) = write("patch", request.patch, &request.dry_run, "dry_run").map_err(status::of)?;
         let patch: Value = patch.to_value().map_err(|error| violation("patch", &format!("is not JSON: {error}")))?;
         self.app.patch(&request.namespace, &request.name, patch, options).await.map(written).map_err(status::of)
     }
@@ -87,9 +87,9 @@ fn written<R>(written: Written<R>) -> Response<R> {
 }
 
 /// The object and the options of a write; all that is wrong is reported at once.
-fn write<T>(field: &str, object: Option<T>, dry_run: String, dry_run_field: &str) -> Result<(T, WriteOptions), ApiError> {
+fn write<T>(field: &str, object: Option<T>, dry_run: &str, dry_run_field: &str) -> Result<(T, WriteOptions), ApiError> {
     let mut violations = Vec::new();
-    if !matches!(dry_run.as_str(), "" | "All") {
+    if !matches!(dry_run, "" | "All") {
         violations.push(Violation::new(dry_run_field, format!("'{dry_run}' is not a value of it; allowed is 'All'")));
     }
     match object {

@@ -29,6 +29,7 @@ const HINT_BYTES_MAX: usize = 512;
 const VIOLATIONS_BYTES_MAX: usize = 3072;
 
 /// Writes `error` to the log and gives what the caller gets.
+#[expect(clippy::needless_pass_by_value, reason = "it is the end of the error, and fits `map_err`")]
 pub(super) fn of(error: ApiError) -> Status {
     errors::log(&error);
     let mut metadata = MetadataMap::new();

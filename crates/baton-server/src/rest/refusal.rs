@@ -1,7 +1,7 @@
 //! A refusal as a Kubernetes `Status` object, with Baton's own `reason`, `hint` and violations beside the usual fields.
 
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use baton_types::{ApiError, ErrorKind};
@@ -19,7 +19,6 @@ pub(super) struct Refusal {
     http: StatusCode,
     reason: &'static str,
     about: Option<About>,
-    header: Option<(HeaderName, HeaderValue)>,
 }
 
 /// What the call was about.
@@ -33,8 +32,7 @@ struct About {
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         let wire = errors::wire(error.kind);
-        let header = wire.retry_after_seconds.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
-        Self { error: Box::new(error), http: wire.http, reason: wire.reason, about: None, header }
+        Self { error: Box::new(error), http: wire.http, reason: wire.reason, about: None }
     }
 }
 
@@ -65,7 +63,7 @@ impl Refusal {
     /// A refusal by a rule of HTTP that no [`ErrorKind`] stands for.
     fn http_only(http: StatusCode, reason: &'static str, baton_reason: &'static str, message: String) -> Self {
         let error = ApiError::new(ErrorKind::InvalidArgument, baton_reason, message);
-        Self { error: Box::new(error), http, reason, about: None, header: None }
+        Self { error: Box::new(error), http, reason, about: None }
     }
 
     /// The same with what to do next.
@@ -122,8 +120,8 @@ impl IntoResponse for Refusal {
         let mut response = Response::new(self.status().to_string().into());
         *response.status_mut() = self.http;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, value);
+        if let Some(seconds) = errors::wire(self.error.kind).retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
