@@ -108,7 +108,8 @@ impl Store {
         );
     }
 
-    /// [`Store::commit`] as a future. Dropping it does not undo the transaction.
+    /// [`Store::commit`] as a future. Dropping it does not undo the transaction. On [`Lane::Internal`] the handing over may
+    /// block this thread briefly, as there.
     pub async fn commit_async(&self, lane: Lane, txn: Txn) -> Result<Committed, CommitError> {
         let (sender, receiver) = oneshot::channel();
         self.commit(
