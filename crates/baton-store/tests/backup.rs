@@ -164,3 +164,36 @@ fn a_store_does_not_open_in_the_middle_of_a_restore() {
     Store::restore(&copy, &data, true).unwrap();
     Store::open(&data, options()).unwrap();
 }
+
+#[test]
+fn an_interrupted_restore_keeps_what_it_had_set_aside() {
+    for database_moved in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, copy) = (dir.path().join("data"), dir.path().join("copy.db"));
+        let store = Store::open(&data, options()).unwrap();
+        store.backup(&copy).unwrap();
+        created(&store, "old", "1");
+        store.close();
+        // As left by a restore that was killed after its first or after its second move.
+        fs::write(data.join("baton.restoring"), "").unwrap();
+        fs::write(data.join("baton.db.replaced-wal"), "a log").unwrap();
+        if database_moved {
+            fs::rename(data.join("baton.db"), data.join("baton.db.replaced")).unwrap();
+            fs::copy(&copy, data.join("baton.db")).unwrap();
+        }
+        let original = if database_moved {
+            "baton.db.replaced"
+        } else {
+            "baton.db"
+        };
+        let original = fs::read(data.join(original)).unwrap();
+        Store::restore(&copy, &data, true).unwrap();
+        assert_eq!(fs::read(data.join("baton.db.replaced")).unwrap(), original);
+        assert_eq!(
+            fs::read(data.join("baton.db.replaced-wal")).unwrap(),
+            b"a log"
+        );
+        let store = Store::open(&data, options()).unwrap();
+        assert!(store.get(&key("old")).unwrap().is_none());
+    }
+}

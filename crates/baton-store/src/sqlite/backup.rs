@@ -149,9 +149,16 @@ pub(crate) fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupRe
         .and_then(|file| file.sync_all())
         .map_err(io("sync", &partial))?;
     let marker = dir.join(RESTORING_FILE);
-    File::create(&marker).map_err(io("create", &marker))?;
-    sync_directory(dir)?;
-    set_aside(&target)?;
+    let aside = with_suffix(&target, ".replaced");
+    if !marker.exists() {
+        // What an earlier restore set aside goes; what an interrupted one did is still of use.
+        for suffix in SUFFIXES {
+            remove_if_there(&with_suffix(&aside, suffix))?;
+        }
+        File::create(&marker).map_err(io("create", &marker))?;
+        sync_directory(dir)?;
+    }
+    set_aside(&target, &aside)?;
     fs::rename(&partial, &target).map_err(io("name", &target))?;
     sync_directory(dir)?;
     remove_if_there(&marker)?;
@@ -164,14 +171,19 @@ pub(crate) fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupRe
     })
 }
 
+/// Files of one database, in the order in which they are set aside.
+const SUFFIXES: [&str; 3] = ["-wal", "-shm", ""];
+
 /// Moves a database and its log away together: the log of one database beside another must never be seen. Between the
-/// first and the last of these steps the marker keeps a store from opening.
-fn set_aside(target: &Path) -> Result<(), StoreError> {
-    let aside = with_suffix(target, ".replaced");
-    for suffix in ["-wal", "-shm", ""] {
-        let (old, new) = (with_suffix(target, suffix), with_suffix(&aside, suffix));
-        remove_if_there(&new)?;
-        match fs::rename(&old, &new) {
+/// first and the last of these steps the marker keeps a store from opening. The database goes last, so once it is aside
+/// all is, and what an interrupted restore may have put in its place is left to be written over.
+fn set_aside(target: &Path, aside: &Path) -> Result<(), StoreError> {
+    if aside.exists() {
+        return Ok(());
+    }
+    for suffix in SUFFIXES {
+        let old = with_suffix(target, suffix);
+        match fs::rename(&old, with_suffix(aside, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io("set aside", &old)(error));
             }
