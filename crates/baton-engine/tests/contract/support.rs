@@ -1,0 +1,339 @@
+//! A Program that does what a JSON script says, and an engine around it that can be stopped and started again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use baton_engine::{Admitted, ChildCreated, Children, Engine, EngineOptions, ParentRef, Sealer};
+use baton_execution::{
+    Activities, ActivityTask, ChildTarget, Command, Effect, Ending, Fault, Input, OperationId, Outcome, ParentClosePolicy, Program, ProgramError, ProgramKind, Programs, Progress, Recorded,
+    ScheduleActivity, StartChild, WaitReason, Waiting, callback_token_placeholder, fault_type,
+};
+use baton_proto::{
+    ExecutionResource, Timestamp,
+    v1::{Json, ObjectMeta, OwnerReference, WorkflowExecution, WorkflowExecutionSpec},
+};
+use baton_store::{Store, StoreOptions};
+use baton_types::{ApiError, Digest, Phase, Uid};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// One thing after the other: each step's result is the next one's `last`, and the output of the last is the output.
+#[derive(Serialize, Deserialize)]
+struct Script {
+    steps: Vec<Value>,
+    next: usize,
+    last: Value,
+    open: Option<OperationId>,
+    waiting: Option<(OperationId, String, i64)>,
+    ended: bool,
+}
+
+impl Script {
+    fn advance(&mut self, now: i64) -> Vec<Command> {
+        let Some(step) = self.steps.get(self.next).cloned() else { return self.end(Ending::Completed { output: self.last.clone() }) };
+        self.next += 1;
+        let id = OperationId::new(format!("/steps/{}", self.next - 1), 1);
+        self.open = Some(id.clone());
+        self.waiting = None;
+        let activity = |name: &str, input: Value, effect| {
+            Command::ScheduleActivity(ScheduleActivity { id: id.clone(), activity: name.to_owned(), input, start_to_close_ms: 60_000, effect })
+        };
+        if let Some(input) = step.get("echo") {
+            vec![activity("echo", input.clone(), Effect::Repeatable)]
+        } else if let Some(input) = step.get("hang") {
+            vec![activity("hang", input.clone(), if input == "once" { Effect::Once } else { Effect::Repeatable })]
+        } else if let Some(wait) = step.get("wait") {
+            self.waiting = Some((id.clone(), "somebody".to_owned(), now));
+            let expires_ms = now + wait["expiresMs"].as_i64().unwrap_or(3_600_000);
+            let heartbeat_timeout_ms = wait["heartbeatMs"].as_u64();
+            vec![
+                activity("hand-out", json!({"token": callback_token_placeholder(&id), "as": wait["as"]}), Effect::Repeatable),
+                Command::AwaitCallback { id: id.clone(), heartbeat_timeout_ms, expires_ms },
+            ]
+        } else if let Some(child) = step.get("child") {
+            self.waiting = Some((id.clone(), "a child".to_owned(), now));
+            vec![Command::StartChild(StartChild {
+                id,
+                kind: ProgramKind::Workflow,
+                target: ChildTarget::Inline(child["steps"].clone()),
+                input: Value::Null,
+                message: None,
+                session: None,
+                env: BTreeMap::new(),
+                timeout_ms: child["timeoutMs"].as_u64(),
+                limits: Value::Null,
+                awaited: child["awaited"].as_bool().unwrap_or(true),
+                expires_ms: Some(now + 3_600_000),
+                parent_close_policy: if child["abandon"] == true { ParentClosePolicy::Abandon } else { ParentClosePolicy::Cancel },
+            })]
+        } else if let Some(ms) = step.get("timer").and_then(Value::as_i64) {
+            vec![Command::StartTimer { id, due_ms: now + ms }]
+        } else if let Some(size) = step.get("big").and_then(Value::as_u64) {
+            self.last = Value::String("x".repeat(usize::try_from(size).expect("small")));
+            self.advance(now)
+        } else {
+            let fault = Fault::new(fault_type::RUNTIME, 500, step["fail"].as_str().unwrap_or("unknown step"));
+            self.end(Ending::Failed { fault, partial_output: None })
+        }
+    }
+
+    fn end(&mut self, ending: Ending) -> Vec<Command> {
+        self.ended = true;
+        vec![Command::End(ending)]
+    }
+}
+
+impl Program for Script {
+    fn on_input(&mut self, recorded: &Recorded) -> Result<Vec<Command>, ProgramError> {
+        let now = recorded.time_ms;
+        if self.ended {
+            return Ok(Vec::new());
+        }
+        Ok(match &recorded.input {
+            Input::Started(_) => self.advance(now),
+            Input::ActivityCompleted { id, output } if self.waiting.is_none() && self.open.as_ref() == Some(id) => {
+                self.last = output.clone();
+                self.advance(now)
+            }
+            Input::TimerFired { id } if self.open.as_ref() == Some(id) => self.advance(now),
+            Input::CallbackAnswered { id, outcome } if self.open.as_ref() == Some(id) => {
+                self.last = match outcome {
+                    Outcome::Completed(output) => json!({"completed": output}),
+                    Outcome::Failed(fault) => json!({"failed": fault.kind, "detail": fault.detail}),
+                    Outcome::Cancelled { .. } => json!("cancelled"),
+                };
+                self.advance(now)
+            }
+            Input::ActivityFailed { fault, .. } => self.end(Ending::Failed { fault: fault.clone(), partial_output: None }),
+            Input::CancelRequested { reason } => self.end(Ending::Cancelled { reason: reason.clone(), partial_output: None }),
+            Input::TimeoutReached => self.end(Ending::TimedOut { partial_output: None }),
+            _ => Vec::new(),
+        })
+    }
+
+    fn activity_input(&self, _id: &OperationId) -> Option<Value> {
+        None
+    }
+
+    fn progress(&self) -> Progress {
+        let waiting = self.waiting.iter().map(|(id, on, since_ms)| Waiting {
+            id: id.clone(),
+            reason: if on == "a child" { WaitReason::Child } else { WaitReason::Callback },
+            on: on.clone(),
+            since_ms: *since_ms,
+            until_ms: None,
+        });
+        Progress { waiting: waiting.collect(), tasks_started: u32::try_from(self.next).expect("short"), ..Progress::default() }
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a script is data")
+    }
+}
+
+struct Scripts;
+
+impl Programs for Scripts {
+    fn load(&self, _kind: ProgramKind, _digest: &Digest, definition: &[u8]) -> Result<Box<dyn Program>, Fault> {
+        let steps = serde_json::from_slice(definition).map_err(|error| Fault::new(fault_type::CONFIGURATION, 400, error.to_string()))?;
+        Ok(Box::new(Script { steps, next: 0, last: Value::Null, open: None, waiting: None, ended: false }))
+    }
+
+    fn restore(&self, _kind: ProgramKind, _digest: &Digest, _definition: &[u8], snapshot: &[u8]) -> Result<Box<dyn Program>, Fault> {
+        let script: Script = serde_json::from_slice(snapshot).map_err(|error| Fault::new(fault_type::CONFIGURATION, 400, error.to_string()))?;
+        Ok(Box::new(script))
+    }
+}
+
+/// What activities were run, and the tokens that were handed out.
+#[derive(Default)]
+pub struct World {
+    pub runs: Mutex<HashMap<String, u32>>,
+    pub tokens: Mutex<HashMap<String, String>>,
+    changed: tokio::sync::Notify,
+}
+
+impl World {
+    pub fn runs_of(&self, key_part: &str) -> u32 {
+        self.runs.lock().unwrap().iter().filter(|(key, _)| key.contains(key_part)).map(|(_, runs)| runs).sum()
+    }
+
+    /// The token that was handed out under a name, waiting until it is.
+    pub async fn token(&self, name: &str) -> String {
+        poll("a token", || self.tokens.lock().unwrap().get(name).cloned(), &self.changed).await
+    }
+
+    /// Waits until an activity of this name was begun.
+    pub async fn began(&self, activity: &str) {
+        poll("an activity", || (self.runs_of(activity) > 0).then_some(()), &self.changed).await;
+    }
+}
+
+async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>, changed: &tokio::sync::Notify) -> T {
+    let work = async {
+        loop {
+            let next = changed.notified();
+            if let Some(found) = look() {
+                return found;
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(20), next).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), work).await.unwrap_or_else(|_| panic!("{what} did not come"))
+}
+
+#[async_trait::async_trait]
+impl Activities for World {
+    async fn run(&self, task: ActivityTask) -> Result<Value, Fault> {
+        *self.runs.lock().unwrap().entry(format!("{} {}", task.activity, task.idempotency_key)).or_default() += 1;
+        self.changed.notify_waiters();
+        match task.activity.as_str() {
+            "hand-out" => {
+                let text = |field: &str| task.input[field].as_str().unwrap_or_default().to_owned();
+                self.tokens.lock().unwrap().insert(text("as"), text("token"));
+                self.changed.notify_waiters();
+                Ok(Value::Null)
+            }
+            "hang" => std::future::pending().await,
+            _ => Ok(task.input),
+        }
+    }
+}
+
+struct Family(OnceLock<Engine>);
+
+#[async_trait::async_trait]
+impl Children for Family {
+    async fn create_child(&self, parent: ParentRef, start: StartChild, name: String, token: Option<Vec<u8>>) -> Result<Result<ChildCreated, Fault>, ApiError> {
+        let ChildTarget::Inline(steps) = start.target else { return Ok(Err(Fault::new(fault_type::CONFIGURATION, 400, "inline only"))) };
+        if steps == json!("impossible") {
+            return Ok(Err(Fault::new(fault_type::CONFIGURATION, 400, "no such workflow")));
+        }
+        let mut admitted = admitted(&name, &steps, token.unwrap_or_default());
+        if start.parent_close_policy == ParentClosePolicy::Abandon {
+            spec(&mut admitted.resource).parent_close_policy = "Abandon".to_owned();
+        }
+        spec(&mut admitted.resource).request_id = parent.operation.clone();
+        admitted.resource.metadata_mut().owner_references.push(OwnerReference { uid: parent.uid.to_string(), name: parent.name.clone(), ..OwnerReference::default() });
+        admitted.timeout_ms = start.timeout_ms;
+        admitted.parent = Some(parent);
+        let created = self.0.get().expect("set at start").create(admitted).await?;
+        let metadata = created.resource.metadata();
+        Ok(Ok(ChildCreated { kind: "WorkflowExecution", name: metadata.name.clone(), uid: metadata.uid.parse().expect("a uid") }))
+    }
+}
+
+pub fn spec(resource: &mut ExecutionResource) -> &mut WorkflowExecutionSpec {
+    match resource {
+        ExecutionResource::Workflow(it) => it.spec.get_or_insert_default(),
+        ExecutionResource::Agent(_) => panic!("scripts are workflows"),
+    }
+}
+
+/// An execution of a script, as admission would pass it on.
+pub fn admitted(name: &str, steps: &Value, token: Vec<u8>) -> Admitted {
+    let definition = serde_json::to_vec(steps).expect("JSON");
+    let metadata = ObjectMeta {
+        name: name.to_owned(),
+        namespace: "default".to_owned(),
+        uid: Uid::from_bytes(*uuid::Uuid::now_v7().as_bytes()).to_string(),
+        generation: 1,
+        creation_timestamp: Some(Timestamp::from_millis(1_800_000_000_000)),
+        ..ObjectMeta::default()
+    };
+    let spec = WorkflowExecutionSpec { definition: Some(Json::from_value(steps)), callback_token: (!token.is_empty()).then_some(token), ..WorkflowExecutionSpec::default() };
+    Admitted {
+        resource: ExecutionResource::Workflow(Box::new(WorkflowExecution { metadata: Some(metadata), spec: Some(spec), ..WorkflowExecution::default() })),
+        digest: Digest::of(&definition),
+        definition: definition.into(),
+        template_name: String::new(),
+        template_generation: 0,
+        input: Value::Null,
+        settings: Value::Null,
+        timeout_ms: None,
+        parent: None,
+    }
+}
+
+/// A store, an engine and a world on a directory of their own.
+pub struct Site {
+    pub directory: tempfile::TempDir,
+    pub world: Arc<World>,
+    pub store: Store,
+    pub engine: Engine,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        Self::open(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn open(directory: tempfile::TempDir) -> Self {
+        let store = Store::open(directory.path(), StoreOptions { free_bytes_min: 0, ..StoreOptions::default() }).expect("the store opens");
+        let world = Arc::new(World::default());
+        let family = Arc::new(Family(OnceLock::new()));
+        let options = EngineOptions { workers: 2, resident_max: 32 };
+        let sealer = Arc::new(Sealer::open_or_create(&directory.path().join("key")).expect("a key"));
+        let engine = Engine::start(options, store.clone(), sealer, Arc::new(Scripts), Arc::clone(&world) as Arc<dyn Activities>, Arc::clone(&family) as Arc<dyn Children>, tokio::runtime::Handle::current())
+            .expect("the engine starts");
+        let _ = family.0.set(engine.clone());
+        Self { directory, world, store, engine }
+    }
+
+    /// Stops everything and starts it again over the same directory.
+    pub async fn restart(self) -> Self {
+        let Self { directory, store, engine, world } = self;
+        engine.shutdown().await;
+        drop((engine, world));
+        // Activities under way still hold the engine until their tasks were dropped.
+        tokio::task::spawn_blocking(move || store.close()).await.expect("the store closes");
+        Self::open(directory)
+    }
+
+    pub async fn create(&self, name: &str, steps: Value) -> ExecutionResource {
+        self.engine.create(admitted(name, &steps, Vec::new())).await.expect("it is created").resource
+    }
+
+    pub fn get(&self, name: &str) -> Option<ExecutionResource> {
+        let key = baton_store::ResourceKey::new("WorkflowExecution", "default", name);
+        let stored = self.store.get(&key).expect("the store reads")?;
+        Some(baton_engine::decode_stored("WorkflowExecution", &stored.body, stored.revision).expect("it decodes"))
+    }
+
+    /// Waits until an execution is as `is` wants it.
+    pub async fn until(&self, name: &str, is: impl Fn(&ExecutionResource) -> bool) -> ExecutionResource {
+        let changed = tokio::sync::Notify::new();
+        poll(name, || self.get(name).filter(|resource| is(resource)), &changed).await
+    }
+
+    pub async fn ended(&self, name: &str) -> ExecutionResource {
+        self.until(name, |resource| resource.phase().is_terminal()).await
+    }
+
+    /// The only execution whose name begins so.
+    pub async fn child_of(&self, parent: &str) -> String {
+        let changed = tokio::sync::Notify::new();
+        let prefix = format!("{parent}-");
+        let look = || {
+            let page = self.store.list(&baton_store::ListQuery::new("WorkflowExecution", 1000)).expect("the store reads");
+            page.items.into_iter().map(|item| item.key.name).find(|name| name.starts_with(&prefix))
+        };
+        poll("a child", look, &changed).await
+    }
+}
+
+pub fn uid(resource: &ExecutionResource) -> Uid {
+    resource.metadata().uid.parse().expect("a uid")
+}
+
+pub fn output(resource: &ExecutionResource) -> Value {
+    assert_eq!(resource.phase(), Phase::Completed, "{:?}", resource.error());
+    resource.output().and_then(Option::as_ref).map_or(Value::Null, |output| output.to_value().expect("JSON"))
+}
+
+pub fn callback_states(resource: &ExecutionResource) -> Vec<String> {
+    resource.callbacks().into_iter().flatten().map(|callback| callback.state.clone()).collect()
+}
