@@ -1,7 +1,33 @@
 //! The server: one application layer under REST and gRPC, joined to the engine and the store.
+//!
+//! [`start`] runs it in the present tokio runtime. A call comes in through `rest/` or `grpc/`, which check its shape, and
+//! goes to [`app`], which knows its meaning; executions go on to the engine, templates to the store.
+//!
+//! # Invariants
+//! - One port, one process; everything that a caller can do over REST can be done over gRPC, by the same functions.
+//! - No secret is logged: neither callback tokens nor the payload of a request.
+//!
+//! # Deliberately absent
+//! Authentication: the server refuses to listen on anything but loopback addresses.
 
 pub mod app;
+pub mod config;
 mod errors;
 mod grpc;
+pub mod metrics;
+mod programs;
 mod rest;
 mod serve;
+mod server;
+mod templates;
+mod upkeep;
+
+pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start};
+pub use upkeep::UpkeepOptions;
+
+// For programs that run a server or work on its data directory, so that they need no crate of the layers below.
+pub use baton_activities::{EgressPolicy, Secret};
+pub use baton_agent::check as check_agent;
+pub use baton_engine::EngineOptions;
+pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};
+pub use baton_workflow::check as check_workflow;

@@ -1,14 +1,78 @@
-//! What a call of the API means, whoever carried it: no transport types here, and no storage types outside.
+//! What a call of the API means, whoever carried it: no transport types here.
+//!
+//! [`App`] is the one way to everything: adapters decode and call it, the engine creates children through it, reconcilers
+//! delete through it. What differs between kinds is in one file each (`workflow.rs`, `agent_execution.rs`, …), reached
+//! through [`ServedResource`] and [`ExecutionKind`].
+//!
+//! # Invariants
+//! - `status` is never taken from a caller. `spec` and `metadata` are checked whole before anything is written.
+//! - Templates are written here, executions only by the engine.
+//! - No answer and no log line holds a callback token.
+//!
+//! # Deliberately absent
+//! Authentication and roles: the server listens on the loopback interface only.
 
+mod admission;
+mod agent;
+mod agent_execution;
+mod callback;
+mod children;
+mod error;
+mod execution;
+mod free_data;
+mod history;
+mod legacy;
+mod merge;
+mod metadata;
+mod read;
+mod selector;
+mod strategy;
+mod template;
+mod watch;
+mod workflow;
+mod workflow_execution;
+mod write;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+};
+
+use baton_engine::Engine;
 use baton_execution::ProgramKind;
-use baton_proto::{ExecutionResource, Resource, history_v1, v1};
-use baton_types::{ApiError, ErrorKind};
-use futures::Stream;
+use baton_proto::v1;
+use baton_store::{ResourceKey, Store, StoreError, StoredResource};
+use baton_types::{ApiError, ErrorKind, Uid, Violation};
 use serde_json::Value;
+use tokio::sync::Notify;
+
+pub use strategy::{ExecutionKind, ServedResource};
+
+use crate::{
+    programs::ProgramCache,
+    templates::{Template, TemplateCache},
+};
+
+pub(crate) use children::ChildAdmission;
+pub(crate) use error::chain;
+pub(crate) use metadata::now_ms;
+
+/// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
+const OWNERS_GONE_MAX: usize = 100_000;
 
 /// The application layer. Cheap to clone.
 #[derive(Clone)]
-pub struct App {}
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    engine: OnceLock<Engine>,
+    programs: Arc<ProgramCache>,
+    templates: TemplateCache,
+    template_writes: tokio::sync::Mutex<()>,
+    owners_gone: Mutex<VecDeque<Uid>>,
+    collect: Notify,
+}
 
 /// How a write is to be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,191 +135,161 @@ pub struct WatchItem<R> {
     pub object: R,
 }
 
-/// A kind of resource that the API serves.
-pub trait ServedResource: Resource {}
-
-impl ServedResource for v1::Workflow {}
-impl ServedResource for v1::Agent {}
-impl ServedResource for v1::WorkflowExecution {}
-impl ServedResource for v1::AgentExecution {}
-
-/// A kind of resource that is one run of something.
-pub trait ExecutionKind: ServedResource {
-    /// Which Program it runs.
-    const PROGRAM: ProgramKind;
-    /// As either kind.
-    fn into_execution(self) -> ExecutionResource;
-    /// Back from either kind; `None` if it is the other one.
-    fn from_execution(execution: ExecutionResource) -> Option<Self>;
-}
-
-impl ExecutionKind for v1::WorkflowExecution {
-    const PROGRAM: ProgramKind = ProgramKind::Workflow;
-
-    fn into_execution(self) -> ExecutionResource {
-        ExecutionResource::Workflow(Box::new(self))
-    }
-
-    fn from_execution(execution: ExecutionResource) -> Option<Self> {
-        match execution {
-            ExecutionResource::Workflow(it) => Some(*it),
-            ExecutionResource::Agent(_) => None,
-        }
-    }
-}
-
-impl ExecutionKind for v1::AgentExecution {
-    const PROGRAM: ProgramKind = ProgramKind::Agent;
-
-    fn into_execution(self) -> ExecutionResource {
-        ExecutionResource::Agent(Box::new(self))
-    }
-
-    fn from_execution(execution: ExecutionResource) -> Option<Self> {
-        match execution {
-            ExecutionResource::Agent(it) => Some(*it),
-            ExecutionResource::Workflow(_) => None,
-        }
-    }
-}
-
-fn unimplemented() -> ApiError {
-    ApiError::new(ErrorKind::Unimplemented, "UNIMPLEMENTED", "not offered by this server")
-}
-
 /// Refuses a manifest whose JSON has `status.callbackToken`: a return address is input, so it belongs in `spec`.
 ///
 /// # Errors
 /// One violation of `status.callbackToken`.
-pub fn refuse_misplaced_token(_object: &Value) -> Result<(), ApiError> {
-    Err(unimplemented())
+pub fn refuse_misplaced_token(object: &Value) -> Result<(), ApiError> {
+    let status = object.get("status");
+    let misplaced = ["callbackToken", "callback_token"].iter().any(|field| status.and_then(|status| status.get(field)).is_some_and(|token| !token.is_null()));
+    if !misplaced {
+        return Ok(());
+    }
+    let violation = Violation::new("status.callbackToken", "a callback token is input, set once by whoever creates the execution; it belongs in spec.callbackToken");
+    Err(ApiError { reason: "CALLBACK_TOKEN_IN_STATUS", ..ApiError::violations(vec![violation]) }.hint("move it to spec.callbackToken"))
+}
+
+/// What people call the template of a kind of Program.
+pub(crate) const fn template_title(kind: ProgramKind) -> &'static str {
+    match kind {
+        ProgramKind::Workflow => "workflow",
+        ProgramKind::Agent => "agent",
+    }
 }
 
 impl App {
-    /// Creates an object. An execution is created once for its name and `spec.requestId`: `created` is false for a repeat.
-    pub async fn create<R: ServedResource>(&self, _object: R, _options: WriteOptions) -> Result<Written<R>, ApiError> {
-        Err(unimplemented())
+    /// An application layer over a store; the engine is joined later, as it needs this one to create children.
+    pub(crate) fn new(store: Store, programs: Arc<ProgramCache>) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            engine: OnceLock::new(),
+            programs,
+            templates: TemplateCache::default(),
+            template_writes: tokio::sync::Mutex::new(()),
+            owners_gone: Mutex::new(VecDeque::new()),
+            collect: Notify::new(),
+        }))
     }
 
-    /// Reads an object.
-    pub async fn get<R: ServedResource>(&self, _namespace: &str, _name: &str) -> Result<R, ApiError> {
-        Err(unimplemented())
+    /// Joins the engine; only the first call counts.
+    pub(crate) fn join_engine(&self, engine: Engine) {
+        if self.0.engine.set(engine).is_err() {
+            tracing::error!("a second engine was joined and is not used");
+        }
     }
 
-    /// Reads a page of the objects of a kind.
-    pub async fn list<R: ServedResource>(&self, _request: &v1::ListRequest) -> Result<(v1::ListMeta, Vec<R>), ApiError> {
-        Err(unimplemented())
+    pub(crate) fn engine(&self) -> Result<&Engine, ApiError> {
+        self.0.engine.get().ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "STARTING", "the server is starting"))
     }
 
-    /// Replaces an object; `metadata.resourceVersion` must be the stored one.
-    pub async fn update<R: ServedResource>(&self, _object: R, _options: WriteOptions) -> Result<Written<R>, ApiError> {
-        Err(unimplemented())
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
     }
 
-    /// Changes an object by a merge patch (RFC 7386). Races are retried, unless the patch has a `metadata.resourceVersion`.
-    pub async fn patch<R: ServedResource>(&self, _namespace: &str, _name: &str, _patch: Value, _options: WriteOptions) -> Result<Written<R>, ApiError> {
-        Err(unimplemented())
+    pub(crate) fn programs(&self) -> &ProgramCache {
+        &self.0.programs
     }
 
-    /// Deletes an object, or marks it while finalizers hold it.
-    pub async fn delete<R: ServedResource>(&self, _request: &v1::DeleteRequest) -> Result<DeletedObject<R>, ApiError> {
-        Err(unimplemented())
+    pub(crate) fn templates(&self) -> &TemplateCache {
+        &self.0.templates
     }
 
-    /// Follows the objects of a kind. With `bookmarks`, tells about once a minute how far it has come.
-    pub async fn watch<R: ServedResource>(
-        &self,
-        _request: &v1::WatchRequest,
-        _bookmarks: bool,
-    ) -> Result<impl Stream<Item = Result<WatchItem<R>, ApiError>> + Send + 'static + use<R>, ApiError> {
-        if true { Err(unimplemented()) } else { Ok(futures::stream::empty()) }
+    pub(crate) fn template_writes(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.template_writes
     }
 
-    /// Asks an execution to wind up.
-    pub async fn cancel<R: ExecutionKind>(&self, _namespace: &str, _name: &str, _reason: &str) -> Result<R, ApiError> {
-        Err(unimplemented())
+    fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
     }
 
-    /// Ends an execution at once.
-    pub async fn terminate<R: ExecutionKind>(&self, _namespace: &str, _name: &str, _reason: &str) -> Result<R, ApiError> {
-        Err(unimplemented())
+    /// Reads from the store on a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static) -> Result<T, ApiError> {
+        let store = self.0.store.clone();
+        match tokio::task::spawn_blocking(move || read(&store)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(failed)) => Err(error::read_failed(&failed)),
+            Err(stopped) => Err(ApiError::internal(format!("a read was stopped: {stopped}"))),
+        }
     }
 
-    /// Holds an execution: nothing new starts.
-    pub async fn suspend<R: ExecutionKind>(&self, _namespace: &str, _name: &str) -> Result<R, ApiError> {
-        Err(unimplemented())
+    async fn stored<R: ServedResource>(&self, namespace: &str, name: &str) -> Result<StoredResource, ApiError> {
+        let namespace = or_default(namespace);
+        let key = ResourceKey::new(R::KIND, namespace, name);
+        self.read(move |store| store.get(&key)).await?.ok_or_else(|| error::not_found::<R>(namespace, name))
     }
 
-    /// Lets a held execution go on.
-    pub async fn resume<R: ExecutionKind>(&self, _namespace: &str, _name: &str) -> Result<R, ApiError> {
-        Err(unimplemented())
+    pub(crate) async fn uid_of<R: ServedResource>(&self, namespace: &str, name: &str) -> Result<Uid, ApiError> {
+        Ok(Uid::from_bytes(self.stored::<R>(namespace, name).await?.uid))
     }
 
-    /// Reads a page of an execution's history.
-    pub async fn history<R: ExecutionKind>(&self, _request: &v1::HistoryRequest) -> Result<v1::HistoryPage, ApiError> {
-        Err(unimplemented())
+    /// A template as executions pin it; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// FailedPrecondition if it was admitted by another version and this one does not accept it any more.
+    pub(crate) async fn template(&self, kind: ProgramKind, namespace: &str, name: &str) -> Result<Option<Arc<Template>>, ApiError> {
+        if let Some(template) = self.templates().get(kind, namespace, name) {
+            return Ok(Some(template));
+        }
+        let epoch = self.templates().epoch();
+        let key = ResourceKey::new(kind.template_kind(), namespace, name);
+        let Some(stored) = self.read(move |store| store.get(&key)).await? else { return Ok(None) };
+        let mut template = match kind {
+            ProgramKind::Workflow => pinned::<v1::Workflow>(&stored)?,
+            ProgramKind::Agent => pinned::<v1::Agent>(&stored)?,
+        };
+        let compiled = self.programs().get(kind, &template.digest, &template.content).map_err(|fault| {
+            let message = format!("{} '{name}' was admitted by another version of the server: {fault}", template_title(kind));
+            ApiError::new(ErrorKind::FailedPrecondition, "TEMPLATE_NOT_ACCEPTED", message).hint("correct it and apply it again")
+        })?;
+        template.timeout_ms = compiled.timeout_ms();
+        template.version = compiled.version().map(str::to_owned);
+        let template = Arc::new(template);
+        self.templates().insert(kind, namespace, Arc::clone(&template), epoch);
+        Ok(Some(template))
     }
 
-    /// Follows an execution's history to its end.
-    pub async fn watch_history<R: ExecutionKind>(
-        &self,
-        _request: &v1::HistoryRequest,
-    ) -> Result<impl Stream<Item = Result<history_v1::HistoryEvent, ApiError>> + Send + 'static + use<R>, ApiError> {
-        if true { Err(unimplemented()) } else { Ok(futures::stream::empty()) }
+    /// Notes that an object was deleted, so that its dependents are collected.
+    pub(crate) fn owner_is_gone(&self, uid: Uid) {
+        let mut owners = self.0.owners_gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if owners.len() < OWNERS_GONE_MAX {
+            owners.push_back(uid);
+        }
+        drop(owners);
+        self.0.collect.notify_one();
     }
 
-    /// The return addresses of an execution.
-    pub async fn callbacks<R: ExecutionKind>(&self, _request: &v1::ListCallbacksRequest) -> Result<v1::CallbackList, ApiError> {
-        Err(unimplemented())
+    /// Owners noted since the last call.
+    pub(crate) fn take_owners_gone(&self) -> VecDeque<Uid> {
+        std::mem::take(&mut self.0.owners_gone.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Adds a return address.
-    pub async fn attach_callback<R: ExecutionKind>(&self, _request: &v1::AttachCallbackRequest) -> Result<v1::CallbackList, ApiError> {
-        Err(unimplemented())
-    }
-
-    /// Tries undelivered answers again now.
-    pub async fn retry_callback<R: ExecutionKind>(&self, _request: &v1::RetryCallbackRequest) -> Result<v1::CallbackList, ApiError> {
-        Err(unimplemented())
-    }
-
-    /// Makes a return address for a caller outside.
-    pub async fn create_callback(&self, _request: &v1::CreateCallbackRequest) -> Result<v1::CreateCallbackResponse, ApiError> {
-        Err(unimplemented())
-    }
-
-    /// Waits for the answer to such a return address.
-    pub async fn await_callback(&self, _request: &v1::AwaitCallbackRequest) -> Result<v1::AwaitCallbackResponse, ApiError> {
-        Err(unimplemented())
-    }
-
-    /// Answers a wait: it went well.
-    pub async fn complete_callback(&self, _request: &v1::CompleteCallbackRequest) -> Result<v1::AnswerResponse, ApiError> {
-        Err(unimplemented())
-    }
-
-    /// Answers a wait: it failed.
-    pub async fn fail_callback(&self, _request: &v1::FailCallbackRequest) -> Result<v1::AnswerResponse, ApiError> {
-        Err(unimplemented())
-    }
-
-    /// Answers a wait: it was cancelled.
-    pub async fn cancel_callback(&self, _request: &v1::CancelCallbackRequest) -> Result<v1::AnswerResponse, ApiError> {
-        Err(unimplemented())
-    }
-
-    /// Says that a wait is still being worked on.
-    pub async fn heartbeat_callback(&self, _request: &v1::HeartbeatCallbackRequest) -> Result<v1::HeartbeatCallbackResponse, ApiError> {
-        Err(unimplemented())
-    }
-
-    /// Takes over a WorkflowExecution from its serialized form, old or new.
-    pub async fn import_legacy(&self, _bytes: &[u8], _namespace: Option<&str>) -> Result<v1::WorkflowExecution, ApiError> {
-        Err(unimplemented())
+    /// Resolves when there is something to collect.
+    pub(crate) async fn collection_wanted(&self) {
+        self.0.collect.notified().await;
     }
 
     /// Whether requests can be served; otherwise why not.
+    ///
+    /// # Errors
+    /// A sentence for whoever runs the server.
     pub fn ready(&self) -> Result<(), String> {
-        Ok(())
+        if let Some(why) = self.0.store.is_failed() {
+            return Err(format!("the store has stopped: {why}"));
+        }
+        self.engine().map(|_| ()).map_err(|starting| starting.message)
     }
+}
+
+fn pinned<R: template::TemplateKind>(stored: &StoredResource) -> Result<Template, ApiError> {
+    let mut object = R::decode_stored(&stored.body, stored.revision)?;
+    let mut violations = Vec::new();
+    let content = object.content(&mut violations).ok_or_else(|| ApiError::internal(format!("{} has no readable content: {violations:?}", stored.key)))?;
+    let content = bytes::Bytes::from(content.to_string());
+    let digest = baton_types::Digest::of(&content);
+    let generation = object.metadata().map_or(0, |meta| meta.generation);
+    Ok(Template { name: stored.key.name.clone(), generation, content, digest, timeout_ms: None, version: None })
+}
+
+fn or_default(namespace: &str) -> &str {
+    if namespace.is_empty() { metadata::NAMESPACE_DEFAULT } else { namespace }
 }

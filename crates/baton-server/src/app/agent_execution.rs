@@ -1,0 +1,91 @@
+//! The kind `AgentExecution`.
+
+use baton_execution::ProgramKind;
+use baton_proto::{
+    ExecutionResource,
+    v1::{AgentExecution, AgentLimits},
+};
+use baton_store::StoredResource;
+use baton_types::{ApiError, Violation, check_name};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{
+    App, DeletedObject, ExecutionKind, ServedResource, WriteOptions, Written,
+    admission::{ExecutionStrategy, Inline, SpecParts},
+    agent, execution, free_data, strategy,
+};
+
+impl ServedResource for AgentExecution {
+    const SELECTABLE_FIELDS: &'static [&'static str] = &["metadata.name", "metadata.namespace", "status.phase", "spec.agent"];
+
+    fn field(&self, field: &str) -> Option<String> {
+        match field {
+            "status.phase" => Some(self.status.as_ref().map(|status| status.phase.clone()).unwrap_or_default()),
+            "spec.agent" => Some(self.spec.as_ref().map(|spec| spec.agent.clone()).unwrap_or_default()),
+            _ => strategy::common_field(self, field),
+        }
+    }
+
+    fn decode_stored(body: &Bytes, revision: u64) -> Result<Self, ApiError> {
+        execution::decode(body, revision)
+    }
+
+    async fn admit_new(app: &App, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+        execution::create(app, object, options).await
+    }
+
+    async fn replace(app: &App, stored: StoredResource, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+        execution::replace(app, stored, object, options).await
+    }
+
+    async fn remove(app: &App, stored: StoredResource, expected: Option<u64>) -> Result<DeletedObject<Self>, ApiError> {
+        execution::remove(app, stored, expected).await
+    }
+}
+
+impl ExecutionKind for AgentExecution {
+    const PROGRAM: ProgramKind = ProgramKind::Agent;
+
+    fn into_execution(self) -> ExecutionResource {
+        ExecutionResource::Agent(Box::new(self))
+    }
+
+    fn from_execution(execution: ExecutionResource) -> Option<Self> {
+        match execution {
+            ExecutionResource::Agent(it) => Some(*it),
+            ExecutionResource::Workflow(_) => None,
+        }
+    }
+}
+
+impl ExecutionStrategy for AgentExecution {
+    const TEMPLATE_FIELD: &'static str = "agent";
+
+    fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts {
+        let spec = self.spec.get_or_insert_default();
+        let inline = match spec.definition.as_mut() {
+            None => Inline::Absent,
+            Some(definition) => agent::agent_content(definition, "spec.definition", violations).map_or(Inline::Unreadable, Inline::Present),
+        };
+        let input = spec.input.as_mut().map_or(Value::Null, |input| free_data::read(input, "spec.input", violations));
+        let message = if spec.message.is_empty() { Value::Null } else { Value::from(spec.message.as_str()) };
+        if !spec.session.is_empty()
+            && let Err(message) = check_name(&spec.session)
+        {
+            violations.push(Violation::new("spec.session", message));
+        }
+        check_limits(spec.limits.as_ref(), violations);
+        let settings = spec.limits.as_ref().map_or(Value::Null, baton_proto::to_json_value);
+        SpecParts { template: spec.agent.clone(), inline, input: json!({"message": message, "input": input}), settings }
+    }
+}
+
+fn check_limits(limits: Option<&AgentLimits>, violations: &mut Vec<Violation>) {
+    let Some(limits) = limits else { return };
+    for (field, value) in [("maxTurns", limits.max_turns), ("maxTokens", limits.max_tokens), ("maxToolCalls", limits.max_tool_calls)] {
+        if let Some(value) = value.filter(|value| *value < 0) {
+            violations.push(Violation::new(format!("spec.limits.{field}"), format!("is {value}, allowed are 0 and more")));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Executions: create, change, end, remove. The engine is their only writer; this is the way to it.
+
+use baton_engine::{Admitted, CALLBACK_FINALIZER};
+use baton_proto::{ExecutionResource, Resource, v1};
+use baton_store::{ResourceKey, StoredResource};
+use baton_types::{ApiError, ErrorKind, Uid, Violation, fingerprint};
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{
+    App, DeletedObject, ExecutionKind, WriteOptions, Written,
+    admission::{self, ExecutionStrategy},
+    error, merge, metadata,
+};
+use crate::metrics;
+
+/// Names tried for a `generateName` before giving up.
+const NAME_ATTEMPTS_MAX: usize = 8;
+/// Longest reason of a cancel or terminate, in bytes.
+const REASON_BYTES_MAX: usize = 4096;
+
+/// The public object of an execution's stored body.
+pub(crate) fn decode<R: ExecutionKind>(body: &Bytes, revision: u64) -> Result<R, ApiError> {
+    own(baton_engine::decode_stored(R::KIND, body, revision)?)
+}
+
+/// The execution as the kind that it is known to be.
+pub(crate) fn own<R: ExecutionKind>(execution: ExecutionResource) -> Result<R, ApiError> {
+    let found = execution.kind();
+    R::from_execution(execution).ok_or_else(|| ApiError::internal(format!("{found} where {} was expected", R::KIND)))
+}
+
+/// Creates an execution; a repeat with the same name, request id and content gives the existing one.
+pub(crate) async fn create<R: ExecutionStrategy>(app: &App, object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+    let admission = admission::admit(app, object, None).await?;
+    if options.dry_run {
+        return dry_create(app, admission.admitted).await;
+    }
+    let mut admitted = admission.admitted;
+    for attempt in 1.. {
+        let retried = admission.generated && attempt < NAME_ATTEMPTS_MAX;
+        let (this, next) = if retried { (admitted.clone(), Some(admitted)) } else { (admitted, None) };
+        match app.engine()?.create(this).await {
+            Ok(created) => {
+                if !created.existing {
+                    metrics::execution_created(R::KIND);
+                }
+                return Ok(Written { object: own(created.resource)?, created: !created.existing, warnings: Vec::new() });
+            }
+            Err(refused) if refused.kind == ErrorKind::AlreadyExists && next.is_some() => {
+                let Some(again) = next else { return Err(refused) };
+                admitted = again;
+                let meta = admitted.resource.metadata_mut();
+                meta.name = metadata::generated_name(&meta.generate_name);
+                meta.uid = metadata::new_uid().to_string();
+            }
+            Err(refused) => return Err(refused),
+        }
+    }
+    Err(ApiError::internal("no name was tried"))
+}
+
+async fn dry_create<R: ExecutionStrategy>(app: &App, mut admitted: Admitted) -> Result<Written<R>, ApiError> {
+    let meta = admitted.resource.metadata();
+    let key = ResourceKey::new(R::KIND, meta.namespace.clone(), meta.name.clone());
+    let request_id = admitted.resource.request_id().to_owned();
+    if let Some(stored) = app.read(move |store| store.get(&key)).await? {
+        let existing: R = decode(&stored.body, stored.revision)?;
+        let repeated = !request_id.is_empty() && existing.clone().into_execution().request_id() == request_id;
+        if !repeated {
+            return Err(error::already_exists::<R>(&stored.key.namespace, &stored.key.name));
+        }
+        return Ok(Written { object: existing, created: false, warnings: Vec::new() });
+    }
+    admitted.resource.take_callback_token();
+    Ok(Written { object: own(admitted.resource)?, created: true, warnings: Vec::new() })
+}
+
+/// Replaces metadata and `spec.suspend`; any other change of the spec is refused with its path.
+pub(crate) async fn replace<R: ExecutionStrategy>(app: &App, stored: StoredResource, mut object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+    let mut violations = Vec::new();
+    let requested_uid = object.metadata_mut().uid.clone();
+    // The object's own uid, so that the check of owners can tell.
+    object.metadata_mut().uid = Uid::from_bytes(stored.uid).to_string();
+    metadata::check(object.metadata_mut(), &mut violations);
+    object.parts(&mut violations);
+    if !violations.is_empty() {
+        return Err(ApiError::violations(violations));
+    }
+    super::template::check_size(&object)?;
+    let change = move |current: &mut ExecutionResource| {
+        check_preconditions::<R>(current, object.metadata_mut(), &requested_uid)?;
+        apply::<R>(object.into_execution(), current)
+    };
+    let execution = if options.dry_run {
+        let mut current = decode::<R>(&stored.body, stored.revision)?.into_execution();
+        change(&mut current)?;
+        current
+    } else {
+        app.engine()?.update(Uid::from_bytes(stored.uid), Box::new(change)).await?
+    };
+    Ok(Written { object: own(execution)?, created: false, warnings: Vec::new() })
+}
+
+fn check_preconditions<R: Resource>(current: &ExecutionResource, requested: &v1::ObjectMeta, requested_uid: &str) -> Result<(), ApiError> {
+    let stored = current.metadata();
+    if !requested_uid.is_empty() && requested_uid != stored.uid {
+        return Err(error::uid_mismatch::<R>(&stored.name, &stored.uid, requested_uid));
+    }
+    if requested.resource_version != stored.resource_version {
+        return Err(error::conflict::<R>(&stored.namespace, &stored.name, &stored.resource_version, &requested.resource_version));
+    }
+    Ok(())
+}
+
+/// Puts the fields of `new` that may change into `current`.
+fn apply<R: Resource>(mut new: ExecutionResource, current: &mut ExecutionResource) -> Result<(), ApiError> {
+    let mut violations = Vec::new();
+    check_same_token(&new.take_callback_token(), current, &mut violations);
+    check_same_spec(&new, current, &mut violations);
+    if !violations.is_empty() {
+        return Err(error::immutable::<R>(&current.metadata().name, violations));
+    }
+    metadata::check_no_new_finalizers(new.metadata(), current.metadata(), &mut violations);
+    if !violations.is_empty() {
+        return Err(ApiError { kind: ErrorKind::Invalid, ..ApiError::violations(violations) });
+    }
+    let suspend = new.suspend();
+    let requested = std::mem::take(new.metadata_mut());
+    let meta = current.metadata_mut();
+    let held_for_callers = meta.finalizers.iter().any(|it| it == CALLBACK_FINALIZER);
+    meta.labels = requested.labels;
+    meta.annotations = requested.annotations;
+    meta.owner_references = requested.owner_references;
+    meta.finalizers = requested.finalizers;
+    if held_for_callers && !meta.finalizers.iter().any(|it| it == CALLBACK_FINALIZER) {
+        // The engine's own: a caller must not be left without its answer because somebody replaced the metadata.
+        meta.finalizers.push(CALLBACK_FINALIZER.to_owned());
+    }
+    set_suspend(current, suspend)
+}
+
+fn check_same_token(token: &[u8], current: &ExecutionResource, violations: &mut Vec<Violation>) {
+    if token.is_empty() {
+        return;
+    }
+    let first = current.callbacks().and_then(|callbacks| callbacks.first()).map(|callback| callback.fingerprint.as_str());
+    let message = match first {
+        Some(known) if known == fingerprint(token) => return,
+        Some(known) => format!("cannot be changed: the execution answers the token with fingerprint {known}"),
+        None => "cannot be added after creation; attach it through the callbacks subresource".to_owned(),
+    };
+    violations.push(Violation::new("spec.callbackToken", message));
+}
+
+fn check_same_spec(new: &ExecutionResource, current: &ExecutionResource, violations: &mut Vec<Violation>) {
+    let mut paths = Vec::new();
+    merge::changed_paths("spec", &spec_without_changeable(current), &spec_without_changeable(new), &mut paths);
+    violations.extend(paths.into_iter().map(|path| Violation::new(path, "cannot be changed after creation")));
+}
+
+fn spec_without_changeable(execution: &ExecutionResource) -> Value {
+    let mut spec = match execution {
+        ExecutionResource::Workflow(it) => baton_proto::to_json_value(&it.spec),
+        ExecutionResource::Agent(it) => baton_proto::to_json_value(&it.spec),
+    };
+    if let Some(fields) = spec.as_object_mut() {
+        fields.shift_remove("suspend");
+        fields.shift_remove("callbackToken");
+    }
+    spec
+}
+
+/// Changes `spec.suspend`; the desired state has then another generation.
+pub(crate) fn set_suspend(execution: &mut ExecutionResource, suspend: bool) -> Result<(), ApiError> {
+    if execution.suspend() == suspend {
+        return Ok(());
+    }
+    if execution.phase().is_terminal() {
+        let message = format!("{} '{}' has ended: its phase is {}", title(execution), execution.metadata().name, execution.phase());
+        return Err(ApiError::new(ErrorKind::FailedPrecondition, "EXECUTION_ENDED", message));
+    }
+    execution.set_suspend(suspend);
+    execution.metadata_mut().generation += 1;
+    Ok(())
+}
+
+fn title(execution: &ExecutionResource) -> &'static str {
+    match execution {
+        ExecutionResource::Workflow(_) => v1::WorkflowExecution::TITLE,
+        ExecutionResource::Agent(_) => v1::AgentExecution::TITLE,
+    }
+}
+
+/// Deletes an execution, or marks it while its callers are still to be told.
+pub(crate) async fn remove<R: ExecutionKind>(app: &App, stored: StoredResource, expected: Option<u64>) -> Result<DeletedObject<R>, ApiError> {
+    let uid = Uid::from_bytes(stored.uid);
+    let deleted = app.engine()?.delete(uid, expected).await?;
+    app.owner_is_gone(uid);
+    Ok(DeletedObject { gone: deleted.gone, object: own(deleted.resource)? })
+}
+
+impl App {
+    /// Asks an execution to wind up; it ends as cancelled.
+    ///
+    /// # Errors
+    /// NotFound; FailedPrecondition if it has ended.
+    pub async fn cancel<R: ExecutionKind>(&self, namespace: &str, name: &str, reason: &str) -> Result<R, ApiError> {
+        let (uid, reason) = (self.uid_of::<R>(namespace, name).await?, checked_reason(reason, "cancelled by a request")?);
+        own(self.engine()?.cancel(uid, reason).await?)
+    }
+
+    /// Ends an execution at once, as cancelled.
+    ///
+    /// # Errors
+    /// As for [`App::cancel`].
+    pub async fn terminate<R: ExecutionKind>(&self, namespace: &str, name: &str, reason: &str) -> Result<R, ApiError> {
+        let (uid, reason) = (self.uid_of::<R>(namespace, name).await?, checked_reason(reason, "terminated by a request")?);
+        own(self.engine()?.terminate(uid, reason).await?)
+    }
+
+    /// Holds an execution: nothing new starts, answers are kept.
+    ///
+    /// # Errors
+    /// As for [`App::cancel`].
+    pub async fn suspend<R: ExecutionKind>(&self, namespace: &str, name: &str) -> Result<R, ApiError> {
+        self.change_suspend(namespace, name, true).await
+    }
+
+    /// Lets a held execution go on.
+    ///
+    /// # Errors
+    /// As for [`App::cancel`].
+    pub async fn resume<R: ExecutionKind>(&self, namespace: &str, name: &str) -> Result<R, ApiError> {
+        self.change_suspend(namespace, name, false).await
+    }
+
+    async fn change_suspend<R: ExecutionKind>(&self, namespace: &str, name: &str, suspend: bool) -> Result<R, ApiError> {
+        let uid = self.uid_of::<R>(namespace, name).await?;
+        own(self.engine()?.update(uid, Box::new(move |execution| set_suspend(execution, suspend))).await?)
+    }
+}
+
+fn checked_reason(reason: &str, default: &str) -> Result<String, ApiError> {
+    if reason.len() > REASON_BYTES_MAX {
+        let message = format!("has {} bytes, allowed are up to {REASON_BYTES_MAX}", reason.len());
+        return Err(ApiError::violations(vec![Violation::new("reason", message)]));
+    }
+    Ok(if reason.is_empty() { default.to_owned() } else { reason.to_owned() })
+}

@@ -1,0 +1,297 @@
+//! Writing templates: workflows and agents, which the server itself keeps in the store.
+//!
+//! # Invariants
+//! - A stored template has been checked whole; its digest and generation are what executions pin.
+//! - Writes of templates happen one after another, so that two that would call each other in a circle cannot slip
+//!   past each other.
+//! - A write that changes nothing keeps `resourceVersion` and tells watchers nothing.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use baton_execution::ProgramKind;
+use baton_proto::{Resource, Timestamp, condition, v1::Condition};
+use baton_store::{CommitError, ExecState, Expect, Lane, ResourceDelete, ResourceKey, ResourcePut, StoredResource, Txn, canonical_labels};
+use baton_types::{ApiError, Digest, RESOURCE_BYTES_MAX, Uid, Violation};
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{App, DeletedObject, ServedResource, WriteOptions, Written, error, metadata};
+use crate::programs::Compiled;
+
+/// Names tried for a `generateName` before giving up.
+const NAME_ATTEMPTS_MAX: usize = 8;
+/// Templates that are looked at for a circle of calls.
+const CALLS_VISITED_MAX: usize = 10_000;
+
+/// A kind of resource that executions run.
+pub(crate) trait TemplateKind: ServedResource {
+    /// Which Program runs it.
+    const PROGRAM: ProgramKind;
+    /// Path of the content, such as `spec.definition`.
+    const CONTENT_FIELD: &'static str;
+
+    /// The content in its JSON form, with the free data in the spec brought to one form; `None` if a violation was noted.
+    fn content(&mut self, violations: &mut Vec<Violation>) -> Option<Value>;
+    /// Sets `status.digest`.
+    fn set_digest(&mut self, digest: &Digest);
+}
+
+/// Content that passed its check.
+pub(crate) struct Checked {
+    pub(crate) content: Bytes,
+    pub(crate) digest: Digest,
+    pub(crate) compiled: Compiled,
+}
+
+/// Checks a definition; violations get their path within the object.
+pub(crate) fn check_content(app: &App, kind: ProgramKind, field: &str, definition: &Value, violations: &mut Vec<Violation>) -> Option<Checked> {
+    match Compiled::check(kind, definition) {
+        Ok(compiled) => {
+            let content = Bytes::from(definition.to_string());
+            let digest = Digest::of(&content);
+            app.programs().insert(kind, digest, content.len(), compiled.clone());
+            Some(Checked { content, digest, compiled })
+        }
+        Err(found) => {
+            violations.extend(found.into_iter().map(|violation| violation.under(field)));
+            None
+        }
+    }
+}
+
+/// Creates a template.
+pub(crate) async fn create<R: TemplateKind>(app: &App, mut object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+    let mut violations = Vec::new();
+    metadata::complete(&mut object, &mut violations);
+    let now = metadata::now_ms();
+    let generated = metadata::prepare_new(object.metadata_mut(), metadata::new_uid(), now, &mut violations);
+    metadata::check(object.metadata_mut(), &mut violations);
+    object.take_status_of(&R::default());
+    let checked = object.content(&mut violations).and_then(|content| check_content(app, R::PROGRAM, R::CONTENT_FIELD, &content, &mut violations));
+    let writing = app.template_writes().lock().await;
+    let warnings = check_references(app, &object, checked.as_ref(), &mut violations).await?;
+    let Some(checked) = checked.filter(|_| violations.is_empty()) else { return Err(ApiError::violations(violations)) };
+    write_status(&mut object, &checked.digest, now);
+    for attempt in 1.. {
+        check_size(&object)?;
+        let meta = object.metadata_mut().clone();
+        let key = ResourceKey::new(R::KIND, meta.namespace.clone(), meta.name.clone());
+        let taken = if options.dry_run {
+            app.read(move |store| store.get(&key)).await?.is_some()
+        } else {
+            match commit_put(app, put_of(&object, key, app.store().next_number(), Expect::Absent)?).await {
+                Ok(revision) => {
+                    object.metadata_mut().resource_version = revision.to_string();
+                    false
+                }
+                Err(CommitError::Exists { .. }) => true,
+                Err(error) => return Err(error::commit_failed(&error)),
+            }
+        };
+        if !taken {
+            break;
+        }
+        if !generated || attempt >= NAME_ATTEMPTS_MAX {
+            return Err(error::already_exists::<R>(&meta.namespace, &meta.name));
+        }
+        object.metadata_mut().name = metadata::generated_name(&meta.generate_name);
+    }
+    drop(writing);
+    forget(app, &object);
+    Ok(Written { object, created: true, warnings })
+}
+
+/// Replaces a template.
+pub(crate) async fn replace<R: TemplateKind>(app: &App, stored: StoredResource, mut object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+    let old = R::decode_stored(&stored.body, stored.revision)?;
+    let mut violations = Vec::new();
+    let before = old.metadata().cloned().unwrap_or_default();
+    metadata::keep_system_fields(object.metadata_mut(), &before);
+    metadata::check_no_new_finalizers(object.metadata_mut(), &before, &mut violations);
+    metadata::check(object.metadata_mut(), &mut violations);
+    let checked = object.content(&mut violations).and_then(|content| check_content(app, R::PROGRAM, R::CONTENT_FIELD, &content, &mut violations));
+    let writing = app.template_writes().lock().await;
+    let warnings = check_references(app, &object, checked.as_ref(), &mut violations).await?;
+    let Some(checked) = checked.filter(|_| violations.is_empty()) else { return Err(ApiError::violations(violations)) };
+    object.take_status_of(&old);
+    if !object.same_spec(&old) {
+        object.metadata_mut().generation += 1;
+    }
+    write_status(&mut object, &checked.digest, metadata::now_ms());
+    check_size(&object)?;
+    object.metadata_mut().resource_version.clone_from(&before.resource_version);
+    if options.dry_run || object == old {
+        return Ok(Written { object, created: false, warnings });
+    }
+    object.metadata_mut().resource_version.clear();
+    let ends = before.deletion_timestamp.is_some() && object.metadata_mut().finalizers.is_empty();
+    let revision = if ends {
+        delete_row(app, &stored, &object).await
+    } else {
+        commit_put(app, put_of(&object, stored.key.clone(), stored.number, Expect::Revision(stored.revision))?).await
+    };
+    drop(writing);
+    forget(app, &object);
+    match revision {
+        Ok(revision) => {
+            object.metadata_mut().resource_version = revision.to_string();
+            Ok(Written { object, created: false, warnings })
+        }
+        Err(failed) => Err(write_failed::<R>(&stored, &failed)),
+    }
+}
+
+/// Deletes a template, or marks it while finalizers hold it.
+pub(crate) async fn remove<R: TemplateKind>(app: &App, stored: StoredResource) -> Result<DeletedObject<R>, ApiError> {
+    let mut object = R::decode_stored(&stored.body, stored.revision)?;
+    object.metadata_mut().resource_version.clear();
+    let meta = object.metadata_mut();
+    let held = !meta.finalizers.is_empty();
+    if held && meta.deletion_timestamp.is_some() {
+        meta.resource_version = stored.revision.to_string();
+        return Ok(DeletedObject { gone: false, object });
+    }
+    let revision = if held {
+        meta.deletion_timestamp = Some(Timestamp::from_millis(metadata::now_ms()).whole_seconds());
+        meta.generation += 1;
+        commit_put(app, put_of(&object, stored.key.clone(), stored.number, Expect::Revision(stored.revision))?).await
+    } else {
+        delete_row(app, &stored, &object).await
+    };
+    forget(app, &object);
+    let revision = revision.map_err(|failed| write_failed::<R>(&stored, &failed))?;
+    object.metadata_mut().resource_version = revision.to_string();
+    Ok(DeletedObject { gone: !held, object })
+}
+
+fn write_failed<R: Resource>(stored: &StoredResource, failed: &CommitError) -> ApiError {
+    match failed {
+        CommitError::Conflict { expected, found, .. } => {
+            error::conflict::<R>(&stored.key.namespace, &stored.key.name, &found.to_string(), &expected.to_string())
+        }
+        CommitError::NotFound { .. } => error::not_found::<R>(&stored.key.namespace, &stored.key.name),
+        other => error::commit_failed(other),
+    }
+}
+
+async fn delete_row<R: TemplateKind>(app: &App, stored: &StoredResource, object: &R) -> Result<u64, CommitError> {
+    let body = Bytes::from(object.encode_to_vec());
+    let delete = ResourceDelete { key: stored.key.clone(), uid: stored.uid, number: stored.number, revision: stored.revision, body };
+    let committed = app.store().commit_async(Lane::Internal, Txn { deletes: vec![delete], ..Txn::default() }).await?;
+    app.owner_is_gone(Uid::from_bytes(stored.uid));
+    Ok(committed.revisions.first().copied().unwrap_or_default())
+}
+
+async fn commit_put(app: &App, put: ResourcePut) -> Result<u64, CommitError> {
+    let committed = app.store().commit_async(Lane::External, Txn { puts: vec![put], ..Txn::default() }).await?;
+    Ok(committed.revisions.first().copied().unwrap_or_default())
+}
+
+/// The row of an object whose `resourceVersion` is empty.
+fn put_of<R: TemplateKind>(object: &R, key: ResourceKey, number: i64, expect: Expect) -> Result<ResourcePut, ApiError> {
+    let none = ApiError::internal("a prepared object without metadata");
+    let meta = object.metadata().ok_or(none)?;
+    let uid: Uid = meta.uid.parse().map_err(|_| ApiError::internal(format!("a prepared object with the uid '{}'", meta.uid)))?;
+    Ok(ResourcePut {
+        key,
+        uid: *uid.as_bytes(),
+        number,
+        expect,
+        body: Bytes::from(object.encode_to_vec()),
+        labels: canonical_labels(meta.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
+        state: ExecState::None,
+        owner: metadata::owner_uid(meta).map(|owner| *owner.as_bytes()),
+        expires_at_ms: None,
+        deleting: meta.deletion_timestamp.is_some(),
+    })
+}
+
+fn forget<R: TemplateKind>(app: &App, object: &R) {
+    if let Some(meta) = object.metadata() {
+        app.templates().forget(R::PROGRAM, &meta.namespace, &meta.name);
+    }
+}
+
+pub(crate) fn check_size<R: Resource>(object: &R) -> Result<(), ApiError> {
+    let bytes = object.encoded_len();
+    if bytes > RESOURCE_BYTES_MAX {
+        return Err(error::too_large::<R>(object.metadata().map_or("", |meta| meta.name.as_str()), bytes));
+    }
+    Ok(())
+}
+
+fn write_status<R: TemplateKind>(object: &mut R, digest: &Digest, now_ms: i64) {
+    object.set_digest(digest);
+    let generation = object.metadata_mut().generation;
+    object.set_observed_generation(generation);
+    let conditions = object.conditions_mut();
+    let accepted = Condition {
+        r#type: condition::ACCEPTED.to_owned(),
+        status: "True".to_owned(),
+        observed_generation: generation,
+        last_transition_time: Some(Timestamp::from_millis(now_ms).whole_seconds()),
+        reason: "Valid".to_owned(),
+        message: String::new(),
+    };
+    match conditions.iter_mut().find(|it| it.r#type == condition::ACCEPTED) {
+        Some(old) => *old = Condition { last_transition_time: old.last_transition_time, ..accepted },
+        None => conditions.push(accepted),
+    }
+}
+
+/// Warns of templates that are referred to and not there (the order of apply must not matter), and notes a circle of calls.
+async fn check_references<R: TemplateKind>(app: &App, object: &R, checked: Option<&Checked>, violations: &mut Vec<Violation>) -> Result<Vec<String>, ApiError> {
+    let (Some(checked), Some(meta)) = (checked, object.metadata()) else { return Ok(Vec::new()) };
+    let mut warnings = Vec::new();
+    let mut seen = HashSet::new();
+    for reference in checked.compiled.references() {
+        if !seen.insert((reference.kind, reference.name.clone())) {
+            continue;
+        }
+        let field = format!("{}.{}", R::CONTENT_FIELD, reference.field);
+        let workflows_only = R::PROGRAM == ProgramKind::Workflow && reference.kind == ProgramKind::Workflow;
+        if workflows_only && let Some(circle) = find_circle(app, &meta.namespace, &meta.name, &reference.name).await? {
+            violations.push(Violation::new(field, format!("workflow '{}' would call itself: {}", meta.name, circle.join(" -> "))));
+            continue;
+        }
+        if app.template(reference.kind, &meta.namespace, &reference.name).await?.is_none() {
+            let title = super::template_title(reference.kind);
+            warnings.push(format!("{field}: no {title} '{}' in namespace '{}' yet; executions fail there until it is created", reference.name, meta.namespace));
+        }
+    }
+    Ok(warnings)
+}
+
+/// The calls that lead from `name` over `first` back to `name`.
+async fn find_circle(app: &App, namespace: &str, name: &str, first: &str) -> Result<Option<Vec<String>>, ApiError> {
+    let mut callers: HashMap<String, String> = HashMap::from([(first.to_owned(), name.to_owned())]);
+    let mut queue = VecDeque::from([first.to_owned()]);
+    while let Some(current) = queue.pop_front() {
+        if current == name {
+            return Ok(Some(way_to(name, &callers)));
+        }
+        let Some(template) = app.template(ProgramKind::Workflow, namespace, &current).await? else { continue };
+        let Ok(compiled) = app.programs().get(ProgramKind::Workflow, &template.digest, &template.content) else { continue };
+        for call in compiled.references().into_iter().filter(|call| call.kind == ProgramKind::Workflow) {
+            if callers.len() < CALLS_VISITED_MAX && !callers.contains_key(&call.name) {
+                callers.insert(call.name.clone(), current.clone());
+                queue.push_back(call.name);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn way_to(name: &str, callers: &HashMap<String, String>) -> Vec<String> {
+    let mut way = vec![name.to_owned()];
+    let mut current = name;
+    while let Some(caller) = callers.get(current) {
+        way.push(caller.clone());
+        if caller == name {
+            break;
+        }
+        current = caller;
+    }
+    way.reverse();
+    way
+}

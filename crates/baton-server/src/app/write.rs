@@ -1,0 +1,127 @@
+//! Create, update, patch and delete, alike for every kind.
+
+use baton_proto::{JsonError, v1};
+use baton_types::{ApiError, ErrorKind, Uid, Violation};
+use serde_json::Value;
+
+use super::{App, DeletedObject, ServedResource, WriteOptions, Written, error, merge, metadata};
+
+/// Times that a write which names no version is tried when others write the same object.
+const RACES_MAX: usize = 8;
+
+impl App {
+    /// Creates an object. An execution is created once for its name and `spec.requestId`: `created` is false for a repeat.
+    ///
+    /// # Errors
+    /// InvalidArgument with every violation; AlreadyExists; TooLarge; what the store or the engine answered.
+    pub async fn create<R: ServedResource>(&self, object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+        R::admit_new(self, object, options).await
+    }
+
+    /// Replaces an object; `metadata.resourceVersion` must be the stored one. `status` is ignored.
+    ///
+    /// # Errors
+    /// InvalidArgument with every violation; NotFound; Conflict; Invalid for a change of what cannot change.
+    pub async fn update<R: ServedResource>(&self, mut object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+        let mut violations = Vec::new();
+        metadata::complete(&mut object, &mut violations);
+        let meta = object.metadata_mut().clone();
+        if meta.name.is_empty() {
+            violations.push(Violation::new("metadata.name", "must be set"));
+        }
+        if meta.resource_version.is_empty() {
+            violations.push(Violation::new("metadata.resourceVersion", "must be set for an update: the one that the object was read with"));
+        }
+        if !violations.is_empty() {
+            return Err(ApiError::violations(violations));
+        }
+        let stored = self.stored::<R>(&meta.namespace, &meta.name).await?;
+        let stored_uid = Uid::from_bytes(stored.uid).to_string();
+        if !meta.uid.is_empty() && meta.uid != stored_uid {
+            return Err(error::uid_mismatch::<R>(&meta.name, &stored_uid, &meta.uid));
+        }
+        let stored_version = stored.revision.to_string();
+        if meta.resource_version != stored_version {
+            return Err(error::conflict::<R>(&meta.namespace, &meta.name, &stored_version, &meta.resource_version));
+        }
+        R::replace(self, stored, object, options).await
+    }
+
+    /// Changes an object by a merge patch (RFC 7386). Races are retried, unless the patch has a `metadata.resourceVersion`.
+    ///
+    /// # Errors
+    /// As for [`App::update`].
+    pub async fn patch<R: ServedResource>(&self, namespace: &str, name: &str, patch: Value, options: WriteOptions) -> Result<Written<R>, ApiError> {
+        if !patch.is_object() {
+            return Err(ApiError::violations(vec![Violation::new("", "a merge patch must be a JSON object")]));
+        }
+        super::refuse_misplaced_token(&patch)?;
+        let required = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
+        let mut attempt = 1;
+        loop {
+            let stored = self.stored::<R>(namespace, name).await?;
+            let current = R::decode_stored(&stored.body, stored.revision)?;
+            let version = stored.revision.to_string();
+            if let Some(required) = required.as_ref().filter(|required| **required != version) {
+                return Err(error::conflict::<R>(&stored.key.namespace, name, &version, required));
+            }
+            let object = patched(&current, patch.clone(), &version)?;
+            match R::replace(self, stored, object, options).await {
+                Err(refused) if refused.kind == ErrorKind::Conflict && required.is_none() && attempt < RACES_MAX => attempt += 1,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Deletes an object, or marks it while finalizers hold it.
+    ///
+    /// # Errors
+    /// NotFound; Conflict if `uid` or `resource_version` of the request are not those of the object.
+    pub async fn delete<R: ServedResource>(&self, request: &v1::DeleteRequest) -> Result<DeletedObject<R>, ApiError> {
+        let mut attempt = 1;
+        loop {
+            let stored = self.stored::<R>(&request.namespace, &request.name).await?;
+            let uid = Uid::from_bytes(stored.uid).to_string();
+            if !request.uid.is_empty() && request.uid != uid {
+                return Err(error::uid_mismatch::<R>(&request.name, &uid, &request.uid));
+            }
+            let version = stored.revision.to_string();
+            let required = !request.resource_version.is_empty();
+            if required && request.resource_version != version {
+                return Err(error::conflict::<R>(&stored.key.namespace, &request.name, &version, &request.resource_version));
+            }
+            let expected = required.then_some(stored.revision);
+            match R::remove(self, stored, expected).await {
+                Err(refused) if refused.kind == ErrorKind::Conflict && !required && attempt < RACES_MAX => attempt += 1,
+                answer => return answer,
+            }
+        }
+    }
+}
+
+/// The object that a patch makes of the present one.
+fn patched<R: ServedResource>(current: &R, patch: Value, version: &str) -> Result<R, ApiError> {
+    let mut value = baton_proto::to_json_value(current);
+    merge::merge_patch(&mut value, patch);
+    let mut object: R = baton_proto::from_json_value(value).map_err(|refused| match refused {
+        JsonError::Fields(violations) => ApiError::violations(violations),
+        JsonError::Syntax(message) => ApiError::violations(vec![Violation::new("", message)]),
+    })?;
+    let mut violations = Vec::new();
+    metadata::complete(&mut object, &mut violations);
+    let stored = current.metadata().cloned().unwrap_or_default();
+    let meta = object.metadata_mut();
+    for (field, found, expected) in [("name", &meta.name, &stored.name), ("namespace", &meta.namespace, &stored.namespace)] {
+        if found != expected {
+            violations.push(Violation::new(format!("metadata.{field}"), format!("is '{}', the object's is '{expected}'; it cannot be changed", metadata::shortened(found))));
+        }
+    }
+    if !violations.is_empty() {
+        return Err(ApiError::violations(violations));
+    }
+    if meta.uid != stored.uid {
+        return Err(error::uid_mismatch::<R>(&stored.name, &stored.uid, &meta.uid));
+    }
+    version.clone_into(&mut meta.resource_version);
+    Ok(object)
+}

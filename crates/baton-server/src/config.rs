@@ -1,0 +1,451 @@
+//! Configuration: from a TOML file, the environment and flags to [`ServerOptions`].
+//!
+//! Every source is a table of the same shape; [`resolve`] lays one over the other and reads the result once. So there is
+//! one list of settings, [`Config`], and one place that knows their types and defaults.
+//!
+//! # Invariants
+//! - Unknown keys are errors that name the key; durations and sizes have units; a secret is shown as `***`.
+//! - Nothing here reads the environment or a file: callers pass both, so tests need neither.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use baton_activities::Secret;
+use baton_engine::EngineOptions;
+use baton_store::{Keep, StoreOptions};
+use baton_types::{format_duration, parse_duration};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use toml::{Table, Value};
+
+use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
+
+/// Environment variables and the settings that they are. Of two for one setting, the first that is set counts.
+pub const ENVIRONMENT: &[(&str, &str)] = &[
+    ("BATON_LISTEN", "listen"),
+    ("BATON_DATA_DIR", "data-dir"),
+    ("BATON_MODEL_BASE_URL", "model.base-url"),
+    ("OPENAI_BASE_URL", "model.base-url"),
+    ("BATON_MODEL_API_KEY", "model.api-key"),
+    ("OPENAI_API_KEY", "model.api-key"),
+];
+
+/// Settings of which one environment variable decides only together with the other of its family: a key of one provider
+/// never goes to another one's URL.
+const MODEL_FAMILIES: [(&str, &str); 2] = [("BATON_MODEL_BASE_URL", "BATON_MODEL_API_KEY"), ("OPENAI_BASE_URL", "OPENAI_API_KEY")];
+
+/// All settings of a server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Config {
+    /// Address to listen on; loopback only.
+    pub listen: SocketAddr,
+    /// Directory of the data.
+    pub data_dir: PathBuf,
+    /// Models.
+    pub model: ModelConfig,
+    /// The store.
+    pub store: StoreConfig,
+    /// The engine.
+    pub engine: EngineConfig,
+    /// Upkeep and retention.
+    pub upkeep: UpkeepConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+            data_dir: PathBuf::from("baton-data"),
+            model: ModelConfig::default(),
+            store: StoreConfig::default(),
+            engine: EngineConfig::default(),
+            upkeep: UpkeepConfig::default(),
+        }
+    }
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ModelConfig {
+    /// Where models are asked unless an agent says otherwise, such as `http://127.0.0.1:11434/v1`. Empty: nowhere.
+    pub base_url: String,
+    /// Key for that place. Empty: none.
+    pub api_key: HiddenText,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct StoreConfig {
+    /// Page cache.
+    pub cache: Bytes,
+    /// Reading connections.
+    pub readers: usize,
+    /// Below this much free disk new work is refused.
+    pub free_min: Bytes,
+    /// Upper bound of the database file; 0 for what the disk holds.
+    pub database_max: Bytes,
+    /// Use a network file system at the data's risk.
+    pub allow_network_filesystem: bool,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        let options = StoreOptions::default();
+        Self {
+            cache: Bytes(options.cache_bytes as u64),
+            readers: options.readers,
+            free_min: Bytes(options.free_bytes_min),
+            database_max: Bytes(options.database_bytes_max.unwrap_or_default()),
+            allow_network_filesystem: options.allow_network_filesystem,
+        }
+    }
+}
+
+/// `[engine]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct EngineConfig {
+    /// Worker threads; 0 for one per processor.
+    pub workers: usize,
+    /// Waiting executions kept in memory.
+    pub resident_max: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { workers: 0, resident_max: EngineOptions::default().resident_max }
+    }
+}
+
+/// `[upkeep]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct UpkeepConfig {
+    /// Time between two rounds of the reconcilers.
+    pub period: Span,
+    /// Changes that watches can resume from: at least so many.
+    pub keep_changes: u64,
+    /// And at least so old.
+    pub keep_changes_for: Span,
+}
+
+impl Default for UpkeepConfig {
+    fn default() -> Self {
+        let options = UpkeepOptions::default();
+        let age = Duration::from_millis(u64::try_from(options.keep.age_ms).unwrap_or_default());
+        Self { period: Span(options.period), keep_changes: options.keep.revisions, keep_changes_for: Span(age) }
+    }
+}
+
+/// A text that is never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct HiddenText(String);
+
+impl fmt::Debug for HiddenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "***" })
+    }
+}
+
+impl Serialize for HiddenText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.0.is_empty() { "" } else { "***" })
+    }
+}
+
+/// A length of time, written with units: `30s`, `10m`, `1h30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format_duration(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let span = parse_duration(&text).map_err(D::Error::custom)?;
+        if span.is_zero() {
+            return Err(D::Error::custom(format!("'{text}' is no time at all; it must be more than 0")));
+        }
+        Ok(Self(span))
+    }
+}
+
+/// A number of bytes, written with units: `64MiB`, `1GiB`, or plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+/// Units of sizes, the largest first.
+const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = SIZE_UNITS.iter().find(|(_, size)| self.0 > 0 && self.0 % size == 0);
+        let (unit, size) = fits.unwrap_or(&("B", 1));
+        write!(f, "{}{unit}", self.0 / size)
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused = |found: &dyn fmt::Display| D::Error::custom(format!("'{found}' is not a size; allowed are forms such as '512MiB', '1GiB' and '1048576'"));
+        match Value::deserialize(deserializer)? {
+            Value::Integer(number) => u64::try_from(number).map(Self).map_err(|_| refused(&number)),
+            Value::String(text) => parse_size(&text).map(Self).ok_or_else(|| refused(&text)),
+            other => Err(refused(&other)),
+        }
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (digits, size) = SIZE_UNITS.iter().find_map(|(unit, size)| text.strip_suffix(unit).map(|digits| (digits, *size))).unwrap_or((text, 1));
+    digits.trim_end().parse::<u64>().ok()?.checked_mul(size)
+}
+
+/// Where a setting comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A flag of the command line.
+    Flag,
+    /// The environment variable of that name.
+    Environment(&'static str),
+    /// The configuration file.
+    File,
+    /// Nowhere: it is the default.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("command line"),
+            Self::Environment(name) => write!(f, "environment, {name}"),
+            Self::File => f.write_str("file"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+/// One setting as it counts, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Path, such as `store.cache`.
+    pub name: String,
+    /// As it would be written; `***` for a secret.
+    pub value: String,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// A configuration and where each setting comes from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// As it counts.
+    pub config: Config,
+    sources: BTreeMap<String, Source>,
+}
+
+impl Resolved {
+    /// Every setting, in order of its name.
+    pub fn settings(&self) -> Vec<Setting> {
+        let mut leaves = BTreeMap::new();
+        if let Ok(table) = Table::try_from(&self.config) {
+            flatten("", &Value::Table(table), &mut leaves);
+        }
+        let source = |name: &str| self.sources.get(name).cloned().unwrap_or(Source::Default);
+        let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        leaves.iter().map(|(name, value)| Setting { name: name.clone(), value: shown(value), source: source(name) }).collect()
+    }
+}
+
+/// Lays flags over the environment over the file over the defaults.
+///
+/// `flags` has paths of settings and their values; `environment` reads a variable that is set and not empty; `file` is
+/// the file's table without the parts that are not the server's.
+///
+/// # Errors
+/// An unknown key, a value of the wrong type or out of range, with its path.
+pub fn resolve(flags: &[(&str, String)], environment: impl Fn(&str) -> Option<String>, file: Table) -> Result<Resolved, ConfigError> {
+    let mut sources = BTreeMap::new();
+    let mut file_leaves = BTreeMap::new();
+    flatten("", &Value::Table(file.clone()), &mut file_leaves);
+    sources.extend(file_leaves.into_keys().map(|name| (name, Source::File)));
+    let mut merged = file;
+    let mut taken = Vec::new();
+    for (variable, setting) in ENVIRONMENT {
+        let foreign_key = MODEL_FAMILIES.iter().any(|(url, key)| key == variable && taken.iter().any(|(name, path)| *path == "model.base-url" && name != url));
+        if taken.iter().any(|(_, path)| path == setting) || foreign_key {
+            continue;
+        }
+        if let Some(value) = environment(variable) {
+            set(&mut merged, setting, value)?;
+            sources.insert((*setting).to_owned(), Source::Environment(variable));
+            taken.push((*variable, *setting));
+        }
+    }
+    for (setting, value) in flags {
+        set(&mut merged, setting, value.clone())?;
+        sources.insert((*setting).to_owned(), Source::Flag);
+    }
+    let config: Config = merged.try_into().map_err(|error: toml::de::Error| ConfigError(error.to_string().trim_end().replace('\n', ": ")))?;
+    check(&config)?;
+    Ok(Resolved { config, sources })
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    for (name, value, allowed) in [
+        ("store.readers", config.store.readers, 1..=16),
+        ("engine.workers", config.engine.workers, 0..=256),
+        ("engine.resident-max", config.engine.resident_max, 16..=10_000_000),
+    ] {
+        if !allowed.contains(&value) {
+            return Err(ConfigError(format!("{name} is {value}, allowed are {} to {}", allowed.start(), allowed.end())));
+        }
+    }
+    Ok(())
+}
+
+fn set(table: &mut Table, path: &str, value: String) -> Result<(), ConfigError> {
+    match path.split_once('.') {
+        None => {
+            table.insert(path.to_owned(), Value::String(value));
+            Ok(())
+        }
+        Some((head, rest)) => match table.entry(head).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(inner) => set(inner, rest, value),
+            other => Err(ConfigError(format!("{head} is {other}, it must be a table"))),
+        },
+    }
+}
+
+fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Table(table) => {
+            for (key, inner) in table {
+                flatten(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, inner, leaves);
+            }
+        }
+        leaf => {
+            leaves.insert(path.to_owned(), leaf.clone());
+        }
+    }
+}
+
+impl From<Config> for ServerOptions {
+    fn from(config: Config) -> Self {
+        let Config { listen, data_dir, model, store, engine, upkeep } = config;
+        let engine_default = EngineOptions::default();
+        let text = |text: String| (!text.is_empty()).then_some(text);
+        Self {
+            listen,
+            model_base_url: text(model.base_url),
+            model_api_key: text(model.api_key.0).map(Secret::new),
+            store: StoreOptions {
+                cache_bytes: usize::try_from(store.cache.0).unwrap_or(usize::MAX),
+                readers: store.readers,
+                free_bytes_min: store.free_min.0,
+                database_bytes_max: (store.database_max.0 > 0).then_some(store.database_max.0),
+                allow_network_filesystem: store.allow_network_filesystem,
+                ..StoreOptions::default()
+            },
+            engine: EngineOptions { workers: if engine.workers == 0 { engine_default.workers } else { engine.workers }, resident_max: engine.resident_max },
+            upkeep: UpkeepOptions {
+                period: upkeep.period.0,
+                keep: Keep { revisions: upkeep.keep_changes, age_ms: i64::try_from(upkeep.keep_changes_for.0.as_millis()).unwrap_or(i64::MAX) },
+            },
+            ..Self::new(data_dir)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        move |name| pairs.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    fn from_file(text: &str) -> Result<Resolved, ConfigError> {
+        resolve(&[], |_| None, text.parse().unwrap())
+    }
+
+    fn setting(resolved: &Resolved, name: &str) -> (String, Source) {
+        let found = resolved.settings().into_iter().find(|it| it.name == name).unwrap();
+        (found.value, found.source)
+    }
+
+    #[test]
+    fn flag_over_environment_over_file_over_default() {
+        let file = "data-dir = '/file'\nlisten = '127.0.0.1:1'\n[store]\ncache = '64MiB'\n".parse().unwrap();
+        let variables = [("BATON_DATA_DIR", "/env"), ("BATON_LISTEN", "127.0.0.1:2")];
+        let resolved = resolve(&[("listen", "127.0.0.1:3".to_owned())], environment(&variables), file).unwrap();
+        assert_eq!(setting(&resolved, "listen"), ("127.0.0.1:3".to_owned(), Source::Flag));
+        assert_eq!(setting(&resolved, "data-dir"), ("/env".to_owned(), Source::Environment("BATON_DATA_DIR")));
+        assert_eq!(setting(&resolved, "store.cache"), ("64MiB".to_owned(), Source::File));
+        assert_eq!(setting(&resolved, "upkeep.period"), ("30s".to_owned(), Source::Default));
+        let options = ServerOptions::from(resolved.config);
+        assert_eq!((options.listen.port(), options.store.cache_bytes), (3, 64 << 20));
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_and_not_sent_to_another_provider() {
+        let variables = [("OPENAI_API_KEY", "sk-1"), ("OPENAI_BASE_URL", "https://api.example.com/v1")];
+        let resolved = resolve(&[], environment(&variables), Table::new()).unwrap();
+        assert_eq!(setting(&resolved, "model.api-key"), ("***".to_owned(), Source::Environment("OPENAI_API_KEY")));
+        assert!(!format!("{resolved:?}").contains("sk-1"));
+        assert_eq!(ServerOptions::from(resolved.config).model_api_key, Some(Secret::new("sk-1")));
+        let variables = [("OPENAI_API_KEY", "sk-1"), ("BATON_MODEL_BASE_URL", "http://127.0.0.1:1/v1")];
+        let resolved = resolve(&[], environment(&variables), Table::new()).unwrap();
+        assert_eq!(setting(&resolved, "model.api-key"), (String::new(), Source::Default));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, says) in [
+            ("listne = 1", "listne"),
+            ("[store]\ncash = 1", "cash"),
+            ("[store]\ncache = 'much'", "'much' is not a size"),
+            ("[store]\ncache = -1", "'-1' is not a size"),
+            ("[store]\nreaders = 17", "store.readers is 17, allowed are 1 to 16"),
+            ("[upkeep]\nperiod = 30", "period"),
+            ("[upkeep]\nperiod = '0s'", "more than 0"),
+            ("[upkeep]\nperiod = 'soon'", "'soon' is not a duration"),
+            ("listen = 'here'", "listen"),
+        ] {
+            let refused = from_file(text).unwrap_err().to_string();
+            assert!(refused.contains(says), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn the_default_configuration_is_the_default_options() {
+        let options = ServerOptions::from(Config::default());
+        let default = ServerOptions::new("baton-data");
+        assert_eq!(format!("{options:?}"), format!("{default:?}"));
+    }
+
+    #[test]
+    fn sizes_read_back() {
+        for text in ["1GiB", "512MiB", "3KiB", "17B", "0B"] {
+            assert_eq!(Bytes(parse_size(text).unwrap()).to_string(), text);
+        }
+        assert_eq!(parse_size("99999999999GiB"), None);
+    }
+}

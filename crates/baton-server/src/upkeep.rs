@@ -1,0 +1,269 @@
+//! The server's own reconciler: engine repair, objects past their time, dependents of objects that are gone, old data.
+//!
+//! One task, woken by a period and by deletions. What wakes it never alters what it does: it looks at the present state,
+//! acts by the same calls as everybody else, and can run twice.
+//!
+//! # Invariants
+//! - A dependent is removed only if every owner that it names is gone: one that remains keeps it.
+//! - An execution that may outlive its parent (`spec.parentClosePolicy: Abandon`) is not removed while it runs.
+//!
+//! # Failure
+//! What cannot be done now is logged and done in a later round; nothing here stops the server.
+
+use std::{collections::VecDeque, time::Duration};
+
+use baton_proto::{Resource, kind, v1};
+use baton_store::{ExecState, Keep, StoredResource};
+use baton_types::{ApiError, ErrorKind, Uid};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{self, App, ServedResource},
+    metrics,
+};
+
+/// Rows looked at in one step of a scan.
+const STEP_ROWS: usize = 200;
+/// How long after the start the first scan for orphans begins: recovery goes first.
+const FIRST_SCAN_AFTER: Duration = Duration::from_secs(60);
+/// Pause between two steps of a scan.
+const SCAN_STEP_PERIOD: Duration = Duration::from_millis(200);
+/// Pause between two scans for orphans.
+const SCAN_PERIOD: Duration = Duration::from_secs(3600);
+/// How often old changes are dropped.
+const COMPACT_PERIOD: Duration = Duration::from_secs(300);
+/// Transactions waiting for the committer above which sweeping waits.
+const SWEEP_QUEUE_MAX: usize = 64;
+/// Steps of sweeping in one round.
+const SWEEP_STEPS_MAX: usize = 50;
+/// Free pages given back in one round.
+const VACUUM_PAGES: u32 = 256;
+
+/// How often, and what to keep.
+#[derive(Clone, Copy, Debug)]
+pub struct UpkeepOptions {
+    /// Time between two rounds.
+    pub period: Duration,
+    /// How much of the change history to keep for watches.
+    pub keep: Keep,
+}
+
+impl Default for UpkeepOptions {
+    fn default() -> Self {
+        Self { period: Duration::from_secs(30), keep: Keep::default() }
+    }
+}
+
+/// The kinds whose objects can be owned.
+const KINDS: [&str; 4] = [kind::WORKFLOW_EXECUTION, kind::AGENT_EXECUTION, kind::WORKFLOW, kind::AGENT];
+
+pub(crate) struct Upkeep {
+    app: App,
+    options: UpkeepOptions,
+    compact_at: Instant,
+    scan: Scan,
+}
+
+/// Where the scan for orphans stands.
+struct Scan {
+    kind: usize,
+    after: Option<(String, String)>,
+}
+
+impl Upkeep {
+    pub(crate) fn new(app: App, options: UpkeepOptions) -> Self {
+        Self { app, options, compact_at: Instant::now() + COMPACT_PERIOD, scan: Scan { kind: 0, after: None } }
+    }
+
+    /// Works until the server stops.
+    pub(crate) async fn run(mut self, stopping: CancellationToken) {
+        let mut rounds = interval(self.options.period);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut steps = interval_at(Instant::now() + FIRST_SCAN_AFTER, SCAN_STEP_PERIOD);
+        steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = rounds.tick() => self.round().await,
+                () = self.app.collection_wanted() => self.collect().await,
+                _ = steps.tick() => {
+                    if self.scan_step().await {
+                        steps.reset_after(SCAN_PERIOD);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn round(&mut self) {
+        if let Ok(engine) = self.app.engine() {
+            let report = engine.reconcile().await;
+            metrics::reconciler_found("answer_missing", report.answers_missing);
+            metrics::reconciler_found("child_missing", report.children_missing);
+            metrics::reconciler_found("caller_gone", report.callers_gone);
+            metrics::resident(engine.resident());
+        }
+        self.remove_expired().await;
+        self.collect().await;
+        self.maintain().await;
+        metrics::upkeep();
+    }
+
+    /// Objects past their `ttlSecondsAfterFinished`.
+    async fn remove_expired(&self) {
+        let now = app::now_ms();
+        let found = self.app.read(move |store| {
+            let numbers = store.expiring(now, STEP_ROWS)?;
+            numbers.into_iter().filter_map(|number| store.get_by_number(number).transpose()).collect::<Result<Vec<_>, _>>()
+        });
+        match found.await {
+            Ok(expired) => {
+                for stored in expired.into_iter().filter(|stored| !stored.deleting) {
+                    self.remove(&stored, "expired").await;
+                }
+            }
+            Err(failed) => log("look for expired objects", &failed),
+        }
+    }
+
+    /// Dependents of objects that were deleted since the last time.
+    async fn collect(&self) {
+        let mut owners: VecDeque<Uid> = self.app.take_owners_gone();
+        while let Some(owner) = owners.pop_front() {
+            if let Err(failed) = self.collect_of(owner).await {
+                // The scan finds what is left.
+                log("collect dependents", &failed);
+            }
+        }
+    }
+
+    async fn collect_of(&self, owner: Uid) -> Result<(), ApiError> {
+        if self.exists(owner).await? {
+            return Ok(());
+        }
+        let mut after = 0;
+        loop {
+            let page = self.app.read(move |store| store.by_owner(*owner.as_bytes(), after, STEP_ROWS)).await?;
+            let Some(last) = page.items.last() else { return Ok(()) };
+            after = last.number;
+            for stored in &page.items {
+                self.remove_if_orphan(stored).await?;
+            }
+        }
+    }
+
+    /// One step through all objects; whether the scan is through.
+    async fn scan_step(&mut self) -> bool {
+        let kind = KINDS[self.scan.kind];
+        let (rows, next) = match self.app.rows_of(kind, self.scan.after.take(), STEP_ROWS).await {
+            Ok(page) => page,
+            Err(failed) => {
+                log("look for orphans", &failed);
+                return true;
+            }
+        };
+        for stored in rows.iter().filter(|stored| stored.owner.is_some()) {
+            if let Err(failed) = self.remove_if_orphan(stored).await {
+                log("look for orphans", &failed);
+            }
+        }
+        self.scan.after = next;
+        if self.scan.after.is_none() {
+            self.scan.kind = (self.scan.kind + 1) % KINDS.len();
+            return self.scan.kind == 0;
+        }
+        false
+    }
+
+    async fn remove_if_orphan(&self, stored: &StoredResource) -> Result<(), ApiError> {
+        if stored.deleting {
+            return Ok(());
+        }
+        let (owners, abandoned) = owners_of(stored)?;
+        if owners.is_empty() || (abandoned && stored.state != ExecState::Closed) {
+            return Ok(());
+        }
+        for owner in owners {
+            if self.exists(owner).await? {
+                return Ok(());
+            }
+        }
+        self.remove(stored, "owner_gone").await;
+        Ok(())
+    }
+
+    async fn exists(&self, uid: Uid) -> Result<bool, ApiError> {
+        Ok(self.app.read(move |store| store.get_by_uid(*uid.as_bytes())).await?.is_some())
+    }
+
+    async fn remove(&self, stored: &StoredResource, cause: &'static str) {
+        let removed = match stored.key.kind.as_ref() {
+            kind::WORKFLOW => self.remove_as::<v1::Workflow>(stored).await,
+            kind::AGENT => self.remove_as::<v1::Agent>(stored).await,
+            kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
+            kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
+            _ => return,
+        };
+        match removed {
+            Ok(()) => metrics::object_collected(cause),
+            // Somebody was quicker.
+            Err(failed) if matches!(failed.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {}
+            Err(failed) => log("remove an object", &failed),
+        }
+    }
+
+    async fn remove_as<R: ServedResource>(&self, stored: &StoredResource) -> Result<(), ApiError> {
+        let request = v1::DeleteRequest {
+            namespace: stored.key.namespace.clone(),
+            name: stored.key.name.clone(),
+            uid: Uid::from_bytes(stored.uid).to_string(),
+            resource_version: String::new(),
+        };
+        self.app.delete::<R>(&request).await.map(|_| ())
+    }
+
+    async fn maintain(&mut self) {
+        let compact = Instant::now() >= self.compact_at;
+        if compact {
+            self.compact_at = Instant::now() + COMPACT_PERIOD;
+        }
+        let (now, keep) = (app::now_ms(), self.options.keep);
+        let done = self.app.read(move |store| {
+            if compact {
+                store.compact(now, keep)?;
+            }
+            for _ in 0..SWEEP_STEPS_MAX {
+                if store.stats()?.queue_operations > SWEEP_QUEUE_MAX || !store.sweep(now)?.more {
+                    break;
+                }
+            }
+            store.vacuum(VACUUM_PAGES)
+        });
+        if let Err(failed) = done.await {
+            log("maintain the store", &failed);
+        }
+    }
+}
+
+/// The owners that an object names, and whether it may outlive them.
+fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
+    let owners = |meta: Option<&v1::ObjectMeta>| meta.map(|meta| meta.owner_references.iter().filter_map(|owner| owner.uid.parse().ok()).collect()).unwrap_or_default();
+    Ok(match stored.key.kind.as_ref() {
+        kind::WORKFLOW => (owners(v1::Workflow::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::AGENT => (owners(v1::Agent::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::WORKFLOW_EXECUTION | kind::AGENT_EXECUTION => {
+            let execution = baton_engine::decode_stored(&stored.key.kind, &stored.body, stored.revision)?;
+            (owners(Some(execution.metadata())), execution.parent_close_policy() == "Abandon")
+        }
+        _ => (Vec::new(), false),
+    })
+}
+
+fn log(doing: &'static str, failed: &ApiError) {
+    if failed.kind == ErrorKind::Unavailable {
+        tracing::debug!(doing, "not now: {failed}");
+    } else {
+        tracing::warn!(doing, detail = failed.detail, "upkeep: {failed}");
+    }
+}
