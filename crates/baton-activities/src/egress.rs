@@ -110,7 +110,11 @@ fn judge_v6(address: Ipv6Addr) -> Class {
         [0, 0, 0, 0, 0, 0, 0, 0] => Class::Never("the unspecified address is not an address of a server"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Class::Private,
         // Mapped, compatible, translated (NAT64, well-known and local) and 6to4 forms of IPv4 addresses.
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] | [0x2002, high, low, ..] => v4(high, low),
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => v4(high, low),
         [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Class::Never("metadata addresses are never allowed"),
         [0xfe80..=0xfebf, ..] => Class::Never("link-local and metadata addresses are never allowed"),
         [0xff00..=0xffff, ..] => Class::Never("multicast addresses are never allowed"),
@@ -150,7 +154,19 @@ mod tests {
     #[test]
     fn judges_addresses_by_what_they_stand_for() {
         let (open, closed) = (EgressPolicy { allow_private: true }, EgressPolicy { allow_private: false });
-        for never in ["169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fe80::1", "fd00:ec2::254", "0.0.0.0", "::", "255.255.255.255", "ff02::1", "100.100.100.200"] {
+        for never in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "fe80::1",
+            "fd00:ec2::254",
+            "0.0.0.0",
+            "::",
+            "255.255.255.255",
+            "ff02::1",
+            "100.100.100.200",
+        ] {
             assert!(open.check_address(never.parse().unwrap()).is_err(), "{never}");
         }
         for private in ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd12::1", "::ffff:10.0.0.1"] {

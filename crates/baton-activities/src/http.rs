@@ -12,8 +12,8 @@
 
 use std::sync::Arc;
 
-use baton_execution::{ActivityTask, Fault, fault_type};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use baton_execution::{ActivityTask, Fault, fault_type};
 use reqwest::{
     Method, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -91,7 +91,8 @@ fn refused(detail: String) -> Fault {
 }
 
 fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Request, Fault> {
-    let method = Method::from_bytes(input.method.to_ascii_uppercase().as_bytes()).map_err(|_| refused(format!("'{}' is not an HTTP method", input.method.chars().take(32).collect::<String>())))?;
+    let method = Method::from_bytes(input.method.to_ascii_uppercase().as_bytes())
+        .map_err(|_| refused(format!("'{}' is not an HTTP method", input.method.chars().take(32).collect::<String>())))?;
     let mut url = Url::parse(&input.endpoint).map_err(|error| refused(format!("the endpoint is not an absolute URL: {error}")))?;
     if let Some(query) = input.query.as_ref().filter(|query| !query.is_empty()) {
         let mut pairs = url.query_pairs_mut();
@@ -111,8 +112,10 @@ fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Re
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.8"));
     for (name, value) in input.headers.iter().flatten().filter(|(_, value)| !value.is_null()) {
         // The value is not named: it may be a credential.
-        let value = HeaderValue::from_str(&text_of(value)).map_err(|_| refused(format!("the value of the header '{name}' holds characters that a header cannot hold")))?;
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused(format!("'{}' is not a header name", name.chars().take(64).collect::<String>())))?;
+        let value = HeaderValue::from_str(&text_of(value))
+            .map_err(|_| refused(format!("the value of the header '{name}' holds characters that a header cannot hold")))?;
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| refused(format!("'{}' is not a header name", name.chars().take(64).collect::<String>())))?;
         headers.insert(name, value);
     }
     if let Some(value) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {

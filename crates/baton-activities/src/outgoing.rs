@@ -121,7 +121,10 @@ impl Outgoing {
             }
             if next.origin() != url.origin() {
                 // Any other header may hold a credential that is meant for the first origin alone.
-                headers = [ACCEPT, CONTENT_TYPE, USER_AGENT].into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect();
+                headers = [ACCEPT, CONTENT_TYPE, USER_AGENT]
+                    .into_iter()
+                    .filter_map(|name| headers.get(&name).cloned().map(|value| (name, value)))
+                    .collect();
             }
             url = next;
         }
@@ -221,7 +224,10 @@ fn failure(url: &Url, error: &reqwest::Error) -> Failure {
     } else if error.is_connect() {
         Fault::new(fault_type::COMMUNICATION, 503, format!("connect to {shown}: {root}"))
     } else if error.is_builder() {
-        return Failure { fault: Fault::new(fault_type::CONFIGURATION, 400, format!("the request to {shown} cannot be made")).non_retryable(), transient: false };
+        return Failure {
+            fault: Fault::new(fault_type::CONFIGURATION, 400, format!("the request to {shown} cannot be made")).non_retryable(),
+            transient: false,
+        };
     } else {
         Fault::new(fault_type::COMMUNICATION, 502, format!("the exchange with {shown} broke off: {root}"))
     };

@@ -32,7 +32,10 @@ mod tools;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use limits::{Limits, MAX_TURNS_DEFAULT, check_limits};
-pub use model::{FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall, PlaybackConversation, PlaybackTurn, Provider, ToolCall, ToolDescription};
+pub use model::{
+    FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall, PlaybackConversation, PlaybackTurn, Provider, ToolCall,
+    ToolDescription,
+};
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;
 pub use tools::CHILD_WAIT_MS_DEFAULT;

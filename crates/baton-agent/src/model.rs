@@ -282,7 +282,8 @@ impl Playback {
                 if items.is_empty() {
                     conversation.violation("turns", "must have at least one turn");
                 }
-                let turns = items.into_iter().filter_map(|(path, item)| Fields::of(conversation.report, path, item)).map(PlaybackTurn::read).collect();
+                let turns =
+                    items.into_iter().filter_map(|(path, item)| Fields::of(conversation.report, path, item)).map(PlaybackTurn::read).collect();
                 conversation.finish();
                 PlaybackConversation { pattern, turns }
             })
@@ -296,7 +297,12 @@ impl PlaybackTurn {
     fn read(fields: Fields<'_>) -> Self {
         let text = fields.text("text").map(str::to_owned);
         let json = fields.get("json").cloned();
-        let tool_calls: Vec<PlaybackCall> = fields.list("toolCalls", PLAYBACK_ITEMS_MAX).into_iter().filter_map(|(path, item)| Fields::of(fields.report, path, item)).map(PlaybackCall::read).collect();
+        let tool_calls: Vec<PlaybackCall> = fields
+            .list("toolCalls", PLAYBACK_ITEMS_MAX)
+            .into_iter()
+            .filter_map(|(path, item)| Fields::of(fields.report, path, item))
+            .map(PlaybackCall::read)
+            .collect();
         if text.is_some() && json.is_some() {
             fields.violation("json", "must not be given together with 'text'");
         }

@@ -14,6 +14,9 @@ use crate::fields::{cut, kind_of};
 const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 /// Violations of one value that are named; the first ones tell enough.
 const VIOLATIONS_MAX: usize = 8;
+/// Violations of one value that are looked at: they are put in order before the first ones are taken, since
+/// the order in which they are found is not promised.
+const VIOLATIONS_FOUND_MAX: usize = 256;
 
 /// A JSON schema that has been compiled.
 pub struct Schema {
@@ -49,7 +52,7 @@ impl Schema {
         let mut violations: Vec<String> = self
             .validator
             .iter_errors(value)
-            .take(VIOLATIONS_MAX)
+            .take(VIOLATIONS_FOUND_MAX)
             .map(|error| {
                 let place = error.instance_path().to_string();
                 let what = cut(&error.to_string(), 200);
@@ -57,6 +60,7 @@ impl Schema {
             })
             .collect();
         violations.sort();
+        violations.truncate(VIOLATIONS_MAX);
         violations
     }
 }
@@ -77,7 +81,10 @@ mod tests {
         let schema = Schema::compile(&json!({"type": "object", "required": ["city"], "properties": {"days": {"type": "integer"}}})).unwrap();
         assert!(schema.violations(&json!({"city": "Bern", "days": 2})).is_empty());
         let violations = schema.violations(&json!({"days": "two"})).join("; ");
-        assert!(violations.contains("/days: \"two\" is not of type \"integer\"") && violations.contains("\"city\" is a required property"), "{violations}");
+        assert!(
+            violations.contains("/days: \"two\" is not of type \"integer\"") && violations.contains("\"city\" is a required property"),
+            "{violations}"
+        );
     }
 
     #[test]
@@ -95,7 +102,9 @@ mod tests {
 
     #[test]
     fn recursion_ends_whether_it_follows_the_value_or_not() {
-        for endless in [json!({"$ref": "#"}), json!({"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"not": {"$ref": "#"}}}}), json!({"$dynamicRef": "#"})] {
+        for endless in
+            [json!({"$ref": "#"}), json!({"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"not": {"$ref": "#"}}}}), json!({"$dynamicRef": "#"})]
+        {
             if let Ok(schema) = Schema::compile(&endless) {
                 assert!(schema.violations(&json!({"a": 1})).len() <= VIOLATIONS_MAX);
             }

@@ -54,7 +54,10 @@ impl Model {
             Provider::OpenAi if self.openai.can_answer(request) => Ok(self.openai.as_ref()),
             Provider::OpenAi if self.playback.can_answer(request) => Ok(self.playback.as_ref()),
             Provider::OpenAi => {
-                let detail = format!("no URL is configured for the model '{}'; set BATON_MODEL_BASE_URL for the server, or model.baseUrl or model.playback in the agent", request.model.name);
+                let detail = format!(
+                    "no URL is configured for the model '{}'; set BATON_MODEL_BASE_URL for the server, or model.baseUrl or model.playback in the agent",
+                    request.model.name
+                );
                 Err(Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable())
             }
         }
@@ -64,10 +67,12 @@ impl Model {
 #[async_trait::async_trait]
 impl Activity for Model {
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault> {
-        let request = ModelRequest::deserialize(&task.input)
-            .map_err(|error| Fault::new(fault_type::CONFIGURATION, 400, format!("the input of the activity 'model' cannot be used: {error}")).non_retryable())?;
+        let request = ModelRequest::deserialize(&task.input).map_err(|error| {
+            Fault::new(fault_type::CONFIGURATION, 400, format!("the input of the activity 'model' cannot be used: {error}")).non_retryable()
+        })?;
         let call = ModelCall { idempotency_key: task.idempotency_key.clone(), deadline: Deadline::of(task) };
         let response = self.provider(&request)?.answer(&request, &call).await?;
-        serde_json::to_value(response).map_err(|error| Fault::new(fault_type::RUNTIME, 500, format!("the model's answer cannot be recorded: {error}")))
+        serde_json::to_value(response)
+            .map_err(|error| Fault::new(fault_type::RUNTIME, 500, format!("the model's answer cannot be recorded: {error}")))
     }
 }

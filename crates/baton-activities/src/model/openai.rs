@@ -110,7 +110,8 @@ impl OpenAi {
             follow_redirects: false,
             deadline: call.deadline,
         };
-        let response = self.outgoing.send(request).await.map_err(|failure| Attempt { fault: failure.fault, retry: failure.transient, retry_after: None })?;
+        let response =
+            self.outgoing.send(request).await.map_err(|failure| Attempt { fault: failure.fault, retry: failure.transient, retry_after: None })?;
         if response.status.is_success() {
             return Ok(response);
         }
@@ -137,7 +138,11 @@ impl ModelProvider for OpenAi {
         if let Some(key) = &self.key {
             secrets.add(key.expose());
         }
-        let backoff = ExponentialBuilder::default().with_min_delay(self.retry_initial).with_max_delay(RETRY_DELAY_MAX).with_max_times(RETRIES_MAX).with_jitter();
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(self.retry_initial)
+            .with_max_delay(RETRY_DELAY_MAX)
+            .with_max_times(RETRIES_MAX)
+            .with_jitter();
         let response = (|| self.attempt(&url, &body, call, &secrets))
             .retry(backoff)
             .sleep(tokio::time::sleep)
@@ -165,7 +170,10 @@ fn body_of(request: &ModelRequest, url: &Url) -> Value {
         body[name] = json!(max);
     }
     if !request.tools.is_empty() {
-        let tools = request.tools.iter().map(|tool| json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}));
+        let tools = request
+            .tools
+            .iter()
+            .map(|tool| json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}));
         body["tools"] = Value::Array(tools.collect());
     }
     if let Some(schema) = &request.output_schema {

@@ -37,7 +37,8 @@ impl ModelProvider for Player {
 fn choose<'a>(script: &'a Playback, first: &str) -> Result<(usize, &'a PlaybackConversation), Fault> {
     let matches = |conversation: &PlaybackConversation| conversation.pattern.as_deref().is_none_or(|pattern| first.contains(pattern));
     script.conversations.iter().enumerate().find(|(_, conversation)| matches(conversation)).ok_or_else(|| {
-        let patterns: Vec<String> = script.conversations.iter().filter_map(|conversation| conversation.pattern.as_deref()).map(|pattern| format!("'{pattern}'")).collect();
+        let patterns: Vec<String> =
+            script.conversations.iter().filter_map(|conversation| conversation.pattern.as_deref()).map(|pattern| format!("'{pattern}'")).collect();
         let shown: String = first.chars().take(SHOWN_MAX).collect();
         refused(format!("no conversation of the playback matches the message '{shown}'; they match {}", patterns.join(", ")))
     })

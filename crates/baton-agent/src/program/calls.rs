@@ -54,7 +54,9 @@ impl AgentProgram {
         }
         calls.iter().find(|call| self.streak_with(call) >= SAME_CALL_MAX).map(|call| {
             let what = format!("the model asked for '{}' with the same arguments {SAME_CALL_MAX} times in a row", cut(&call.name, 64));
-            Fault::new(fault_type::LIMIT, 429, format!("no progress: {what}")).non_retryable().with_data(json!({"limit": "noProgress", "allowed": SAME_CALL_MAX - 1}))
+            Fault::new(fault_type::LIMIT, 429, format!("no progress: {what}"))
+                .non_retryable()
+                .with_data(json!({"limit": "noProgress", "allowed": SAME_CALL_MAX - 1}))
         })
     }
 
@@ -129,7 +131,11 @@ impl AgentProgram {
             other => other.to_string(),
         };
         if content.len() > RESULT_BYTES_MAX {
-            let fault = Fault::new(fault_type::TOO_LARGE, 413, format!("the call succeeded, but its result has {} bytes and was left out; allowed are 0 to {RESULT_BYTES_MAX}", content.len()));
+            let fault = Fault::new(
+                fault_type::TOO_LARGE,
+                413,
+                format!("the call succeeded, but its result has {} bytes and was left out; allowed are 0 to {RESULT_BYTES_MAX}", content.len()),
+            );
             return self.call_failed(id, name, &fault, step);
         }
         self.state.timeline.end(&id.position, "Completed", step.now_ms);
@@ -141,7 +147,8 @@ impl AgentProgram {
     fn call_failed(&mut self, id: &OperationId, name: &str, fault: &Fault, step: &mut Step) -> CallState {
         self.state.timeline.end(&id.position, "Faulted", step.now_ms);
         step.push(Command::Note(Note::TaskFaulted { position: id.position.clone(), fault: fault.clone() }));
-        let mut shown = json!({"error": {"type": fault.kind, "status": fault.status, "title": fault.title, "detail": fault.detail, "data": fault.data}});
+        let mut shown =
+            json!({"error": {"type": fault.kind, "status": fault.status, "title": fault.title, "detail": fault.detail, "data": fault.data}});
         if shown.to_string().len() > RESULT_BYTES_MAX {
             shown["error"]["data"] = Value::Null;
             shown["error"]["detail"] = fault.detail.as_deref().map_or(Value::Null, |detail| Value::String(cut(detail, 1000)));
@@ -171,7 +178,13 @@ impl AgentProgram {
 fn begin(id: &OperationId, action: Action, step: &mut Step) -> CallState {
     match action {
         Action::Activity { activity, input, timeout_ms, effect, on } => {
-            step.push(Command::ScheduleActivity(ScheduleActivity { id: id.clone(), activity: activity.to_owned(), input, start_to_close_ms: timeout_ms, effect }));
+            step.push(Command::ScheduleActivity(ScheduleActivity {
+                id: id.clone(),
+                activity: activity.to_owned(),
+                input,
+                start_to_close_ms: timeout_ms,
+                effect,
+            }));
             CallState::Activity { on, until_ms: step.after(timeout_ms) }
         }
         Action::Child { kind, name, message, input, timeout_ms, wait_ms } => {

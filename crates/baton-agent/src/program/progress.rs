@@ -31,5 +31,11 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
             .collect(),
         Stage::New | Stage::Ended => Vec::new(),
     };
-    Progress { waiting, tasks_started: state.timeline.started, tasks_ended: state.timeline.ended, recent: state.timeline.recent.clone(), usage: state.usage }
+    Progress {
+        waiting,
+        tasks_started: state.timeline.started,
+        tasks_ended: state.timeline.ended,
+        recent: state.timeline.recent.clone(),
+        usage: state.usage,
+    }
 }

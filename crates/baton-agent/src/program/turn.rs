@@ -21,7 +21,10 @@ impl AgentProgram {
             Ok(limits) => self.state.limits = self.definition.limits.overridden_by(limits),
             Err(violations) => {
                 let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                return self.fail(Fault::new(fault_type::CONFIGURATION, 400, format!("the limits of the execution cannot be used: {why}")).non_retryable(), step);
+                return self.fail(
+                    Fault::new(fault_type::CONFIGURATION, 400, format!("the limits of the execution cannot be used: {why}")).non_retryable(),
+                    step,
+                );
             }
         }
         self.tell(first_message(&start.input), step);

@@ -56,7 +56,8 @@ impl Http {
             Some("arguments") if has_body => true,
             Some("none") => false,
             Some(other) => {
-                fields.violation("body", format!("'{}' is not allowed; allowed are 'arguments' (for POST, PUT and PATCH) and 'none'", cut(other, 32)));
+                fields
+                    .violation("body", format!("'{}' is not allowed; allowed are 'arguments' (for POST, PUT and PATCH) and 'none'", cut(other, 32)));
                 false
             }
         };
@@ -78,7 +79,10 @@ impl Behaviour for Http {
                     on.push_str(text);
                 }
                 Part::Argument(name) => {
-                    let value = arguments_map.get(name).filter(|value| !value.is_null()).ok_or_else(|| format!("the argument '{name}' must be given: the URL needs it"))?;
+                    let value = arguments_map
+                        .get(name)
+                        .filter(|value| !value.is_null())
+                        .ok_or_else(|| format!("the argument '{name}' must be given: the URL needs it"))?;
                     let text = text_of(value);
                     if text.is_empty() {
                         return Err(format!("the argument '{name}' must not be empty: the URL needs it"));
@@ -94,7 +98,12 @@ impl Behaviour for Http {
         }
         let mut query = Map::new();
         if !self.sends_body {
-            query.extend(arguments_map.iter().filter(|(name, value)| !named.contains(&name.as_str()) && !value.is_null()).map(|(name, value)| (name.clone(), Value::String(text_of(value)))));
+            query.extend(
+                arguments_map
+                    .iter()
+                    .filter(|(name, value)| !named.contains(&name.as_str()) && !value.is_null())
+                    .map(|(name, value)| (name.clone(), Value::String(text_of(value)))),
+            );
         }
         let body = if self.sends_body { arguments.clone() } else { Value::Null };
         let input = json!({

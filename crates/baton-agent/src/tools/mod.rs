@@ -105,7 +105,13 @@ impl Tool {
     pub(crate) fn read(fields: Fields<'_>) -> Option<Self> {
         let name = fields.required_text("name");
         if let Some(name) = name.filter(|name| !is_tool_name(name)) {
-            fields.violation("name", format!("'{}' is not a tool name; allowed are 1 to {TOOL_NAME_LENGTH_MAX} letters, digits, '_' and '-'", cut(name, TOOL_NAME_LENGTH_MAX)));
+            fields.violation(
+                "name",
+                format!(
+                    "'{}' is not a tool name; allowed are 1 to {TOOL_NAME_LENGTH_MAX} letters, digits, '_' and '-'",
+                    cut(name, TOOL_NAME_LENGTH_MAX)
+                ),
+            );
         }
         let description = fields.required_text("description").unwrap_or_default();
         if description.len() > DESCRIPTION_BYTES_MAX {

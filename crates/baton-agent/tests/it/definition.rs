@@ -28,10 +28,15 @@ fn absent_fields_may_be_written_as_protobuf_writes_them() {
 #[test]
 fn a_playback_script_is_read_whole() {
     let turns = json!([{"toolCalls": [{"name": "get_order", "arguments": {"id": "1"}}], "inputTokens": 7}, {"json": {"a": 1}}, {"text": "bye", "outputTokens": 2}]);
-    let spec = spec_with(json!({"model": {"name": "m", "provider": "playback", "playback": {"conversations": [{"match": "order", "turns": turns}, {"turns": [{"text": "?"}]}]}}}));
+    let spec = spec_with(
+        json!({"model": {"name": "m", "provider": "playback", "playback": {"conversations": [{"match": "order", "turns": turns}, {"turns": [{"text": "?"}]}]}}}),
+    );
     let definition = check(&spec).unwrap();
     let script = definition.model().playback.clone().unwrap();
-    assert_eq!((script.conversations.len(), script.conversations[0].pattern.as_deref(), script.conversations[1].pattern.as_deref()), (2, Some("order"), None));
+    assert_eq!(
+        (script.conversations.len(), script.conversations[0].pattern.as_deref(), script.conversations[1].pattern.as_deref()),
+        (2, Some("order"), None)
+    );
     assert_eq!((script.conversations[0].turns[0].input_tokens, script.conversations[0].turns[1].json.clone()), (7, Some(json!({"a": 1}))));
 }
 
@@ -53,9 +58,28 @@ fn every_violation_is_named_with_its_path() {
     });
     let found: Vec<String> = check(&spec).unwrap_err().into_iter().map(|violation| violation.field).collect();
     for expected in [
-        "instructions", "modle", "timeout", "outputSchema", "limits.maxTurns", "model.name", "model.provider", "model.temperature", "model.maxOutputTokens", "model.baseUrl",
-        "model.playback.conversations", "tools[0]", "tools[1].name", "tools[1].agent.name", "tools[2]", "tools[3]", "tools[4].parameters", "tools[4].workflow.version",
-        "tools[5].http.method", "tools[5].http.url", "tools[5].http.headers.a b", "tools[7].name",
+        "instructions",
+        "modle",
+        "timeout",
+        "outputSchema",
+        "limits.maxTurns",
+        "model.name",
+        "model.provider",
+        "model.temperature",
+        "model.maxOutputTokens",
+        "model.baseUrl",
+        "model.playback.conversations",
+        "tools[0]",
+        "tools[1].name",
+        "tools[1].agent.name",
+        "tools[2]",
+        "tools[3]",
+        "tools[4].parameters",
+        "tools[4].workflow.version",
+        "tools[5].http.method",
+        "tools[5].http.url",
+        "tools[5].http.headers.a b",
+        "tools[7].name",
     ] {
         assert!(found.iter().any(|field| field == expected), "{expected} is missing in {found:?}");
     }

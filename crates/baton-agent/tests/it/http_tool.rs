@@ -30,7 +30,10 @@ fn refusal(http: Value, arguments: Value) -> String {
 
 #[test]
 fn arguments_go_into_the_template_the_query_or_the_body() {
-    let get = request(json!({"url": "https://x.test/a/{id}?name={name}", "headers": {"X-A": "b"}}), json!({"id": 5, "name": "ä b&c", "q": ["x"], "none": null}));
+    let get = request(
+        json!({"url": "https://x.test/a/{id}?name={name}", "headers": {"X-A": "b"}}),
+        json!({"id": 5, "name": "ä b&c", "q": ["x"], "none": null}),
+    );
     assert_eq!((&get["method"], &get["endpoint"]), (&json!("GET"), &json!("https://x.test/a/5?name=%C3%A4%20b%26c")));
     assert_eq!((&get["query"], &get["body"], &get["headers"]), (&json!({"q": "[\"x\"]"}), &Value::Null, &json!({"X-A": "b"})));
     let post = request(json!({"method": "post", "url": "https://x.test/a/{id}"}), json!({"id": "1", "q": 2}));

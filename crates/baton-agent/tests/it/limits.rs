@@ -8,7 +8,11 @@ use crate::support::{Run, calls, says, spec, spec_with, tool_id};
 
 fn assert_limit(run: &Run, name: &str) {
     let (fault, _) = run.fault();
-    assert_eq!((fault.kind.as_str(), fault.data.as_ref().unwrap()["limit"].as_str(), fault.non_retryable), (fault_type::LIMIT, Some(name), true), "{fault}");
+    assert_eq!(
+        (fault.kind.as_str(), fault.data.as_ref().unwrap()["limit"].as_str(), fault.non_retryable),
+        (fault_type::LIMIT, Some(name), true),
+        "{fault}"
+    );
     assert!(run.activities().is_empty() && run.children().is_empty(), "nothing is begun");
 }
 

@@ -110,7 +110,8 @@ fn a_fault_of_the_model_ends_the_run_and_says_where() {
 
 #[test]
 fn cancel_and_timeout_end_the_run_at_once_with_what_there_is() {
-    let with_text = ModelResponse { text: Some("Let me look.".into()), ..calls(&[("get_order", json!({"id": "1"})), ("ask_legal", json!({"message": "?"}))]) };
+    let with_text =
+        ModelResponse { text: Some("Let me look.".into()), ..calls(&[("get_order", json!({"id": "1"})), ("ask_legal", json!({"message": "?"}))]) };
     let mut run = Run::started(&spec(), "Hi", Value::Null);
     run.model(1, with_text.clone()).give(Input::CancelRequested { reason: "not needed".into() });
     assert_eq!(run.ending(), &Ending::Cancelled { reason: "not needed".into(), partial_output: Some(json!("Let me look.")) });

@@ -1,6 +1,6 @@
 //! A run under test, and short ways to say what happens to it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use baton_agent::{AgentDefinition, FinishReason, ModelRequest, ModelResponse, ToolCall, check, load, restore};
 use baton_execution::{Command, Ending, Fault, Input, Note, OperationId, Outcome, ScheduleActivity, Start, StartChild, testing::Harness};
@@ -48,14 +48,24 @@ impl Run {
 
     pub(crate) fn started_with(spec: &Value, input: Value, settings: Value) -> Self {
         let mut run = Self::new(spec);
-        run.give(Input::Started(Start { uid: Uid::from_bytes([7; 16]), namespace: "default".into(), name: "a".into(), input, env: Default::default(), settings }));
+        run.give(Input::Started(Start {
+            uid: Uid::from_bytes([7; 16]),
+            namespace: "default".into(),
+            name: "a".into(),
+            input,
+            env: BTreeMap::new(),
+            settings,
+        }));
         run
     }
 
     pub(crate) fn new(spec: &Value) -> Self {
         let definition: Arc<AgentDefinition> = Arc::new(check(spec).expect("the spec is good"));
         let again = Arc::clone(&definition);
-        let harness = Harness::new(move || Box::new(load(Arc::clone(&definition))), move |snapshot| Box::new(restore(Arc::clone(&again), snapshot).expect("the snapshot is read")));
+        let harness = Harness::new(
+            move || Box::new(load(Arc::clone(&definition))),
+            move |snapshot| Box::new(restore(Arc::clone(&again), snapshot).expect("the snapshot is read")),
+        );
         Self { harness, commands: Vec::new() }
     }
 
@@ -134,10 +144,23 @@ pub(crate) fn tool_id(turn: u32, index: usize, name: &str) -> OperationId {
 }
 
 pub(crate) fn says(text: &str) -> ModelResponse {
-    ModelResponse { text: Some(text.to_owned()), tool_calls: Vec::new(), finish_reason: FinishReason::Stop, input_tokens: 10, output_tokens: 5, usage_estimated: false, provider: "openai".into(), model: "test-model".into() }
+    ModelResponse {
+        text: Some(text.to_owned()),
+        tool_calls: Vec::new(),
+        finish_reason: FinishReason::Stop,
+        input_tokens: 10,
+        output_tokens: 5,
+        usage_estimated: false,
+        provider: "openai".into(),
+        model: "test-model".into(),
+    }
 }
 
 pub(crate) fn calls(calls: &[(&str, Value)]) -> ModelResponse {
-    let tool_calls = calls.iter().enumerate().map(|(index, (name, arguments))| ToolCall { id: format!("c{index}"), name: (*name).to_owned(), arguments: arguments.clone() }).collect();
+    let tool_calls = calls
+        .iter()
+        .enumerate()
+        .map(|(index, (name, arguments))| ToolCall { id: format!("c{index}"), name: (*name).to_owned(), arguments: arguments.clone() })
+        .collect();
     ModelResponse { text: None, tool_calls, finish_reason: FinishReason::ToolCalls, ..says("") }
 }

@@ -51,7 +51,10 @@ fn an_agent_is_a_tool() {
     let id = tool_id(1, 0, "ask_legal");
     let due_ms = run.now_ms() + i64::try_from(CHILD_WAIT_MS_DEFAULT).unwrap();
     let child = run.children()[0].clone();
-    assert_eq!((&child.id, child.kind, child.message.as_deref(), child.awaited, child.timeout_ms), (&id, ProgramKind::Agent, Some("May we?"), true, None));
+    assert_eq!(
+        (&child.id, child.kind, child.message.as_deref(), child.awaited, child.timeout_ms),
+        (&id, ProgramKind::Agent, Some("May we?"), true, None)
+    );
     assert_eq!((&child.input, &child.target), (&json!({"message": "May we?"}), &ChildTarget::Named { name: "legal".into(), version: None }));
     assert_eq!((child.expires_ms, child.parent_close_policy), (Some(due_ms), ParentClosePolicy::Cancel));
     assert!(run.commands.contains(&Command::StartTimer { id: id.clone(), due_ms }));
@@ -98,9 +101,22 @@ fn a_failing_child_is_told_to_the_model() {
 #[test]
 fn a_failing_tool_an_unknown_one_and_wrong_arguments_are_told_to_the_model() {
     let mut run = Run::started(&spec(), "Hi", Value::Null);
-    run.model(1, calls(&[("get_order", json!({"id": "1"})), ("de/lete~all", json!({})), ("get_order", json!({"id": 5})), ("refund", json!("{broken")), ("", json!({}))]));
+    run.model(
+        1,
+        calls(&[
+            ("get_order", json!({"id": "1"})),
+            ("de/lete~all", json!({})),
+            ("get_order", json!({"id": 5})),
+            ("refund", json!("{broken")),
+            ("", json!({})),
+        ]),
+    );
     assert_eq!(run.activities().len(), 1, "only the first can be begun");
-    let faulted: Vec<_> = run.notes().into_iter().filter_map(|note| if let Note::TaskFaulted { position, .. } = note { Some(position.as_str()) } else { None }).collect();
+    let faulted: Vec<_> = run
+        .notes()
+        .into_iter()
+        .filter_map(|note| if let Note::TaskFaulted { position, .. } = note { Some(position.as_str()) } else { None })
+        .collect();
     assert_eq!(faulted, ["/turns/1/tools/1/de~1lete~0all", "/turns/1/tools/2/get_order", "/turns/1/tools/3/refund", "/turns/1/tools/4/"]);
     run.fails(&tool_id(1, 0, "get_order"), Fault::new(fault_type::COMMUNICATION, 404, "no such order").with_data(json!({"statusCode": 404})));
     let told = tool_messages(&run, 2);
@@ -129,7 +145,8 @@ fn a_turn_whose_calls_all_fail_at_once_leads_to_the_next_turn() {
 #[test]
 fn a_call_in_doubt_ends_the_run() {
     let mut run = Run::started(&spec(), "Hi", Value::Null);
-    run.model(1, calls(&[("refund", json!({"id": "1"}))])).fails(&tool_id(1, 0, "refund"), Fault::new(fault_type::IN_DOUBT, 500, "the server stopped"));
+    run.model(1, calls(&[("refund", json!({"id": "1"}))]))
+        .fails(&tool_id(1, 0, "refund"), Fault::new(fault_type::IN_DOUBT, 500, "the server stopped"));
     let (fault, _) = run.fault();
     assert_eq!((fault.kind.as_str(), fault.instance.as_deref()), (fault_type::IN_DOUBT, Some("/turns/1/tools/0/refund")));
 }
@@ -154,7 +171,12 @@ fn ids_of_calls_are_made_unique() {
     let mut run = Run::started(&spec(), "Hi", Value::Null);
     run.model(1, ModelResponse { tool_calls: vec![twice("x"), twice("x"), twice("")], ..calls(&[]) });
     run.model(2, ModelResponse { tool_calls: vec![twice("x")], ..calls(&[]) });
-    let ids: Vec<String> = run.request(3).messages.into_iter().filter_map(|message| if let Message::Tool { call_id, .. } = message { Some(call_id) } else { None }).collect();
+    let ids: Vec<String> = run
+        .request(3)
+        .messages
+        .into_iter()
+        .filter_map(|message| if let Message::Tool { call_id, .. } = message { Some(call_id) } else { None })
+        .collect();
     assert_eq!(ids, ["x", "call_1_1", "call_1_2", "call_2_0"]);
 }
 

@@ -1,0 +1,7 @@
+//! Activities against servers on the loopback interface that behave, and servers that do not.
+
+#![expect(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "helpers of tests fail the test, and take what `json!` gives")]
+
+mod http;
+mod model;
+mod support;
