@@ -2,10 +2,11 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use baton_execution::{ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens};
+use baton_execution::{ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens, replace_text};
 use baton_proto::v1::ExecutionReference;
 use baton_types::Uid;
 use futures::FutureExt as _;
+use serde_json::Value;
 
 use crate::{
     api::ParentRef,
@@ -48,8 +49,13 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
     let Some(activity) = execution.open.activities.get(&id) else { return };
     let mut input = execution.program().activity_input(&id).unwrap_or_else(|| activity.input.clone());
     let metadata = entry.resource.metadata();
-    if let Some(wait) = execution.open.waits.get(&id) {
-        replace_callback_tokens(&mut input, &id, || wait_token(shared, &metadata.namespace, entry.number, entry.uid, &id, wait.expires_ms));
+    let token = execution
+        .open
+        .waits
+        .get(&id)
+        .map(|wait| wait_token(shared, &metadata.namespace, entry.number, entry.uid, &id, wait.expires_ms));
+    if let Some(token) = &token {
+        replace_callback_tokens(&mut input, &id, || token.clone());
     }
     let task = ActivityTask {
         execution: entry.uid,
@@ -72,10 +78,27 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
             Ok(Err(_panic)) => Err(Fault::new(fault_type::RUNTIME, 500, format!("activity '{name}' met a problem of its own; the server's log has the detail"))),
             Err(_elapsed) => Err(Fault::new(fault_type::TIMEOUT, 408, format!("activity '{name}' did not end within {} ms", limit.as_millis()))),
         };
-        let result = result.map_err(|fault| fault.at(&position));
+        let result = without_token(result, token.as_deref()).map_err(|fault| fault.at(&position));
         route.send(Message { number, kind: MessageKind::ActivityDone { id: done, result } });
     });
     entry.running.insert(id, running.abort_handle());
+}
+
+/// What comes back goes to history: a token that the other side repeats is replaced by its fingerprint.
+fn without_token(result: Result<Value, Fault>, token: Option<&str>) -> Result<Value, Fault> {
+    let Some(token) = token else { return result };
+    let instead = format!("callback token {}", baton_types::fingerprint(token.as_bytes()));
+    match result {
+        Ok(mut output) => {
+            replace_text(&mut output, token, &instead);
+            Ok(output)
+        }
+        Err(mut fault) => {
+            fault.data.iter_mut().for_each(|data| replace_text(data, token, &instead));
+            fault.detail = fault.detail.map(|detail| detail.replace(token, &instead));
+            Err(fault)
+        }
+    }
 }
 
 fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {

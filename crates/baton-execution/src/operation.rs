@@ -47,6 +47,13 @@ pub fn replace_callback_tokens(data: &mut Value, id: &OperationId, mint: impl Fn
     }
 }
 
+/// Puts `instead` in place of `text` wherever it stands in the strings (and keys) of `data`.
+pub fn replace_text(data: &mut Value, text: &str, instead: &str) {
+    if !text.is_empty() && contains(data, text) {
+        replace(data, text, instead);
+    }
+}
+
 fn contains(data: &Value, placeholder: &str) -> bool {
     match data {
         Value::String(text) => text.contains(placeholder),

@@ -96,8 +96,9 @@ async fn the_reconciler_finds_nothing_to_mend_in_a_healthy_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_readable_on_the_disk() {
     let site = Site::new();
-    site.create("waits", json!([{"wait": {"as": "it"}}])).await;
+    site.create("waits", json!([{"wait": {"as": "it", "repeat": true}}])).await;
     let token = site.world.token("it").await;
+    site.until("waits", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
     site.engine.create(admitted("holder", &json!([{"hang": 1}]), token.clone().into_bytes())).await.unwrap();
     let files: Vec<_> = std::fs::read_dir(site.directory.path()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
     let written: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();

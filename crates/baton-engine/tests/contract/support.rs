@@ -50,7 +50,7 @@ impl Script {
             let expires_ms = now + wait["expiresMs"].as_i64().unwrap_or(3_600_000);
             let heartbeat_timeout_ms = wait["heartbeatMs"].as_u64();
             vec![
-                activity("hand-out", json!({"token": callback_token_placeholder(&id), "as": wait["as"]}), Effect::Repeatable),
+                activity("hand-out", json!({"token": callback_token_placeholder(&id), "as": wait["as"], "repeat": wait["repeat"]}), Effect::Repeatable),
                 Command::AwaitCallback { id: id.clone(), heartbeat_timeout_ms, expires_ms },
             ]
         } else if let Some(child) = step.get("child") {
@@ -195,7 +195,8 @@ impl Activities for World {
                 let text = |field: &str| task.input[field].as_str().unwrap_or_default().to_owned();
                 self.tokens.lock().unwrap().insert(text("as"), text("token"));
                 self.changed.notify_waiters();
-                Ok(Value::Null)
+                // A service that repeats what it was sent, as many do.
+                Ok(if task.input["repeat"] == true { task.input } else { Value::Null })
             }
             "hang" => std::future::pending().await,
             _ => Ok(task.input),
