@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "helpers of tests fail the test, and take what `json!` gives")]
 
+mod agent;
 mod http;
 mod model;
 mod support;
