@@ -22,7 +22,7 @@ mod server;
 mod templates;
 mod upkeep;
 
-pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start};
+pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start, start_with};
 pub use upkeep::UpkeepOptions;
 
 // For programs that run a server or work on its data directory, so that they need no crate of the layers below.

@@ -15,6 +15,7 @@ use std::{
 };
 
 use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Secret, WorldActivities};
+use baton_execution::Activities;
 use baton_engine::{Engine, EngineOptions, KeyError, Sealer};
 use baton_store::{Store, StoreError, StoreOptions};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -139,6 +140,14 @@ impl std::fmt::Debug for RunningServer {
 /// # Errors
 /// See [`StartError`]; nothing is left running.
 pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> {
+    start_with(options, |activities| activities).await
+}
+
+/// As [`start`], with `activities` put around (or in place of) what touches the world: tests and benchmarks do that.
+///
+/// # Errors
+/// See [`StartError`]; nothing is left running.
+pub async fn start_with(options: ServerOptions, around: impl FnOnce(Arc<dyn Activities>) -> Arc<dyn Activities>) -> Result<RunningServer, StartError> {
     if !options.listen.ip().is_loopback() {
         return Err(StartError::NotLoopback { address: options.listen });
     }
@@ -156,7 +165,7 @@ pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> 
     let app = App::new(store.clone(), Arc::clone(&programs));
     let children = Arc::new(ChildAdmission::new(&app));
     let runtime = tokio::runtime::Handle::current();
-    let engine = Engine::start(options.engine, store.clone(), sealer, programs, activities, children, runtime).map_err(StartError::Engine)?;
+    let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, runtime).map_err(StartError::Engine)?;
     app.join_engine(engine.clone());
     let stopping = CancellationToken::new();
     let upkeep = tokio::spawn(Upkeep::new(app.clone(), options.upkeep).run(stopping.clone()));

@@ -1,0 +1,106 @@
+//! The benchmarks: what an execution, an activity and a handshake cost, fsynced before anything is acknowledged.
+//!
+//! One run on one machine prints one table, with the raw figures of the disk and of the store beside it. Absolute
+//! figures vary with the machine and its neighbours; the ratios within a run are what to compare.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table")]
+
+mod crash;
+mod parked;
+mod site;
+mod table;
+mod throughput;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+use table::Table;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[derive(Parser)]
+#[command(name = "baton-bench", about = "Benchmarks of the embedded engine and its store")]
+struct Arguments {
+    /// Seconds of each measured row.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Executions parked at once, one or more figures.
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000])]
+    parked: Vec<usize>,
+    /// Executions in flight when the process is killed.
+    #[arg(long, default_value_t = 1000)]
+    in_flight: usize,
+    /// Only rows whose name contains one of these.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where the data goes; a folder of its own is made in it and removed.
+    #[arg(long, default_value = "target/bench")]
+    directory: PathBuf,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// Halves of a measurement that need a process of their own.
+#[derive(Subcommand)]
+enum Part {
+    /// Opens a store with parked executions, answers one, then all.
+    #[command(hide = true)]
+    Answer { directory: PathBuf, tokens: PathBuf, asked_ms: u64 },
+    /// Starts executions of ten slow steps and works until it is killed.
+    #[command(hide = true)]
+    InFlight { directory: PathBuf, count: usize },
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match &arguments.part {
+        Some(Part::Answer { directory, tokens, asked_ms }) => runtime.block_on(parked::answer(directory, tokens, *asked_ms)),
+        Some(Part::InFlight { directory, count }) => runtime.block_on(crash::in_flight(directory, *count)),
+        None => runtime.block_on(measure(&arguments)),
+    }
+}
+
+async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&arguments.directory)?;
+    let folder = tempfile::tempdir_in(&arguments.directory)?;
+    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part.as_str()));
+    let length = Duration::from_secs_f64(arguments.seconds);
+    let mut table = Table::new();
+    if wanted("raw") {
+        raw(folder.path(), arguments.seconds, &mut table)?;
+    }
+    for (work, widths) in [
+        (throughput::Work::NoOp, [1, 64, 256].as_slice()),
+        (throughput::Work::TenActivities, [1, 64, 256].as_slice()),
+        (throughput::Work::Handshake, [1, 64].as_slice()),
+    ] {
+        for width in widths.iter().filter(|_| wanted(work.name())) {
+            throughput::measure(folder.path(), work, *width, length, &mut table).await?;
+        }
+    }
+    if wanted("over gRPC") {
+        throughput::over_grpc(folder.path(), 64, length, &mut table).await?;
+    }
+    if wanted("answer") {
+        throughput::answer_to_end(folder.path(), length, &mut table).await?;
+    }
+    for count in arguments.parked.iter().filter(|_| wanted("parked")) {
+        parked::measure(folder.path(), *count, &mut table).await?;
+    }
+    if wanted("crash") {
+        crash::measure(folder.path(), arguments.in_flight, &mut table).await?;
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn raw(folder: &std::path::Path, seconds: f64, table: &mut Table) -> anyhow::Result<()> {
+    let disk = baton_store::bench::raw_disk(&folder.join("disk"))?;
+    table.rate("raw: 4 KiB appended and synced", 1, disk.per_second, "writes/s", Some((disk.p50_us, disk.p99_us)));
+    for producers in [1, 64, 256] {
+        let report = baton_store::bench::raw_group_commit(&folder.join(format!("store-{producers}")), producers, 300, seconds.min(3.0))?;
+        table.rate("raw: store, one 300 B record each", producers, report.per_second, "commits/s", Some((report.p50_us, report.p99_us)));
+    }
+    Ok(())
+}
