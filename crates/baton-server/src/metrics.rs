@@ -23,7 +23,7 @@ pub const CALLBACK_ANSWERS: &str = "baton_callback_answers_total";
 pub const CALLBACK_TOKENS_REFUSED: &str = "baton_callback_tokens_refused_total";
 /// Counter: requests. Labels `protocol` (rest, grpc) and `code`.
 pub const REQUESTS: &str = "baton_requests_total";
-/// Histogram: time to answer a request, without watches and other streams, in seconds. Label `protocol`.
+/// Histogram: time until the head of the answer to a request, in seconds. Label `protocol`.
 pub const REQUEST_SECONDS: &str = "baton_request_seconds";
 /// Counter: objects removed by the server itself. Label `cause`: expired, owner_gone.
 pub const OBJECTS_COLLECTED: &str = "baton_objects_collected_total";
@@ -85,7 +85,7 @@ fn describe() {
     describe_counter!(CALLBACK_ANSWERS, "Answers by token that came in");
     describe_counter!(CALLBACK_TOKENS_REFUSED, "Callback tokens that nobody here can answer");
     describe_counter!(REQUESTS, "Requests, by protocol and code of the answer");
-    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time to answer a request, streams left out");
+    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time until the head of the answer to a request");
     describe_counter!(OBJECTS_COLLECTED, "Objects that the server removed by itself");
     describe_counter!(RECONCILER_FINDINGS, "What the reconciler found in need of repair");
     describe_gauge!(EXECUTIONS_RESIDENT, "Executions held in memory");

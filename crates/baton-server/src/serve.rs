@@ -11,7 +11,12 @@
 //! A connection that breaks is nobody's error. A failing `accept` (no more file descriptors) is tried again after a
 //! pause: connections that end give theirs back.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -36,6 +41,7 @@ use tower::ServiceExt as _;
 use crate::{
     app::App,
     grpc::{self, Grpc},
+    metrics,
     rest::{self, Rest},
 };
 
@@ -168,12 +174,23 @@ struct Front {
 
 impl Front {
     async fn answer(self, request: Request) -> Response {
-        let router = if is_grpc(request.version(), request.headers()) { self.grpc } else { self.rest };
-        match router.oneshot(request).await {
+        let started = Instant::now();
+        let (router, protocol) = if is_grpc(request.version(), request.headers()) { (self.grpc, "grpc") } else { (self.rest, "rest") };
+        let response = match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
-        }
+        };
+        metrics::request(protocol, code_of(protocol, &response), started.elapsed().as_secs_f64());
+        response
     }
+}
+
+/// The code to count an answer under: the HTTP status, or the gRPC code where a refusal has it in its head.
+fn code_of(protocol: &str, response: &Response) -> u16 {
+    if protocol == "rest" {
+        return response.status().as_u16();
+    }
+    response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).and_then(|code| code.parse().ok()).unwrap_or_default()
 }
 
 /// gRPC calls are HTTP/2 requests of the type `application/grpc`, perhaps with `+proto` or parameters.

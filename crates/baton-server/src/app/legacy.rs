@@ -2,40 +2,131 @@
 //!
 //! Such bytes may have the callback token in `status`, where it stood once. It is input: it is lifted into `spec`, and
 //! from there takes the way of every token. Bytes with two different tokens are refused whole.
+//!
+//! # Invariants
+//! - One that has not ended starts anew here, with its spec and its return address.
+//! - One that has ended is kept as it is: phase, output, error and times. Its token is attached, so it is answered (again,
+//!   if it was before: a second answer is harmless).
+//! - No token reaches the disk in clear.
 
-use baton_proto::{Resource as _, legacy, v1};
-use baton_types::{ApiError, ErrorKind, Violation};
+use baton_proto::{CallbackState, ExecutionResource, Timestamp, condition, legacy, v1};
+use baton_store::{CommitError, ExecState, Expect, Lane, ResourceKey, ResourcePut, Txn, canonical_labels};
+use baton_types::{ApiError, ErrorKind, Phase, Uid, fingerprint};
+use bytes::Bytes;
+use prost::Message as _;
 
-use super::{App, WriteOptions, error};
+use super::{
+    App, ServedResource as _, WriteOptions,
+    admission::ExecutionStrategy as _,
+    error, execution,
+    metadata::{self, now_ms},
+    template,
+};
+
+/// The engine's row of an execution, with nothing beside the public message: no return addresses, nothing to run.
+#[derive(Clone, PartialEq, prost::Message)]
+struct EndedRow {
+    #[prost(bytes = "bytes", tag = "1")]
+    resource: Bytes,
+}
 
 impl App {
-    /// Takes over a WorkflowExecution from its serialized form, old or new, and starts it as a new execution with the
-    /// same name, labels, spec and return address. What the engine observed elsewhere (uid, phase, history) stays there.
+    /// Takes over a WorkflowExecution from its serialized form, old or new.
     ///
     /// # Errors
-    /// InvalidArgument if the bytes are something else, hold two different tokens, or hold an execution that has
-    /// ended: nothing is written then. Otherwise as for [`App::create`].
+    /// InvalidArgument if the bytes are something else, hold two different tokens, or break a rule of admission;
+    /// AlreadyExists if another execution has the name. Nothing is written then.
     pub async fn import_legacy(&self, bytes: &[u8], namespace: Option<&str>) -> Result<v1::WorkflowExecution, ApiError> {
-        let mut execution = legacy::decode_workflow_execution(bytes).map_err(|failed| {
+        let mut object = legacy::decode_workflow_execution(bytes).map_err(|failed| {
             let reason = match &failed {
                 legacy::LegacyError::Malformed(_) => "LEGACY_MALFORMED",
                 legacy::LegacyError::TokensDiffer { .. } => "CALLBACK_TOKENS_DIFFER",
             };
             ApiError::new(ErrorKind::InvalidArgument, reason, error::chain(&failed))
         })?;
-        let meta = execution.metadata_mut();
+        let meta = object.metadata.get_or_insert_default();
         if let Some(namespace) = namespace {
             namespace.clone_into(&mut meta.namespace);
         }
-        let status = execution.status.take().unwrap_or_default();
-        if status.phase.parse().is_ok_and(baton_types::Phase::is_terminal) {
-            let violation = Violation::new("status.phase", format!("is '{}': the execution has ended where it ran, so there is nothing to take over", status.phase));
-            return Err(ApiError::violations(vec![violation]));
-        }
-        let meta = execution.metadata_mut();
         meta.resource_version.clear();
+        // Owners and finalizers of the system that it comes from mean nothing here.
         meta.owner_references.clear();
         meta.finalizers.clear();
-        Ok(self.create(execution, WriteOptions::default()).await?.object)
+        meta.deletion_timestamp = None;
+        let ended = object.status.as_ref().is_some_and(|status| status.phase.parse().is_ok_and(Phase::is_terminal));
+        if ended { self.keep_ended(object).await } else { Ok(self.create(object, WriteOptions::default()).await?.object) }
     }
+
+    async fn keep_ended(&self, mut object: v1::WorkflowExecution) -> Result<v1::WorkflowExecution, ApiError> {
+        let mut violations = Vec::new();
+        metadata::complete(&mut object, &mut violations);
+        let meta = object.metadata.get_or_insert_default();
+        let uid = meta.uid.parse().unwrap_or_else(|_| metadata::new_uid());
+        meta.uid = uid.to_string();
+        meta.generation = meta.generation.max(1);
+        meta.creation_timestamp = meta.creation_timestamp.or_else(|| Some(Timestamp::from_millis(now_ms()).whole_seconds()));
+        metadata::check(meta, &mut violations);
+        object.parts(&mut violations);
+        if !violations.is_empty() {
+            return Err(ApiError::violations(violations));
+        }
+        template::check_size(&object)?;
+        let mut execution = ExecutionResource::Workflow(Box::new(object));
+        let token = execution.take_callback_token();
+        // A return address of another installation: nobody here can answer it, and the status says so.
+        let answerable = !token.is_empty() && self.engine()?.check_token(&token).is_ok();
+        if !token.is_empty() && !answerable {
+            note_unanswerable(&mut execution, &token);
+        }
+        let stored: v1::WorkflowExecution = self.put_ended(uid, execution).await?;
+        if !answerable {
+            return Ok(stored);
+        }
+        let uid = stored.metadata.as_ref().and_then(|meta| meta.uid.parse().ok()).unwrap_or(uid);
+        execution::own(self.engine()?.attach(uid, token).await?)
+    }
+
+    /// Stores an execution that has ended, or finds the same one there already.
+    async fn put_ended(&self, uid: Uid, execution: ExecutionResource) -> Result<v1::WorkflowExecution, ApiError> {
+        let meta = execution.metadata();
+        let key = ResourceKey::new(execution.kind(), meta.namespace.clone(), meta.name.clone());
+        let expires_at_ms = execution.ttl_seconds_after_finished().map(|seconds| now_ms().saturating_add(i64::from(seconds) * 1000));
+        let body = Bytes::from(EndedRow { resource: execution.encode() }.encode_to_vec());
+        let put = ResourcePut {
+            key: key.clone(),
+            uid: *uid.as_bytes(),
+            number: self.store().next_number(),
+            expect: Expect::Absent,
+            body: body.clone(),
+            labels: canonical_labels(meta.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
+            state: ExecState::Closed,
+            owner: None,
+            expires_at_ms,
+            deleting: false,
+        };
+        match self.store().commit_async(Lane::External, Txn { puts: vec![put], ..Txn::default() }).await {
+            Ok(committed) => v1::WorkflowExecution::decode_stored(&body, committed.revisions.first().copied().unwrap_or_default()),
+            Err(CommitError::Exists { .. }) => {
+                let stored: v1::WorkflowExecution = self.get(&key.namespace, &key.name).await?;
+                let same = |status: &v1::WorkflowExecutionStatus| (status.phase.clone(), status.output.clone(), status.error.clone());
+                let new: v1::WorkflowExecution = execution::own(execution)?;
+                let repeated = stored.spec == new.spec && stored.status.as_ref().map(same) == new.status.as_ref().map(same);
+                if repeated { Ok(stored) } else { Err(error::already_exists::<v1::WorkflowExecution>(&key.namespace, &key.name)) }
+            }
+            Err(failed) => Err(error::commit_failed(&failed)),
+        }
+    }
+}
+
+fn note_unanswerable(execution: &mut ExecutionResource, token: &[u8]) {
+    let now = Timestamp::from_millis(now_ms());
+    execution.callbacks_mut().push(v1::CallbackStatus {
+        fingerprint: fingerprint(token),
+        state: CallbackState::Abandoned.as_str().to_owned(),
+        added_time: Some(now),
+        settled_time: Some(now),
+        last_error: "the token is of another installation; no configured engine can answer it".to_owned(),
+        ..v1::CallbackStatus::default()
+    });
+    execution.set_condition(condition::CALLBACK_DELIVERED, false, CallbackState::Abandoned.as_str(), "0 of 1 delivered", now);
 }

@@ -54,7 +54,6 @@ use crate::{
 };
 
 pub(crate) use children::ChildAdmission;
-pub(crate) use error::chain;
 pub(crate) use metadata::now_ms;
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.

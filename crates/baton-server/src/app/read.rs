@@ -6,7 +6,7 @@ use baton_proto::v1;
 use baton_store::{ListPage, ListQuery, StoredResource};
 use baton_types::{ApiError, Violation, check_namespace};
 
-use super::{App, ServedResource, error, metadata, selector::Selector};
+use super::{App, ExecutionKind, ServedResource, error, metadata, selector::Selector};
 
 /// Objects in one answer at most, however many are asked for; the rest follows by `continue`.
 const LIST_ITEMS_MAX: usize = 10_000;
@@ -44,6 +44,17 @@ impl App {
     pub async fn get<R: ServedResource>(&self, namespace: &str, name: &str) -> Result<R, ApiError> {
         let stored = self.stored::<R>(namespace, name).await?;
         R::decode_stored(&stored.body, stored.revision)
+    }
+
+    /// The whole output of an execution as JSON text, also where `status.output` is only a reference to it.
+    ///
+    /// # Errors
+    /// NotFound, also while there is no output.
+    pub async fn output<R: ExecutionKind>(&self, namespace: &str, name: &str) -> Result<String, ApiError> {
+        let uid = self.uid_of::<R>(namespace, name).await?;
+        let engine = self.engine()?.clone();
+        let read = tokio::task::spawn_blocking(move || engine.output(uid)).await;
+        read.map_err(|stopped| ApiError::internal(format!("a read of an output was stopped: {stopped}")))?
     }
 
     /// Reads a page of the objects of a kind, in order of namespace and name.

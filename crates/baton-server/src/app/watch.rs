@@ -61,6 +61,14 @@ impl App {
         request: &v1::WatchRequest,
         bookmarks: bool,
     ) -> Result<impl Stream<Item = Result<WatchItem<R>, ApiError>> + Send + 'static + use<R>, ApiError> {
+        self.follow(request, bookmarks.then_some(BOOKMARK_PERIOD)).await
+    }
+
+    async fn follow<R: ServedResource>(
+        &self,
+        request: &v1::WatchRequest,
+        bookmark_period: Option<Duration>,
+    ) -> Result<impl Stream<Item = Result<WatchItem<R>, ApiError>> + Send + 'static + use<R>, ApiError> {
         read::check_namespace_filter(&request.namespace)?;
         let selector = Selector::parse::<R>(&request.label_selector, &request.field_selector)?;
         let from = parse_revision(&request.resource_version)?;
@@ -68,10 +76,7 @@ impl App {
             None => Stage::Listing { after: None, from: None },
             Some(from) => Stage::Following(self.begin_watch(R::KIND, from).await?),
         };
-        let bookmarks = bookmarks.then(|| {
-            let first = tokio::time::Instant::now() + BOOKMARK_PERIOD;
-            tokio::time::interval_at(first, BOOKMARK_PERIOD)
-        });
+        let bookmarks = bookmark_period.map(|period| tokio::time::interval_at(tokio::time::Instant::now() + period, period));
         let namespace = (!request.namespace.is_empty()).then(|| request.namespace.clone());
         let scope = Arc::new(Scope { namespace, selector });
         let watching = Watching { app: self.clone(), scope, stage, ready: VecDeque::new(), bookmarks, shown: HashMap::new() };
@@ -235,5 +240,29 @@ fn selected_item<R: ServedResource>(store: &Store, scope: &Scope, change: &Chang
                 (false, false) => Ok(None),
             },
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_proto::{Resource as _, v1::Workflow};
+    use baton_store::StoreOptions;
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bookmark_says_how_far_the_watch_has_come_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions { free_bytes_min: 0, ballast_bytes: 0, ..StoreOptions::default() };
+        let app = App::new(Store::open(folder.path(), options).unwrap(), Arc::default());
+        let revision = app.store().revision();
+        let items = app.follow::<Workflow>(&v1::WatchRequest::default(), Some(Duration::from_millis(1))).await.unwrap();
+        let items: Vec<_> = items.take(2).map(Result::unwrap).collect().await;
+        for item in items {
+            assert_eq!((item.kind, item.object.kind.as_str()), (WatchKind::Bookmark, "Workflow"));
+            let expected = v1::ObjectMeta { resource_version: revision.to_string(), ..v1::ObjectMeta::default() };
+            assert_eq!(item.object.metadata(), Some(&expected));
+        }
     }
 }
