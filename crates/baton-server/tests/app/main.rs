@@ -1,0 +1,12 @@
+//! The application layer over a real store and the real engine: what a call means, whoever carried it.
+//!
+//! No test waits for a time: each follows a history or a watch to the event that it is about.
+
+mod admission;
+mod executions;
+mod legacy;
+mod lists;
+mod server;
+mod support;
+mod templates;
+mod watches;
