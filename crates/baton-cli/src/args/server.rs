@@ -1,0 +1,48 @@
+//! Arguments of the commands about a server and its data.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct ServerArgs {
+    /// Where to keep the data [env: BATON_DATA_DIR] [default: baton-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address to listen on; loopback only in this version [env: BATON_LISTEN] [default: 127.0.0.1:8377]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The serialized WorkflowExecution
+    #[arg(long, value_name = "FILE")]
+    pub(crate) legacy: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Folder that the backup becomes; must not exist
+    #[arg(value_name = "TO")]
+    pub(crate) to: PathBuf,
+    /// The data directory to copy, which no server may be using [env: BATON_DATA_DIR] [default: baton-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The folder that baton backup made
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
+    /// Where the data goes, which no server may be using
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Set aside the data that is there
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}

@@ -1,0 +1,409 @@
+//! The API as the commands call it: the generated gRPC clients, alike for every kind.
+//!
+//! # Deliberately absent
+//! Any rule of the API. What is refused is refused by the server, and told in its words.
+
+use std::{error::Error as _, io, time::Duration};
+
+use baton_proto::{
+    Resource, history_v1,
+    v1::{
+        self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
+        callback_service_client::CallbackServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
+        workflow_service_client::WorkflowServiceClient,
+    },
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use tonic::{
+    Response, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    failure::Failure,
+    kind::{Kind, Object, with_kind},
+};
+
+/// A resource holds at most 1 MiB, a page of them rather more.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
+/// Time for an answer; the longest is that of `AwaitCallback`, 60 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that vanished without a word is noticed after this and as much again.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Objects asked for at once.
+pub(crate) const PAGE_ITEMS: i32 = 250;
+
+/// A connection to a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    channel: Channel,
+    address: String,
+}
+
+/// The answer to a write.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// As it is stored, or would be.
+    pub(crate) object: Object,
+    /// What the caller should hear although it went well.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Written {
+    fn of<R>(response: Response<R>) -> Self
+    where
+        Object: From<R>,
+    {
+        let warnings = response.metadata().get_bin("baton-warnings-bin").and_then(|warnings| warnings.to_bytes().ok());
+        let warnings = warnings.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        Self { object: response.into_inner().into(), warnings }
+    }
+}
+
+/// What a list or watch is to cover.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection {
+    /// Empty: all namespaces.
+    pub(crate) namespace: String,
+    pub(crate) labels: String,
+    pub(crate) fields: String,
+}
+
+/// One change, as a watch tells it.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`.
+    pub(crate) what: String,
+    pub(crate) object: Object,
+}
+
+/// What can be asked of an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Cancel,
+    Terminate,
+    Suspend,
+    Resume,
+}
+
+impl Client {
+    /// Connects, so that a server that is not there is told at once.
+    pub(crate) async fn connect(address: &str) -> Result<Self, Failure> {
+        if address.starts_with("https://") {
+            return Err(Failure::usage(format!("--server '{address}': https is not offered in this version; allowed is http://HOST:PORT")));
+        }
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .ok()
+            .filter(|endpoint| endpoint.uri().scheme_str() == Some("http") && endpoint.uri().authority().is_some())
+            .ok_or_else(|| Failure::usage(format!("--server '{address}' is not a URL; allowed is http://HOST:PORT, such as http://127.0.0.1:8377")))?;
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .tcp_nodelay(true);
+        match endpoint.connect().await {
+            Ok(channel) => Ok(Self { channel, address: address.to_owned() }),
+            Err(error) => Err(unreachable_server(address, &error)),
+        }
+    }
+
+    /// URL of the server.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Creates an object; an execution that exists with the same name, request id and content is returned.
+    pub(crate) async fn create(&self, object: Object, dry_run: bool) -> Result<Written, Failure> {
+        let channel = self.channel.clone();
+        Ok(match object {
+            Object::Workflow(it) => Written::of(v1::Workflow::create(channel, *it, dry_run).await?),
+            Object::WorkflowExecution(it) => Written::of(v1::WorkflowExecution::create(channel, *it, dry_run).await?),
+            Object::Agent(it) => Written::of(v1::Agent::create(channel, *it, dry_run).await?),
+            Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
+        })
+    }
+
+    /// Replaces an object; `metadata.resourceVersion` says what it was read as.
+    pub(crate) async fn update(&self, object: Object, dry_run: bool) -> Result<Written, Failure> {
+        let channel = self.channel.clone();
+        Ok(match object {
+            Object::Workflow(it) => Written::of(v1::Workflow::update(channel, *it, dry_run).await?),
+            Object::WorkflowExecution(it) => Written::of(v1::WorkflowExecution::update(channel, *it, dry_run).await?),
+            Object::Agent(it) => Written::of(v1::Agent::update(channel, *it, dry_run).await?),
+            Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
+        })
+    }
+
+    /// Reads one object.
+    pub(crate) async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Object, Failure> {
+        let request = v1::GetRequest { namespace: namespace.to_owned(), name: name.to_owned() };
+        Ok(with_kind!(kind, K => K::read(self.channel.clone(), request).await?.into()))
+    }
+
+    /// Reads one object, or `None` if there is none.
+    pub(crate) async fn find(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Object>, Failure> {
+        match self.get(kind, namespace, name).await {
+            Ok(object) => Ok(Some(object)),
+            Err(failure) if failure.code() == Some(tonic::Code::NotFound) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Reads an execution.
+    pub(crate) async fn execution(&self, kind: Kind, namespace: &str, name: &str) -> Result<baton_proto::ExecutionResource, Failure> {
+        let object = self.get(kind, namespace, name).await?;
+        object.execution().ok_or_else(|| Failure::usage(format!("a {} is not an execution", kind.title())))
+    }
+
+    /// Reads all objects of a selection, page by page, with the metadata of the first page.
+    pub(crate) async fn list(&self, kind: Kind, selection: &Selection, limit: Option<i32>) -> Result<(v1::ListMeta, Vec<Object>), Failure> {
+        let (mut first, mut items, mut next) = (None, Vec::new(), String::new());
+        loop {
+            let left = limit.map_or(PAGE_ITEMS, |limit| limit.saturating_sub(i32::try_from(items.len()).unwrap_or(i32::MAX)).min(PAGE_ITEMS));
+            let request = v1::ListRequest {
+                namespace: selection.namespace.clone(),
+                label_selector: selection.labels.clone(),
+                field_selector: selection.fields.clone(),
+                limit: left,
+                r#continue: std::mem::take(&mut next),
+            };
+            let (metadata, page) = with_kind!(kind, K => {
+                let (metadata, page) = K::list_page(self.channel.clone(), request).await?;
+                (metadata, page.into_iter().map(Object::from).collect::<Vec<_>>())
+            });
+            items.extend(page);
+            next.clone_from(&metadata.r#continue);
+            first.get_or_insert(v1::ListMeta { r#continue: String::new(), ..metadata });
+            let enough = limit.is_some_and(|limit| items.len() >= usize::try_from(limit).unwrap_or(0));
+            if next.is_empty() || enough {
+                let metadata = v1::ListMeta { r#continue: next, ..first.unwrap_or_default() };
+                return Ok((metadata, items));
+            }
+        }
+    }
+
+    /// Deletes an object; the answer says whether it is gone.
+    pub(crate) async fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<v1::DeleteResponse, Failure> {
+        let request = v1::DeleteRequest { namespace: namespace.to_owned(), name: name.to_owned(), ..v1::DeleteRequest::default() };
+        Ok(with_kind!(kind, K => K::remove(self.channel.clone(), request).await?))
+    }
+
+    /// Changes of a selection; first the present state, if `resource_version` is empty.
+    pub(crate) async fn watch(&self, kind: Kind, selection: &Selection, resource_version: &str) -> Result<BoxStream<'static, Result<Change, Failure>>, Failure> {
+        let request = v1::WatchRequest {
+            namespace: selection.namespace.clone(),
+            label_selector: selection.labels.clone(),
+            field_selector: selection.fields.clone(),
+            resource_version: resource_version.to_owned(),
+        };
+        Ok(with_kind!(kind, K => {
+            let stream = K::changes(self.channel.clone(), request).await?;
+            stream
+                .map_err(Failure::from)
+                .try_filter_map(|event| async move {
+                    let (what, object) = K::parts(event);
+                    Ok(object.map(|object| Change { what, object: object.into() }))
+                })
+                .boxed()
+        }))
+    }
+
+    /// Asks something of an execution.
+    pub(crate) async fn ask(&self, kind: Kind, namespace: &str, name: &str, ask: Ask, reason: &str) -> Result<Object, Failure> {
+        let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
+        Ok(match Kind::execution_of(kind) {
+            Kind::AgentExecution | Kind::Agent => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
+            Kind::WorkflowExecution | Kind::Workflow => v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into(),
+        })
+    }
+
+    /// One page of the history of an execution.
+    pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
+        let page = match Kind::execution_of(kind) {
+            Kind::AgentExecution | Kind::Agent => v1::AgentExecution::history(self.channel.clone(), request).await,
+            Kind::WorkflowExecution | Kind::Workflow => v1::WorkflowExecution::history(self.channel.clone(), request).await,
+        };
+        Ok(page?)
+    }
+
+    /// The history of an execution as it is recorded, until it has ended.
+    pub(crate) async fn watch_history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
+        let stream = match Kind::execution_of(kind) {
+            Kind::AgentExecution | Kind::Agent => v1::AgentExecution::follow(self.channel.clone(), request).await,
+            Kind::WorkflowExecution | Kind::Workflow => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
+        };
+        Ok(stream?)
+    }
+
+    /// The return addresses of an execution.
+    pub(crate) async fn callbacks(&self, kind: Kind, request: v1::ListCallbacksRequest) -> Result<v1::CallbackList, Failure> {
+        let list = match Kind::execution_of(kind) {
+            Kind::AgentExecution | Kind::Agent => AgentExecutionServiceClient::new(self.channel.clone()).list_agent_execution_callbacks(request).await,
+            Kind::WorkflowExecution | Kind::Workflow => {
+                WorkflowExecutionServiceClient::new(self.channel.clone()).list_workflow_execution_callbacks(request).await
+            }
+        };
+        Ok(list?.into_inner())
+    }
+
+    /// Adds a return address to an execution.
+    pub(crate) async fn attach_callback(&self, kind: Kind, request: v1::AttachCallbackRequest) -> Result<v1::CallbackList, Failure> {
+        let list = match Kind::execution_of(kind) {
+            Kind::AgentExecution | Kind::Agent => AgentExecutionServiceClient::new(self.channel.clone()).attach_agent_execution_callback(request).await,
+            Kind::WorkflowExecution | Kind::Workflow => {
+                WorkflowExecutionServiceClient::new(self.channel.clone()).attach_workflow_execution_callback(request).await
+            }
+        };
+        Ok(list?.into_inner())
+    }
+
+    /// Has undelivered answers of an execution tried again.
+    pub(crate) async fn retry_callback(&self, kind: Kind, request: v1::RetryCallbackRequest) -> Result<v1::CallbackList, Failure> {
+        let list = match Kind::execution_of(kind) {
+            Kind::AgentExecution | Kind::Agent => AgentExecutionServiceClient::new(self.channel.clone()).retry_agent_execution_callback(request).await,
+            Kind::WorkflowExecution | Kind::Workflow => {
+                WorkflowExecutionServiceClient::new(self.channel.clone()).retry_workflow_execution_callback(request).await
+            }
+        };
+        Ok(list?.into_inner())
+    }
+
+    /// The service that answers waits by token.
+    pub(crate) fn callback_service(&self) -> CallbackServiceClient<Channel> {
+        CallbackServiceClient::new(self.channel.clone())
+    }
+}
+
+/// Says why a server cannot be reached, by the operating system's own words if there are some.
+fn unreachable_server(address: &str, error: &tonic::transport::Error) -> Failure {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            let words = if io.kind() == io::ErrorKind::ConnectionRefused { "connection refused".to_owned() } else { io.to_string() };
+            return Failure::environment(format!("connect to {address}: {words}")).hint("start the server with baton server, or name another one with --server");
+        }
+        source = cause.source();
+    }
+    let failure = Failure::environment(format!("connect to {address}"));
+    match error.source() {
+        Some(cause) => failure.because(cause),
+        None => failure.because(error),
+    }
+}
+
+fn options(dry_run: bool) -> Option<v1::CreateOptions> {
+    dry_run.then(|| v1::CreateOptions { dry_run: "All".to_owned() })
+}
+
+/// The generated client of one kind under names that are alike.
+trait Api: Resource {
+    async fn create(channel: Channel, object: Self, dry_run: bool) -> Result<Response<Self>, Status>;
+    async fn update(channel: Channel, object: Self, dry_run: bool) -> Result<Response<Self>, Status>;
+    async fn read(channel: Channel, request: v1::GetRequest) -> Result<Self, Status>;
+    async fn list_page(channel: Channel, request: v1::ListRequest) -> Result<(v1::ListMeta, Vec<Self>), Status>;
+    async fn remove(channel: Channel, request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status>;
+    async fn changes(channel: Channel, request: v1::WatchRequest) -> Result<Streaming<Self::WatchEvent>, Status>;
+    fn parts(event: Self::WatchEvent) -> (String, Option<Self>);
+}
+
+/// What only executions have.
+trait ExecutionApi: Api {
+    async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status>;
+    async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status>;
+    async fn follow(channel: Channel, request: v1::HistoryRequest) -> Result<Streaming<history_v1::HistoryEvent>, Status>;
+}
+
+macro_rules! api {
+    ($kind:ident, $client:ident, $field:ident, $create:ident $create_request:ident, $update:ident $update_request:ident, $get:ident, $list:ident, $delete:ident, $watch:ident) => {
+        impl Api for v1::$kind {
+            async fn create(channel: Channel, object: Self, dry_run: bool) -> Result<Response<Self>, Status> {
+                Self::client(channel).$create(v1::$create_request { $field: Some(object), options: options(dry_run) }).await
+            }
+            async fn update(channel: Channel, object: Self, dry_run: bool) -> Result<Response<Self>, Status> {
+                Self::client(channel).$update(v1::$update_request { $field: Some(object), options: options(dry_run) }).await
+            }
+            async fn read(channel: Channel, request: v1::GetRequest) -> Result<Self, Status> {
+                Ok(Self::client(channel).$get(request).await?.into_inner())
+            }
+            async fn list_page(channel: Channel, request: v1::ListRequest) -> Result<(v1::ListMeta, Vec<Self>), Status> {
+                let list = Self::client(channel).$list(request).await?.into_inner();
+                Ok((list.metadata.unwrap_or_default(), list.items))
+            }
+            async fn remove(channel: Channel, request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status> {
+                Ok(Self::client(channel).$delete(request).await?.into_inner())
+            }
+            async fn changes(channel: Channel, request: v1::WatchRequest) -> Result<Streaming<Self::WatchEvent>, Status> {
+                Ok(Self::client(channel).$watch(request).await?.into_inner())
+            }
+            fn parts(event: Self::WatchEvent) -> (String, Option<Self>) {
+                (event.r#type, event.object)
+            }
+        }
+
+        impl GeneratedClient for v1::$kind {
+            type Client = $client<Channel>;
+            fn client(channel: Channel) -> Self::Client {
+                $client::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+            }
+        }
+    };
+}
+
+macro_rules! execution_api {
+    ($kind:ident, $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $follow:ident) => {
+        impl ExecutionApi for v1::$kind {
+            async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status> {
+                let mut client = Self::client(channel);
+                let hold = v1::SuspendRequest { namespace: request.namespace.clone(), name: request.name.clone() };
+                let answer = match ask {
+                    Ask::Cancel => client.$cancel(request).await?,
+                    Ask::Terminate => client.$terminate(request).await?,
+                    Ask::Suspend => client.$suspend(hold).await?,
+                    Ask::Resume => client.$resume(hold).await?,
+                };
+                Ok(answer.into_inner())
+            }
+            async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status> {
+                Ok(Self::client(channel).$history(request).await?.into_inner())
+            }
+            async fn follow(channel: Channel, request: v1::HistoryRequest) -> Result<Streaming<history_v1::HistoryEvent>, Status> {
+                Ok(Self::client(channel).$follow(request).await?.into_inner())
+            }
+        }
+    };
+}
+
+/// Which generated client serves a kind.
+trait GeneratedClient {
+    type Client;
+    fn client(channel: Channel) -> Self::Client;
+}
+
+api!(
+    Workflow, WorkflowServiceClient, workflow, create_workflow CreateWorkflowRequest, update_workflow UpdateWorkflowRequest,
+    get_workflow, list_workflows, delete_workflow, watch_workflows
+);
+api!(
+    Agent, AgentServiceClient, agent, create_agent CreateAgentRequest, update_agent UpdateAgentRequest,
+    get_agent, list_agents, delete_agent, watch_agents
+);
+api!(
+    WorkflowExecution, WorkflowExecutionServiceClient, workflow_execution,
+    create_workflow_execution CreateWorkflowExecutionRequest, update_workflow_execution UpdateWorkflowExecutionRequest,
+    get_workflow_execution, list_workflow_executions, delete_workflow_execution, watch_workflow_executions
+);
+api!(
+    AgentExecution, AgentExecutionServiceClient, agent_execution,
+    create_agent_execution CreateAgentExecutionRequest, update_agent_execution UpdateAgentExecutionRequest,
+    get_agent_execution, list_agent_executions, delete_agent_execution, watch_agent_executions
+);
+execution_api!(
+    WorkflowExecution, cancel_workflow_execution, terminate_workflow_execution, suspend_workflow_execution, resume_workflow_execution,
+    get_workflow_execution_history, watch_workflow_execution_history
+);
+execution_api!(
+    AgentExecution, cancel_agent_execution, terminate_agent_execution, suspend_agent_execution, resume_agent_execution,
+    get_agent_execution_history, watch_agent_execution_history
+);

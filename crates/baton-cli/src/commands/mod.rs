@@ -1,0 +1,63 @@
+//! One file per command. They run on settings, and output only through the printer.
+
+mod apply;
+mod ask;
+mod backup;
+mod callback;
+mod config;
+mod delete;
+mod describe;
+mod get;
+mod history;
+mod import;
+mod restore;
+mod run;
+mod server;
+mod tree;
+mod validate;
+mod watch;
+
+use crate::{client::Client, failure::Failure, printer::Printer, settings::Settings};
+
+/// What every command works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) printer: Printer,
+}
+
+impl Context {
+    /// A connection to the server of the settings.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&self.settings.server.value).await
+    }
+
+    /// Tells what the server warned of.
+    pub(crate) fn warn(&self, place: &str, warnings: &[String]) {
+        for warning in warnings {
+            self.printer.warning(&crate::printer::one_line(&format!("{place}: {warning}")));
+        }
+    }
+
+    /// The namespace to work in.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.settings.namespace.value
+    }
+}
+
+pub(crate) use apply::{apply, apply_all, place};
+pub(crate) use ask::ask;
+pub(crate) use backup::backup;
+pub(crate) use callback::callback;
+pub(crate) use config::config;
+pub(crate) use delete::delete;
+pub(crate) use describe::describe;
+pub(crate) use get::{get, list};
+pub(crate) use history::history;
+pub(crate) use import::import;
+pub(crate) use restore::restore;
+pub(crate) use run::run;
+pub(crate) use server::server;
+pub(crate) use tree::tree;
+pub(crate) use validate::validate;
+pub(crate) use watch::watch;

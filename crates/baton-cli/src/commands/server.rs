@@ -1,0 +1,32 @@
+//! `baton server`.
+
+use baton_server::ServerOptions;
+
+use super::Context;
+use crate::{args::ServerArgs, failure::Failure, local, run::Signals};
+
+pub(crate) async fn server(context: &Context, args: ServerArgs) -> Result<(), Failure> {
+    let mut flags = Vec::new();
+    if let Some(data_dir) = &args.data_dir {
+        flags.push(("data-dir", data_dir.display().to_string()));
+    }
+    if let Some(listen) = args.listen {
+        flags.push(("listen", listen));
+    }
+    let config = local::server_config(&context.settings, &flags)?;
+    let mut signals = Signals::new()?;
+    let running = baton_server::start(ServerOptions::from(config.config)).await.map_err(|error| local::not_started(&error))?;
+    context.printer.message(&format!("listening on http://{}", running.address));
+    let failed = tokio::select! {
+        () = signals.next() => None,
+        why = running.failed() => Some(why),
+    };
+    if let Some(why) = failed {
+        return Err(Failure::environment(format!("the store has failed: {why}")).hint("start the server again: it recovers from what is on the disk"));
+    }
+    context.printer.message("stopping; interrupt once more to stop at once");
+    tokio::select! {
+        () = running.shutdown() => Ok(()),
+        () = signals.next() => Err(Failure::environment("stopped at once; the next start recovers")),
+    }
+}

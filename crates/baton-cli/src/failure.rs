@@ -1,0 +1,242 @@
+//! Why a command did not do what was asked, and the exit code that says so.
+//!
+//! Codes: 1 refused (the request, or the execution itself, did not succeed), 2 usage, 3 ours or the environment.
+
+use std::{error::Error, fmt, io};
+
+use baton_types::Violation;
+
+/// Who has to do something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The request was refused, or an execution did not end well.
+    Refused,
+    /// The command line is wrong.
+    Usage,
+    /// The server, the network, the disk, or a bug.
+    Environment,
+    /// Nobody: whoever read the output has closed it.
+    ReaderGone,
+}
+
+/// The one error type of the commands.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<Content>);
+
+#[derive(Debug)]
+struct Content {
+    blame: Blame,
+    /// What was being done, outermost first, then why not. Empty: already told.
+    chain: Vec<String>,
+    violations: Vec<Violation>,
+    hints: Vec<String>,
+    code: Option<tonic::Code>,
+}
+
+impl Failure {
+    fn new(blame: Blame, message: impl Into<String>) -> Self {
+        Self(Box::new(Content { blame, chain: vec![message.into()], violations: Vec::new(), hints: Vec::new(), code: None }))
+    }
+
+    /// Exit code 1.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(Blame::Refused, message)
+    }
+
+    /// Exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Blame::Usage, message)
+    }
+
+    /// Exit code 3.
+    pub(crate) fn environment(message: impl Into<String>) -> Self {
+        Self::new(Blame::Environment, message)
+    }
+
+    /// Exit code 1 with nothing more to say: the command has told it already.
+    pub(crate) fn told() -> Self {
+        let mut failure = Self::new(Blame::Refused, "");
+        failure.0.chain.clear();
+        failure
+    }
+
+    /// Exit code 1 with all violations.
+    pub(crate) fn violations(violations: Vec<Violation>) -> Self {
+        let mut failure = Self::new(Blame::Refused, headline(violations.len()));
+        failure.0.violations = violations;
+        failure
+    }
+
+    /// Adds an error and its causes.
+    #[must_use]
+    pub(crate) fn because(mut self, error: &(dyn Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let text = error.to_string();
+            // Some libraries print their source inside their own text; once is enough.
+            if !self.0.chain.last().is_some_and(|last| last.ends_with(&text)) {
+                self.0.chain.push(text);
+            }
+            next = error.source();
+        }
+        self
+    }
+
+    /// Says what was being done.
+    #[must_use]
+    pub(crate) fn while_doing(mut self, what: impl Into<String>) -> Self {
+        self.0.chain.insert(0, what.into());
+        self
+    }
+
+    /// Adds a hint: the next command to try.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.push(hint.into());
+        self
+    }
+
+    /// Whose turn it is.
+    pub(crate) fn blame(&self) -> Blame {
+        self.0.blame
+    }
+
+    /// Code of the gRPC answer, if it was one.
+    pub(crate) fn code(&self) -> Option<tonic::Code> {
+        self.0.code
+    }
+
+    /// Code for the shell.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self.0.blame {
+            Blame::ReaderGone => 0,
+            Blame::Refused => 1,
+            Blame::Usage => 2,
+            Blame::Environment => 3,
+        }
+    }
+
+    /// Lines for stderr: `error: …`, violations, `hint: …`.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.0.blame == Blame::ReaderGone || self.0.chain.is_empty() {
+            return lines;
+        }
+        let message = self.0.chain.join(": ");
+        if let [only] = self.0.violations.as_slice() {
+            let doing = &self.0.chain[..self.0.chain.len() - 1];
+            let parts: Vec<String> = doing.iter().cloned().chain([only.to_string()]).collect();
+            lines.push(format!("error: {}", parts.join(": ")));
+        } else {
+            lines.push(format!("error: {message}"));
+            lines.extend(self.0.violations.iter().map(|violation| format!("  {violation}")));
+        }
+        lines.extend(self.0.hints.iter().map(|hint| format!("hint: {hint}")));
+        lines
+    }
+}
+
+fn headline(count: usize) -> String {
+    format!("{count} things are wrong")
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().join("\n"))
+    }
+}
+
+/// Writing to stdout failed.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new(Blame::ReaderGone, "");
+        }
+        Self::environment("write the output").because(&error)
+    }
+}
+
+/// The server's answer was a refusal, or there was none.
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        use tonic::Code;
+        let blame = match status.code() {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated => Blame::Refused,
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Blame::Environment,
+        };
+        let violations = read_violations(&status);
+        let mut failure = if violations.is_empty() {
+            let said = status.message();
+            let message = if said.is_empty() { format!("the server answered {:?}", status.code()) } else { said.to_owned() };
+            let failure = Self::new(blame, message);
+            match status.source() {
+                Some(source) => failure.because(source),
+                None => failure,
+            }
+        } else {
+            let mut failure = Self::new(blame, format!("the server refused it, {}", headline(violations.len())));
+            failure.0.violations = violations;
+            failure
+        };
+        failure.0.code = Some(status.code());
+        if let Some(hint) = status.metadata().get_bin("baton-hint-bin").and_then(|hint| hint.to_bytes().ok()) {
+            failure = failure.hint(String::from_utf8_lossy(&hint).into_owned());
+        } else if let Some(hint) = status.metadata().get("baton-hint").and_then(|hint| hint.to_str().ok()) {
+            failure = failure.hint(hint);
+        }
+        failure
+    }
+}
+
+fn read_violations(status: &tonic::Status) -> Vec<Violation> {
+    #[derive(serde::Deserialize)]
+    struct Wire {
+        field: String,
+        message: String,
+    }
+    let bytes = status.metadata().get_bin("baton-violations-bin").and_then(|value| value.to_bytes().ok());
+    let wire: Vec<Wire> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    wire.into_iter().map(|it| Violation::new(it.field, it.message)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_violation_is_one_line_and_several_are_listed() {
+        let one = Failure::violations(vec![Violation::new("spec.input", "must be an object")]).while_doing("a.yaml").hint("look");
+        assert_eq!(one.lines(), ["error: a.yaml: spec.input: must be an object", "hint: look"]);
+        let two = Failure::violations(vec![Violation::new("a", "x"), Violation::new("b", "y")]);
+        assert_eq!(two.lines(), ["error: 2 things are wrong", "  a: x", "  b: y"]);
+        assert_eq!(two.exit_code(), 1);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.exit_code(), failure.lines().len()), (0, 0));
+    }
+
+    #[test]
+    fn codes_of_the_server_become_exit_codes() {
+        for (code, exit) in [(tonic::Code::NotFound, 1), (tonic::Code::Aborted, 1), (tonic::Code::Unavailable, 3), (tonic::Code::Internal, 3)] {
+            assert_eq!(Failure::from(tonic::Status::new(code, "x")).exit_code(), exit, "{code:?}");
+        }
+    }
+}

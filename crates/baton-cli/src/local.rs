@@ -1,0 +1,76 @@
+//! The server in this process: its configuration, and running one.
+
+use std::{net::SocketAddr, path::Path};
+
+use baton_server::{
+    RunningServer, ServerOptions, StartError,
+    config::{self, Resolved},
+};
+
+use crate::{
+    failure::Failure,
+    settings::{Environment as _, ProcessEnvironment, Settings},
+};
+
+/// The server's settings: flags (path and value) over the environment over the file over the defaults.
+pub(crate) fn server_config(settings: &Settings, flags: &[(&str, String)]) -> Result<Resolved, Failure> {
+    config::resolve(flags, |name| ProcessEnvironment.read(name), settings.server_table.clone()).map_err(|error| {
+        let failure = Failure::environment("the server cannot be configured").because(&error);
+        match &settings.file {
+            Some(file) => failure.hint(format!("the configuration file is '{}'", file.display())),
+            None => failure,
+        }
+    })
+}
+
+/// Says why a server did not start, and what to do about it.
+pub(crate) fn not_started(error: &StartError) -> Failure {
+    let failure = Failure::environment("the server did not start").because(error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// A server of this process.
+#[derive(Debug)]
+pub(crate) struct LocalServer {
+    running: RunningServer,
+    url: String,
+}
+
+impl LocalServer {
+    /// Starts a server on `listen` over `data_dir`. One whose data is not kept does without reserves on the disk.
+    pub(crate) async fn start(settings: &Settings, data_dir: &Path, listen: SocketAddr, keep: bool) -> Result<Self, Failure> {
+        let mut options = ServerOptions::from(server_config(settings, &[])?.config);
+        options.listen = listen;
+        data_dir.clone_into(&mut options.data_dir);
+        if !keep {
+            options.store.free_bytes_min = 0;
+            options.store.ballast_bytes = 0;
+        }
+        let running = baton_server::start(options).await.map_err(|error| not_started(&error))?;
+        let url = format!("http://{}", running.address);
+        Ok(Self { running, url })
+    }
+
+    /// Its URL.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// Resolves when its store has failed, with the reason.
+    pub(crate) async fn failed(&self) -> String {
+        self.running.failed().await
+    }
+
+    /// Stops it; what has not ended stays in its data.
+    pub(crate) async fn shutdown(self) {
+        self.running.shutdown().await;
+    }
+}

@@ -1,0 +1,190 @@
+//! Manifests: files, folders and stdin as resources, before anything is sent.
+//!
+//! A document is a resource (`apiVersion`, `kind`), a list of resources, a `Run` (for `baton run` only), or bare: a
+//! workflow document (it has `document`), or the spec of an agent (it has `instructions`).
+//!
+//! # Invariants
+//! - All that is wrong with all documents is told at once, each with file and field.
+//! - A folder is read in the order of its file names, not into its subfolders.
+//! - `playback: {file: …}` in an agent's model is replaced by what the file holds, found from the manifest's folder.
+
+mod read;
+mod run;
+pub(crate) mod text;
+
+use std::path::{Path, PathBuf};
+
+use baton_proto::{API_VERSION, JsonError, from_json_value, kind as kinds};
+use baton_types::Violation;
+use serde_json::{Value, json};
+
+pub(crate) use read::{InputArg, read_bytes, read_text};
+pub(crate) use run::{RunSpec, ServiceSpec};
+
+use crate::{
+    failure::Failure,
+    kind::{Kind, Object, with_kind},
+};
+
+/// `kind` of the document that only `baton run` reads.
+pub(crate) const RUN_KIND: &str = "Run";
+
+/// One document.
+#[derive(Clone, Debug)]
+pub(crate) struct Manifest {
+    /// File and number of the document, such as `agents.yaml#2`.
+    pub(crate) origin: String,
+    /// Where relative paths in it are found from.
+    pub(crate) folder: PathBuf,
+    pub(crate) content: Content,
+}
+
+/// What a document holds.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Resource(Object),
+    Run(Box<RunSpec>),
+    /// A workflow document as it stands.
+    BareWorkflow(Value),
+    /// The spec of an agent as it stands.
+    BareAgent(Value),
+}
+
+impl Manifest {
+    /// The resource; what is bare becomes one, named by `document.name` or by its file.
+    pub(crate) fn resource(&self) -> Result<Option<Object>, Failure> {
+        let (kind, name, spec) = match &self.content {
+            Content::Resource(object) => return Ok(Some(object.clone())),
+            Content::Run(_) => return Ok(None),
+            Content::BareWorkflow(document) => {
+                let name = document.pointer("/document/name").and_then(Value::as_str).unwrap_or_default();
+                (kinds::WORKFLOW, name.to_owned(), json!({"definition": document}))
+            }
+            Content::BareAgent(spec) => (kinds::AGENT, self.stem(), spec.clone()),
+        };
+        let value = json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec});
+        decode(value).map(Some).map_err(|violations| Failure::violations(violations).while_doing(self.origin.clone()))
+    }
+
+    /// Name of the file without its ending, as a resource may be named.
+    pub(crate) fn stem(&self) -> String {
+        let file = self.origin.split('#').next().unwrap_or_default();
+        let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let plain: String = stem.to_ascii_lowercase().chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+        let plain = plain.trim_matches('-');
+        if plain.is_empty() { "stdin".to_owned() } else { plain.to_owned() }
+    }
+}
+
+/// Reads the documents of files, folders and stdin (`-`), in the order given.
+pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
+    let (mut manifests, mut violations) = (Vec::new(), Vec::new());
+    for file in read::files(paths)? {
+        let documents = text::parse_yaml(&file.origin, &file.text)?;
+        let several = documents.len() > 1;
+        for (index, document) in documents.into_iter().enumerate() {
+            let origin = if several { format!("{}#{}", file.origin, index + 1) } else { file.origin.clone() };
+            for item in items(document) {
+                match read_document(item, &origin, &file.folder) {
+                    Ok(content) => manifests.push(Manifest { origin: origin.clone(), folder: file.folder.clone(), content }),
+                    Err(found) => violations.extend(found.into_iter().map(|it| at(&origin, it))),
+                }
+            }
+        }
+    }
+    if violations.is_empty() { Ok(manifests) } else { Err(Failure::violations(violations)) }
+}
+
+/// The violation with the document it is in.
+pub(crate) fn at(origin: &str, violation: Violation) -> Violation {
+    let field = if violation.field.is_empty() { origin.to_owned() } else { format!("{origin}: {}", violation.field) };
+    Violation::new(field, violation.message)
+}
+
+/// The items of a list such as `baton get … -o yaml` writes, or the document itself.
+fn items(document: Value) -> Vec<Value> {
+    let is_list = document.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
+    match document {
+        Value::Object(mut fields) if is_list && matches!(fields.get("items"), Some(Value::Array(_))) => match fields.remove("items") {
+            Some(Value::Array(items)) => items,
+            _ => Vec::new(),
+        },
+        other => vec![other],
+    }
+}
+
+fn read_document(mut document: Value, origin: &str, folder: &Path) -> Result<Content, Vec<Violation>> {
+    let Value::Object(fields) = &document else {
+        return Err(vec![Violation::new("", "must be an object with apiVersion and kind, a workflow document, or an agent's spec")]);
+    };
+    let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    match kind.as_str() {
+        "" if fields.contains_key("document") => return Ok(Content::BareWorkflow(document)),
+        "" if fields.contains_key("instructions") => {
+            inline_playback(&mut document, &["model"], folder).map_err(|it| vec![it])?;
+            return Ok(Content::BareAgent(document));
+        }
+        RUN_KIND => return run::read(document).map(|run| Content::Run(Box::new(run))),
+        kinds::AGENT => inline_playback(&mut document, &["spec", "model"], folder).map_err(|it| vec![it])?,
+        kinds::AGENT_EXECUTION => inline_playback(&mut document, &["spec", "definition", "model"], folder).map_err(|it| vec![it])?,
+        _ => {}
+    }
+    tracing::debug!(origin, kind, "read a manifest");
+    decode(document).map(Content::Resource)
+}
+
+/// Reads a resource of whatever kind it says it is.
+pub(crate) fn decode(document: Value) -> Result<Object, Vec<Violation>> {
+    let word = |field: &str| document.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (version, kind) = (word("apiVersion"), word("kind"));
+    let known = Kind::from_name(&kind);
+    let mut violations = Vec::new();
+    if known.is_none() {
+        let allowed: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        let found = if kind.is_empty() { "is missing".to_owned() } else { format!("'{kind}' is not a kind of this API") };
+        violations.push(Violation::new("kind", format!("{found}; allowed are {}", allowed.join(", "))));
+    }
+    if version != API_VERSION {
+        let found = if version.is_empty() { "is missing".to_owned() } else { format!("'{version}' is not served") };
+        violations.push(Violation::new("apiVersion", format!("{found}; allowed is '{API_VERSION}'")));
+    }
+    if document.pointer("/status/callbackToken").is_some() {
+        violations.push(Violation::new("status.callbackToken", "the callback token is input: it belongs in spec.callbackToken"));
+    }
+    let Some(kind) = known.filter(|_| violations.is_empty()) else { return Err(violations) };
+    let read = with_kind!(kind, K => from_json_value::<K>(document).map(Object::from));
+    read.map_err(|error| match error {
+        JsonError::Fields(violations) => violations,
+        JsonError::Syntax(what) => vec![Violation::new("", what)],
+    })
+}
+
+/// Puts the content of `playback.file` in place of it.
+fn inline_playback(document: &mut Value, path: &[&str], folder: &Path) -> Result<(), Violation> {
+    let Some(playback) = path.iter().try_fold(document, |value, field| value.get_mut(*field)).and_then(|model| model.get_mut("playback")) else {
+        return Ok(());
+    };
+    let Some(file) = playback.get("file") else { return Ok(()) };
+    let field = format!("{}.playback.file", path.join("."));
+    let wrong = |message: String| Violation::new(field.clone(), message);
+    let Some(file) = file.as_str() else { return Err(wrong("must be the path of a file".to_owned())) };
+    if playback.as_object().is_some_and(|fields| fields.len() > 1) {
+        return Err(wrong("stands for all of playback; leave out what is beside it".to_owned()));
+    }
+    let path = folder.join(file);
+    let shown = path.display().to_string();
+    let text = read_bytes(&path).map_err(|failure| wrong(plain(&failure)))?;
+    let mut documents = text::parse_yaml(&shown, &text).map_err(|failure| wrong(plain(&failure)))?;
+    match documents.len() {
+        1 => *playback = documents.remove(0),
+        count => return Err(wrong(format!("'{shown}' holds {count} documents; a playback script is one"))),
+    }
+    Ok(())
+}
+
+fn plain(failure: &Failure) -> String {
+    failure.lines().first().map(|line| line.trim_start_matches("error: ").to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! Files, folders and stdin as text, within a limit of size.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use serde_json::Value;
+
+use super::text::{self, FILE_BYTES_MAX};
+use crate::failure::Failure;
+
+/// Files that a folder may hold.
+const FOLDER_FILES_MAX: usize = 1000;
+
+/// The text of one file.
+pub(super) struct File {
+    pub(super) origin: String,
+    pub(super) folder: PathBuf,
+    pub(super) text: Vec<u8>,
+}
+
+/// Reads all that is named: files, the manifests in folders, and stdin.
+pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<File>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            files.push(File { origin: "stdin".to_owned(), folder: PathBuf::from("."), text: read_stdin()? });
+        } else if path.is_dir() {
+            let inside = manifests_in(path)?;
+            if inside.is_empty() {
+                return Err(Failure::refused(format!("no manifests in the folder '{}'; they end in .yaml, .yml or .json", path.display())));
+            }
+            for path in inside {
+                files.push(one(&path)?);
+            }
+        } else {
+            files.push(one(path)?);
+        }
+    }
+    Ok(files)
+}
+
+fn one(path: &Path) -> Result<File, Failure> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(File { origin: path.display().to_string(), folder: folder.to_owned(), text: read_bytes(path)? })
+}
+
+fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let wrong = |error: &io::Error| Failure::refused(format!("read the folder '{}'", folder.display())).because(error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| wrong(&error))? {
+        let path = entry.map_err(|error| wrong(&error))?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
+        if matches!(ending.as_str(), "yaml" | "yml" | "json") && !hidden && path.is_file() {
+            found.push(path);
+        }
+        if found.len() > FOLDER_FILES_MAX {
+            return Err(Failure::refused(format!("the folder '{}' holds more than {FOLDER_FILES_MAX} manifests", folder.display())));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The content of a file of at most [`FILE_BYTES_MAX`].
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    let shown = path.display();
+    let file = fs::File::open(path).map_err(|error| Failure::refused(format!("read '{shown}'")).because(&error))?;
+    limited(file, &format!("'{shown}'"))
+}
+
+fn read_stdin() -> Result<Vec<u8>, Failure> {
+    limited(io::stdin().lock(), "stdin")
+}
+
+fn limited(from: impl io::Read, what: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    from.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| Failure::refused(format!("read {what}")).because(&error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(Failure::refused(format!("{what} is larger than the limit of {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Text from stdin (`-`), from a file (`@file`), or as it stands.
+pub(crate) fn read_text(what: &str, given: &str) -> Result<String, Failure> {
+    let bytes = match given.strip_prefix('@') {
+        Some(path) => read_bytes(Path::new(path)).map_err(|failure| failure.while_doing(what))?,
+        None if given == "-" => read_stdin()?,
+        None => return Ok(given.to_owned()),
+    };
+    String::from_utf8(bytes).map_err(|_| Failure::refused(format!("{what} is not UTF-8")))
+}
+
+/// JSON on the command line: as it stands, `@file` (YAML too), or `-` for stdin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InputArg(String);
+
+impl FromStr for InputArg {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl InputArg {
+    /// The value; `what` names the flag.
+    pub(crate) fn value(&self, what: &str) -> Result<Value, Failure> {
+        let text = read_text(what, &self.0)?;
+        if self.0.starts_with('@') || self.0 == "-" {
+            let origin = if self.0 == "-" { "stdin" } else { self.0.trim_start_matches('@') };
+            let mut documents = text::parse_yaml(origin, text.as_bytes())?;
+            return match documents.len() {
+                0 => Ok(Value::Null),
+                1 => Ok(documents.remove(0)),
+                count => Err(Failure::refused(format!("{what}: {origin} holds {count} documents, allowed is one"))),
+            };
+        }
+        text::parse_json(what, &text)
+    }
+}

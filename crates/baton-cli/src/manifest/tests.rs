@@ -1,0 +1,116 @@
+use std::fs;
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn check(files: &[(&str, &str)], expected: &Expect) {
+    let folder = folder(files);
+    let shown = match load(&[folder.path().to_owned()]) {
+        Err(failure) => failure.to_string(),
+        Ok(manifests) => manifests
+            .iter()
+            .map(|it| match &it.content {
+                Content::Resource(object) => format!("{} {}", it.origin, object.reference()),
+                Content::Run(run) => format!("{} {run:?}", it.origin),
+                Content::BareWorkflow(_) => format!("{} bare workflow, {}", it.origin, it.resource().unwrap().unwrap().reference()),
+                Content::BareAgent(spec) => format!("{} bare agent, {} {spec}", it.origin, it.resource().unwrap().unwrap().reference()),
+            })
+            .collect::<Vec<_>>()
+            .join("\n"),
+    };
+    expected.assert_eq(&shown.replace(&folder.path().display().to_string(), "DIR"));
+}
+
+#[test]
+fn a_folder_is_read_in_the_order_of_names() {
+    check(
+        &[
+            ("b.yaml", "apiVersion: baton.dev/v1\nkind: Workflow\nmetadata: {name: two}\nspec: {definition: {}}\n---\ndocument: {name: bare}\n"),
+            ("a.yml", "apiVersion: baton.dev/v1\nkind: AgentList\nitems: [{apiVersion: baton.dev/v1, kind: Agent, metadata: {name: one}}]\n"),
+            ("My Agent.json", "{\"instructions\": \"be kind\", \"model\": {\"playback\": {\"file\": \"script.txt\"}}}"),
+            ("script.txt", "conversations: [{turns: [{text: hi}]}]"),
+            ("notes.md", "# no manifest"),
+        ],
+        &expect![[r#"
+            DIR/My Agent.json bare agent, agent/my-agent {"instructions":"be kind","model":{"playback":{"conversations":[{"turns":[{"text":"hi"}]}]}}}
+            DIR/a.yml agent/one
+            DIR/b.yaml#1 workflow/two
+            DIR/b.yaml#2 bare workflow, workflow/bare"#]],
+    );
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    check(
+        &[
+            ("a.yaml", "apiVersion: v1\nkind: Pod\n"),
+            ("b.yaml", "apiVersion: baton.dev/v1\nkind: WorkflowExecution\nspec: {workflow: a, inputs: 1}\nstatus: {callbackToken: YQ==}\n"),
+            ("c.yaml", "apiVersion: baton.dev/v1\nkind: Agent\nspec: {model: {playback: {file: gone.yaml}}, limit: 1, tool: 2}\n"),
+            ("d.yaml", "- 1\n"),
+            ("e.yaml", "apiVersion: baton.dev/v1\nkind: Agent\nspec: {instruction: x, modle: y}\n"),
+        ],
+        &expect![[r"
+            error: 7 things are wrong
+              DIR/a.yaml: kind: 'Pod' is not a kind of this API; allowed are Agent, Workflow, AgentExecution, WorkflowExecution
+              DIR/a.yaml: apiVersion: 'v1' is not served; allowed is 'baton.dev/v1'
+              DIR/b.yaml: status.callbackToken: the callback token is input: it belongs in spec.callbackToken
+              DIR/c.yaml: spec.model.playback.file: read 'DIR/gone.yaml': No such file or directory (os error 2)
+              DIR/d.yaml: must be an object with apiVersion and kind, a workflow document, or an agent's spec
+              DIR/e.yaml: spec.instruction: no such field
+              DIR/e.yaml: spec.modle: no such field"]],
+    );
+}
+
+#[test]
+fn a_run_is_checked() {
+    check(
+        &[(
+            "run.yaml",
+            "apiVersion: baton.dev/v1\nkind: Run\nspec: {workflow: a, agent: b, message: c, timeout: soon, services: [{name: A, command: []}, {name: b-c, command: [x]}, {name: b.c, command: [x]}]}\n",
+        )],
+        &expect![[r"
+            error: 6 things are wrong
+              DIR/run.yaml: spec: has both workflow and agent; allowed is one of them
+              DIR/run.yaml: spec.message: is for agents; a workflow takes spec.input
+              DIR/run.yaml: spec.timeout: 'soon' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'
+              DIR/run.yaml: spec.services[0].name: 'A' is not a valid name; allowed are lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit
+              DIR/run.yaml: spec.services[0].command: must be a list with the program first
+              DIR/run.yaml: spec.services[2].name: 'b.c' is there twice"]],
+    );
+    check(
+        &[("run.yaml", "apiVersion: baton.dev/v1\nkind: Run\nspec: {workflow: a, inputs: 1}\n")],
+        &expect!["error: DIR/run.yaml: spec.inputs: no such field"],
+    );
+}
+
+#[test]
+fn sizes_are_limited() {
+    let folder = folder(&[]);
+    let path = folder.path().join("big.yaml");
+    fs::File::create(&path).unwrap().set_len(text::FILE_BYTES_MAX + 1).unwrap();
+    let refusal = load(&[path]).unwrap_err().to_string();
+    assert!(refusal.contains("is larger than the limit of 33554432 bytes"), "{refusal}");
+    let refusal = load(&[folder.path().join("none.yaml")]).unwrap_err().to_string();
+    assert!(refusal.contains("none.yaml': No such file"), "{refusal}");
+    let empty = tempfile::tempdir().unwrap();
+    let refusal = load(&[empty.path().to_owned()]).unwrap_err().to_string();
+    assert!(refusal.contains("no manifests in the folder"), "{refusal}");
+}
+
+#[test]
+fn input_is_json_or_a_file() {
+    let folder = folder(&[("in.yaml", "n: 1")]);
+    let value = |text: &str| text.parse::<InputArg>().unwrap().value("--input").map_err(|it| it.to_string());
+    assert_eq!(value("{\"n\":1}"), Ok(json!({"n": 1})));
+    assert_eq!(value(&format!("@{}", folder.path().join("in.yaml").display())), Ok(json!({"n": 1})));
+    assert!(value("hello").unwrap_err().starts_with("error: --input is not JSON: "));
+}

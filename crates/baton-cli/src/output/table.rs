@@ -1,0 +1,167 @@
+//! Tables: a row a resource, columns as each kind has them.
+
+use std::fmt::Write as _;
+
+use baton_proto::{ExecutionResource, Resource as _, Timestamp, v1};
+
+use crate::{
+    kind::{Kind, Object},
+    printer::{one_line, shortened},
+};
+
+/// Widest cell; what is longer is in the JSON.
+const CELL_LENGTH_MAX: usize = 60;
+
+/// Whether the namespace is a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// All rows are of one namespace.
+    Narrow,
+    /// Rows are of several namespaces.
+    WithNamespace,
+}
+
+/// A table of objects of a kind; only the header if there are none.
+pub(crate) fn objects_table(kind: Kind, objects: &[Object], columns: Columns, now_ms: i64) -> String {
+    let wide = columns == Columns::WithNamespace;
+    let mut rows = vec![with_namespace(wide, "NAMESPACE".to_owned(), header(kind).iter().map(|it| (*it).to_owned()).collect())];
+    rows.extend(objects.iter().map(|object| with_namespace(wide, object.metadata().namespace.clone(), row(object, now_ms))));
+    aligned(&rows)
+}
+
+/// The row of a change, in columns of fixed width as rows come one by one; with the header above the first.
+pub(crate) fn change_rows(what: &str, object: &Object, columns: Columns, with_header: bool) -> String {
+    let wide = columns == Columns::WithNamespace;
+    let line = |first: &str, namespace: &str, cells: Vec<String>| {
+        let cells = with_namespace(wide, namespace.to_owned(), cells);
+        let padded: Vec<String> = cells.iter().enumerate().map(|(at, cell)| format!("{:<1$}", one_line(cell), if at == 0 { 28 } else { 14 })).collect();
+        format!("{first:<9} {}", padded.join(" ")).trim_end().to_owned()
+    };
+    let row = line(what, &object.metadata().namespace, row(object, super::now_ms()));
+    if !with_header {
+        return row;
+    }
+    let header = header(object.kind()).iter().map(|it| (*it).to_owned()).collect();
+    format!("{}\n{row}", line("EVENT", "NAMESPACE", header))
+}
+
+/// A table of return addresses.
+pub(crate) fn callbacks_table(list: &v1::CallbackList, now_ms: i64) -> String {
+    let mut rows = vec![["FINGERPRINT", "STATE", "RECEIVER", "ATTEMPTS", "ADDED", "LAST-ERROR"].map(str::to_owned).to_vec()];
+    rows.extend(list.items.iter().map(|it| {
+        let error = if it.last_error.is_empty() { "-".to_owned() } else { it.last_error.clone() };
+        vec![it.fingerprint.clone(), it.state.clone(), it.receiver.clone(), it.attempts.to_string(), age(it.added_time, now_ms), error]
+    }));
+    aligned(&rows)
+}
+
+fn with_namespace(wide: bool, namespace: String, mut row: Vec<String>) -> Vec<String> {
+    if wide {
+        row.insert(0, namespace);
+    }
+    row
+}
+
+fn header(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Workflow => &["NAME", "VERSION", "GENERATION", "READY", "AGE"],
+        Kind::Agent => &["NAME", "MODEL", "TOOLS", "READY", "AGE"],
+        Kind::WorkflowExecution => &["NAME", "WORKFLOW", "PHASE", "TASKS", "WAITING-FOR", "AGE"],
+        Kind::AgentExecution => &["NAME", "AGENT", "PHASE", "TOKENS", "WAITING-FOR", "AGE"],
+    }
+}
+
+fn row(object: &Object, now_ms: i64) -> Vec<String> {
+    let metadata = object.metadata();
+    let name = metadata.name.clone();
+    let age = age(metadata.creation_timestamp, now_ms);
+    match object {
+        Object::Workflow(it) => {
+            let definition = it.spec.as_ref().and_then(|spec| spec.definition.as_ref()).and_then(|it| it.to_value().ok()).unwrap_or_default();
+            let version = definition.pointer("/document/version").and_then(|it| it.as_str()).unwrap_or("-").to_owned();
+            vec![name, version, metadata.generation.to_string(), ready(it.conditions()), age]
+        }
+        Object::Agent(it) => {
+            let spec = it.spec.clone().unwrap_or_default();
+            let model = spec.model.map(|model| model.name).filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned());
+            vec![name, model, spec.tools.len().to_string(), ready(it.conditions()), age]
+        }
+        Object::WorkflowExecution(it) => {
+            let execution = ExecutionResource::Workflow(it.clone());
+            let progress = execution.progress().and_then(Option::as_ref).map_or_else(|| "-".to_owned(), |it| format!("{}/{}", it.tasks_ended, it.tasks_started));
+            vec![name, template(&execution), phase(&execution), progress, waiting(&execution), age]
+        }
+        Object::AgentExecution(it) => {
+            let execution = ExecutionResource::Agent(it.clone());
+            let tokens = execution.usage().and_then(Option::as_ref).map_or(0, |usage| i64::from(usage.input_tokens) + i64::from(usage.output_tokens));
+            vec![name, template(&execution), phase(&execution), tokens.to_string(), waiting(&execution), age]
+        }
+    }
+}
+
+/// Name of the template an execution runs.
+pub(super) fn template(execution: &ExecutionResource) -> String {
+    let name = match execution {
+        ExecutionResource::Workflow(it) => it.spec.as_ref().map(|spec| spec.workflow.clone()),
+        ExecutionResource::Agent(it) => it.spec.as_ref().map(|spec| spec.agent.clone()),
+    };
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "(inline)".to_owned())
+}
+
+fn phase(execution: &ExecutionResource) -> String {
+    let phase = execution.phase();
+    if execution.metadata().deletion_timestamp.is_some() { format!("{phase} (deleting)") } else { phase.to_string() }
+}
+
+fn waiting(execution: &ExecutionResource) -> String {
+    match execution.waiting_for().map(Vec::as_slice).unwrap_or_default() {
+        [] => "-".to_owned(),
+        [one] => waiting_words(one),
+        [one, rest @ ..] => format!("{} and {} more", waiting_words(one), rest.len()),
+    }
+}
+
+/// What an execution waits for, in words: `agent execution triage-x2k9d`, `callback 3fa2c81b90de`.
+pub(crate) fn waiting_words(it: &v1::WaitingFor) -> String {
+    let reason = it.reason.to_ascii_lowercase();
+    match it.reason.as_str() {
+        "Callback" if !it.fingerprint.is_empty() => format!("callback {}", it.fingerprint),
+        "Child" if !it.on.is_empty() => it.on.clone(),
+        _ if !it.on.is_empty() => format!("{reason} {}", it.on),
+        _ => reason,
+    }
+}
+
+fn ready(conditions: &[v1::Condition]) -> String {
+    let of = |kind: &str| conditions.iter().find(|it| it.r#type == kind).map(|it| it.status.clone());
+    of("Ready").or_else(|| of("Accepted")).unwrap_or_else(|| "-".to_owned())
+}
+
+/// How long ago, in the largest units that matter: `45s`, `12m`, `3h20m`, `2d`.
+pub(super) fn age(since: Option<Timestamp>, now_ms: i64) -> String {
+    let Some(since) = since else { return "-".to_owned() };
+    let seconds = (now_ms - since.as_millis()).max(0) / 1000;
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7199 => format!("{}m", seconds / 60),
+        7200..=86_399 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Rows as columns of even width, two spaces apart.
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| shortened(&one_line(cell), CELL_LENGTH_MAX)).collect()).collect();
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,12 @@
+//! The parts of `baton run`: what is to be run ([`plan`]), the processes beside it ([`services`]), and following it to its
+//! end ([`follow`]).
+
+mod follow;
+mod plan;
+mod services;
+mod signals;
+
+pub(crate) use follow::{Following, follow};
+pub(crate) use plan::{Plan, Wishes, plan};
+pub(crate) use services::{ServicePorts, Services};
+pub(crate) use signals::Signals;

@@ -1,0 +1,41 @@
+//! `--help` of each command, word for word.
+
+use expect_test::expect_file;
+
+use crate::support::Baton;
+
+const COMMANDS: [&str; 24] = [
+    "run", "server", "apply", "get", "list", "describe", "delete", "watch", "cancel", "terminate", "suspend", "resume", "history", "tree", "callback", "callback create",
+    "callback complete", "callback fail", "validate", "import", "backup", "restore", "config", "completion",
+];
+
+#[test]
+fn each_command_explains_itself() {
+    let baton = Baton::new();
+    let mut all = baton.run(&["--help"]).ok();
+    for command in COMMANDS {
+        let mut args: Vec<&str> = command.split(' ').collect();
+        args.push("--help");
+        let help = baton.run(&args).ok();
+        // The options of every command are shown once, above.
+        let own = help.split("\nGlobal options:").next().unwrap();
+        all.push_str(&format!("\n==== baton {command}\n{}\n", own.trim_end()));
+    }
+    let all = all.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n";
+    expect_file!["snapshots/help.txt"].assert_eq(&all);
+}
+
+#[test]
+fn the_version_is_data() {
+    let baton = Baton::new();
+    assert_eq!(baton.run(&["version"]).ok(), format!("baton {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(baton.run(&["--version"]).ok(), format!("baton {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completion_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = Baton::new().run(&["completion", shell]).ok();
+        assert!(script.contains("callback") && script.contains("--field-selector") || script.contains("field-selector"), "{shell}");
+    }
+}

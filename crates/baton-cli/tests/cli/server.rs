@@ -1,0 +1,244 @@
+//! The commands against a server.
+
+use expect_test::expect;
+use prost::Message as _;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::Served;
+
+const TEMPLATES: &str = "\
+apiVersion: baton.dev/v1
+kind: Workflow
+metadata: {name: waits, labels: {team: ops}}
+spec:
+  definition:
+    document: {dsl: 1.0.3, namespace: default, name: waits, version: 1.2.3}
+    do: [{pause: {wait: {hours: 1}}}]
+---
+apiVersion: baton.dev/v1
+kind: Workflow
+metadata: {name: parent}
+spec:
+  definition:
+    document: {dsl: 1.0.3, namespace: default, name: parent, version: 1.0.0}
+    do: [{child: {run: {workflow: {namespace: default, name: waits, version: latest}}}}]
+---
+apiVersion: baton.dev/v1
+kind: Agent
+metadata: {name: helper}
+spec: {instructions: help, model: {name: scripted, provider: playback, playback: {conversations: [{turns: [{text: hi}]}]}}}
+";
+
+const ONCE: &str = "\
+apiVersion: baton.dev/v1
+kind: WorkflowExecution
+metadata: {name: once}
+spec: {workflow: waits, requestId: a}
+";
+
+fn served() -> (Served, String) {
+    let served = Served::new();
+    let path = served.baton.file("templates.yaml", TEMPLATES);
+    let said = served.run(&["apply", "-f", &path]);
+    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, "", "agent/helper created\nworkflow/waits created\nworkflow/parent created\n"));
+    (served, path)
+}
+
+#[test]
+fn resources_are_applied_shown_and_deleted() {
+    let (served, path) = served();
+    assert_eq!(served.run(&["apply", "-f", &path]).stderr, "agent/helper unchanged\nworkflow/waits unchanged\nworkflow/parent unchanged\n");
+    let changed = served.baton.file("changed.yaml", &TEMPLATES.replace("1.2.3", "1.2.4").replace("{team: ops}", "{tier: one}"));
+    assert_eq!(served.run(&["apply", "-f", &changed, "--dry-run"]).stderr.lines().nth(1), Some("workflow/waits configured (dry run)"));
+    assert_eq!(served.run(&["apply", "-f", &changed]).stderr.lines().nth(1), Some("workflow/waits configured"));
+    let object = served.run(&["get", "wf", "waits", "-o", "json"]).json();
+    assert_eq!(object["metadata"]["labels"], json!({"team": "ops", "tier": "one"}));
+    assert_eq!((&object["metadata"]["generation"], &object["spec"]["definition"]["document"]["version"]), (&json!(2), &json!("1.2.4")));
+    assert_eq!(served.run(&["get", "workflows", "-o", "name"]).ok(), "workflow/parent\nworkflow/waits\n");
+    assert_eq!(served.run(&["list", "wf", "-l", "team=ops", "-o", "name"]).ok(), "workflow/waits\n");
+    assert_eq!(served.run(&["get", "wf", "-o", "json"]).json()["kind"], "WorkflowList");
+    let lines = served.run(&["get", "wf", "-A", "-o", "jsonl"]).ok();
+    assert_eq!(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect::<Vec<_>>(), ["Workflow", "Workflow"]);
+    let table = served.run(&["get", "ag"]).ok();
+    assert!(table.starts_with("NAME    MODEL     TOOLS"), "{table}");
+    // What get writes, apply reads.
+    let yaml = served.run(&["get", "wf", "-o", "yaml"]).ok();
+    assert_eq!(served.baton.run_with(&["apply", "-f", "-"], &yaml).stderr, "workflow/parent unchanged\nworkflow/waits unchanged\n");
+    assert!(served.run(&["describe", "wf/waits"]).ok().contains("version: 1.2.4"));
+    assert_eq!(served.run(&["delete", "-f", &path, "--yes"]).stderr, "workflow/waits deleted\nworkflow/parent deleted\nagent/helper deleted\n");
+    let said = served.run(&["delete", "wf", "waits"]).refused(1);
+    assert!(said.starts_with("error: no workflow 'waits' in namespace 'default'\n"), "{said}");
+    assert_eq!(served.run(&["delete", "wf", "waits", "--ignore-not-found"]).code, 0);
+    assert_eq!(served.run(&["get", "wf"]).stderr, "no workflows in namespace 'default'\n");
+}
+
+#[test]
+fn what_the_server_refuses_is_told_field_by_field() {
+    let (served, _) = served();
+    let wrong = served.baton.file(
+        "wrong.yaml",
+        "apiVersion: baton.dev/v1\nkind: WorkflowExecution\nmetadata: {name: wrong}\nspec: {workflow: gone, timeout: soon, parentClosePolicy: Perhaps}\n",
+    );
+    let said = served.run(&["apply", "-f", &wrong]).refused(1);
+    for field in ["spec.workflow: ", "spec.timeout: 'soon' is not a duration", "spec.parentClosePolicy: "] {
+        assert!(said.lines().any(|line| line.starts_with(&format!("  {field}"))), "{field}: {said}");
+    }
+}
+
+#[test]
+fn an_execution_is_held_asked_and_ended() {
+    let (served, _) = served();
+    let once = served.baton.file("once.yaml", ONCE);
+    assert_eq!(served.run(&["apply", "-f", &once]).stderr, "workflowexecution/once created\n");
+    assert_eq!(served.run(&["apply", "-f", &once]).stderr, "workflowexecution/once unchanged\n");
+    let row = served.run(&["get", "wfx"]).ok();
+    assert!(row.lines().nth(1).unwrap().starts_with("once  waits     Running"), "{row}");
+    assert!(served.run(&["suspend", "wfx", "once"]).stderr.starts_with("workflowexecution/once: suspended"));
+    assert_eq!(served.run(&["get", "wfx", "--field-selector", "status.phase=Suspended", "-o", "name"]).ok(), "workflowexecution/once\n");
+    assert!(served.run(&["resume", "wfx/once"]).stderr.starts_with("workflowexecution/once: resumed"));
+    let mut follow = served.baton.start(&["history", "wfx", "once", "--follow", "-o", "jsonl"]);
+    assert_eq!(served.run(&["cancel", "wfx", "once", "--reason", "enough"]).code, 0);
+    assert_eq!(serde_json::from_str::<Value>(&follow.first_data()).unwrap()["type"], "Started");
+    let history = served.run(&["history", "wfx", "once", "-o", "json"]).json();
+    let types: Vec<_> = history["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!((types.first(), types.last()), (Some(&"Started"), Some(&"Ended")), "{types:?}");
+    let text = served.run(&["describe", "wfx", "once"]).ok();
+    assert!(text.contains("Phase:            Cancelled") && text.contains("Last events:"), "{text}");
+    let said = served.run(&["terminate", "wfx", "once"]).refused(1);
+    assert!(said.starts_with("error: "), "{said}");
+}
+
+#[test]
+fn a_tree_shows_who_waits_for_whom() {
+    let (served, _) = served();
+    let once = served.baton.file("once.yaml", &ONCE.replace("workflow: waits", "workflow: parent"));
+    served.run(&["apply", "-f", &once]).ok();
+    let mut watch = served.baton.start(&["watch", "wfx", "--field-selector", "spec.workflow=waits", "-o", "jsonl"]);
+    let change: Value = serde_json::from_str(&watch.first_data()).unwrap();
+    assert_eq!(change["type"], "ADDED");
+    let child = change["object"]["metadata"]["name"].as_str().unwrap();
+    let tree = served.run(&["tree", "wfx", child, "-o", "json"]).json();
+    assert_eq!((tree["name"].as_str(), tree["children"][0]["name"].as_str()), (Some("once"), Some(child)));
+    assert_eq!(tree["waitingFor"][0]["reason"], "Child");
+    let text = served.run(&["tree", "wfx", "once"]).ok();
+    assert!(text.starts_with("workflowexecution/once  Running  <\n│  waits for "), "{text}");
+    assert!(text.contains(&format!("\n└─ workflowexecution/{child}  Running  at ")), "{text}");
+    assert_eq!(served.run(&["terminate", "wfx", "once", "--yes"]).code, 0);
+}
+
+#[test]
+fn a_caller_outside_gets_its_answer() {
+    let (served, _) = served();
+    let token = served.run(&["callback", "create"]).ok().trim().to_owned();
+    assert!(token.starts_with("baton1."), "{token}");
+    let said = served.run(&["callback", "await", &token, "--timeout", "0s"]).refused(1);
+    assert!(said.starts_with("error: no answer within 0s\n"), "{said}");
+    let done = served.baton.run_with(&["callback", "complete", "-", "--result", "{\"n\": 9007199254740993}"], &token);
+    assert_eq!((done.code, done.stdout.as_str()), (0, ""), "{done:?}");
+    assert!(done.stderr.ends_with(" completed\n") && !done.stderr.contains(&token), "{done:?}");
+    assert_eq!(served.run(&["callback", "await", &token, "-o", "jsonl"]).ok(), "{\"n\":9007199254740993}\n");
+    let again = served.run(&["callback", "complete", &token]);
+    assert_eq!((again.code, again.stderr.contains(&token)), (1, false), "{again:?}");
+    let token = served.run(&["callback", "create", "-q"]).ok().trim().to_owned();
+    served.run(&["callback", "fail", &token, "--detail", "no luck", "--status", "418"]).ok();
+    let said = served.run(&["callback", "await", &token]).refused(1);
+    assert!(said.contains("\"detail\": \"no luck\"") && said.contains("error: the answer is Failed"), "{said}");
+}
+
+#[test]
+fn a_return_address_can_be_attached_to_what_runs() {
+    let (served, _) = served();
+    let once = served.baton.file("once.yaml", ONCE);
+    served.run(&["apply", "-f", &once]).ok();
+    let token = served.run(&["callback", "create", "-q"]).ok().trim().to_owned();
+    let list = served.run(&["callback", "attach", "wfx/once", &token, "-o", "json"]).json();
+    assert_eq!(list["items"][0]["state"], "Waiting");
+    served.run(&["cancel", "wfx", "once"]).ok();
+    let said = served.run(&["callback", "await", &token]).refused(1);
+    assert!(said.contains("error: the answer is Cancelled"), "{said}");
+    let table = served.run(&["callback", "list", "wfx", "once"]).ok();
+    assert!(table.starts_with("FINGERPRINT   STATE"), "{table}");
+}
+
+#[test]
+fn run_uses_a_server_that_is_named() {
+    let (served, _) = served();
+    let output = served.run(&["run", "examples/hello/hello.yaml", "--input", "{\"n\": 1}", "--name", "greets"]);
+    assert_eq!(output.json(), json!({"greeting": "hello, 2", "n": 2}));
+    assert_eq!(served.run(&["get", "wfx", "-o", "name"]).ok(), "workflowexecution/greets\n");
+    let path = served.baton.file("waits.yaml", TEMPLATES);
+    let name = served.run(&["run", "-f", &path, "--workflow", "waits", "--detach"]).ok();
+    assert!(name.starts_with("workflowexecution/waits-"), "{name}");
+    assert_eq!(served.run(&["terminate", name.trim()]).code, 0);
+}
+
+#[test]
+fn an_old_execution_is_imported_with_its_return_address() {
+    let (served, _) = served();
+    let token = served.run(&["callback", "create", "-q"]).ok().trim().to_owned();
+    let old = old_execution("old", token.as_bytes());
+    let path = served.baton.folder().join("old.bin");
+    std::fs::write(&path, &old).unwrap();
+    let path = path.display().to_string();
+    assert_eq!(served.run(&["import", "--legacy", &path]).stderr, "workflowexecution/old imported\n");
+    let list = served.run(&["callback", "list", "wfx", "old", "-o", "json"]).json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
+    served.run(&["terminate", "wfx", "old"]).ok();
+    let said = served.run(&["callback", "await", &token]).refused(1);
+    assert!(said.contains("error: the answer is Cancelled"), "{said}");
+    let said = served.run(&["import", "--legacy", "examples/hello/hello.yaml"]).refused(1);
+    assert!(said.contains("the bytes are not a serialized WorkflowExecution"), "{said}");
+}
+
+/// As it was written when the token still stood in status, field 11.
+fn old_execution(name: &str, token: &[u8]) -> Vec<u8> {
+    use baton_proto::v1::{ObjectMeta, WorkflowExecution, WorkflowExecutionSpec};
+    let execution = WorkflowExecution {
+        metadata: Some(ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() }),
+        spec: Some(WorkflowExecutionSpec { workflow: "waits".to_owned(), ..WorkflowExecutionSpec::default() }),
+        ..WorkflowExecution::default()
+    };
+    let mut bytes = execution.encode_to_vec();
+    let mut status = vec![(11 << 3) | 2];
+    prost::encode_length_delimiter(token.len(), &mut status).unwrap();
+    status.extend(token);
+    bytes.push((5 << 3) | 2);
+    prost::encode_length_delimiter(status.len(), &mut bytes).unwrap();
+    bytes.extend(status);
+    bytes
+}
+
+#[test]
+fn data_is_backed_up_and_restored() {
+    let (mut served, _) = served();
+    let data = served.data_dir.display().to_string();
+    let to = served.baton.folder().join("backup").display().to_string();
+    let said = served.run(&["backup", &to, "--data-dir", &data]).refused(3);
+    assert!(said.contains("hint: a running server cannot be backed up in this version"), "{said}");
+    let stopped = served.stop();
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    assert!(served.run(&["backup", &to, "--data-dir", &data]).ok().contains("revision"));
+    let other = served.baton.folder().join("other").display().to_string();
+    served.run(&["restore", &to, "--data-dir", &other]).ok();
+    let said = served.run(&["restore", &to, "--data-dir", &other]).refused(3);
+    assert!(said.contains("hint: add --replace to set it aside"), "{said}");
+    served.run(&["restore", &to, "--data-dir", &other, "--replace", "--yes"]).ok();
+    let mut again = served.baton.start(&["server", "--listen", "127.0.0.1:0", "--data-dir", &other]);
+    let url = again.says("listening on ").replace("listening on ", "");
+    assert_eq!(served.run(&["get", "wf", "-o", "name", "--server", &url]).ok(), "workflow/parent\nworkflow/waits\n");
+    again.signal(Signal::INT);
+    assert_eq!(again.end().code, 0);
+}
+
+#[test]
+fn a_server_listens_on_loopback_only() {
+    let served = Served::new();
+    let other = served.baton.folder().join("public").display().to_string();
+    let said = served.run(&["server", "--listen", "0.0.0.0:0", "--data-dir", &other]).refused(3);
+    expect![[r"
+        error: the server did not start: listen on 0.0.0.0:0: this version has no authentication, so it listens on loopback addresses only
+        hint: use --listen 127.0.0.1:8377, and a proxy that authenticates in front of it for callers elsewhere
+    "]]
+    .assert_eq(&said);
+}
