@@ -18,12 +18,13 @@ const VERSION: &str = "v1";
 const VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
 
 /// Subresources of executions, with their verbs.
-const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 8] = [
+const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 9] = [
     ("status", &["get"]),
     ("cancel", &["create"]),
     ("terminate", &["create"]),
     ("suspend", &["create"]),
     ("resume", &["create"]),
+    ("output", &["get"]),
     ("history", &["get"]),
     ("callbacks", &["create", "get"]),
     ("callbacks/retry", &["create"]),

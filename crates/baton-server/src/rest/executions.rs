@@ -1,6 +1,9 @@
 //! The subresources of executions: ending, holding, history, return addresses; and the import of old ones.
 
-use axum::{http::StatusCode, response::Response};
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
 use baton_proto::{to_json_value, v1};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -36,6 +39,14 @@ pub(super) async fn resume<R: ExecutionKind>(call: Call) -> Result<Response, Ref
     let request: v1::SuspendRequest = read(&call)?;
     let object: R = call.app().resume(&request.namespace, &request.name).await?;
     call.answer(StatusCode::OK, &object, &[])
+}
+
+/// `GET …/output`: the whole output, also where `status.output` is too long to be anything but a reference to it.
+pub(super) async fn output<R: ExecutionKind>(call: Call) -> Result<Response, Refusal> {
+    let text = call.app().output::<R>(&call.namespace, &call.name).await?;
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
 /// `GET …/history?after=&limit=`: a page; with `follow`, one event a line until the execution has ended.

@@ -99,6 +99,7 @@ fn execution<R: ExecutionKind>() -> Router<Rest> {
         .route(&in_namespace::<R>("/{name}/terminate"), post(handle::<R, _>(executions::terminate::<R>)))
         .route(&in_namespace::<R>("/{name}/suspend"), post(handle::<R, _>(executions::suspend::<R>)))
         .route(&in_namespace::<R>("/{name}/resume"), post(handle::<R, _>(executions::resume::<R>)))
+        .route(&in_namespace::<R>("/{name}/output"), get(handle::<R, _>(executions::output::<R>)))
         .route(&in_namespace::<R>("/{name}/history"), get(handle::<R, _>(executions::history::<R>)))
         .route(
             &in_namespace::<R>("/{name}/callbacks"),

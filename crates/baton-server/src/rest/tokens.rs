@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::refusal::Refusal;
 
 /// What a Baton token begins with.
-const PREFIX: &str = "baton1.";
+const PREFIX: &str = baton_engine::TOKEN_PREFIX;
 
 /// Header that carries a token in its plain form.
 const HEADER: HeaderName = HeaderName::from_static("baton-callback-token");

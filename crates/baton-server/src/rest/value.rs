@@ -26,9 +26,12 @@ pub(super) const EXPANDED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 /// What a value costs beside its text.
 const NODE_BYTES: usize = 4;
 
-/// Deepest nesting of brackets that the YAML parser is shown. Its work grows with the square of the depth, and it
-/// counts the depth only after that work.
-const YAML_BRACKETS_MAX: usize = 4 * JSON_DEPTH_MAX;
+/// Most opening brackets in YAML. The parser's work grows with the square of their depth, which it counts only after
+/// that work; and what is deep cannot be told from what is quoted without doing it.
+const YAML_BRACKETS_MAX: usize = 50_000;
+
+/// Deepest nesting of brackets, quoted ones included, that the YAML parser is shown.
+const YAML_BRACKETS_DEPTH_MAX: usize = 4 * JSON_DEPTH_MAX;
 
 /// A value, and the paths of fields that are set more than once.
 #[derive(Debug, PartialEq)]
@@ -75,16 +78,20 @@ fn too_deep(format: &str) -> Refusal {
 
 /// Counts brackets without regard to quotes: more than allowed is either deep or meant to do harm.
 fn refuse_deep_brackets(text: &str) -> Result<(), Refusal> {
-    let mut depth = 0_usize;
+    let (mut depth, mut opened) = (0_usize, 0_usize);
     for byte in text.bytes() {
         match byte {
-            b'[' | b'{' => depth += 1,
+            b'[' | b'{' => (depth, opened) = (depth + 1, opened + 1),
             b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > YAML_BRACKETS_MAX {
+        if depth > YAML_BRACKETS_DEPTH_MAX {
             return Err(too_deep("YAML"));
         }
+    }
+    if opened > YAML_BRACKETS_MAX {
+        let message = format!("the body is YAML with {opened} opening brackets; allowed are up to {YAML_BRACKETS_MAX}");
+        return Err(Refusal::bad_request("BODY_MALFORMED", message).hint("send it as application/json, which has no such limit"));
     }
     Ok(())
 }
@@ -271,6 +278,7 @@ mod tests {
             ("a: .nan", MediaType::Yaml, "finite"),
             (&"[".repeat(10_000), MediaType::Json, "nested deeper than 128 levels"),
             (&"[".repeat(1_000_000), MediaType::Yaml, "nested deeper than 128 levels"),
+            (&"[\"]\",".repeat(60_000), MediaType::Yaml, "60000 opening brackets; allowed are up to 50000"),
             (&format!("{}x", "- ".repeat(500)), MediaType::Yaml, "nested deeper than 128 levels"),
         ] {
             let message = refused(text, media_type);

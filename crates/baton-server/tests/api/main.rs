@@ -1,0 +1,13 @@
+//! The API over its two transports, against a whole server on a port of its own: what a client may count on.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it must be")]
+
+mod bad_input;
+mod callbacks;
+mod executions;
+mod harness;
+mod methods;
+mod routes;
+mod serving;
+mod watches;
+mod writes;
