@@ -1,0 +1,75 @@
+//! The definitions of jq that are written in jq: read and metered once, and given to each expression as it needs them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
+use jaq_core::load::{self, parse::Def};
+
+use super::{
+    filters::REMOVED,
+    rewrite::{Names, Rewriter},
+};
+
+struct Entry {
+    def: Def<&'static str>,
+    /// The definitions before it that it calls.
+    needs: Vec<usize>,
+}
+
+static LIBRARY: LazyLock<Vec<Entry>> = LazyLock::new(read);
+
+/// Definitions that our own filters replace.
+const REPLACED: [&str; 2] = ["nan", "infinite"];
+
+fn read() -> Vec<Entry> {
+    let own = load::parse(include_str!("library.jq"), |parser| parser.defs()).unwrap_or_default();
+    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(own);
+    let defs = defs.filter(|def| !REPLACED.contains(&def.name) && !REMOVED.iter().any(|(name, _)| *name == def.name));
+    let mut known: BTreeMap<(&'static str, usize), usize> = BTreeMap::new();
+    let mut entries: Vec<Entry> = Vec::new();
+    for def in defs {
+        let mut names = Names::default();
+        names.collect(&def.body, 0);
+        let needs = names.filters.iter().filter_map(|name| known.get(name).copied()).collect();
+        known.insert((def.name, def.args.len()), entries.len());
+        entries.push(Entry { def: Rewriter::library().definition(def), needs });
+    }
+    entries
+}
+
+/// The definitions that filters of these names need, in order.
+pub(super) fn needed(names: &[(&str, usize)]) -> Vec<Def<&'static str>> {
+    let library = &*LIBRARY;
+    let mut wanted = BTreeSet::new();
+    let named = |entry: &Entry| names.iter().any(|(name, arity)| *name == entry.def.name && *arity == entry.def.args.len());
+    let mut open: Vec<usize> = library.iter().enumerate().filter(|(_, entry)| named(entry)).map(|(index, _)| index).collect();
+    while let Some(index) = open.pop() {
+        if wanted.insert(index) {
+            open.extend(&library[index].needs);
+        }
+    }
+    wanted.into_iter().map(|index| library[index].def.clone()).collect()
+}
+
+/// Whether the library has a definition of that name, with any arguments.
+pub(super) fn arities(name: &str) -> Vec<usize> {
+    LIBRARY.iter().filter(|entry| entry.def.name == name).map(|entry| entry.def.args.len()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_read_whole() {
+        assert!(LIBRARY.len() > 120, "{}", LIBRARY.len());
+        for name in ["map", "select", "recurse", "to_entries", "tonumber", "@csv", "gsub"] {
+            assert!(!arities(name).is_empty(), "{name}");
+        }
+        for name in ["halt", "debug", "now"] {
+            assert!(arities(name).is_empty(), "{name}");
+        }
+    }
+}
