@@ -184,7 +184,7 @@ const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB"
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = SIZE_UNITS.iter().find(|(_, size)| self.0 > 0 && self.0 % size == 0);
+        let fits = SIZE_UNITS.iter().find(|(_, size)| self.0 > 0 && self.0.is_multiple_of(*size));
         let (unit, size) = fits.unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / size)
     }

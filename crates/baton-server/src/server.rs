@@ -162,7 +162,7 @@ pub async fn start_with(options: ServerOptions, around: impl FnOnce(Arc<dyn Acti
         Err(stopped) => return Err(refused(std::io::Error::other(stopped))),
     };
     let programs = Arc::new(ProgramCache::default());
-    let app = App::new(store.clone(), Arc::clone(&programs));
+    let app = App::new(store.clone(), options.store.free_bytes_min, Arc::clone(&programs));
     let children = Arc::new(ChildAdmission::new(&app));
     let runtime = tokio::runtime::Handle::current();
     let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, runtime).map_err(StartError::Engine)?;
@@ -179,7 +179,7 @@ type Opened = (Store, Arc<Sealer>, Arc<WorldActivities>);
 
 fn open(options: &ServerOptions) -> Result<Opened, StartError> {
     let activities = ActivitiesOptions {
-        egress: options.egress.clone(),
+        egress: options.egress,
         model_base_url: options.model_base_url.clone(),
         model_api_key: options.model_api_key.clone(),
         ..ActivitiesOptions::default()

@@ -26,13 +26,13 @@ use crate::{
 /// Rows looked at in one step of a scan.
 const STEP_ROWS: usize = 200;
 /// How long after the start the first scan for orphans begins: recovery goes first.
-const FIRST_SCAN_AFTER: Duration = Duration::from_secs(60);
+const FIRST_SCAN_AFTER: Duration = Duration::from_mins(1);
 /// Pause between two steps of a scan.
 const SCAN_STEP_PERIOD: Duration = Duration::from_millis(200);
 /// Pause between two scans for orphans.
-const SCAN_PERIOD: Duration = Duration::from_secs(3600);
+const SCAN_PERIOD: Duration = Duration::from_hours(1);
 /// How often old changes are dropped.
-const COMPACT_PERIOD: Duration = Duration::from_secs(300);
+const COMPACT_PERIOD: Duration = Duration::from_mins(5);
 /// Transactions waiting for the committer above which sweeping waits.
 const SWEEP_QUEUE_MAX: usize = 64;
 /// Steps of sweeping in one round.

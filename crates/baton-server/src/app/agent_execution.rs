@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    App, DeletedObject, ExecutionKind, ServedResource, WriteOptions, Written,
+    App, Change, DeletedObject, ExecutionKind, ServedResource, WriteOptions, Written,
     admission::{ExecutionStrategy, Inline, SpecParts},
     agent, execution, free_data, strategy,
 };
@@ -35,8 +35,8 @@ impl ServedResource for AgentExecution {
         execution::create(app, object, options).await
     }
 
-    async fn replace(app: &App, stored: StoredResource, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
-        execution::replace(app, stored, object, options).await
+    async fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+        execution::replace(app, &stored, change, options).await
     }
 
     async fn remove(app: &App, stored: StoredResource, expected: Option<u64>) -> Result<DeletedObject<Self>, ApiError> {

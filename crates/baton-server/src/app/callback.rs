@@ -12,11 +12,11 @@ use super::{App, ExecutionKind, free_data, or_default};
 use crate::metrics;
 
 /// How long the token of an outside caller is accepted if the request does not say.
-const EXPIRES_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+const EXPIRES_DEFAULT: Duration = Duration::from_hours(7 * 24);
 /// The longest that it is accepted: it takes room until then.
-const EXPIRES_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const EXPIRES_MAX: Duration = Duration::from_hours(366 * 24);
 /// The longest that one request waits for an answer; a caller that waits longer asks again.
-const AWAIT_MAX: Duration = Duration::from_secs(60);
+const AWAIT_MAX: Duration = Duration::from_mins(1);
 /// Longest reason of a cancelled callback, in bytes.
 const REASON_BYTES_MAX: usize = 4096;
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::{
     App, Inner,
     admission::{self, ExecutionStrategy},
+    execution::Repeatable,
     template_title,
 };
 use crate::metrics;
@@ -81,12 +82,18 @@ async fn create(app: &App, parent: ParentRef, start: StartChild, name: String, t
 }
 
 async fn submit<R: ExecutionStrategy>(app: &App, object: R, parent: ParentRef) -> Result<ChildCreated, Refused> {
-    let admission = admission::admit(app, object, Some(parent)).await?;
-    let created = app.engine()?.create(admission.admitted).await?;
-    if !created.existing {
-        metrics::execution_created(R::KIND);
-    }
-    let meta = created.resource.metadata();
+    let repeatable = Repeatable::of(&object);
+    let resource = match admission::admit(app, object, Some(parent)).await {
+        Ok(admission) => {
+            let created = app.engine()?.create(admission.admitted).await?;
+            if !created.existing {
+                metrics::execution_created(R::KIND);
+            }
+            created.resource
+        }
+        Err(refused) => Repeatable::find(app, repeatable, refused).await?,
+    };
+    let meta = resource.metadata();
     let uid: Uid = meta.uid.parse().map_err(|_| ApiError::internal(format!("the engine gave a child the uid '{}'", meta.uid)))?;
     Ok(ChildCreated { kind: R::KIND, name: meta.name.clone(), uid })
 }
@@ -170,6 +177,7 @@ fn workflow_execution(parent: &ParentRef, mut start: StartChild, name: String, t
     v1::WorkflowExecution { metadata: Some(metadata(parent, name)), spec: Some(spec), ..v1::WorkflowExecution::default() }
 }
 
+#[expect(clippy::result_large_err, reason = "the contract's own type of refusal, and rare")]
 fn agent_execution(parent: &ParentRef, mut start: StartChild, name: String, token: Option<Vec<u8>>) -> Result<v1::AgentExecution, Refused> {
     let common = Common::of(&mut start);
     let unreadable = |what: &str, why: &dyn std::fmt::Display| Refused::Never(Fault::new(fault_type::CONFIGURATION, 400, format!("{what}: {why}")).non_retryable());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    App, DeletedObject, ExecutionKind, WriteOptions, Written,
+    App, Change, DeletedObject, ExecutionKind, WriteOptions, Written,
     admission::{self, ExecutionStrategy},
     error, merge, metadata,
 };
@@ -32,7 +32,14 @@ pub(crate) fn own<R: ExecutionKind>(execution: ExecutionResource) -> Result<R, A
 
 /// Creates an execution; a repeat with the same name, request id and content gives the existing one.
 pub(crate) async fn create<R: ExecutionStrategy>(app: &App, object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
-    let admission = admission::admit(app, object, None).await?;
+    let repeatable = Repeatable::of(&object);
+    let admission = match admission::admit(app, object, None).await {
+        Ok(admission) => admission,
+        Err(refused) => {
+            let existing = Repeatable::find(app, repeatable.filter(|_| !options.dry_run), refused).await?;
+            return Ok(Written { object: own(existing)?, created: false, warnings: Vec::new() });
+        }
+    };
     if options.dry_run {
         return dry_create(app, admission.admitted).await;
     }
@@ -60,6 +67,37 @@ pub(crate) async fn create<R: ExecutionStrategy>(app: &App, object: R, options: 
     Err(ApiError::internal("no name was tried"))
 }
 
+/// A create that may be the repeat of an earlier one.
+pub(super) struct Repeatable<R>(R);
+
+impl<R: ExecutionStrategy> Repeatable<R> {
+    /// `None` for a create that does not say which request it is.
+    pub(super) fn of(object: &R) -> Option<Self> {
+        let named = object.metadata().is_some_and(|meta| !meta.name.is_empty());
+        let execution = object.clone();
+        (named && !execution.clone().into_execution().request_id().is_empty()).then_some(Self(execution))
+    }
+
+    /// The execution that the same request created while its template was still there; otherwise the refusal.
+    pub(super) async fn find(app: &App, this: Option<Self>, refused: ApiError) -> Result<ExecutionResource, ApiError> {
+        let field = format!("spec.{}", R::TEMPLATE_FIELD);
+        let template_is_missing = matches!(refused.violations.as_slice(), [only] if only.field == field);
+        let Some(Self(mut object)) = this.filter(|_| template_is_missing) else { return Err(refused) };
+        let meta = object.metadata_mut().clone();
+        let key = ResourceKey::new(R::KIND, super::or_default(&meta.namespace), meta.name);
+        let Some(stored) = app.read(move |store| store.get(&key)).await? else { return Err(refused) };
+        let existing = decode::<R>(&stored.body, stored.revision)?.into_execution();
+        // Brought to the same form as the stored one; what is wrong with it was found before.
+        object.parts(&mut Vec::new());
+        let mut execution = object.into_execution();
+        let token = execution.take_callback_token();
+        if existing.request_id() != execution.request_id() || spec_without_changeable(&existing) != spec_without_changeable(&execution) {
+            return Err(refused);
+        }
+        if token.is_empty() { Ok(existing) } else { app.engine()?.attach(Uid::from_bytes(stored.uid), token).await }
+    }
+}
+
 async fn dry_create<R: ExecutionStrategy>(app: &App, mut admitted: Admitted) -> Result<Written<R>, ApiError> {
     let meta = admitted.resource.metadata();
     let key = ResourceKey::new(R::KIND, meta.namespace.clone(), meta.name.clone());
@@ -76,41 +114,31 @@ async fn dry_create<R: ExecutionStrategy>(app: &App, mut admitted: Admitted) -> 
     Ok(Written { object: own(admitted.resource)?, created: true, warnings: Vec::new() })
 }
 
-/// Replaces metadata and `spec.suspend`; any other change of the spec is refused with its path.
-pub(crate) async fn replace<R: ExecutionStrategy>(app: &App, stored: StoredResource, mut object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
-    let mut violations = Vec::new();
-    let requested_uid = object.metadata_mut().uid.clone();
-    // The object's own uid, so that the check of owners can tell.
-    object.metadata_mut().uid = Uid::from_bytes(stored.uid).to_string();
-    metadata::check(object.metadata_mut(), &mut violations);
-    object.parts(&mut violations);
-    if !violations.is_empty() {
-        return Err(ApiError::violations(violations));
-    }
-    super::template::check_size(&object)?;
-    let change = move |current: &mut ExecutionResource| {
-        check_preconditions::<R>(current, object.metadata_mut(), &requested_uid)?;
+/// Changes metadata and `spec.suspend`; any other change of the spec is refused with its path.
+///
+/// `change` sees the execution as its only writer has it, so a busy execution does not turn a patch into conflicts.
+pub(crate) async fn replace<R: ExecutionStrategy>(app: &App, stored: &StoredResource, change: Change<R>, options: WriteOptions) -> Result<Written<R>, ApiError> {
+    let apply_to = move |current: &mut ExecutionResource| {
+        let present: R = own(current.clone())?;
+        let mut object = change(&present)?;
+        let mut violations = Vec::new();
+        object.metadata_mut().uid.clone_from(&current.metadata().uid);
+        metadata::check(object.metadata_mut(), &mut violations);
+        object.parts(&mut violations);
+        if !violations.is_empty() {
+            return Err(ApiError::violations(violations));
+        }
+        super::template::check_size(&object)?;
         apply::<R>(object.into_execution(), current)
     };
     let execution = if options.dry_run {
         let mut current = decode::<R>(&stored.body, stored.revision)?.into_execution();
-        change(&mut current)?;
+        apply_to(&mut current)?;
         current
     } else {
-        app.engine()?.update(Uid::from_bytes(stored.uid), Box::new(change)).await?
+        app.engine()?.update(Uid::from_bytes(stored.uid), Box::new(apply_to)).await?
     };
     Ok(Written { object: own(execution)?, created: false, warnings: Vec::new() })
-}
-
-fn check_preconditions<R: Resource>(current: &ExecutionResource, requested: &v1::ObjectMeta, requested_uid: &str) -> Result<(), ApiError> {
-    let stored = current.metadata();
-    if !requested_uid.is_empty() && requested_uid != stored.uid {
-        return Err(error::uid_mismatch::<R>(&stored.name, &stored.uid, requested_uid));
-    }
-    if requested.resource_version != stored.resource_version {
-        return Err(error::conflict::<R>(&stored.namespace, &stored.name, &stored.resource_version, &requested.resource_version));
-    }
-    Ok(())
 }
 
 /// Puts the fields of `new` that may change into `current`.

@@ -46,7 +46,7 @@ use baton_types::{ApiError, ErrorKind, Uid, Violation};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-pub use strategy::{ExecutionKind, ServedResource};
+pub use strategy::{Change, ExecutionKind, ServedResource};
 
 use crate::{
     programs::ProgramCache,
@@ -65,6 +65,8 @@ pub struct App(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    /// Below this much free disk the store refuses new work.
+    free_bytes_min: u64,
     engine: OnceLock<Engine>,
     programs: Arc<ProgramCache>,
     templates: TemplateCache,
@@ -158,9 +160,10 @@ pub(crate) const fn template_title(kind: ProgramKind) -> &'static str {
 
 impl App {
     /// An application layer over a store; the engine is joined later, as it needs this one to create children.
-    pub(crate) fn new(store: Store, programs: Arc<ProgramCache>) -> Self {
+    pub(crate) fn new(store: Store, free_bytes_min: u64, programs: Arc<ProgramCache>) -> Self {
         Self(Arc::new(Inner {
             store,
+            free_bytes_min,
             engine: OnceLock::new(),
             programs,
             templates: TemplateCache::default(),
@@ -274,6 +277,10 @@ impl App {
     pub fn ready(&self) -> Result<(), String> {
         if let Some(why) = self.0.store.is_failed() {
             return Err(format!("the store has stopped: {why}"));
+        }
+        let free = self.0.store.stats().map_err(|failed| error::chain(&failed))?.free_bytes;
+        if free < self.0.free_bytes_min {
+            return Err(format!("the disk of the data directory has {free} bytes free, {} are needed: new work is refused", self.0.free_bytes_min));
         }
         self.engine().map(|_| ()).map_err(|starting| starting.message)
     }

@@ -115,7 +115,7 @@ impl App {
             let page = self.page::<R>(namespace.clone(), after, &selector, PAGE_ROWS.min(limit - objects.len()).max(1)).await?;
             let revision = *revision.get_or_insert(page.revision);
             for stored in &page.items {
-                let object = R::decode_stored(&stored.body, stored.revision)?;
+                let Some(object) = decode_row::<R>(stored) else { continue };
                 if selector.matches(&object) {
                     bytes += stored.body.len();
                     objects.push(object);
@@ -154,6 +154,13 @@ impl App {
         let page = self.read(move |store| store.list(&query)).await?;
         Ok((page.items, page.last.filter(|_| page.more)))
     }
+}
+
+/// An object of a list; one that cannot be read does not hide the others.
+pub(super) fn decode_row<R: ServedResource>(stored: &StoredResource) -> Option<R> {
+    R::decode_stored(&stored.body, stored.revision)
+        .inspect_err(|failed| tracing::error!(key = %stored.key, detail = failed.detail, "an object cannot be read and is left out of a list"))
+        .ok()
 }
 
 /// A namespace to select by: empty for all, otherwise one that can exist.

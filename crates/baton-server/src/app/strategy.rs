@@ -8,6 +8,10 @@ use bytes::Bytes;
 
 use super::{App, DeletedObject, WriteOptions, Written};
 
+/// Makes the wanted object of the present one, or refuses because that one is not what it must be. The wanted object's
+/// `metadata.resourceVersion` is that of the present one.
+pub type Change<R> = Box<dyn FnOnce(&R) -> Result<R, ApiError> + Send>;
+
 /// A kind of resource that the API serves. Callers use the methods of [`App`], which call these.
 pub trait ServedResource: Resource {
     /// Fields that a field selector may name.
@@ -22,8 +26,8 @@ pub trait ServedResource: Resource {
     /// Admits and stores a new object.
     fn admit_new(app: &App, object: Self, options: WriteOptions) -> impl Future<Output = Result<Written<Self>, ApiError>> + Send;
 
-    /// Admits and stores a replacement. Its `metadata.resourceVersion`, if it has one, is still to be checked.
-    fn replace(app: &App, stored: StoredResource, object: Self, options: WriteOptions) -> impl Future<Output = Result<Written<Self>, ApiError>> + Send;
+    /// Admits and stores what `change` makes of the present object, which may be newer than `stored`.
+    fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> impl Future<Output = Result<Written<Self>, ApiError>> + Send;
 
     /// Removes an object, or marks it while finalizers hold it. `expected` is the revision it must be at.
     fn remove(app: &App, stored: StoredResource, expected: Option<u64>) -> impl Future<Output = Result<DeletedObject<Self>, ApiError>> + Send;

@@ -15,7 +15,7 @@ use baton_types::{ApiError, Digest, RESOURCE_BYTES_MAX, Uid, Violation};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, DeletedObject, ServedResource, WriteOptions, Written, error, metadata};
+use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, metadata};
 use crate::programs::Compiled;
 
 /// Names tried for a `generateName` before giving up.
@@ -102,8 +102,9 @@ pub(crate) async fn create<R: TemplateKind>(app: &App, mut object: R, options: W
 }
 
 /// Replaces a template.
-pub(crate) async fn replace<R: TemplateKind>(app: &App, stored: StoredResource, mut object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+pub(crate) async fn replace<R: TemplateKind>(app: &App, stored: &StoredResource, change: Change<R>, options: WriteOptions) -> Result<Written<R>, ApiError> {
     let old = R::decode_stored(&stored.body, stored.revision)?;
+    let mut object = change(&old)?;
     let mut violations = Vec::new();
     let before = old.metadata().cloned().unwrap_or_default();
     metadata::keep_system_fields(object.metadata_mut(), &before);
@@ -126,7 +127,7 @@ pub(crate) async fn replace<R: TemplateKind>(app: &App, stored: StoredResource, 
     object.metadata_mut().resource_version.clear();
     let ends = before.deletion_timestamp.is_some() && object.metadata_mut().finalizers.is_empty();
     let revision = if ends {
-        delete_row(app, &stored, &object).await
+        delete_row(app, stored, &object).await
     } else {
         commit_put(app, put_of(&object, stored.key.clone(), stored.number, Expect::Revision(stored.revision))?).await
     };
@@ -137,7 +138,7 @@ pub(crate) async fn replace<R: TemplateKind>(app: &App, stored: StoredResource, 
             object.metadata_mut().resource_version = revision.to_string();
             Ok(Written { object, created: false, warnings })
         }
-        Err(failed) => Err(write_failed::<R>(&stored, &failed)),
+        Err(failed) => Err(write_failed::<R>(stored, &failed)),
     }
 }
 

@@ -23,7 +23,7 @@ use futures::Stream;
 use super::{App, ServedResource, WatchItem, WatchKind, error, read, selector::Selector};
 
 /// How often a watch that asks for it is told how far it has come.
-const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+const BOOKMARK_PERIOD: Duration = Duration::from_mins(1);
 /// Rows read at once for the present state.
 const PAGE_ROWS: usize = 200;
 
@@ -165,7 +165,7 @@ impl<R: ServedResource> Watching<R> {
         let page = self.app.page::<R>(self.scope.namespace.clone(), after, &self.scope.selector, PAGE_ROWS).await?;
         let from = from.unwrap_or(page.revision);
         for stored in page.items {
-            let object = R::decode_stored(&stored.body, stored.revision)?;
+            let Some(object) = read::decode_row::<R>(&stored) else { continue };
             if stored.revision > from {
                 self.shown.insert(stored.uid, stored.revision);
             }
@@ -255,7 +255,7 @@ mod tests {
     async fn a_bookmark_says_how_far_the_watch_has_come_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let options = StoreOptions { free_bytes_min: 0, ballast_bytes: 0, ..StoreOptions::default() };
-        let app = App::new(Store::open(folder.path(), options).unwrap(), Arc::default());
+        let app = App::new(Store::open(folder.path(), options).unwrap(), 0, Arc::default());
         let revision = app.store().revision();
         let items = app.follow::<Workflow>(&v1::WatchRequest::default(), Some(Duration::from_millis(1))).await.unwrap();
         let items: Vec<_> = items.take(2).map(Result::unwrap).collect().await;

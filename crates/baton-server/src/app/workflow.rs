@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, DeletedObject, ServedResource, WriteOptions, Written, free_data, strategy,
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written, free_data, strategy,
     template::{self, TemplateKind},
 };
 
@@ -30,8 +30,8 @@ impl ServedResource for Workflow {
         template::create(app, object, options).await
     }
 
-    async fn replace(app: &App, stored: StoredResource, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
-        template::replace(app, stored, object, options).await
+    async fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+        template::replace(app, &stored, change, options).await
     }
 
     async fn remove(app: &App, stored: StoredResource, _expected: Option<u64>) -> Result<DeletedObject<Self>, ApiError> {

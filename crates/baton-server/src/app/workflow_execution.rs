@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    App, DeletedObject, ExecutionKind, ServedResource, WriteOptions, Written,
+    App, Change, DeletedObject, ExecutionKind, ServedResource, WriteOptions, Written,
     admission::{ExecutionStrategy, Inline, SpecParts},
     execution, free_data, strategy,
 };
@@ -32,8 +32,8 @@ impl ServedResource for WorkflowExecution {
         execution::create(app, object, options).await
     }
 
-    async fn replace(app: &App, stored: StoredResource, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
-        execution::replace(app, stored, object, options).await
+    async fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+        execution::replace(app, &stored, change, options).await
     }
 
     async fn remove(app: &App, stored: StoredResource, expected: Option<u64>) -> Result<DeletedObject<Self>, ApiError> {

@@ -36,15 +36,11 @@ impl App {
             return Err(ApiError::violations(violations));
         }
         let stored = self.stored::<R>(&meta.namespace, &meta.name).await?;
-        let stored_uid = Uid::from_bytes(stored.uid).to_string();
-        if !meta.uid.is_empty() && meta.uid != stored_uid {
-            return Err(error::uid_mismatch::<R>(&meta.name, &stored_uid, &meta.uid));
-        }
-        let stored_version = stored.revision.to_string();
-        if meta.resource_version != stored_version {
-            return Err(error::conflict::<R>(&meta.namespace, &meta.name, &stored_version, &meta.resource_version));
-        }
-        R::replace(self, stored, object, options).await
+        let change = move |present: &R| {
+            check_preconditions(present, &meta.uid, &meta.resource_version)?;
+            Ok(object)
+        };
+        R::replace(self, stored, Box::new(change), options).await
     }
 
     /// Changes an object by a merge patch (RFC 7386). Races are retried, unless the patch has a `metadata.resourceVersion`.
@@ -60,13 +56,12 @@ impl App {
         let mut attempt = 1;
         loop {
             let stored = self.stored::<R>(namespace, name).await?;
-            let current = R::decode_stored(&stored.body, stored.revision)?;
-            let version = stored.revision.to_string();
-            if let Some(required) = required.as_ref().filter(|required| **required != version) {
-                return Err(error::conflict::<R>(&stored.key.namespace, name, &version, required));
-            }
-            let object = patched(&current, patch.clone(), &version)?;
-            match R::replace(self, stored, object, options).await {
+            let (patch, version) = (patch.clone(), required.clone());
+            let change = move |present: &R| {
+                check_preconditions(present, "", version.as_deref().unwrap_or_default())?;
+                patched(present, patch)
+            };
+            match R::replace(self, stored, Box::new(change), options).await {
                 Err(refused) if refused.kind == ErrorKind::Conflict && required.is_none() && attempt < RACES_MAX => attempt += 1,
                 answer => return answer,
             }
@@ -99,8 +94,20 @@ impl App {
     }
 }
 
+/// Refuses a write that means another object or another version than the present one; empty means any.
+fn check_preconditions<R: ServedResource>(present: &R, uid: &str, version: &str) -> Result<(), ApiError> {
+    let Some(stored) = present.metadata() else { return Err(ApiError::internal("a stored object without metadata")) };
+    if !uid.is_empty() && uid != stored.uid {
+        return Err(error::uid_mismatch::<R>(&stored.name, &stored.uid, uid));
+    }
+    if !version.is_empty() && version != stored.resource_version {
+        return Err(error::conflict::<R>(&stored.namespace, &stored.name, &stored.resource_version, version));
+    }
+    Ok(())
+}
+
 /// The object that a patch makes of the present one.
-fn patched<R: ServedResource>(current: &R, patch: Value, version: &str) -> Result<R, ApiError> {
+fn patched<R: ServedResource>(current: &R, patch: Value) -> Result<R, ApiError> {
     let mut value = baton_proto::to_json_value(current);
     merge::merge_patch(&mut value, patch);
     let mut object: R = baton_proto::from_json_value(value).map_err(|refused| match refused {
@@ -122,6 +129,6 @@ fn patched<R: ServedResource>(current: &R, patch: Value, version: &str) -> Resul
     if meta.uid != stored.uid {
         return Err(error::uid_mismatch::<R>(&stored.name, &stored.uid, &meta.uid));
     }
-    version.clone_into(&mut meta.resource_version);
+    meta.resource_version.clone_from(&stored.resource_version);
     Ok(object)
 }

@@ -343,19 +343,56 @@ async fn a_running_execution_that_is_deleted_answers_first() {
 
 #[tokio::test]
 async fn an_execution_past_its_time_to_live_goes() {
-    let server = Server::start().await;
+    let server = Server::start_with(|options| options.upkeep.period = std::time::Duration::from_millis(10)).await;
     server.create::<Workflow>(trivial("w")).await.unwrap();
     let mut object = run("run", "w");
     object["spec"]["ttlSecondsAfterFinished"] = json!(0);
-    server.create::<WorkflowExecution>(object).await.unwrap();
-    server.ended::<WorkflowExecution>("run").await;
-    let request = WatchRequest { field_selector: "metadata.name=run".into(), ..WatchRequest::default() };
-    // A restart begins with a round of upkeep.
-    let server = server.restart().await;
+    let created: WorkflowExecution = server.create(object).await.unwrap();
+    let request = WatchRequest { resource_version: version(&created), ..WatchRequest::default() };
     let mut events = Box::pin(server.app().watch::<WorkflowExecution>(&request, false).await.unwrap());
-    let gone = server.app().get::<WorkflowExecution>("", "run").await.is_err();
-    while !gone && events.next().await.unwrap().unwrap().kind != WatchKind::Deleted {}
+    let last = loop {
+        let item = events.next().await.unwrap().unwrap();
+        if item.kind == WatchKind::Deleted {
+            break item.object;
+        }
+    };
+    assert_eq!(last.status.unwrap().phase, "Completed");
     assert!(server.app().get::<WorkflowExecution>("", "run").await.is_err());
     drop(events);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn calls_without_end_stop_at_a_depth() {
+    const LEVELS: usize = 34;
+    let server = Server::start().await;
+    server.create::<Workflow>(trivial(&format!("level-{LEVELS}"))).await.unwrap();
+    for level in (0..LEVELS).rev() {
+        server.create::<Workflow>(calling(&format!("level-{level}"), &format!("level-{}", level + 1))).await.unwrap();
+    }
+    server.create::<WorkflowExecution>(run("top", "level-0")).await.unwrap();
+    let status = server.ended::<WorkflowExecution>("top").await.status.unwrap();
+    let error = status.error.unwrap();
+    assert!(status.phase == "Failed" && error.r#type.ends_with("/limit"), "{error:?}");
+    let (_, all) = server.app().list::<WorkflowExecution>(&baton_proto::v1::ListRequest::default()).await.unwrap();
+    assert_eq!(all.len(), 33, "the root and 32 below it");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeated_create_finds_its_execution_when_the_template_is_gone() {
+    let server = Server::start().await;
+    server.create::<Workflow>(trivial("w")).await.unwrap();
+    let (first_token, second_token) = (mailbox(&server).await, mailbox(&server).await);
+    let mut request = told("run", "w", &first_token);
+    request.spec.as_mut().unwrap().request_id = "r1".into();
+    let first = server.app().create(request.clone(), REAL).await.unwrap();
+    server.app().delete::<Workflow>(&DeleteRequest { name: "w".into(), ..DeleteRequest::default() }).await.unwrap();
+    request.spec.as_mut().unwrap().callback_token = Some(second_token.clone());
+    let again = server.app().create(request.clone(), REAL).await.unwrap();
+    assert!(!again.created && again.object.metadata.unwrap().uid == first.object.metadata.unwrap().uid);
+    assert_eq!(answer(&server, &second_token).await.state, "Completed");
+    request.spec.as_mut().unwrap().input = Some(Json { text: "1".into() });
+    assert_eq!(fields(&server.app().create(request, REAL).await.unwrap_err()), ["spec.workflow"]);
     server.stop().await;
 }

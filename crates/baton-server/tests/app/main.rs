@@ -2,6 +2,8 @@
 //!
 //! No test waits for a time: each follows a history or a watch to the event that it is about.
 
+#![expect(clippy::unwrap_used, reason = "what must hold in a test is unwrapped, in its helpers too")]
+
 mod admission;
 mod executions;
 mod legacy;

@@ -27,8 +27,14 @@ pub(crate) fn options(folder: &Path) -> ServerOptions {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let running = baton_server::start(options(folder.path())).await.unwrap();
+        let mut options = options(folder.path());
+        change(&mut options);
+        let running = baton_server::start(options).await.unwrap();
         Self { running, folder }
     }
 
