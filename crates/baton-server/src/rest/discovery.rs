@@ -73,7 +73,7 @@ fn index() -> Value {
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}/{subresource}",
             "/apis/baton.dev/v1/namespaces/{namespace}/workflowexecutions:import",
             "/apis/baton.dev/v1/workflowexecutions", "/apis/baton.dev/v1/workflows",
-            "/healthz", "/livez", "/metrics", "/readyz", "/version",
+            "/healthz", "/livez", "/metrics", "/openapi/v3", "/openapi/v3/apis/baton.dev/v1", "/readyz", "/version",
         ],
     })
 }

@@ -9,7 +9,7 @@
 //! - A callback token goes in and never comes out, but for the answer of `callbacks:create`.
 //!
 //! # Deliberately absent
-//! Table output, OpenAPI, server-side apply, strategic and JSON patch, aggregated discovery: refused or answered in the
+//! Table output, server-side apply, strategic and JSON patch, aggregated discovery: refused or answered in the
 //! older form that clients fall back to.
 //!
 //! # Failure
@@ -21,6 +21,7 @@ mod callbacks;
 mod discovery;
 mod executions;
 mod guard;
+mod openapi;
 mod query;
 mod refusal;
 mod resources;
@@ -69,7 +70,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(execution::<v1::WorkflowExecution>())
         .merge(execution::<v1::AgentExecution>())
         .route(&in_namespace::<v1::WorkflowExecution>(":import"), post(handle::<v1::WorkflowExecution, _>(executions::import)));
-    both(router.merge(callback_routes()), discovery::routes())
+    both(router.merge(callback_routes()), discovery::routes().into_iter().chain(openapi::routes()))
         .method_not_allowed_fallback(call::method_not_allowed)
         .fallback(call::no_such_path)
         .layer(middleware::from_fn(guard::refuse_foreign_pages))
@@ -124,7 +125,7 @@ fn in_namespace<R: ServedResource>(rest: &str) -> String {
 }
 
 /// Adds `routes`, each with and without a slash at its end: clients of Kubernetes ask for both.
-fn both(mut router: Router<Rest>, routes: Vec<(&'static str, MethodRouter<Rest>)>) -> Router<Rest> {
+fn both(mut router: Router<Rest>, routes: impl Iterator<Item = (&'static str, MethodRouter<Rest>)>) -> Router<Rest> {
     for (path, route) in routes {
         if path != "/" {
             router = router.route(&format!("{path}/"), route.clone());

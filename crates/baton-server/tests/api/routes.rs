@@ -66,7 +66,7 @@ async fn empty_lists_have_items() {
 #[tokio::test]
 async fn discovery_names_what_answers() {
     let server = Server::start().await.with_templates().await;
-    for path in ["/apis", "/apis/", "/apis/baton.dev", "/apis/baton.dev/", "/apis/baton.dev/v1", "/apis/baton.dev/v1/", "/api", "/version", "/version/", "/"] {
+    for path in ["/apis", "/apis/", "/apis/baton.dev", "/apis/baton.dev/", "/apis/baton.dev/v1", "/apis/baton.dev/v1/", "/api", "/version", "/version/", "/", "/openapi/v3", "/openapi/v3/apis/baton.dev/v1"] {
         server.get(path).await.expect(StatusCode::OK);
     }
     for (path, body) in [("/healthz", "ok"), ("/livez", "ok"), ("/readyz", "ok")] {
