@@ -292,11 +292,10 @@ mod tests {
     fn aliases_do_not_multiply() {
         let wide = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(100));
         assert!(refused(&wide, MediaType::Yaml).contains("once its aliases are filled in"));
-        let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
-        for level in 1..12 {
+        let text = (1..12).fold("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, level| {
             let previous = format!("*a{},", level - 1).repeat(10);
-            text.push_str(&format!("a{level}: &a{level} [{previous}]\n"));
-        }
+            format!("{text}a{level}: &a{level} [{previous}]\n")
+        });
         let message = refused(&text, MediaType::Yaml);
         assert!(message.contains("once its aliases are filled in"), "{message}");
     }
