@@ -23,22 +23,23 @@ impl Printer {
     }
 
     /// Whether messages are left out.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(self) -> bool {
         self.quiet
     }
 
     /// Whether stderr is a terminal.
-    pub(crate) fn is_interactive(&self) -> bool {
+    pub(crate) fn is_interactive(self) -> bool {
         self.interactive
     }
 
     /// Whether stderr may have colours.
-    pub(crate) fn has_colour(&self) -> bool {
+    pub(crate) fn has_colour(self) -> bool {
         self.colour
     }
 
+    #[expect(clippy::unused_self, reason = "only who was handed a printer may output")]
     /// Writes data to stdout; a line end is added if there is none.
-    pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
+    pub(crate) fn data(self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         if !text.ends_with('\n') {
@@ -49,29 +50,29 @@ impl Printer {
     }
 
     /// Says something on stderr, unless it is to be quiet.
-    pub(crate) fn message(&self, text: &str) {
+    pub(crate) fn message(self, text: &str) {
         if !self.quiet {
             self.say(text);
         }
     }
 
     /// Says something that even `--quiet` does not silence.
-    pub(crate) fn say(&self, text: &str) {
+    pub(crate) fn say(self, text: &str) {
         self.raw(&format!("{text}\n"));
     }
 
     /// A warning on stderr.
-    pub(crate) fn warning(&self, text: &str) {
+    pub(crate) fn warning(self, text: &str) {
         self.say(&format!("{} {text}", self.paint("warning:", "33")));
     }
 
     /// A hint on stderr: the next command to try.
-    pub(crate) fn hint(&self, text: &str) {
+    pub(crate) fn hint(self, text: &str) {
         self.message(&format!("{} {text}", self.paint("hint:", "36")));
     }
 
     /// Tells a failure.
-    pub(crate) fn failure(&self, failure: &Failure) {
+    pub(crate) fn failure(self, failure: &Failure) {
         for line in failure.lines() {
             let line = match line.split_once(' ') {
                 Some(("error:", rest)) => format!("{} {rest}", self.paint("error:", "1;31")),
@@ -82,19 +83,20 @@ impl Printer {
         }
     }
 
+    #[expect(clippy::unused_self, reason = "only who was handed a printer may output")]
     /// Writes to stderr as it is. A terminal that is gone cannot be told anything, so a failure is dropped.
-    pub(crate) fn raw(&self, text: &str) {
+    pub(crate) fn raw(self, text: &str) {
         let mut out = io::stderr().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
     /// Text in a colour (an ANSI code), if colours are wanted.
-    pub(crate) fn paint(&self, text: &str, code: &str) -> String {
+    pub(crate) fn paint(self, text: &str, code: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
     /// Asks on the terminal; `yes` answers it. Without a terminal the answer has to be given by `--yes`.
-    pub(crate) fn confirm(&self, question: &str, yes: bool) -> Result<(), Failure> {
+    pub(crate) fn confirm(self, question: &str, yes: bool) -> Result<(), Failure> {
         if yes {
             return Ok(());
         }

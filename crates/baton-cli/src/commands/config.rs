@@ -31,7 +31,8 @@ pub(crate) fn config(context: &Context, command: &ConfigCommand) -> Result<(), F
         output::aligned(&table)
     });
     if context.settings.output.value == Format::Name {
-        return context.printer.data(&rows.iter().map(|(name, _, _)| format!("{name}\n")).collect::<String>());
+        let names: Vec<_> = rows.iter().map(|(name, _, _)| name.as_str()).collect();
+        return context.printer.data(&names.join("\n"));
     }
     context.printer.data(&text)
 }

@@ -24,6 +24,7 @@ use crate::{
     local::LocalServer,
     manifest, output,
     progress::ExecutionKey,
+    settings::Source,
     run::{Following, Plan, ServicePorts, Services, Signals, Wishes, follow, plan},
 };
 
@@ -66,17 +67,27 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<(), Failure>
         server_may_have: on_server || args.data_dir.is_some(),
     };
     let plan = plan(&manifests, wishes)?;
+    let context = &in_namespace_of(context, &plan);
     if on_server {
         return run_on_server(context, plan, args.detach).await;
     }
-    match args.data_dir {
-        Some(data_dir) => run_here(context, plan, &data_dir, true).await,
-        None => {
-            let folder = tempfile::Builder::new().prefix("baton-run-").tempdir();
-            let folder = folder.map_err(|error| Failure::environment("make a folder for the data").because(&error))?;
-            run_here(context, plan, folder.path(), false).await
-        }
+    if let Some(data_dir) = args.data_dir {
+        return run_here(context, plan, &data_dir, true).await;
     }
+    let folder = tempfile::Builder::new().prefix("baton-run-").tempdir();
+    let folder = folder.map_err(|error| Failure::environment("make a folder for the data").because(&error))?;
+    run_here(context, plan, folder.path(), false).await
+}
+
+/// Unless one is asked for, the namespace is that of the manifests.
+fn in_namespace_of(context: &Context, plan: &Plan) -> Context {
+    let mut context = context.clone();
+    let objects = plan.templates.iter().map(|(_, object)| object).chain([&plan.execution]);
+    let named = objects.map(|object| object.metadata().namespace.as_str()).find(|namespace| !namespace.is_empty());
+    if let (Source::Default, Some(namespace)) = (&context.settings.namespace.source, named) {
+        namespace.clone_into(&mut context.settings.namespace.value);
+    }
+    context
 }
 
 async fn run_on_server(context: &Context, mut plan: Plan, detach: bool) -> Result<(), Failure> {
@@ -86,7 +97,7 @@ async fn run_on_server(context: &Context, mut plan: Plan, detach: bool) -> Resul
         return Err(Failure::usage("--detach cannot be used with services: they are stopped when this command ends"));
     }
     let (sender, mut logs) = mpsc::channel(LOG_LINES_MAX);
-    let services = Services::start(&plan.services, client.address(), &ServicePorts::new(), &sender).await?;
+    let services = signals.or(Services::start(&plan.services, client.address(), &ServicePorts::new(), &sender)).await?;
     drop(sender);
     let result = async {
         let key = create(context, &client, &mut plan, &services).await?;
@@ -112,7 +123,7 @@ async fn run_here(context: &Context, mut plan: Plan, data_dir: &Path, keep: bool
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // An execution that is taken up goes on as soon as the server starts: what it calls must be there by then.
     let early = match &mark {
-        Some(mark) => Some(Services::start(&plan.services, &format!("http://{listen}"), &mark.services, &sender).await?),
+        Some(mark) => Some(signals.or(Services::start(&plan.services, &format!("http://{listen}"), &mark.services, &sender)).await?),
         None => None,
     };
     let server = match LocalServer::start(&context.settings, data_dir, listen, keep).await {
@@ -124,7 +135,7 @@ async fn run_here(context: &Context, mut plan: Plan, data_dir: &Path, keep: bool
     };
     let services = match early {
         Some(services) => Ok(services),
-        None => Services::start(&plan.services, server.url(), &ServicePorts::new(), &sender).await,
+        None => signals.or(Services::start(&plan.services, server.url(), &ServicePorts::new(), &sender)).await,
     };
     drop(sender);
     let services = match services {
@@ -255,17 +266,13 @@ fn report(context: &Context, execution: &ExecutionResource) -> Result<(), Failur
             format => context.printer.data(&output::value(format, &output, || output::pretty(&output))),
         };
     }
-    match execution.error().and_then(Option::as_ref) {
-        Some(problem) => {
-            context.printer.say(&output::pretty(&baton_proto::to_json_value(problem)));
-            Err(Failure::told())
-        }
-        None => {
-            let why = execution.conditions().and_then(|conditions| conditions.iter().find(|it| it.r#type == "Failed" && !it.message.is_empty()));
-            let why = why.map(|condition| format!(": {}", condition.message)).unwrap_or_default();
-            Err(Failure::refused(format!("'{name}' ended as {}{why}", execution.phase())))
-        }
+    if let Some(problem) = execution.error().and_then(Option::as_ref) {
+        context.printer.say(&output::pretty(&baton_proto::to_json_value(problem)));
+        return Err(Failure::told());
     }
+    let why = execution.conditions().and_then(|conditions| conditions.iter().find(|it| it.r#type == "Failed" && !it.message.is_empty()));
+    let why = why.map(|condition| format!(": {}", condition.message)).unwrap_or_default();
+    Err(Failure::refused(format!("'{name}' ended as {}{why}", execution.phase())))
 }
 
 fn object_of(execution: &ExecutionResource) -> Object {

@@ -71,7 +71,8 @@ impl Findings {
 
     fn object(&mut self, manifest: &Manifest, object: &Object) {
         let metadata = object.metadata();
-        if !(metadata.name.is_empty() && !metadata.generate_name.is_empty())
+        let is_generated = metadata.name.is_empty() && !metadata.generate_name.is_empty();
+        if !is_generated
             && let Err(says) = check_name(&metadata.name)
         {
             self.violate(manifest, Violation::new("metadata.name", says));

@@ -215,7 +215,7 @@ mod tests {
         for level in 1..12 {
             let before = format!("*a{}", level - 1);
             let row = vec![before; 10].join(", ");
-            text.push_str(&format!("a{level}: &a{level} [{row}]\n"));
+            text = format!("{text}a{level}: &a{level} [{row}]\n");
         }
         let refusal = refusal(&text);
         assert!(refusal.contains("values"), "{refusal}");

@@ -41,9 +41,9 @@ pub(crate) fn list(format: Format, kind: Kind, metadata: &v1::ListMeta, objects:
     match format {
         Format::Table => objects_table(kind, objects, columns, now_ms()),
         Format::Json => pretty(&whole()),
-        Format::Jsonl => objects.iter().map(|object| format!("{}\n", object.to_json())).collect(),
+        Format::Jsonl => objects.iter().map(|object| object.to_json().to_string()).collect::<Vec<_>>().join("\n"),
         Format::Yaml => yaml(&whole()),
-        Format::Name => objects.iter().map(|object| format!("{}\n", object.reference())).collect(),
+        Format::Name => objects.iter().map(Object::reference).collect::<Vec<_>>().join("\n"),
     }
 }
 

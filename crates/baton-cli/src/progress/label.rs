@@ -11,7 +11,7 @@ pub(super) fn label(position: &str) -> String {
             // Words of the language, with the number of a task in its list.
             ("do" | "branches" | "try" | "tools", Some(_)) => index += 2,
             ("for", Some(number)) => {
-                text.push_str(&format!("[{number}]"));
+                text.extend(["[", number, "]"]);
                 index += 2;
             }
             ("turns", Some(number)) => {

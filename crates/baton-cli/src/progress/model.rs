@@ -163,7 +163,7 @@ impl Progress {
         match attributes {
             Attributes::Started(_) => {
                 execution.started_ms = Some(time_ms);
-                vec![execution.says(format!("{} started", execution.key.kind.title()))]
+                vec![execution.says(&format!("{} started", execution.key.kind.title()))]
             }
             Attributes::Note(it) => it.note.as_ref().map_or_else(Vec::new, |note| execution.on_note(note, time_ms)),
             Attributes::CallbackAwaited(it) => {
@@ -189,15 +189,15 @@ impl Progress {
                 execution.unwait(it.operation.as_ref());
                 Vec::new()
             }
-            Attributes::CancelRequested(it) => vec![execution.says(format!("cancel requested{}", reason(&it.reason)))],
-            Attributes::TimeoutReached(_) => vec![execution.says("its time is over".to_owned())],
+            Attributes::CancelRequested(it) => vec![execution.says(&format!("cancel requested{}", reason(&it.reason)))],
+            Attributes::TimeoutReached(_) => vec![execution.says("its time is over")],
             Attributes::Suspended(_) => {
                 execution.state = State::Suspended;
-                vec![execution.says("suspended".to_owned())]
+                vec![execution.says("suspended")]
             }
             Attributes::Resumed(_) => {
                 execution.state = State::Running;
-                vec![execution.says("resumed".to_owned())]
+                vec![execution.says("resumed")]
             }
             Attributes::Ended(it) => execution.end(it, time_ms),
             Attributes::ActivityScheduled(_) | Attributes::ActivityCompleted(_) | Attributes::ActivityFailed(_) | Attributes::ActivityCancelled(_) => Vec::new(),
@@ -233,13 +233,13 @@ impl Progress {
 }
 
 impl Execution {
-    fn says(&self, what: String) -> Effect {
+    fn says(&self, what: &str) -> Effect {
         Effect::Line(format!("{}: {what}", self.key))
     }
 
     fn says_at(&self, position: &str, what: &str) -> Effect {
         let place = label(position);
-        if place.is_empty() { self.says(what.to_owned()) } else { Effect::Line(format!("{} {place}: {what}", self.key)) }
+        if place.is_empty() { self.says(what) } else { Effect::Line(format!("{} {place}: {what}", self.key)) }
     }
 
     fn task(&mut self, position: &str) -> Option<&mut Task> {
@@ -366,7 +366,7 @@ impl Execution {
         let fault = crate::output::fault_words(ended.fault.as_ref());
         let why = if fault.is_empty() { reason(&ended.reason) } else { format!(": {fault}") };
         self.ending = (self.state != State::Completed).then(|| format!("{}{why}", ended.phase));
-        vec![self.says(format!("{}{took}{why}", ended.phase.to_ascii_lowercase()))]
+        vec![self.says(&format!("{}{took}{why}", ended.phase.to_ascii_lowercase()))]
     }
 }
 

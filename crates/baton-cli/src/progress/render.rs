@@ -81,19 +81,15 @@ fn draw_tasks(progress: &Progress, execution: &Execution, parent: Option<usize>,
 
 fn task_line(task: &Task, above: Option<&str>, depth: usize, now_ms: i64) -> Line {
     let took = elapsed(task.ended_ms.unwrap_or(now_ms) - task.started_ms);
-    let mut detail = if task.state == State::Skipped { "skipped".to_owned() } else { format!("{}  {took}", task.kind) };
+    let mut details = if task.state == State::Skipped { vec!["skipped".to_owned()] } else { vec![task.kind.clone(), took] };
     if task.attempt > 1 {
-        detail.push_str(&format!("  attempt {}", task.attempt));
+        details.push(format!("attempt {}", task.attempt));
     }
-    if let Some(wait) = &task.waits_for {
-        detail.push_str(&format!("  waiting for {}", wait_words(wait, now_ms)));
-    }
-    if let Some(fault) = &task.fault {
-        detail.push_str(&format!("  {fault}"));
-    }
+    details.extend(task.waits_for.as_ref().map(|wait| format!("waiting for {}", wait_words(wait, now_ms))));
+    details.extend(task.fault.clone());
     let text = label_below(&task.position, above);
     let text = if text.is_empty() { label(&task.position) } else { text };
-    Line { depth, state: task.state, waiting: task.waits_for.is_some(), text, detail }
+    Line { depth, state: task.state, waiting: task.waits_for.is_some(), text, detail: details.join("  ") }
 }
 
 fn wait_words(wait: &Wait, now_ms: i64) -> String {

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
     sync::mpsc,
 };
@@ -90,16 +90,16 @@ impl Services {
             // Also what it has started and left behind.
             it.signal(Signal::KILL);
             let _ = it.child.wait().await;
+            // From here on the number may be somebody else's.
+            it.group = None;
         }
         self.running.clear();
     }
 }
 
-impl Drop for Services {
+impl Drop for Running {
     fn drop(&mut self) {
-        for it in &self.running {
-            it.signal(Signal::KILL);
-        }
+        self.signal(Signal::KILL);
     }
 }
 
@@ -132,32 +132,27 @@ async fn start(spec: &ServiceSpec, folder: &Path, server_url: &str, port: Option
         return Err(Failure::environment("its output cannot be read"));
     };
     let mut running = Running { spec: spec.clone(), url: String::new(), child, group };
-    pass_on(BufReader::new(stderr).lines(), spec.name.clone(), logs.clone());
-    let mut lines = BufReader::new(stdout).lines();
-    let waited = tokio::time::timeout(START_TIMEOUT, first_url(&mut lines, spec, logs)).await;
+    pass_on(BufReader::new(stderr), spec.name.clone(), logs.clone());
+    let mut stdout = BufReader::new(stdout);
+    let waited = tokio::time::timeout(START_TIMEOUT, first_url(&mut stdout, spec, logs)).await;
     let url = match waited {
         Ok(Ok(Some(url))) => url,
         Ok(Ok(None)) => {
             let status = running.child.wait().await.map_or_else(|_| String::new(), |status| format!(" ({status})"));
+            running.group = None;
             return Err(Failure::refused(format!("it ended{status} before it printed '{LISTENING}http://127.0.0.1:PORT'")));
         }
-        Ok(Err(failure)) => {
-            running.signal(Signal::KILL);
-            return Err(failure);
-        }
-        Err(_) => {
-            running.signal(Signal::KILL);
-            return Err(Failure::refused(format!("it did not print '{LISTENING}http://127.0.0.1:PORT' within {} s", START_TIMEOUT.as_secs())));
-        }
+        Ok(Err(failure)) => return Err(failure),
+        Err(_) => return Err(Failure::refused(format!("it did not print '{LISTENING}http://127.0.0.1:PORT' within {} s", START_TIMEOUT.as_secs()))),
     };
     running.url = url;
-    pass_on(lines, spec.name.clone(), logs.clone());
+    pass_on(stdout, spec.name.clone(), logs.clone());
     Ok(running)
 }
 
 /// The URL that it prints; other lines before it are passed on.
-async fn first_url<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, spec: &ServiceSpec, logs: &mpsc::Sender<String>) -> Result<Option<String>, Failure> {
-    while let Some(line) = lines.next_line().await.map_err(|error| Failure::environment("read what it prints").because(&error))? {
+async fn first_url<R: AsyncRead + Unpin>(reader: &mut BufReader<R>, spec: &ServiceSpec, logs: &mpsc::Sender<String>) -> Result<Option<String>, Failure> {
+    while let Some(line) = next_line(reader).await.map_err(|error| Failure::environment("read what it prints").because(&error))? {
         if let Some(url) = line.trim().strip_prefix(LISTENING) {
             let url = url.trim().trim_end_matches('/');
             let is_loopback = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|start| url.starts_with(start));
@@ -166,34 +161,39 @@ async fn first_url<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, spec: 
             }
             return Ok(Some(url.to_owned()));
         }
-        let _ = logs.send(log_line(&spec.name, &line)).await;
+        let _ = logs.send(format!("[{}] {line}", spec.name)).await;
     }
     Ok(None)
 }
 
 /// Passes lines on until there are no more. A reader that is slow only slows the service.
-fn pass_on<R: AsyncRead + Unpin + Send + 'static>(mut lines: Lines<BufReader<R>>, name: String, logs: mpsc::Sender<String>) {
+fn pass_on<R: AsyncRead + Unpin + Send + 'static>(mut reader: BufReader<R>, name: String, logs: mpsc::Sender<String>) {
     tokio::spawn(async move {
-        loop {
-            match lines.next_line().await {
-                Ok(Some(line)) => {
-                    if logs.send(log_line(&name, &line)).await.is_err() {
-                        // Nobody listens any more; it is read nevertheless, so that the service can write.
-                        continue;
-                    }
-                }
-                Ok(None) => return,
-                // A line that is not UTF-8.
-                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {}
-                Err(_) => return,
-            }
+        while let Ok(Some(line)) = next_line(&mut reader).await {
+            // When nobody listens any more it is read nevertheless, so that the service can write.
+            let _ = logs.send(format!("[{name}] {line}")).await;
         }
     });
 }
 
-fn log_line(name: &str, line: &str) -> String {
-    let end = (0..=line.len().min(LINE_BYTES_MAX)).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
-    format!("[{name}] {}", &line[..end])
+/// The next line, without its end; what is beyond the limit, or not UTF-8, is lost.
+async fn next_line<R: AsyncRead + Unpin>(reader: &mut BufReader<R>) -> std::io::Result<Option<String>> {
+    let (mut line, mut any) = (Vec::new(), false);
+    loop {
+        let buffer = reader.fill_buf().await?;
+        if buffer.is_empty() {
+            return Ok(any.then(|| String::from_utf8_lossy(&line).into_owned()));
+        }
+        any = true;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let taken = end.unwrap_or(buffer.len());
+        let room = LINE_BYTES_MAX.saturating_sub(line.len());
+        line.extend_from_slice(&buffer[..taken.min(room)]);
+        reader.consume(taken + usize::from(end.is_some()));
+        if end.is_some() {
+            return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -212,18 +212,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_tells_where_it_listens_and_is_stopped_with_what_it_started() {
-        let script = "echo $BATON_URL $PORT; echo listening on http://127.0.0.1:4000/; sleep 1000 & echo $!; wait";
+        let script = "echo $BATON_URL $PORT; echo listening on http://127.0.0.1:4000/; sleep 1000 & echo started; wait";
         let (services, mut logs) = started(script).await;
         let services = services.unwrap();
         assert_eq!(services.env().collect::<Vec<_>>(), [("DESK_URL".to_owned(), "http://127.0.0.1:4000")]);
         assert_eq!(services.ports()["desk"], 4000);
         assert_eq!(logs.recv().await.unwrap(), "[desk] http://127.0.0.1:1 4000");
-        let below: i32 = logs.recv().await.unwrap().trim_start_matches("[desk] ").parse().unwrap();
+        assert_eq!(logs.recv().await.unwrap(), "[desk] started");
         services.stop().await;
-        // Every writer of the pipe is gone, so the lines have an end.
+        // The lines have an end only when every writer of the pipes is gone, what it has started too.
         assert_eq!(logs.recv().await, None);
-        let state = std::fs::read_to_string(format!("/proc/{below}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
+
+    #[tokio::test]
+    async fn long_lines_and_other_bytes_do_no_harm() {
+        let text = [vec![b'x'; 100_000], b"\n\xff\nlast".to_vec()].concat();
+        let mut reader = BufReader::new(text.as_slice());
+        assert_eq!(next_line(&mut reader).await.unwrap().unwrap().len(), LINE_BYTES_MAX);
+        assert_eq!(next_line(&mut reader).await.unwrap().unwrap(), "\u{fffd}");
+        assert_eq!(next_line(&mut reader).await.unwrap().unwrap(), "last");
+        assert_eq!(next_line(&mut reader).await.unwrap(), None);
     }
 
     #[tokio::test]

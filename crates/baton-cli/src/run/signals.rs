@@ -18,6 +18,14 @@ impl Signals {
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
+    /// Does something that may be given up when a signal comes.
+    pub(crate) async fn or<T>(&mut self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            result = work => result,
+            () = self.next() => Err(Failure::refused("interrupted before the execution was started")),
+        }
+    }
+
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) {
         tokio::select! {

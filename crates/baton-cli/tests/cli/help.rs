@@ -19,7 +19,7 @@ fn each_command_explains_itself() {
         let help = baton.run(&args).ok();
         // The options of every command are shown once, above.
         let own = help.split("\nGlobal options:").next().unwrap();
-        all.push_str(&format!("\n==== baton {command}\n{}\n", own.trim_end()));
+        all.extend(["\n==== baton ", command, "\n", own.trim_end(), "\n"]);
     }
     let all = all.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n";
     expect_file!["snapshots/help.txt"].assert_eq(&all);

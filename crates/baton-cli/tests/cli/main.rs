@@ -1,5 +1,7 @@
 //! The `baton` binary as its users meet it: arguments in; stdout, stderr and exit code out.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without, it fails without")]
+
 mod examples;
 mod help;
 mod offline;
