@@ -96,7 +96,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn raw(folder: &std::path::Path, seconds: f64, table: &mut Table) -> anyhow::Result<()> {
-    let disk = baton_store::bench::raw_disk(&folder.join("disk"))?;
+    let disk = baton_store::bench::raw_disk(folder)?;
     table.rate("raw: 4 KiB appended and synced", 1, disk.per_second, "writes/s", Some((disk.p50_us, disk.p99_us)));
     for producers in [1, 64, 256] {
         let report = baton_store::bench::raw_group_commit(&folder.join(format!("store-{producers}")), producers, 300, seconds.min(3.0))?;
