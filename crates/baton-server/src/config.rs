@@ -124,6 +124,8 @@ impl Default for EngineConfig {
 pub struct UpkeepConfig {
     /// Time between two rounds of the reconcilers.
     pub period: Span,
+    /// Pause between two scans for objects whose owners are gone.
+    pub scan_period: Span,
     /// Changes that watches can resume from: at least so many.
     pub keep_changes: u64,
     /// And at least so old.
@@ -134,7 +136,7 @@ impl Default for UpkeepConfig {
     fn default() -> Self {
         let options = UpkeepOptions::default();
         let age = Duration::from_millis(u64::try_from(options.keep.age_ms).unwrap_or_default());
-        Self { period: Span(options.period), keep_changes: options.keep.revisions, keep_changes_for: Span(age) }
+        Self { period: Span(options.period), scan_period: Span(options.scan_period), keep_changes: options.keep.revisions, keep_changes_for: Span(age) }
     }
 }
 
@@ -367,6 +369,7 @@ impl From<Config> for ServerOptions {
             engine: EngineOptions { workers: if engine.workers == 0 { engine_default.workers } else { engine.workers }, resident_max: engine.resident_max },
             upkeep: UpkeepOptions {
                 period: upkeep.period.0,
+                scan_period: upkeep.scan_period.0,
                 keep: Keep { revisions: upkeep.keep_changes, age_ms: i64::try_from(upkeep.keep_changes_for.0.as_millis()).unwrap_or(i64::MAX) },
             },
             ..Self::new(data_dir)

@@ -25,12 +25,10 @@ use crate::{
 
 /// Rows looked at in one step of a scan.
 const STEP_ROWS: usize = 200;
-/// How long after the start the first scan for orphans begins: recovery goes first.
+/// How long after the start the first scan for orphans begins at the latest: recovery goes first.
 const FIRST_SCAN_AFTER: Duration = Duration::from_mins(1);
 /// Pause between two steps of a scan.
 const SCAN_STEP_PERIOD: Duration = Duration::from_millis(200);
-/// Pause between two scans for orphans.
-const SCAN_PERIOD: Duration = Duration::from_hours(1);
 /// How often old changes are dropped.
 const COMPACT_PERIOD: Duration = Duration::from_mins(5);
 /// Transactions waiting for the committer above which sweeping waits.
@@ -45,13 +43,16 @@ const VACUUM_PAGES: u32 = 256;
 pub struct UpkeepOptions {
     /// Time between two rounds.
     pub period: Duration,
+    /// Pause between two scans of all objects for such whose owners are gone. Dependents that the store finds by their
+    /// owner go at once; the others wait for the scan.
+    pub scan_period: Duration,
     /// How much of the change history to keep for watches.
     pub keep: Keep,
 }
 
 impl Default for UpkeepOptions {
     fn default() -> Self {
-        Self { period: Duration::from_secs(30), keep: Keep::default() }
+        Self { period: Duration::from_secs(30), scan_period: Duration::from_hours(1), keep: Keep::default() }
     }
 }
 
@@ -80,7 +81,7 @@ impl Upkeep {
     pub(crate) async fn run(mut self, stopping: CancellationToken) {
         let mut rounds = interval(self.options.period);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut steps = interval_at(Instant::now() + FIRST_SCAN_AFTER, SCAN_STEP_PERIOD);
+        let mut steps = interval_at(Instant::now() + FIRST_SCAN_AFTER.min(self.options.scan_period), SCAN_STEP_PERIOD);
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -89,7 +90,7 @@ impl Upkeep {
                 () = self.app.collection_wanted() => self.collect().await,
                 _ = steps.tick() => {
                     if self.scan_step().await {
-                        steps.reset_after(SCAN_PERIOD);
+                        steps.reset_after(self.options.scan_period);
                     }
                 }
             }
@@ -163,7 +164,7 @@ impl Upkeep {
                 return true;
             }
         };
-        for stored in rows.iter().filter(|stored| stored.owner.is_some()) {
+        for stored in &rows {
             if let Err(failed) = self.remove_if_orphan(stored).await {
                 log("look for orphans", &failed);
             }

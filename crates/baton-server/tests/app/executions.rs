@@ -396,3 +396,40 @@ async fn a_repeated_create_finds_its_execution_when_the_template_is_gone() {
     assert_eq!(fields(&server.app().create(request, REAL).await.unwrap_err()), ["spec.workflow"]);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_owned_goes_with_its_last_owner_unless_it_may_stay() {
+    let server = Server::start_with(|options| options.upkeep.scan_period = std::time::Duration::from_millis(1)).await;
+    server.create::<Workflow>(waiting("w")).await.unwrap();
+    let mut owners = Vec::new();
+    for name in ["one", "two"] {
+        let owner: Workflow = server.create(trivial(name)).await.unwrap();
+        owners.push(json!({"apiVersion": "baton.dev/v1", "kind": "Workflow", "name": name, "uid": owner.metadata.unwrap().uid}));
+    }
+    for (name, policy) in [("abandoned", "Abandon"), ("bound", "Cancel")] {
+        let mut object = run(name, "w");
+        object["metadata"]["ownerReferences"] = json!([owners[0], owners[1]]);
+        object["spec"]["parentClosePolicy"] = json!(policy);
+        server.create::<WorkflowExecution>(object).await.unwrap();
+    }
+    let mut only = trivial("only");
+    only["metadata"]["ownerReferences"] = json!([owners[0]]);
+    server.create::<Workflow>(only).await.unwrap();
+    let delete = |name: &str| DeleteRequest { name: name.into(), ..DeleteRequest::default() };
+    let mut templates = Box::pin(server.app().watch::<Workflow>(&WatchRequest { field_selector: "metadata.name=only".into(), ..WatchRequest::default() }, false).await.unwrap());
+    server.app().delete::<Workflow>(&delete("one")).await.unwrap();
+    while templates.next().await.unwrap().unwrap().kind != WatchKind::Deleted {}
+    assert!(server.app().get::<WorkflowExecution>("", "bound").await.is_ok(), "its other owner is there");
+    let mut runs = Box::pin(server.app().watch::<WorkflowExecution>(&WatchRequest::default(), false).await.unwrap());
+    server.app().delete::<Workflow>(&delete("two")).await.unwrap();
+    loop {
+        let item = runs.next().await.unwrap().unwrap();
+        if item.kind == WatchKind::Deleted {
+            assert_eq!(item.object.metadata.unwrap().name, "bound");
+            break;
+        }
+    }
+    assert!(server.app().get::<WorkflowExecution>("", "abandoned").await.is_ok(), "it may outlive its owner while it runs");
+    drop((templates, runs));
+    server.stop().await;
+}
