@@ -1,6 +1,12 @@
 //! What a durable step sets going: activities and children.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use baton_execution::{ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens, replace_text};
 use baton_proto::v1::ExecutionReference;
@@ -69,7 +75,7 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
     };
     let (activities, route, number) = (Arc::clone(&shared.activities), Arc::clone(&shared.route), entry.number);
     let done = id.clone();
-    let running = shared.runtime.spawn(async move {
+    let work = Box::pin(async move {
         let limit = Duration::from_millis(task.start_to_close_ms);
         let (position, name) = (task.id.position.clone(), task.activity.clone());
         let work = AssertUnwindSafe(activities.run(task)).catch_unwind();
@@ -79,9 +85,29 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
             Err(_elapsed) => Err(Fault::new(fault_type::TIMEOUT, 408, format!("activity '{name}' did not end within {} ms", limit.as_millis()))),
         };
         let result = without_token(result, token.as_deref()).map_err(|fault| fault.at(&position));
-        route.send(Message { number, kind: MessageKind::ActivityDone { id: done, result } });
+        Message { number, kind: MessageKind::ActivityDone { id: done, result } }
     });
-    entry.running.insert(id, running.abort_handle());
+    match begin(work) {
+        Begun::Done(message) => entry.queue.push_back(message),
+        Begun::Pending(work) => {
+            let running = shared.runtime.spawn(async move { route.send(work.await) });
+            entry.running.insert(id, running.abort_handle());
+        }
+    }
+}
+
+enum Begun<F> {
+    Done(Message),
+    Pending(F),
+}
+
+/// Begins some work on the worker's own thread. What ends at once spares two changes of thread; what does not goes on in
+/// the runtime, which polls it again before it waits.
+fn begin<F: Future<Output = Message> + Unpin>(mut work: F) -> Begun<F> {
+    match Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(message) => Begun::Done(message),
+        Poll::Pending => Begun::Pending(work),
+    }
 }
 
 /// What comes back goes to history: a token that the other side repeats is replaced by its fingerprint.
@@ -118,11 +144,11 @@ fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
     };
     let name = child_name(&metadata.name, entry.uid, &id);
     let (children, route, number) = (Arc::clone(&shared.children), Arc::clone(&shared.route), entry.number);
-    shared.runtime.spawn(async move {
+    let work = Box::pin(async move {
         let mut pause = CHILD_RETRY.0;
         loop {
             match children.create_child(parent.clone(), start.clone(), name.clone(), token.clone()).await {
-                Ok(result) => return route.send(Message { number, kind: MessageKind::ChildDone { id, result } }),
+                Ok(result) => return Message { number, kind: MessageKind::ChildDone { id, result } },
                 Err(error) => {
                     tracing::warn!(execution_id = %parent.uid, position = id.position, %error, "a child cannot be created now; trying again");
                     tokio::time::sleep(pause).await;
@@ -131,6 +157,10 @@ fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
             }
         }
     });
+    match begin(work) {
+        Begun::Done(message) => entry.queue.push_back(message),
+        Begun::Pending(work) => drop(shared.runtime.spawn(async move { route.send(work.await) })),
+    }
 }
 
 /// The name of a child: the same on every repeat, readable, and never too long.

@@ -14,7 +14,7 @@ use std::{
 use baton_execution::{Activities, Outcome, Programs};
 use baton_proto::{ExecutionResource, history_v1};
 use baton_store::{Lane, MailboxRow, Number, Store, StoreError, Txn};
-use baton_types::{ApiError, Digest, ErrorKind, Uid};
+use baton_types::{ApiError, Digest, ErrorKind, Uid, Violation};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
@@ -288,7 +288,7 @@ impl Engine {
     pub fn history(&self, uid: Uid, after: i32, limit: usize) -> Result<(Vec<history_v1::HistoryEvent>, bool), ApiError> {
         // The row is read first: if it says ended, all events are there to be read.
         let row = self.row(uid)?;
-        let events = read_events(&self.shared.store, row.number, i64::from(after), limit)?;
+        let events = read_events(&self.shared.store, &row, i64::from(after), limit)?;
         Ok((events, row.resource.phase().is_terminal()))
     }
 
@@ -337,8 +337,8 @@ impl Engine {
 
     fn open(&self, token: &[u8]) -> Result<(Claims, String), ApiError> {
         if token.len() > CALLBACK_TOKEN_BYTES_MAX {
-            let message = format!("the callback token has {} bytes, allowed are at most {CALLBACK_TOKEN_BYTES_MAX}", token.len());
-            return Err(ApiError::new(ErrorKind::InvalidArgument, "CALLBACK_TOKEN_TOO_LONG", message));
+            let message = format!("has {} bytes, allowed are at most {CALLBACK_TOKEN_BYTES_MAX}", token.len());
+            return Err(ApiError::violations(vec![Violation::new("callbackToken", message)]));
         }
         let fingerprint = baton_types::fingerprint(token);
         let claims = self.shared.sealer.open_token(token).ok_or_else(|| errors::token_unknown(&fingerprint))?;

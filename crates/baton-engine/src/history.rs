@@ -1,15 +1,20 @@
 //! Reading event histories: for replay, and for whoever asks.
 
-use baton_execution::{HistoryEvent, Programs};
-use baton_proto::{DataLoader, decode_event, event_type, history_v1};
+use baton_execution::{HistoryEvent, OperationId, Programs};
+use baton_proto::{
+    DataLoader, decode_event, event_type,
+    history_v1::{self, history_event::Attributes},
+};
 use baton_store::{Number, Store};
 use baton_types::{ApiError, Digest};
 use prost::Message as _;
 
 use crate::{
+    effects::child_name,
     entry::{Entry, Record},
     errors,
     execution::{Execution, Pinned, Stalled},
+    stored::Row,
 };
 
 /// Journal records read at a time.
@@ -24,8 +29,9 @@ impl DataLoader for StoreBlobs<'_> {
     }
 }
 
-/// Events of an execution after a number, at most `limit`, with `type` filled in.
-pub(crate) fn read_events(store: &Store, number: Number, after: i64, limit: usize) -> Result<Vec<history_v1::HistoryEvent>, ApiError> {
+/// Events of an execution after a number, at most `limit`, with what is for readers filled in.
+pub(crate) fn read_events(store: &Store, row: &Row, after: i64, limit: usize) -> Result<Vec<history_v1::HistoryEvent>, ApiError> {
+    let number = row.number;
     let mut events = Vec::new();
     let mut from = after + 1;
     while events.len() < limit {
@@ -40,6 +46,11 @@ pub(crate) fn read_events(store: &Store, number: Number, after: i64, limit: usiz
     events.truncate(limit);
     for event in &mut events {
         event_type(event).clone_into(&mut event.r#type);
+        if let Some(Attributes::ChildRequested(child)) = &mut event.attributes {
+            let operation = child.operation.clone().unwrap_or_default();
+            let id = OperationId::new(operation.position, u32::try_from(operation.attempt).unwrap_or_default());
+            child.execution_name = child_name(&row.resource.metadata().name, row.uid, &id);
+        }
     }
     Ok(events)
 }

@@ -114,7 +114,7 @@ impl Shared {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     receiver: Receiver<Message>,
-    entries: HashMap<Number, Entry>,
+    entries: HashMap<Number, Box<Entry>>,
     dirty: Vec<Number>,
     /// Executions to look at again, in order of time.
     settle: VecDeque<(Instant, Number)>,
@@ -131,6 +131,9 @@ impl Worker {
 
     /// The thread: works until it is told to stop and nothing is under way.
     pub(crate) fn run(mut self) {
+        // Activities and children are begun on this thread, and may want the runtime's timers and sockets.
+        let runtime = self.shared.runtime.clone();
+        let _entered = runtime.enter();
         loop {
             let next = [self.settle.front(), self.recommit.front()].into_iter().flatten().map(|(at, _)| *at).min();
             let first = match next {
@@ -162,7 +165,7 @@ impl Worker {
             MessageKind::Committed(result) => self.committed(number, result),
             MessageKind::Create { admitted, reply } => {
                 let entry = steps::create(&self.shared, number, *admitted, reply);
-                self.entries.insert(number, entry);
+                self.entries.insert(number, Box::new(entry));
                 self.dirty.push(number);
             }
             kind => self.take_for_existing(number, kind),
@@ -173,7 +176,7 @@ impl Worker {
         if !self.entries.contains_key(&number) {
             match self.load_row(number) {
                 Ok(Some(entry)) => {
-                    self.entries.insert(number, entry);
+                    self.entries.insert(number, Box::new(entry));
                 }
                 Ok(None) => return refuse(&self.shared, kind, None),
                 Err(error) => return refuse(&self.shared, kind, Some(&error)),
@@ -185,6 +188,7 @@ impl Worker {
             return;
         }
         handle(&self.shared, entry, kind);
+        self.drain_queue(number);
         self.dirty.push(number);
     }
 
@@ -357,7 +361,7 @@ impl Worker {
     fn shrink(&mut self) {
         while self.entries.len() > self.shared.resident_max {
             let Some(number) = self.parked.pop_front() else { break };
-            if self.entries.get(&number).is_some_and(Entry::is_idle) {
+            if self.entries.get(&number).is_some_and(|entry| entry.is_idle()) {
                 self.entries.remove(&number);
             }
         }

@@ -212,6 +212,7 @@ fn encode_child(it: &StartChild, keep: Keep<'_>) -> wire::ChildRequested {
             ParentClosePolicy::Cancel => "Cancel".to_owned(),
             ParentClosePolicy::Abandon => "Abandon".to_owned(),
         },
+        execution_name: String::new(),
     }
 }
 

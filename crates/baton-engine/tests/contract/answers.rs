@@ -14,6 +14,12 @@ async fn a_parent_goes_on_with_its_childs_answer() {
     site.create("parent", json!([{"child": {"steps": [{"echo": 5}]}}, {"echo": "after"}])).await;
     assert_eq!(output(&site.ended("parent").await), json!("after"));
     let child = site.child_of("parent").await;
+    let (events, _) = site.engine.history(uid(&site.get("parent").unwrap()), 0, 100).unwrap();
+    let named = events.iter().find_map(|event| match &event.attributes {
+        Some(baton_proto::history_v1::history_event::Attributes::ChildRequested(requested)) => Some(requested.execution_name.clone()),
+        _ => None,
+    });
+    assert_eq!(named.as_ref(), Some(&child), "history names the child, however soon it answered");
     let child = site.until(&child, |child| callback_states(child) == ["Delivered"]).await;
     assert!(child.metadata().finalizers.is_empty(), "the finalizer goes when the caller was told");
     assert_eq!(child.parent().unwrap().as_ref().unwrap().name, "parent");
@@ -59,7 +65,7 @@ async fn the_first_answer_counts_and_no_other_changes_anything() {
     let mut changed = first.clone().into_bytes();
     let end = changed.len() - 1;
     changed[end] = if changed[end] == b'A' { b'B' } else { b'A' };
-    for (token, reason) in [(changed, "CALLBACK_TOKEN_UNKNOWN"), (b"\x0a\x24temporal".to_vec(), "CALLBACK_TOKEN_UNKNOWN"), (vec![b'x'; 9000], "CALLBACK_TOKEN_TOO_LONG")] {
+    for (token, reason) in [(changed, "CALLBACK_TOKEN_UNKNOWN"), (b"\x0a\x24temporal".to_vec(), "CALLBACK_TOKEN_UNKNOWN"), (vec![b'x'; 9000], "FIELD_INVALID")] {
         let refusal = site.engine.answer(&token, Outcome::Completed(json!(0))).await.unwrap_err();
         assert_eq!((refusal.kind, refusal.reason), (ErrorKind::InvalidArgument, reason));
     }
