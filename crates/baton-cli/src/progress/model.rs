@@ -87,6 +87,8 @@ pub(super) struct Execution {
     pub(super) unshown: usize,
     /// Executions started by no task that is shown.
     pub(super) children: Vec<usize>,
+    /// Children that were asked for and are not known to have been started.
+    requested: Vec<wire::ChildStarted>,
     pub(super) ending: Option<String>,
 }
 
@@ -130,6 +132,7 @@ impl Progress {
             by_position: HashMap::new(),
             unshown: 0,
             children: Vec::new(),
+            requested: Vec::new(),
             ending: None,
         });
         index
@@ -175,15 +178,22 @@ impl Progress {
                 Vec::new()
             }
             Attributes::ChildRequested(it) => {
+                execution.requested.push(requested(it));
                 if it.awaited {
                     execution.wait(it.operation.as_ref(), Wait::Child { kind: it.kind.to_ascii_lowercase(), name: it.name.clone() });
                 }
                 Vec::new()
             }
-            Attributes::ChildStarted(it) => self.child(index, it),
+            Attributes::ChildStarted(it) => {
+                execution.requested.retain(|child| child.operation != it.operation);
+                self.child(index, it)
+            }
             Attributes::CallbackAnswered(it) => {
                 execution.unwait(it.operation.as_ref());
-                Vec::new()
+                // A child that answers very soon does so before its start is recorded; one that could not be never was.
+                let never_was = matches!(&it.outcome, Some(wire::Outcome { result: Some(wire::outcome::Result::Failed(fault)) }) if fault.r#type.ends_with("/configuration"));
+                let unseen = execution.requested.iter().position(|child| child.operation == it.operation).map(|at| execution.requested.swap_remove(at));
+                unseen.filter(|_| !never_was).map_or_else(Vec::new, |child| self.child(index, &child))
             }
             Attributes::WaitClosed(it) | Attributes::TimerFired(it) | Attributes::TimerCancelled(it) => {
                 execution.unwait(it.operation.as_ref());
@@ -230,6 +240,12 @@ impl Progress {
         }
         vec![line, Effect::Follow(child)]
     }
+}
+
+/// The child that an execution has asked for, as its start will be recorded.
+fn requested(it: &wire::ChildRequested) -> wire::ChildStarted {
+    let kind = format!("{}Execution", it.kind);
+    wire::ChildStarted { operation: it.operation.clone(), kind, name: it.execution_name.clone(), uid: String::new() }
 }
 
 impl Execution {
