@@ -76,5 +76,5 @@ pub(crate) fn log(error: &ApiError) {
 
 /// The answer to whoever still waits while the server stops.
 pub(crate) fn stopping() -> ApiError {
-    ApiError::new(ErrorKind::Unavailable, "SERVER_STOPPING", "the server is stopping").hint("try again; nothing was lost")
+    ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down").hint("try again; nothing was lost")
 }

@@ -196,7 +196,7 @@ fn check_payload(data: Option<&v1::Json>) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = format!("the answer has {bytes} bytes, allowed are up to {RESOURCE_BYTES_MAX}");
-    Err(ApiError::new(ErrorKind::TooLarge, "ANSWER_TOO_LARGE", message).hint("keep large data elsewhere and answer with its URL"))
+    Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message).hint("keep large data elsewhere and answer with its URL"))
 }
 
 fn check_duration(field: &str, text: &str, default: Duration, max: Duration, violations: &mut Vec<Violation>) -> Duration {

@@ -147,10 +147,10 @@ fn gone<R: Resource>(object: &R) -> Value {
 
 fn check_preconditions<R: Resource>(object: &R, request: &v1::DeleteRequest) -> Result<(), ApiError> {
     let (uid, version) = object.metadata().map_or(("", ""), |it| (&it.uid, &it.resource_version));
-    for (what, found, wanted) in [("uid", uid, &request.uid), ("resourceVersion", version, &request.resource_version)] {
+    for (reason, what, found, wanted) in [("UID_MISMATCH", "uid", uid, &request.uid), ("CONFLICT", "resourceVersion", version, &request.resource_version)] {
         if !wanted.is_empty() && wanted != found {
             let message = format!("{} '{}' has the {what} {found}, the precondition names {}", R::TITLE, request.name, printable(wanted));
-            return Err(ApiError::new(ErrorKind::Conflict, "PRECONDITION_FAILED", message));
+            return Err(ApiError::new(ErrorKind::Conflict, reason, message));
         }
     }
     Ok(())
