@@ -16,6 +16,11 @@
 //! A fault of a workflow is data: it is raised, caught, retried or ends the execution. A
 //! [`ProgramError`](baton_execution::ProgramError) means a bug or a foreign snapshot.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a fault is the data of a workflow; it is moved once, not passed up a deep stack"
+)]
+
 mod data;
 mod document;
 mod expression;
@@ -26,4 +31,6 @@ mod template;
 
 pub use data::{VALUE_BYTES_MAX, VALUE_DEPTH_MAX};
 pub use document::{Definition, Reference, check};
-pub use interpreter::{DEFAULT_ACTIVITY_MS, DEFAULT_WAIT_MS, PURE_TASKS_MAX, RestoreError, TASKS_MAX, WorkflowProgram, load, restore};
+pub use interpreter::{
+    DEFAULT_ACTIVITY_MS, DEFAULT_WAIT_MS, PURE_TASKS_MAX, RestoreError, TASKS_MAX, WorkflowProgram, load, restore,
+};

@@ -44,7 +44,11 @@ impl Template {
         let value = match self {
             Self::Array(items) => {
                 budget.take_bytes(items.len())?;
-                return items.iter().map(|item| item.fill(dot, variables, budget)).collect::<Result<Vec<_>, _>>().map(Value::Array);
+                return items
+                    .iter()
+                    .map(|item| item.fill(dot, variables, budget))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(Value::Array);
             }
             Self::Object(fields) => {
                 let mut map = Map::with_capacity(fields.len());
@@ -56,7 +60,9 @@ impl Template {
             }
             Self::Literal(value) => value.clone(),
             Self::Expression(expression) => expression.evaluate(dot, variables)?,
-            Self::Loose(expression, text) => expression.evaluate(dot, variables).unwrap_or_else(|_| Value::String(text.clone())),
+            Self::Loose(expression, text) => {
+                expression.evaluate(dot, variables).unwrap_or_else(|_| Value::String(text.clone()))
+            }
         };
         budget.take(&value)?;
         Ok(value)

@@ -3,6 +3,8 @@
 //! The harness also replays after every input, and goes on from a snapshot before every input, so each case proves
 //! replay from each prefix. `UPDATE_TRANSCRIPTS=1` writes what was found into the files, to be read before it is kept.
 
+#![allow(clippy::unwrap_used, clippy::format_push_string, reason = "a test that cannot go on may stop")]
+
 mod support;
 
 use std::{fs, path::PathBuf};
@@ -36,7 +38,8 @@ fn folder() -> PathBuf {
 
 fn run(file: &str) {
     let path = folder().join(file);
-    let read: Value = serde_yaml_ng::from_str(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let read: Value =
+        serde_yaml_ng::from_str(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|error| panic!("{file}: {error}"));
     let mut cases: Vec<Case> = serde_json::from_value(read).unwrap_or_else(|error| panic!("{file}: {error}"));
     let update = std::env::var_os("UPDATE_TRANSCRIPTS").is_some();
     let mut differences = Vec::new();
@@ -46,7 +49,10 @@ fn run(file: &str) {
             session.advance(step.advance.unwrap_or(0));
             let found = session.give(&step.give);
             if found.trim() != step.commands.trim() {
-                differences.push(format!("{file}: {}: step {number}\n--- expected\n{}\n--- found\n{found}", case.name, step.commands));
+                differences.push(format!(
+                    "{file}: {}: step {number}\n--- expected\n{}\n--- found\n{found}",
+                    case.name, step.commands
+                ));
                 step.commands = found;
             }
         }
@@ -60,7 +66,8 @@ fn run(file: &str) {
 
 #[test]
 fn every_file_has_a_test() {
-    let mut files: Vec<String> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut files: Vec<String> =
+        fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
     assert_eq!(files, FILES);
 }
@@ -77,4 +84,4 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(basics);
+transcripts!(agent, basics, callback, data, flow, for_each, fork, http, raise, try_catch, wait);

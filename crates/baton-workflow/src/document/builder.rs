@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// Variables that every expression may name.
-pub(crate) const VARIABLES: [&str; 9] = ["context", "input", "output", "secrets", "authorization", "task", "workflow", "runtime", "env"];
+pub(crate) const VARIABLES: [&str; 9] =
+    ["context", "input", "output", "secrets", "authorization", "task", "workflow", "runtime", "env"];
 
 /// Everything that was read so far.
 #[derive(Default)]
@@ -67,13 +68,23 @@ impl Builder {
         match value {
             Value::String(text) => self.text_template(text, path),
             Value::Array(items) => {
-                let parts: Vec<Template> = items.iter().enumerate().map(|(index, item)| self.template(item, &format!("{path}[{index}]"))).collect();
+                let parts: Vec<Template> = items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| self.template(item, &format!("{path}[{index}]")))
+                    .collect();
                 if parts.iter().all(is_literal) { Template::Literal(value.clone()) } else { Template::Array(parts) }
             }
             Value::Object(fields) => {
-                let parts: Vec<(String, Template)> =
-                    fields.iter().map(|(key, item)| (key.clone(), self.template(item, &format!("{path}.{}", shown(key))))).collect();
-                if parts.iter().all(|(_, part)| is_literal(part)) { Template::Literal(value.clone()) } else { Template::Object(parts) }
+                let parts: Vec<(String, Template)> = fields
+                    .iter()
+                    .map(|(key, item)| (key.clone(), self.template(item, &format!("{path}.{}", shown(key)))))
+                    .collect();
+                if parts.iter().all(|(_, part)| is_literal(part)) {
+                    Template::Literal(value.clone())
+                } else {
+                    Template::Object(parts)
+                }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => Template::Literal(value.clone()),
         }
@@ -85,7 +96,9 @@ impl Builder {
             return self.expression(text, path).map_or_else(literal, Template::Expression);
         }
         if self.loose {
-            return self.compile(text).map_or_else(|_| literal(), |expression| Template::Loose(expression, text.to_owned()));
+            return self
+                .compile(text)
+                .map_or_else(|_| literal(), |expression| Template::Loose(expression, text.to_owned()));
         }
         literal()
     }
@@ -122,7 +135,10 @@ impl Builder {
         let document = fields.get("document");
         let compiled = match (document, resource) {
             (_, true) => {
-                self.violate(&fields.at("resource"), "schemas that are kept elsewhere are not supported yet; write the schema into 'document'");
+                self.violate(
+                    &fields.at("resource"),
+                    "schemas that are kept elsewhere are not supported yet; write the schema into 'document'",
+                );
                 None
             }
             (None, false) => {
@@ -147,8 +163,13 @@ impl Builder {
             Value::String(text) if enclosed(text).is_some() => self.expression(text, path).map(Delay::Expression),
             Value::Object(_) if has_expression(value) => {
                 let fields = Fields::open(value, path, self)?;
-                for (name, _) in fields.entries().filter(|(name, _)| !DURATION_UNITS.iter().any(|(unit, _)| unit == name)) {
-                    self.violate(&fields.at(&shown(name)), format!("unknown field; fields here are {}", quoted(DURATION_UNITS.iter().map(|unit| unit.0))));
+                for (name, _) in
+                    fields.entries().filter(|(name, _)| !DURATION_UNITS.iter().any(|(unit, _)| unit == name))
+                {
+                    self.violate(
+                        &fields.at(&shown(name)),
+                        format!("unknown field; fields here are {}", quoted(DURATION_UNITS.iter().map(|unit| unit.0))),
+                    );
                 }
                 Some(Delay::Template(self.template(value, path)))
             }
@@ -167,14 +188,15 @@ impl Builder {
         let value = parent.get("timeout")?;
         let path = parent.at("timeout");
         if let Value::String(name) = value {
-            return match self.reusable.timeouts.get(name) {
-                Some(timeout) => timeout.clone(),
-                None => {
-                    let known = quoted(self.reusable.timeouts.keys().map(String::as_str));
-                    self.violate(&path, format!("no timeout named '{}' in use.timeouts; timeouts there are {known}", shown(name)));
-                    None
-                }
-            };
+            if let Some(timeout) = self.reusable.timeouts.get(name) {
+                return timeout.clone();
+            }
+            let known = quoted(self.reusable.timeouts.keys().map(String::as_str));
+            self.violate(
+                &path,
+                format!("no timeout named '{}' in use.timeouts; timeouts there are {known}", shown(name)),
+            );
+            return None;
         }
         self.timeout_definition(value, &path)
     }
@@ -193,7 +215,8 @@ impl Builder {
     }
 }
 
-const DURATION_UNITS: [(&str, u64); 5] = [("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000), ("seconds", 1000), ("milliseconds", 1)];
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000), ("seconds", 1000), ("milliseconds", 1)];
 
 /// Milliseconds of a duration: an object with `days` to `milliseconds`, or text.
 ///
@@ -201,20 +224,34 @@ const DURATION_UNITS: [(&str, u64); 5] = [("days", 86_400_000), ("hours", 3_600_
 /// A sentence that says what was found and what is allowed.
 pub(crate) fn duration_ms(value: &Value) -> Result<u64, String> {
     match value {
-        Value::String(text) => parse_duration(text).map(|duration| u64::try_from(duration.as_millis()).unwrap_or(DURATION_MS_MAX)),
+        Value::String(text) => {
+            parse_duration(text).map(|duration| u64::try_from(duration.as_millis()).unwrap_or(DURATION_MS_MAX))
+        }
         Value::Object(fields) if !fields.is_empty() => {
             let mut total: u64 = 0;
             for (name, count) in fields {
                 let units = || quoted(DURATION_UNITS.iter().map(|unit| unit.0));
-                let (_, size) =
-                    DURATION_UNITS.iter().find(|(unit, _)| unit == name).ok_or_else(|| format!("has an unknown field '{}'; fields here are {}", shown(name), units()))?;
-                let count = count.as_u64().ok_or_else(|| format!("has a '{name}' that is {}; it must be an integer of 0 or more", count_shown(count)))?;
-                total = count.checked_mul(*size).and_then(|part| total.checked_add(part)).filter(|total| *total <= DURATION_MS_MAX).ok_or("is longer than the limit of ten years")?;
+                let (_, size) = DURATION_UNITS
+                    .iter()
+                    .find(|(unit, _)| unit == name)
+                    .ok_or_else(|| format!("has an unknown field '{}'; fields here are {}", shown(name), units()))?;
+                let count = count.as_u64().ok_or_else(|| {
+                    format!("has a '{name}' that is {}; it must be an integer of 0 or more", count_shown(count))
+                })?;
+                total = count
+                    .checked_mul(*size)
+                    .and_then(|part| total.checked_add(part))
+                    .filter(|total| *total <= DURATION_MS_MAX)
+                    .ok_or("is longer than the limit of ten years")?;
             }
             Ok(total)
         }
-        Value::Object(_) => Err(format!("must have at least one of {}", quoted(DURATION_UNITS.iter().map(|unit| unit.0)))),
-        other => Err(format!("must be a duration, such as 'PT30S' or an object with 'seconds'; found {}", kind_of(other))),
+        Value::Object(_) => {
+            Err(format!("must have at least one of {}", quoted(DURATION_UNITS.iter().map(|unit| unit.0))))
+        }
+        other => {
+            Err(format!("must be a duration, such as 'PT30S' or an object with 'seconds'; found {}", kind_of(other)))
+        }
     }
 }
 
@@ -226,7 +263,9 @@ fn count_shown(value: &Value) -> String {
 }
 
 fn has_expression(value: &Value) -> bool {
-    value.as_object().is_some_and(|fields| fields.values().any(|field| field.as_str().is_some_and(|text| enclosed(text).is_some())))
+    value
+        .as_object()
+        .is_some_and(|fields| fields.values().any(|field| field.as_str().is_some_and(|text| enclosed(text).is_some())))
 }
 
 fn is_literal(part: &Template) -> bool {

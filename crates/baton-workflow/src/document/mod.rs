@@ -183,7 +183,8 @@ fn read(document: &Value, builder: &mut Builder) -> Option<Definition> {
 
 fn read_about(fields: &mut Fields<'_>, builder: &mut Builder) -> About {
     let Some(mut fields) = fields.need_object("document", builder) else { return About::default() };
-    let mut text = |fields: &mut Fields<'_>, name| fields.need_text(name, builder).map(str::to_owned).unwrap_or_default();
+    let mut text =
+        |fields: &mut Fields<'_>, name| fields.need_text(name, builder).map(str::to_owned).unwrap_or_default();
     let mut about = About {
         dsl: text(&mut fields, "dsl"),
         namespace: text(&mut fields, "namespace"),
@@ -197,11 +198,18 @@ fn read_about(fields: &mut Fields<'_>, builder: &mut Builder) -> About {
     for name in ["tags", "metadata"] {
         fields.object(name, builder);
     }
-    if !about.dsl.is_empty() && !(is_version(&about.dsl) && about.dsl.starts_with("1.0.")) {
-        builder.violate(&fields.at("dsl"), format!("is '{}', allowed are the versions 1.0.0 and later of 1.0", shown(&about.dsl)));
+    let known = is_version(&about.dsl) && about.dsl.starts_with("1.0.");
+    if !about.dsl.is_empty() && !known {
+        builder.violate(
+            &fields.at("dsl"),
+            format!("is '{}', allowed are the versions 1.0.0 and later of 1.0", shown(&about.dsl)),
+        );
     }
     if !about.version.is_empty() && !is_version(&about.version) {
-        builder.violate(&fields.at("version"), format!("'{}' is not a semantic version such as '1.0.0'", shown(&about.version)));
+        builder.violate(
+            &fields.at("version"),
+            format!("'{}' is not a semantic version such as '1.0.0'", shown(&about.version)),
+        );
     }
     for (name, value) in [("namespace", &about.namespace), ("name", &about.name)] {
         if !value.is_empty() && !is_label(value) {
@@ -222,15 +230,22 @@ fn read_evaluate(fields: &mut Fields<'_>, builder: &mut Builder) {
 /// A name as the language has it: an RFC 1123 label, capitals allowed.
 fn is_label(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric();
-    (1..=63).contains(&text.len()) && text.starts_with(plain) && text.ends_with(plain) && text.chars().all(|c| plain(c) || c == '-')
+    (1..=63).contains(&text.len())
+        && text.starts_with(plain)
+        && text.ends_with(plain)
+        && text.chars().all(|c| plain(c) || c == '-')
 }
 
 /// A semantic version: three numbers without leading zeros, then perhaps `-pre` and `+build`.
 pub(crate) fn is_version(text: &str) -> bool {
     let (rest, build) = text.split_once('+').map_or((text, None), |(rest, build)| (rest, Some(build)));
     let (core, pre) = rest.split_once('-').map_or((rest, None), |(core, pre)| (core, Some(pre)));
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
-    let words = |text: &str| text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+    let number = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'))
+    };
+    let words = |text: &str| {
+        text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+    };
     core.split('.').count() == 3 && core.split('.').all(number) && pre.is_none_or(words) && build.is_none_or(words)
 }
 

@@ -7,13 +7,7 @@
 use baton_types::Violation;
 use serde_json::{Map, Value};
 
-use crate::{
-    data::kind_of,
-    document::builder::Builder,
-    expression::Expression,
-    task::Delay,
-    template::Template,
-};
+use crate::{data::kind_of, document::builder::Builder, expression::Expression, task::Delay, template::Template};
 
 /// One object of the document, at a path, with the fields that were asked for.
 pub(crate) struct Fields<'d> {
@@ -98,18 +92,29 @@ impl<'d> Fields<'d> {
                 None
             }
             None => {
-                builder.violate(&self.at(name), format!("must be an integer from {min} to {max}, found {}", kind_of(value)));
+                builder.violate(
+                    &self.at(name),
+                    format!("must be an integer from {min} to {max}, found {}", kind_of(value)),
+                );
                 None
             }
         }
     }
 
     /// A text that must be one of a few words.
-    pub(crate) fn word(&mut self, name: &'static str, allowed: &[&'static str], builder: &mut Builder) -> Option<&'static str> {
+    pub(crate) fn word(
+        &mut self,
+        name: &'static str,
+        allowed: &[&'static str],
+        builder: &mut Builder,
+    ) -> Option<&'static str> {
         let text = self.text(name, builder)?;
         let word = allowed.iter().copied().find(|word| *word == text);
         if word.is_none() {
-            builder.violate(&self.at(name), format!("is '{}', allowed are {}", shown(text), quoted(allowed.iter().copied())));
+            builder.violate(
+                &self.at(name),
+                format!("is '{}', allowed are {}", shown(text), quoted(allowed.iter().copied())),
+            );
         }
         word
     }
@@ -165,7 +170,9 @@ impl Builder {
     /// The one entry of an object that must have exactly one, as items of lists of tasks and cases have.
     pub(crate) fn single<'d>(&mut self, value: &'d Value, path: &str, what: &str) -> Option<(&'d str, &'d Value)> {
         let found = match value {
-            Value::Object(map) if map.len() == 1 => return map.iter().next().map(|(name, value)| (name.as_str(), value)),
+            Value::Object(map) if map.len() == 1 => {
+                return map.iter().next().map(|(name, value)| (name.as_str(), value));
+            }
             Value::Object(map) => format!("{} fields", map.len()),
             other => kind_of(other).to_owned(),
         };

@@ -30,7 +30,9 @@ pub(crate) fn read_use(document: &mut Fields<'_>, builder: &mut Builder) {
         let authentication = call_http::read_authentication(builder, value, &path);
         builder.reusable.authentications.insert(name, authentication);
     }
-    for (name, what) in [("extensions", "extensions"), ("functions", "functions"), ("secrets", "secrets"), ("catalogs", "catalogs")] {
+    for (name, what) in
+        [("extensions", "extensions"), ("functions", "functions"), ("secrets", "secrets"), ("catalogs", "catalogs")]
+    {
         let empty = match fields.get(name) {
             None => true,
             Some(Value::Array(items)) => items.is_empty(),

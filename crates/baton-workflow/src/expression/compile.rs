@@ -23,7 +23,8 @@ const TREE_DEPTH_MAX: usize = 200;
 /// Tokens that may make the parser go one level deeper, all in all, from the outermost to the innermost.
 const PARSE_DEPTH_MAX: usize = 1000;
 /// Words and symbols behind which the parser goes deeper.
-const NESTING: [&str; 16] = ["-", "try", "catch", "if", "then", "elif", "else", "reduce", "foreach", "def", "label", "as", "|", ":", "//", "="];
+const NESTING: [&str; 16] =
+    ["-", "try", "catch", "if", "then", "elif", "else", "reduce", "foreach", "def", "label", "as", "|", ":", "//", "="];
 /// Stack for reading an expression: its text may be one nesting a byte.
 const STACK: usize = 128 * 1024 * 1024;
 /// Stack that evaluating takes whatever the expression is: values are nested, too. In bytes.
@@ -63,7 +64,11 @@ fn compile_within(text: &str, variables: &[&str]) -> Result<Compiled, String> {
     if names.depth > TREE_DEPTH_MAX {
         return Err(too_deep(text));
     }
-    let used: Vec<&str> = variables.iter().copied().filter(|variable| names.variables.iter().any(|name| name.strip_prefix('$') == Some(variable))).collect();
+    let used: Vec<&str> = variables
+        .iter()
+        .copied()
+        .filter(|variable| names.variables.iter().any(|name| name.strip_prefix('$') == Some(variable)))
+        .collect();
     let direct = direct(&term, &used);
     let stack = if names.nests { STACK } else { STACK_MIN + STACK_PER_LEVEL * names.depth };
     let filter = filter(text, term, &names, &used)?;
@@ -72,16 +77,18 @@ fn compile_within(text: &str, variables: &[&str]) -> Result<Compiled, String> {
 
 fn read(text: &str) -> Result<parse::Term<&str>, String> {
     let tokens = lex::Lexer::new(text).lex().map_err(|errors| {
-        let (expected, found) = errors.into_iter().next().map_or(("token", ""), |(expected, found)| (expected.as_str(), found));
+        let (expected, found) =
+            errors.into_iter().next().map_or(("token", ""), |(expected, found)| (expected.as_str(), found));
         unexpected(text, expected, found)
     })?;
     if !parses_flat(&tokens, 0) {
         return Err(too_deep(text));
     }
     let parser = parse::Parser::new(&tokens);
-    parser.parse(|parser| parser.term()).map_err(|errors| {
+    parser.parse(parse::Parser::term).map_err(|errors| {
         let found = errors.into_iter().next();
-        let (expected, found) = found.map_or(("term", ""), |(expected, found)| (expected.as_str(), lex::Token::opt_as_str(found, text)));
+        let (expected, found) =
+            found.map_or(("term", ""), |(expected, found)| (expected.as_str(), lex::Token::opt_as_str(found, text)));
         unexpected(text, expected, found)
     })
 }
@@ -93,7 +100,11 @@ fn too_deep(text: &str) -> String {
 /// Whether the parser can read the tokens without running out of its stack: words and symbols before a term, such as
 /// `try` and `-`, nest as brackets do.
 fn parses_flat(tokens: &[lex::Token<&str>], above: usize) -> bool {
-    let own = tokens.iter().filter(|lex::Token(_, kind)| matches!(kind, lex::Tok::Word | lex::Tok::Sym)).filter(|lex::Token(text, _)| NESTING.contains(text)).count();
+    let own = tokens
+        .iter()
+        .filter(|lex::Token(_, kind)| matches!(kind, lex::Tok::Word | lex::Tok::Sym))
+        .filter(|lex::Token(text, _)| NESTING.contains(text))
+        .count();
     let depth = above + own + 1;
     depth <= PARSE_DEPTH_MAX
         && tokens.iter().all(|lex::Token(_, kind)| match kind {
@@ -118,11 +129,17 @@ fn filter(text: &str, term: parse::Term<&str>, names: &Names<'_>, used: &[&str])
     let globals: Vec<String> = used.iter().map(|name| format!("${name}")).collect();
     let arena = load::Arena::default();
     // The compiler takes a program as text only: the text names a definition that calls the rewritten expression.
-    let modules = load::Loader::new(defs.chain([main_call()])).load(&arena, load::File { code: ENTRY, path: () }).map_err(|_| "the library cannot be read".to_owned())?;
-    let compiler: Compiler<&str, Kind> = Compiler::default().with_funs(filters::all()).with_global_vars(globals.iter().map(String::as_str));
+    let modules = load::Loader::new(defs.chain([main_call()]))
+        .load(&arena, load::File { code: ENTRY, path: () })
+        .map_err(|_| "the library cannot be read".to_owned())?;
+    let compiler: Compiler<&str, Kind> =
+        Compiler::default().with_funs(filters::all()).with_global_vars(globals.iter().map(String::as_str));
     compiler.compile(modules).map_err(|errors| {
         let undefined = errors.into_iter().flat_map(|(_, errors)| errors).next();
-        undefined.map_or_else(|| format!("'{}' cannot be compiled", shown(text)), |(name, kind)| undefined_message(name, &kind))
+        undefined.map_or_else(
+            || format!("'{}' cannot be compiled", shown(text)),
+            |(name, kind)| undefined_message(name, &kind),
+        )
     })
 }
 
@@ -143,11 +160,16 @@ fn undefined_message(name: &str, kind: &Undefined) -> String {
             let hint = if arities.is_empty() {
                 String::new()
             } else {
-                format!("; there is one with {} arguments", arities.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "))
+                format!(
+                    "; there is one with {} arguments",
+                    arities.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+                )
             };
             format!("no filter '{}' with {found} arguments{hint}", shown(name))
         }
-        Undefined::Var if name == "$ENV" => "'$ENV' is not available: the environment of a server is not part of a workflow; use '$env'".to_owned(),
+        Undefined::Var if name == "$ENV" => {
+            "'$ENV' is not available: the environment of a server is not part of a workflow; use '$env'".to_owned()
+        }
         other => format!("no {} '{}' here", other.as_str(), shown(name)),
     }
 }
@@ -156,7 +178,9 @@ fn undefined_message(name: &str, kind: &Undefined) -> String {
 fn direct(term: &parse::Term<&str>, used: &[&str]) -> Option<Direct> {
     let root = |term: &parse::Term<&str>| match term {
         parse::Term::Id => Some(Root::Input),
-        parse::Term::Var(name) => used.iter().position(|variable| name.strip_prefix('$') == Some(variable)).map(Root::Variable),
+        parse::Term::Var(name) => {
+            used.iter().position(|variable| name.strip_prefix('$') == Some(variable)).map(Root::Variable)
+        }
         _ => None,
     };
     let parse::Term::Path(inner, path) = term else { return root(term).map(|root| Direct { root, path: Vec::new() }) };

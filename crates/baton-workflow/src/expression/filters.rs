@@ -55,17 +55,93 @@ pub(super) const REMOVED: [(&str, &str); 18] = [
 /// Filters of the interpreter's libraries that are used as they are.
 const TAKEN: [&str; 84] = [
     // jaq-core
-    "error_empty", "path", "path_value", "range", "keys_unsorted", "key_values", "first", "last", "limit", "skip",
+    "error_empty",
+    "path",
+    "path_value",
+    "range",
+    "keys_unsorted",
+    "key_values",
+    "first",
+    "last",
+    "limit",
+    "skip",
     // jaq-std: arrays, strings, formats
-    "floor", "round", "ceil", "utf8bytelength", "explode", "ascii_downcase", "ascii_upcase", "reverse", "sort", "sort_by",
-    "group_by", "min_by_or_empty", "max_by_or_empty", "startswith", "endswith", "ltrimstr", "rtrimstr", "trim", "ltrim", "rtrim",
-    "escape_sh", "escape_html", "unescape_html", "encode_uri", "decode_uri", "encode_base64", "decode_base64",
+    "floor",
+    "round",
+    "ceil",
+    "utf8bytelength",
+    "explode",
+    "ascii_downcase",
+    "ascii_upcase",
+    "reverse",
+    "sort",
+    "sort_by",
+    "group_by",
+    "min_by_or_empty",
+    "max_by_or_empty",
+    "startswith",
+    "endswith",
+    "ltrimstr",
+    "rtrimstr",
+    "trim",
+    "ltrim",
+    "rtrim",
+    "escape_sh",
+    "escape_html",
+    "unescape_html",
+    "encode_uri",
+    "decode_uri",
+    "encode_base64",
+    "decode_base64",
     // jaq-std: mathematics
-    "acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "cos", "cosh", "exp", "exp10", "exp2", "expm1", "fabs", "frexp",
-    "ilogb", "log", "log10", "log1p", "log2", "modf", "rint", "sin", "sinh", "sqrt", "tan", "tanh", "tgamma", "lgamma", "trunc",
-    "atan2", "copysign", "fdim", "fmax", "fmin", "fmod", "hypot", "ldexp", "nextafter", "pow", "scalbln", "fma",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "cbrt",
+    "cos",
+    "cosh",
+    "exp",
+    "exp10",
+    "exp2",
+    "expm1",
+    "fabs",
+    "frexp",
+    "ilogb",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "modf",
+    "rint",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "tgamma",
+    "lgamma",
+    "trunc",
+    "atan2",
+    "copysign",
+    "fdim",
+    "fmax",
+    "fmin",
+    "fmod",
+    "hypot",
+    "ldexp",
+    "nextafter",
+    "pow",
+    "scalbln",
+    "fma",
     // jaq-std: time, in UTC
-    "fromdateiso8601", "todateiso8601", "gmtime", "mktime", "strftime",
+    "fromdateiso8601",
+    "todateiso8601",
+    "gmtime",
+    "mktime",
+    "strftime",
 ];
 
 /// All filters, by name and arguments.
@@ -194,14 +270,20 @@ fn length(value: &V) -> ValR<V> {
         V::Str(text) => Ok(V::from(text.chars().count())),
         V::Arr(array) => Ok(V::from(array.items().len())),
         V::Obj(object) => Ok(V::from(object.fields().len())),
-        number => Ok(number.as_integer().map_or_else(|| V::Float(number.as_number().unwrap_or(0.0).abs()), |value| V::integer(value.abs()))),
+        number => Ok(number
+            .as_integer()
+            .map_or_else(|| V::Float(number.as_number().unwrap_or(0.0).abs()), |value| V::integer(value.abs()))),
     }
 }
 
 fn implode(value: &V) -> ValR<V> {
     let V::Arr(array) = value else { return Err(Error::typ(value.clone(), "array")) };
     let character = |item: &V| item.as_integer().and_then(|code| u32::try_from(code).ok()).and_then(char::from_u32);
-    let text: Result<String, Error<V>> = array.items().iter().map(|item| character(item).ok_or_else(|| Error::str(format_args!("cannot use {item} as a character")))).collect();
+    let text: Result<String, Error<V>> = array
+        .items()
+        .iter()
+        .map(|item| character(item).ok_or_else(|| Error::str(format_args!("cannot use {item} as a character"))))
+        .collect();
     text.map(V::string)
 }
 
@@ -239,7 +321,9 @@ fn contains(left: &V, right: &V) -> ValR<bool, V> {
             true
         }
         (left, right) if rank_alike(left, right) => left == right,
-        (left, right) => return Err(Error::str(format_args!("{left} and {right} cannot have their containment checked"))),
+        (left, right) => {
+            return Err(Error::str(format_args!("{left} and {right} cannot have their containment checked")));
+        }
     })
 }
 
@@ -247,7 +331,11 @@ fn contains(left: &V, right: &V) -> ValR<bool, V> {
 fn rank_alike(left: &V, right: &V) -> bool {
     matches!(
         (left, right),
-        (V::Null, V::Null) | (V::Bool(_), V::Bool(_)) | (V::Str(_), V::Str(_)) | (V::Arr(_), V::Arr(_)) | (V::Obj(_), V::Obj(_))
+        (V::Null, V::Null)
+            | (V::Bool(_), V::Bool(_))
+            | (V::Str(_), V::Str(_))
+            | (V::Arr(_), V::Arr(_))
+            | (V::Obj(_), V::Obj(_))
     ) || (left.as_number().is_some() && right.as_number().is_some())
 }
 
@@ -271,11 +359,18 @@ fn indices(value: &V, part: &V) -> ValR<V> {
         (V::Null, _) => Ok(V::Null),
         (V::Str(_), V::Str(part)) if part.is_empty() => Ok(V::Null),
         (V::Str(text), V::Str(part)) => {
-            let starts = text.char_indices().enumerate().filter(|(_, (byte, _))| text[*byte..].starts_with(part.as_str()));
+            let starts =
+                text.char_indices().enumerate().filter(|(_, (byte, _))| text[*byte..].starts_with(part.as_str()));
             Ok(starts.map(|(index, _)| V::from(index)).collect())
         }
         (V::Arr(array), V::Arr(part)) => Ok(array.places_of(part.items())),
-        (V::Arr(array), item) => Ok(array.items().iter().enumerate().filter(|(_, found)| *found == item).map(|(index, _)| V::from(index)).collect()),
+        (V::Arr(array), item) => Ok(array
+            .items()
+            .iter()
+            .enumerate()
+            .filter(|(_, found)| *found == item)
+            .map(|(index, _)| V::from(index))
+            .collect()),
         _ => Err(Error::index(value.clone(), part.clone())),
     }
 }
@@ -287,7 +382,9 @@ fn binary_search(value: &V, item: &V) -> ValR<V> {
 
 /// As in the library, but without names of time zones: their rules differ from server to server.
 fn parse_time(text: &V, format: &V) -> ValR<V> {
-    let (Some(time), Some(form)) = (text.as_str(), format.as_str()) else { return Err(Error::typ(if text.as_str().is_some() { format } else { text }.clone(), "string")) };
+    let (Some(time), Some(form)) = (text.as_str(), format.as_str()) else {
+        return Err(Error::typ(if text.as_str().is_some() { format } else { text }.clone(), "string"));
+    };
     if form.contains('Q') {
         return Err(Error::str("a format with the name of a time zone is not available; use an offset ('%z')"));
     }

@@ -43,8 +43,10 @@ fn read() -> Vec<Entry> {
 pub(super) fn needed(names: &[(&str, usize)]) -> Vec<Def<&'static str>> {
     let library = &*LIBRARY;
     let mut wanted = BTreeSet::new();
-    let named = |entry: &Entry| names.iter().any(|(name, arity)| *name == entry.def.name && *arity == entry.def.args.len());
-    let mut open: Vec<usize> = library.iter().enumerate().filter(|(_, entry)| named(entry)).map(|(index, _)| index).collect();
+    let named =
+        |entry: &Entry| names.iter().any(|(name, arity)| *name == entry.def.name && *arity == entry.def.args.len());
+    let mut open: Vec<usize> =
+        library.iter().enumerate().filter(|(_, entry)| named(entry)).map(|(index, _)| index).collect();
     while let Some(index) = open.pop() {
         if wanted.insert(index) {
             open.extend(&library[index].needs);

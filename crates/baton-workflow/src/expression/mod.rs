@@ -3,7 +3,7 @@
 //! An expression of a document is not trusted: its author may be anybody who may create a workflow. It can neither
 //! stop nor kill the process that evaluates it, whatever it says and whatever it is given:
 //! - `meter` counts steps, bytes and calls; `rewrite` puts the counting into the expression before it is compiled.
-//! - `value` and `operators` are values that know how large they are, so that no single operation is too much.
+//! - `value`, `operators` and `access` are values that know how large they are, so that no single operation is too much.
 //! - `filters` has only what is pure: no clock, environment, input, output or time zones of the machine.
 //!
 //! # Invariants
@@ -14,6 +14,7 @@
 //! # Failure
 //! A fault of type expression: what jq says is wrong, or which limit was passed.
 
+mod access;
 mod compile;
 mod filters;
 mod library;
@@ -116,7 +117,7 @@ impl Expression {
     pub(crate) fn test(&self, dot: &Value, variables: &dyn Variables) -> Result<bool, Fault> {
         let results = self.run(dot, variables)?;
         if results.len() > 1 {
-            return Err(self.fault(format!("a condition must have one result, this has {}", results.len())));
+            return Err(self.fault(&format!("a condition must have one result, this has {}", results.len())));
         }
         Ok(results.first().is_some_and(|result| !matches!(result, Value::Null | Value::Bool(false))))
     }
@@ -144,10 +145,15 @@ impl Expression {
     }
 
     fn run(&self, dot: &Value, variables: &dyn Variables) -> Result<Vec<Value>, Fault> {
-        let values: Vec<V> = self.variables.iter().map(|name| variables.variable(name).map_or(V::Null, |value| V::from_json(&value))).collect();
+        let values: Vec<V> = self
+            .variables
+            .iter()
+            .map(|name| variables.variable(name).map_or(V::Null, |value| V::from_json(&value)))
+            .collect();
         let work = || stacker::maybe_grow(self.stack, self.stack, || self.run_within(dot, values));
         let done = catch_unwind(AssertUnwindSafe(work));
-        done.unwrap_or_else(|_| Err("it met a problem of the interpreter".to_owned())).map_err(|detail| self.fault(detail))
+        done.unwrap_or_else(|_| Err("it met a problem of the interpreter".to_owned()))
+            .map_err(|detail| self.fault(&detail))
     }
 
     fn run_within(&self, dot: &Value, variables: Vec<V>) -> Result<Vec<Value>, String> {
@@ -170,7 +176,10 @@ impl Expression {
                     results.push(value);
                 }
                 // Only errors and the meter's halt come out of a whole expression.
-                Err(exception) => failed = Some(exception.get_err().map_or_else(|_| "it was stopped".to_owned(), |error| message(error.into_val()))),
+                Err(exception) => {
+                    let error = exception.get_err().map(|error| message(&error.into_val()));
+                    failed = Some(error.unwrap_or_else(|_| "it was stopped".to_owned()));
+                }
             }
             if failed.is_some() {
                 break;
@@ -183,13 +192,13 @@ impl Expression {
         }
     }
 
-    fn fault(&self, detail: String) -> Fault {
-        Fault::new(fault_type::EXPRESSION, 400, format!("'{}': {detail}", shown(&self.text))).non_retryable()
+    fn fault(&self, detail: &str) -> Fault {
+        Fault::new(fault_type::EXPRESSION, 400, format!("'{}': {detail}", shown(self.text.trim())))
     }
 }
 
 /// What an error says: its text, or the value that it was raised with.
-fn message(error: V) -> String {
+fn message(error: &V) -> String {
     error.as_str().map_or_else(|| error.to_string(), |text| text.chars().take(MESSAGE_MAX).collect())
 }
 

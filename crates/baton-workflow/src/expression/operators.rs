@@ -1,4 +1,8 @@
-//! What jq's operators do with values: arithmetic, order, access and change.
+//! What jq's operators do with values: arithmetic and order.
+//!
+//! # Invariants
+//! - An operation is charged before it is done, in proportion to what it copies, compares or makes.
+//! - Once a limit was passed, every operation that can fail does.
 
 use std::{
     cmp::Ordering,
@@ -7,30 +11,28 @@ use std::{
     rc::Rc,
 };
 
-use jaq_core::{Error, Exn, ValR, ValT, ValX, box_iter::box_once, ops::Math, path::Opt, val::Range};
+use jaq_core::{Error, ValR, ops::Math, val::Range};
 
 use super::{
     meter::{self, Limit, SIZE_MAX},
-    value::{Array, Object, V},
+    value::{Object, V},
 };
 
 /// What a step costs for a value: its size in units of this many bytes.
 const STEP_BYTES: usize = 64;
 
-type Results<T> = Box<dyn Iterator<Item = ValR<T, V>>>;
-
 /// The error of operations once a limit was passed. The meter knows which; the text is never seen.
-fn stopped() -> Error<V> {
+pub(super) fn stopped() -> Error<V> {
     Error::new(V::Null)
 }
 
 /// Charges steps for an operation over so many bytes.
-fn charge(bytes: usize) -> Result<(), Error<V>> {
+pub(super) fn charge(bytes: usize) -> Result<(), Error<V>> {
     if meter::step(1 + (bytes / STEP_BYTES) as u64) { Ok(()) } else { Err(stopped()) }
 }
 
 /// Charges the copy that a change of something shared needs.
-fn own<T: Clone>(shared: &mut Rc<T>, size: usize) -> Result<&mut T, Error<V>> {
+pub(super) fn own<T: Clone>(shared: &mut Rc<T>, size: usize) -> Result<&mut T, Error<V>> {
     if Rc::strong_count(shared) > 1 {
         charge(size)?;
         if !meter::bytes(size) {
@@ -78,7 +80,13 @@ impl Add for V {
 }
 
 /// Arithmetic of two numbers: exact for integers, if the result is one.
-fn arithmetic(left: V, op: Math, right: V, exact: fn(i128, i128) -> Option<i128>, float: fn(f64, f64) -> f64) -> ValR<V> {
+fn arithmetic(
+    left: V,
+    op: Math,
+    right: V,
+    exact: fn(i128, i128) -> Option<i128>,
+    float: fn(f64, f64) -> f64,
+) -> ValR<V> {
     if let (Some(left), Some(right)) = (left.as_integer(), right.as_integer())
         && let Some(result) = exact(left, right)
     {
@@ -116,7 +124,9 @@ impl Mul for V {
     fn mul(self, right: Self) -> ValR<Self> {
         charge(0)?;
         match (self, right) {
-            (Self::Str(text), number) | (number, Self::Str(text)) if number.as_number().is_some() => Ok(repeat(&text, number.as_number().unwrap_or(0.0))),
+            (Self::Str(text), number) | (number, Self::Str(text)) if number.as_number().is_some() => {
+                Ok(repeat(&text, number.as_number().unwrap_or(0.0)))
+            }
             (Self::Obj(left), Self::Obj(right)) => merge(left, &right).map(|merged| Self::Obj(merged).checked()),
             (left, right) => arithmetic(left, Math::Mul, right, i128::checked_mul, |left, right| left * right),
         }
@@ -128,12 +138,13 @@ fn repeat(text: &str, times: f64) -> V {
     if times.is_nan() || times <= 0.0 {
         return V::Null;
     }
-    let times = times.max(1.0);
-    if times * text.len() as f64 > SIZE_MAX as f64 || !meter::step(1) {
+    // A float that is too large becomes the largest integer, and that is too many times any text.
+    let times = V::whole(times.max(1.0)).and_then(|times| usize::try_from(times).ok()).unwrap_or(usize::MAX);
+    if text.len().saturating_mul(times) > SIZE_MAX || !meter::step(1) {
         meter::pass(Limit::Size);
         return V::Null;
     }
-    if text.is_empty() { V::string("") } else { V::string(text.repeat(times as usize)) }
+    if text.is_empty() { V::string("") } else { V::string(text.repeat(times)) }
 }
 
 fn merge(mut left: Rc<Object>, right: &Rc<Object>) -> Result<Rc<Object>, Error<V>> {
@@ -158,20 +169,16 @@ impl Div for V {
     type Output = ValR<Self>;
 
     fn div(self, right: Self) -> ValR<Self> {
-        match (&self, &right) {
-            (Self::Str(text), Self::Str(separator)) => {
-                charge(text.len())?;
-                Ok(split(text, separator))
-            }
-            _ => {
-                charge(0)?;
-                if right.as_number() == Some(0.0) && self.as_number().is_some() {
-                    return Err(Error::str(format_args!("cannot divide {self} by zero")));
-                }
-                let exact = |left: i128, right: i128| (left % right == 0).then(|| left / right);
-                arithmetic(self, Math::Div, right, exact, |left, right| left / right)
-            }
+        if let (Self::Str(text), Self::Str(separator)) = (&self, &right) {
+            charge(text.len())?;
+            return Ok(split(text, separator));
         }
+        charge(0)?;
+        if right.as_number() == Some(0.0) && self.as_number().is_some() {
+            return Err(Error::str(format_args!("cannot divide {self} by zero")));
+        }
+        let exact = |left: i128, right: i128| (left % right == 0).then(|| left / right);
+        arithmetic(self, Math::Div, right, exact, |left, right| left / right)
     }
 }
 
@@ -192,7 +199,8 @@ impl Rem for V {
 
     fn rem(self, right: Self) -> ValR<Self> {
         charge(0)?;
-        let whole = |value: &Self| value.as_integer().or_else(|| value.as_number().filter(|number| !number.is_nan()).map(|number| number as i128));
+        let whole =
+            |value: &Self| value.as_integer().or_else(|| value.as_number().and_then(Self::whole).map(i128::from));
         match (whole(&self), whole(&right)) {
             (Some(_), Some(0)) => Err(Error::str(format_args!("cannot divide {self} by zero"))),
             (Some(left), Some(right)) => Ok(Self::integer(left % right)),
@@ -235,7 +243,13 @@ impl Ord for V {
                 if Rc::ptr_eq(left, right) {
                     return Ordering::Equal;
                 }
-                let sorted = |object: &Rc<Object>| object.fields().iter().map(|(key, value)| (Rc::clone(key), value.clone())).collect::<std::collections::BTreeMap<_, _>>();
+                let sorted = |object: &Rc<Object>| {
+                    object
+                        .fields()
+                        .iter()
+                        .map(|(key, value)| (Rc::clone(key), value.clone()))
+                        .collect::<std::collections::BTreeMap<_, _>>()
+                };
                 let (left, right) = (sorted(left), sorted(right));
                 left.keys().cmp(right.keys()).then_with(|| left.values().cmp(right.values()))
             }
@@ -315,320 +329,5 @@ impl From<Range<Self>> for V {
     fn from(range: Range<Self>) -> Self {
         let entries = [("start", range.start), ("end", range.end)];
         Self::object(entries.into_iter().filter_map(|(key, value)| Some((key.into(), value?))))
-    }
-}
-
-impl FromIterator<Self> for V {
-    fn from_iter<I: IntoIterator<Item = Self>>(items: I) -> Self {
-        let (mut list, mut size) = (Vec::new(), 0_usize);
-        for item in items {
-            size = size.saturating_add(item.size());
-            if size > SIZE_MAX {
-                meter::pass(Limit::Size);
-            }
-            if !(meter::step(1) && meter::bytes(16)) {
-                return Self::Null;
-            }
-            list.push(item);
-        }
-        Self::array(list)
-    }
-}
-
-/// The items of something, each charged; once a limit was passed there is one error and no more.
-fn metered<T: 'static>(mut items: impl Iterator<Item = T> + 'static) -> Results<T> {
-    let mut over = false;
-    Box::new(std::iter::from_fn(move || {
-        if over {
-            return None;
-        }
-        if meter::step(1) {
-            return items.next().map(Ok);
-        }
-        over = true;
-        Some(Err(stopped()))
-    }))
-}
-
-fn items(array: Rc<Array>) -> impl Iterator<Item = V> {
-    let mut index = 0;
-    std::iter::from_fn(move || {
-        index += 1;
-        array.items().get(index - 1).cloned()
-    })
-}
-
-fn entries(object: Rc<Object>) -> impl Iterator<Item = (V, V)> {
-    let mut index = 0;
-    std::iter::from_fn(move || {
-        index += 1;
-        object.fields().get_index(index - 1).map(|(key, value)| (V::string(key.as_ref()), value.clone()))
-    })
-}
-
-fn values_of(object: Rc<Object>) -> impl Iterator<Item = V> {
-    let mut index = 0;
-    std::iter::from_fn(move || {
-        index += 1;
-        object.fields().get_index(index - 1).map(|(_, value)| value.clone())
-    })
-}
-
-const ITERABLE: &str = "iterable (array or object)";
-
-impl ValT for V {
-    fn from_num(text: &str) -> ValR<Self> {
-        if let Ok(value) = text.parse::<i128>() {
-            return Ok(Self::integer(value));
-        }
-        text.parse().map(Self::Float).map_err(|_| Error::str(format_args!("cannot parse {text} as number")))
-    }
-
-    fn from_map<I: IntoIterator<Item = (Self, Self)>>(entries: I) -> ValR<Self> {
-        let mut pairs = Vec::new();
-        for (key, value) in entries {
-            match key {
-                Self::Str(key) => pairs.push((key.as_str().into(), value)),
-                other => return Err(Error::str(format_args!("cannot use {other} as the key of an object; keys are strings"))),
-            }
-        }
-        charge(0)?;
-        Ok(Self::object(pairs))
-    }
-
-    fn key_values(self) -> Results<(Self, Self)> {
-        match self {
-            Self::Arr(array) => metered(items(array).enumerate().map(|(index, item)| (Self::from(index), item))),
-            Self::Obj(object) => metered(entries(object)),
-            other => box_once(Err(Error::typ(other, ITERABLE))),
-        }
-    }
-
-    fn values(self) -> Results<Self> {
-        match self {
-            Self::Arr(array) => metered(items(array)),
-            Self::Obj(object) => metered(values_of(object)),
-            other => box_once(Err(Error::typ(other, ITERABLE))),
-        }
-    }
-
-    fn index(self, index: &Self) -> ValR<Self> {
-        charge(0)?;
-        match (&self, index) {
-            (Self::Null, Self::Null | Self::Int(_) | Self::Uint(_) | Self::Float(_) | Self::Str(_) | Self::Obj(_)) => Ok(Self::Null),
-            (Self::Obj(object), Self::Str(key)) => Ok(object.fields().get(key.as_str()).cloned().unwrap_or_default()),
-            (Self::Arr(array), Self::Int(_) | Self::Uint(_) | Self::Float(_)) => {
-                Ok(index.as_index().and_then(|index| place(index, array.items().len())).and_then(|index| array.items().get(index)).cloned().unwrap_or_default())
-            }
-            (Self::Arr(array), Self::Arr(part)) => {
-                charge(array.size_of_search(part))?;
-                Ok(array.places_of(part.items()))
-            }
-            (Self::Arr(_) | Self::Str(_), Self::Obj(range)) => {
-                let (start, end) = (range.fields().get("start").cloned(), range.fields().get("end").cloned());
-                self.range(start.as_ref()..end.as_ref())
-            }
-            _ => Err(Error::index(self, index.clone())),
-        }
-    }
-
-    fn range(self, range: Range<&Self>) -> ValR<Self> {
-        charge(0)?;
-        match &self {
-            Self::Null => Ok(Self::Null),
-            Self::Arr(array) => {
-                let (start, end) = bounds(&range, array.items().len())?;
-                Ok(array.items()[start..end].iter().cloned().collect())
-            }
-            Self::Str(text) => {
-                charge(text.len())?;
-                let (start, end) = bounds(&range, text.chars().count())?;
-                Ok(Self::string(text.chars().skip(start).take(end - start).collect::<String>()))
-            }
-            _ => Err(Error::typ(self, "rangeable (array or string)")),
-        }
-    }
-
-    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(self, opt: Opt, f: impl Fn(Self) -> I) -> ValX<'a, Self> {
-        match self {
-            Self::Arr(array) => items(array).flat_map(f).collect(),
-            Self::Obj(object) => {
-                let mut pairs = Vec::new();
-                for (key, value) in object.fields() {
-                    charge(0)?;
-                    if let Some(value) = f(value.clone()).next() {
-                        pairs.push((Rc::clone(key), value?));
-                    }
-                }
-                Ok(Self::object(pairs))
-            }
-            other => opt.fail(other, |other| Exn::from(Error::typ(other, ITERABLE))),
-        }
-    }
-
-    fn map_index<'a, I: Iterator<Item = ValX<'a, Self>>>(self, index: &Self, opt: Opt, f: impl Fn(Self) -> I) -> ValX<'a, Self> {
-        charge(0)?;
-        match (self, index) {
-            (Self::Null, Self::Str(_)) => Self::object([]).map_index(index, opt, f),
-            (Self::Null, Self::Int(_) | Self::Uint(_) | Self::Float(_)) => Self::array(Vec::new()).map_index(index, opt, f),
-            (Self::Obj(object), Self::Str(key)) => change_field(object, key, f),
-            (Self::Arr(array), Self::Int(_) | Self::Uint(_) | Self::Float(_)) => change_item(array, index, opt, f),
-            (whole @ (Self::Null | Self::Arr(_)), Self::Obj(range)) => {
-                let (start, end) = (range.fields().get("start").cloned(), range.fields().get("end").cloned());
-                whole.map_range(start.as_ref()..end.as_ref(), opt, f)
-            }
-            (whole, _) => opt.fail(whole, |whole| Exn::from(Error::index(whole, index.clone()))),
-        }
-    }
-
-    fn map_range<'a, I: Iterator<Item = ValX<'a, Self>>>(self, range: Range<&Self>, opt: Opt, f: impl Fn(Self) -> I) -> ValX<'a, Self> {
-        charge(0)?;
-        let mut array = match self {
-            Self::Null => Rc::default(),
-            Self::Arr(array) => array,
-            other => return opt.fail(other, |other| Exn::from(Error::typ(other, "array"))),
-        };
-        let (start, end) = bounds(&range, array.items().len())?;
-        let part: Self = array.items()[start..end].iter().cloned().collect();
-        let new = match f(part).next().transpose()? {
-            None => Vec::new(),
-            Some(Self::Arr(new)) => new.items().to_vec(),
-            Some(other) => return Err(Exn::from(Error::typ(other, "array"))),
-        };
-        let size = 16 * (array.items().len() + new.len());
-        charge(size)?;
-        meter::bytes(size);
-        own(&mut array, size)?.change(|items| drop(items.splice(start..end, new)));
-        Ok(Self::Arr(array).checked())
-    }
-
-    fn as_bool(&self) -> bool {
-        !matches!(self, Self::Null | Self::Bool(false))
-    }
-
-    fn into_string(self) -> Self {
-        if matches!(self, Self::Str(_)) { self } else { Self::string(self.to_json()) }
-    }
-}
-
-/// The place that an index means, counted from the end if it is negative.
-fn place(index: i64, length: usize) -> Option<usize> {
-    let from_end = || length.checked_sub(usize::try_from(index.unsigned_abs()).ok()?);
-    usize::try_from(index).ok().or_else(from_end)
-}
-
-/// The bounds of a slice, cut to the length.
-fn bounds(range: &Range<&V>, length: usize) -> Result<(usize, usize), Error<V>> {
-    let bound = |value: Option<&V>, default: usize, up: bool| match value {
-        None | Some(V::Null) => Ok(default),
-        Some(V::Float(value)) if up => Ok(place(value.ceil() as i64, length).unwrap_or(0).min(length)),
-        Some(value) => match value.as_index() {
-            Some(index) => Ok(place(index, length).unwrap_or(0).min(length)),
-            None => Err(Error::typ(value.clone(), "number")),
-        },
-    };
-    let start = bound(range.start, 0, false)?;
-    let end = bound(range.end, length, true)?;
-    Ok((start, end.max(start)))
-}
-
-fn change_field<'a, I: Iterator<Item = ValX<'a, V>>>(mut object: Rc<Object>, key: &str, f: impl Fn(V) -> I) -> ValX<'a, V> {
-    let size = 48 * object.fields().len();
-    let fields = own(&mut object, size)?;
-    let old = fields.get_mut_taken(key);
-    let new = f(old.unwrap_or_default()).next().transpose()?;
-    match new {
-        Some(value) => {
-            meter::bytes(48 + key.len());
-            fields.insert(key.into(), value);
-        }
-        None => drop(fields.remove(key)),
-    }
-    Ok(V::Obj(object).checked())
-}
-
-fn change_item<'a, I: Iterator<Item = ValX<'a, V>>>(mut array: Rc<Array>, index: &V, opt: Opt, f: impl Fn(V) -> I) -> ValX<'a, V> {
-    let length = array.items().len();
-    let Some(place) = index.as_index().and_then(|index| place(index, length)) else {
-        return opt.fail(V::Arr(array), |_| Exn::from(Error::str(format_args!("index {index} is before the beginning of the array"))));
-    };
-    let size = 16 * length;
-    if place >= length {
-        let Some(value) = f(V::Null).next().transpose()? else { return Ok(V::Arr(array)) };
-        let new = place - length + 1;
-        if new > SIZE_MAX / 16 || !meter::bytes(16 * new) {
-            meter::pass(Limit::Size);
-            return Err(Exn::from(stopped()));
-        }
-        charge(16 * new)?;
-        let nulls = std::iter::repeat_n(V::Null, new - 1);
-        own(&mut array, size)?.extend(nulls.chain([value]));
-        return Ok(V::Arr(array).checked());
-    }
-    let list = own(&mut array, size)?;
-    let old = list.take(place);
-    match f(old).next().transpose()? {
-        Some(value) => list.put(place, value),
-        None => {
-            charge(size)?;
-            list.change(|items| drop(items.remove(place)));
-        }
-    }
-    Ok(V::Arr(array).checked())
-}
-
-impl Array {
-    fn size_of_search(&self, part: &Self) -> usize {
-        self.items().len().saturating_mul(part.items().len()).saturating_mul(16)
-    }
-
-    /// Where a part begins in it.
-    pub(super) fn places_of(&self, part: &[V]) -> V {
-        if part.is_empty() {
-            return V::Null;
-        }
-        let found = self.items().windows(part.len()).enumerate().filter(|(_, window)| *window == part);
-        found.map(|(index, _)| V::from(index)).collect()
-    }
-}
-
-impl jaq_std::ValT for V {
-    fn into_seq<S: FromIterator<Self>>(self) -> Result<S, Self> {
-        match self {
-            Self::Arr(array) => Ok(items(array).collect()),
-            other => Err(other),
-        }
-    }
-
-    fn is_int(&self) -> bool {
-        self.as_integer().is_some()
-    }
-
-    fn as_isize(&self) -> Option<isize> {
-        match *self {
-            Self::Int(value) => isize::try_from(value).ok(),
-            Self::Float(value) if value.fract() == 0.0 && value.abs() < 9e15 => Some(value as isize),
-            _ => None,
-        }
-    }
-
-    fn as_f64(&self) -> Option<f64> {
-        self.as_number()
-    }
-
-    fn is_utf8_str(&self) -> bool {
-        matches!(self, Self::Str(_))
-    }
-
-    fn as_bytes(&self) -> Option<&[u8]> {
-        self.as_str().map(str::as_bytes)
-    }
-
-    fn as_sub_str(&self, sub: &[u8]) -> Self {
-        Self::bytes(sub)
-    }
-
-    fn from_utf8_bytes(bytes: impl AsRef<[u8]> + Send + 'static) -> Self {
-        Self::bytes(bytes.as_ref())
     }
 }

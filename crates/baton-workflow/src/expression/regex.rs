@@ -6,11 +6,7 @@
 use jaq_core::{Cv, DataT, Error, ValR};
 use regex::{Regex, RegexBuilder};
 
-use super::{
-    filters::key,
-    meter,
-    value::V,
-};
+use super::{filters::key, meter, value::V};
 
 /// Bytes of a compiled expression.
 const COMPILED_MAX: usize = 1024 * 1024;
@@ -89,11 +85,17 @@ fn compile(pattern: &str, flags: &V) -> Result<(Regex, Flags), Error<V>> {
             'p' => drop(builder.multi_line(true).dot_matches_new_line(true)),
             'l' => drop(builder.swap_greed(true)),
             'x' => drop(builder.ignore_whitespace(true)),
-            other => return Err(Error::str(format_args!("'{other}' is not a flag of regular expressions; flags are g, i, l, m, n, p, s and x"))),
+            other => {
+                return Err(Error::str(format_args!(
+                    "'{other}' is not a flag of regular expressions; flags are g, i, l, m, n, p, s and x"
+                )));
+            }
         }
     }
     let shown: String = pattern.chars().take(80).collect();
-    let regex = builder.build().map_err(|error| Error::str(format_args!("'{shown}' is not a regular expression: {}", first_line(&error))))?;
+    let regex = builder
+        .build()
+        .map_err(|error| Error::str(format_args!("'{shown}' is not a regular expression: {}", first_line(&error))))?;
     Ok((regex, found))
 }
 

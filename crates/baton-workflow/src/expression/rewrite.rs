@@ -69,7 +69,9 @@ impl<'s> Rewriter<'s> {
             }
             Term::Arr(Some(inner)) => Term::Arr(Some(self.boxed(*inner))),
             Term::Obj(entries) => {
-                let entries = entries.into_iter().map(|(key, value)| (self.term(key, false), value.map(|value| self.term(value, false))));
+                let entries = entries
+                    .into_iter()
+                    .map(|(key, value)| (self.term(key, false), value.map(|value| self.term(value, false))));
                 Term::Obj(entries.collect())
             }
             Term::Neg(inner) => Term::Neg(self.boxed(*inner)),
@@ -85,7 +87,9 @@ impl<'s> Rewriter<'s> {
                 });
                 Term::Fold(name, items, pattern, args.collect())
             }
-            Term::TryCatch(inner, handler) => Term::TryCatch(self.boxed(*inner), handler.map(|handler| self.boxed(*handler))),
+            Term::TryCatch(inner, handler) => {
+                Term::TryCatch(self.boxed(*inner), handler.map(|handler| self.boxed(*handler)))
+            }
             Term::IfThenElse(cases, otherwise) => {
                 let cases = cases.into_iter().map(|(condition, then)| (self.stepped(condition), self.term(then, tail)));
                 Term::IfThenElse(cases.collect(), otherwise.map(|otherwise| Box::new(self.term(*otherwise, tail))))
@@ -126,14 +130,23 @@ impl<'s> Rewriter<'s> {
             BinaryOp::Alt => (self.term(left, false), op, self.term(right, tail)),
             BinaryOp::Or | BinaryOp::And | BinaryOp::Cmp(_) => (self.stepped(left), op, self.stepped(right)),
             BinaryOp::Update => (self.term(left, false), op, pipe(call(STEP), self.term(right, false))),
-            BinaryOp::Math(_) | BinaryOp::Assign | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => (self.term(left, false), op, self.stepped(right)),
+            BinaryOp::Math(_) | BinaryOp::Assign | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {
+                (self.term(left, false), op, self.stepped(right))
+            }
         };
         Term::BinOp(Box::new(left), op, Box::new(right))
     }
 
     fn call(&mut self, name: &'s str, args: Vec<T<'s>>, tail: bool) -> T<'s> {
-        let meaning = self.names.iter().rev().find(|(known, arity, _)| *known == name && *arity == args.len()).map(|(_, _, meaning)| *meaning);
-        let args = args.into_iter().map(|arg| if gives_one(&arg) { self.term(arg, false) } else { pipe(call(STEP), self.term(arg, false)) });
+        let meaning = self
+            .names
+            .iter()
+            .rev()
+            .find(|(known, arity, _)| *known == name && *arity == args.len())
+            .map(|(_, _, meaning)| *meaning);
+        let args = args
+            .into_iter()
+            .map(|arg| if gives_one(&arg) { self.term(arg, false) } else { pipe(call(STEP), self.term(arg, false)) });
         let term = Term::Call(name, args.collect());
         let enter = match meaning {
             // With filters as arguments even a tail call holds on to its caller.
@@ -147,7 +160,9 @@ impl<'s> Rewriter<'s> {
     fn part(&mut self, part: Part<T<'s>>) -> Part<T<'s>> {
         match part {
             Part::Index(index) => Part::Index(self.stepped(index)),
-            Part::Range(from, upto) => Part::Range(from.map(|from| self.stepped(from)), upto.map(|upto| self.stepped(upto))),
+            Part::Range(from, upto) => {
+                Part::Range(from.map(|from| self.stepped(from)), upto.map(|upto| self.stepped(upto)))
+            }
         }
     }
 
@@ -155,7 +170,9 @@ impl<'s> Rewriter<'s> {
         match pattern {
             Pattern::Var(_) => pattern,
             Pattern::Arr(items) => Pattern::Arr(items.into_iter().map(|item| self.pattern(item)).collect()),
-            Pattern::Obj(entries) => Pattern::Obj(entries.into_iter().map(|(key, item)| (self.stepped(key), self.pattern(item))).collect()),
+            Pattern::Obj(entries) => {
+                Pattern::Obj(entries.into_iter().map(|(key, item)| (self.stepped(key), self.pattern(item))).collect())
+            }
         }
     }
 }
@@ -165,7 +182,13 @@ fn gives_one(term: &T<'_>) -> bool {
     match term {
         Term::Id | Term::Num(_) | Term::Var(_) => true,
         Term::Str(None, parts) => parts.iter().all(|part| !matches!(part, StrPart::Term(_))),
-        Term::Path(inner, path) => gives_one(inner) && path.0.iter().all(|(part, opt)| matches!((part, opt), (Part::Index(index), Opt::Essential) if gives_one(index))),
+        Term::Path(inner, path) => {
+            gives_one(inner)
+                && path
+                    .0
+                    .iter()
+                    .all(|(part, opt)| matches!((part, opt), (Part::Index(index), Opt::Essential) if gives_one(index)))
+        }
         _ => false,
     }
 }
@@ -192,66 +215,24 @@ pub(super) struct Names<'s> {
 impl<'s> Names<'s> {
     pub(super) fn collect(&mut self, term: &T<'s>, depth: usize) {
         self.depth = self.depth.max(depth);
-        let below = depth + 1;
         match term {
-            Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Arr(None) => {}
             Term::Var(name) => self.variables.push(name),
-            Term::Str(format, parts) => {
-                self.filters.extend(format.map(|format| (format, 0)));
-                parts.iter().for_each(|part| {
-                    if let StrPart::Term(term) = part {
-                        self.collect(term, below);
-                    }
-                });
-            }
-            Term::Arr(Some(inner)) | Term::Neg(inner) | Term::Label(_, inner) => self.collect(inner, below),
-            Term::Obj(entries) => entries.iter().for_each(|(key, value)| {
-                self.collect(key, below);
-                value.iter().for_each(|value| self.collect(value, below));
-            }),
-            Term::BinOp(left, op, right) => {
-                self.nests |= matches!(op, BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt | BinaryOp::Assign);
-                self.collect(left, below);
-                if let BinaryOp::Pipe(Some(pattern)) = op {
-                    self.pattern(pattern, below);
-                }
-                self.collect(right, below);
-            }
-            Term::Fold(_, items, pattern, args) => {
+            Term::Str(Some(format), _) => self.filters.push((format, 0)),
+            Term::Call(name, args) => self.filters.push((name, args.len())),
+            Term::Def(..) => self.nests = true,
+            Term::Fold(_, _, pattern, _) => {
                 self.nests = true;
-                self.collect(items, below);
-                self.pattern(pattern, below);
-                args.iter().for_each(|arg| self.collect(arg, below));
+                self.pattern(pattern, depth + 1);
             }
-            Term::TryCatch(inner, handler) => {
-                self.collect(inner, below);
-                handler.iter().for_each(|handler| self.collect(handler, below));
+            Term::BinOp(_, BinaryOp::Pipe(Some(pattern)), _) => self.pattern(pattern, depth + 1),
+            Term::BinOp(_, op, _) => {
+                self.nests |=
+                    matches!(op, BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt | BinaryOp::Assign);
             }
-            Term::IfThenElse(cases, otherwise) => {
-                for (condition, then) in cases {
-                    self.collect(condition, below);
-                    self.collect(then, below);
-                }
-                otherwise.iter().for_each(|otherwise| self.collect(otherwise, below));
-            }
-            Term::Def(defs, inner) => {
-                self.nests = true;
-                defs.iter().for_each(|def| self.collect(&def.body, below));
-                self.collect(inner, below);
-            }
-            Term::Call(name, args) => {
-                self.filters.push((name, args.len()));
-                args.iter().for_each(|arg| self.collect(arg, below));
-            }
-            Term::Path(inner, path) => {
-                self.collect(inner, below);
-                for (part, _) in &path.0 {
-                    match part {
-                        Part::Index(index) => self.collect(index, below),
-                        Part::Range(from, upto) => from.iter().chain(upto).for_each(|bound| self.collect(bound, below)),
-                    }
-                }
-            }
+            _ => {}
+        }
+        for inner in inner_terms(term) {
+            self.collect(inner, depth + 1);
         }
     }
 
@@ -259,11 +240,44 @@ impl<'s> Names<'s> {
         self.depth = self.depth.max(depth);
         match pattern {
             Pattern::Var(_) => {}
-            Pattern::Arr(items) => items.iter().for_each(|item| self.pattern(item, depth + 1)),
-            Pattern::Obj(entries) => entries.iter().for_each(|(key, item)| {
-                self.collect(key, depth + 1);
-                self.pattern(item, depth + 1);
-            }),
+            Pattern::Arr(items) => {
+                for item in items {
+                    self.pattern(item, depth + 1);
+                }
+            }
+            Pattern::Obj(entries) => {
+                for (key, item) in entries {
+                    self.collect(key, depth + 1);
+                    self.pattern(item, depth + 1);
+                }
+            }
+        }
+    }
+}
+
+/// The terms right below a term, but for those in patterns.
+fn inner_terms<'t, 's>(term: &'t T<'s>) -> Vec<&'t T<'s>> {
+    match term {
+        Term::Id | Term::Recurse | Term::Num(_) | Term::Var(_) | Term::Break(_) | Term::Arr(None) => Vec::new(),
+        Term::Str(_, parts) => {
+            parts.iter().filter_map(|part| if let StrPart::Term(term) = part { Some(term) } else { None }).collect()
+        }
+        Term::Arr(Some(inner)) | Term::Neg(inner) | Term::Label(_, inner) => vec![inner],
+        Term::Obj(entries) => entries.iter().flat_map(|(key, value)| std::iter::once(key).chain(value)).collect(),
+        Term::BinOp(left, _, right) => vec![left, right],
+        Term::Fold(_, items, _, args) => std::iter::once(&**items).chain(args).collect(),
+        Term::TryCatch(inner, handler) => std::iter::once(&**inner).chain(handler.as_deref()).collect(),
+        Term::IfThenElse(cases, otherwise) => {
+            cases.iter().flat_map(|(condition, then)| [condition, then]).chain(otherwise.as_deref()).collect()
+        }
+        Term::Def(defs, inner) => defs.iter().map(|def| &def.body).chain([&**inner]).collect(),
+        Term::Call(_, args) => args.iter().collect(),
+        Term::Path(inner, path) => {
+            let bounds = path.0.iter().flat_map(|(part, _)| match part {
+                Part::Index(index) => vec![index],
+                Part::Range(from, upto) => from.iter().chain(upto).collect(),
+            });
+            std::iter::once(&**inner).chain(bounds).collect()
         }
     }
 }

@@ -1,3 +1,5 @@
+#![allow(clippy::too_many_lines, clippy::needless_pass_by_value, reason = "long lists of cases, written as values")]
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -41,20 +43,36 @@ fn results_are_null_one_or_an_array() {
 
 #[test]
 fn a_condition_has_at_most_one_result() {
-    let test = |text: &str| Expression::compile(text, &[]).unwrap().test(&json!({"a": 0, "b": false}), &Given(json!({})));
-    assert_eq!([test(".a").unwrap(), test(".b").unwrap(), test(".c").unwrap(), test("empty").unwrap(), test(".a == 0").unwrap()], [true, false, false, false, true]);
+    let test =
+        |text: &str| Expression::compile(text, &[]).unwrap().test(&json!({"a": 0, "b": false}), &Given(json!({})));
+    assert_eq!(
+        [
+            test(".a").unwrap(),
+            test(".b").unwrap(),
+            test(".c").unwrap(),
+            test("empty").unwrap(),
+            test(".a == 0").unwrap()
+        ],
+        [true, false, false, false, true]
+    );
     assert!(test(".[]").unwrap_err().detail.unwrap().contains("a condition must have one result, this has 2"));
 }
 
 #[test]
 fn paths_of_fixed_keys_give_what_the_interpreter_gives() {
     let dot = json!({"a": {"b": [1, {"c": 5.0}], "": 7}, "n": null});
-    for text in [".", ".a", ".a.b", ".a.b[1].c", ".a.b[0]", ".a.b[9]", ".n.x.y", ".missing.x", "$v", "$v.x", "$v.x.y", "$v[0]"] {
+    for text in
+        [".", ".a", ".a.b", ".a.b[1].c", ".a.b[0]", ".a.b[9]", ".n.x.y", ".missing.x", "$v", "$v.x", "$v.x.y", "$v[0]"]
+    {
         let direct = Expression::compile(text, &["v"]).unwrap();
         assert!(direct.direct.is_some(), "{text}");
         let by_path = direct.evaluate(&dot, &Given(json!({"v": {"x": {"y": 3}}})));
         let interpreted = evaluate_with(&format!("({text}) | select(true)"), &dot, json!({"v": {"x": {"y": 3}}}));
-        assert_eq!(by_path.map_err(|fault| fault.detail.unwrap().split(": ").skip(1).collect::<String>()), interpreted.map_err(|detail| detail.split(": ").skip(1).collect::<String>()), "{text}");
+        assert_eq!(
+            by_path.map_err(|fault| fault.detail.unwrap().split(": ").skip(1).collect::<String>()),
+            interpreted.map_err(|detail| detail.split(": ").skip(1).collect::<String>()),
+            "{text}"
+        );
     }
 }
 
@@ -108,15 +126,35 @@ fn does_what_jq_does() {
         ("@base64, (@base64 | @base64d)", json!("hé"), json!(["aMOp", "hé"])),
         ("@uri, @html, @json, @text", json!("a b<"), json!(["a%20b%3C", "a b&lt;", "\"a b<\"", "a b<"])),
         ("@csv", json!([1, "a\"b", null]), json!("1,\"a\"\"b\",")),
-        ("[match(\"(?<l>[a-z])(\\\\d)\"; \"g\") | .string, .offset, .captures[0].name]", json!("é a1 b2"), json!(["a1", 2, "l", "b2", 5, "l"])),
-        ("test(\"A\"; \"i\"), [scan(\"\\\\d\")], sub(\"b\"; \"x\"), gsub(\"(?<d>\\\\d)\"; \"<\\(.d)>\")", json!("ab12"), json!([true, ["1", "2"], "ax12", "ab<1><2>"])),
-        ("split(\", *\"; null), ascii_downcase, ltrimstr(\"A\"), length", json!("A, B"), json!([["A", "B"], "a, b", ", B", 4])),
+        (
+            "[match(\"(?<l>[a-z])(\\\\d)\"; \"g\") | .string, .offset, .captures[0].name]",
+            json!("é a1 b2"),
+            json!(["a1", 2, "l", "b2", 5, "l"]),
+        ),
+        (
+            "test(\"A\"; \"i\"), [scan(\"\\\\d\")], sub(\"b\"; \"x\"), gsub(\"(?<d>\\\\d)\"; \"<\\(.d)>\")",
+            json!("ab12"),
+            json!([true, ["1", "2"], "ax12", "ab<1><2>"]),
+        ),
+        (
+            "split(\", *\"; null), ascii_downcase, ltrimstr(\"A\"), length",
+            json!("A, B"),
+            json!([["A", "B"], "a, b", ", B", 4]),
+        ),
         ("tojson, (tojson | fromjson)", json!({"a": [1.5]}), json!(["{\"a\":[1.5]}", {"a": [1.5]}])),
         ("tostring, tonumber", json!("12"), json!(["12", 12])),
         ("contains(\"b\"), inside(\"xabcx\"), index(\"b\"), indices(\"b\")", json!("abc"), json!([true, true, 1, [1]])),
-        ("has(0), index(2), contains([1]), (. - [1]), flatten, min, max, any, all, unique, reverse", json!([1, 2]), json!([true, 1, true, [2], [1, 2], 1, 2, true, true, [1, 2], [2, 1]])),
+        (
+            "has(0), index(2), contains([1]), (. - [1]), flatten, min, max, any, all, unique, reverse",
+            json!([1, 2]),
+            json!([true, 1, true, [2], [1, 2], 1, 2, true, true, [1, 2], [2, 1]]),
+        ),
         ("transpose", json!([[1], [2, 3]]), json!([[1, 2], [null, 3]])),
-        ("\"2015-03-05T23:51:47Z\" | fromdate, (fromdate | todate), (strptime(\"%Y-%m-%dT%H:%M:%SZ\") | mktime)", json!(null), json!([1_425_599_507, "2015-03-05T23:51:47Z", 1_425_599_507])),
+        (
+            "\"2015-03-05T23:51:47Z\" | fromdate, (fromdate | todate), (strptime(\"%Y-%m-%dT%H:%M:%SZ\") | mktime)",
+            json!(null),
+            json!([1_425_599_507, "2015-03-05T23:51:47Z", 1_425_599_507]),
+        ),
         (". as [$a, {b: $c}] | [$a, $c]", json!([1, {"b": 2}]), json!([1, 2])),
         ("[range(0; 10; 3)], [range(3; 0; -1)]", json!(null), json!([[0, 3, 6, 9], [3, 2, 1]])),
         ("[.[] as $x | $x * 2]", json!([1, 2]), json!([2, 4])),
@@ -178,7 +216,9 @@ fn stop(text: &str, steps_max: u64) -> String {
     let fault = expression.evaluate(&json!(null), &Given(json!({}))).expect_err(text);
     assert_eq!(fault.kind, fault_type::EXPRESSION);
     let detail = fault.detail.unwrap();
-    let of_a_limit = ["it was stopped", "the result is", "it has more than", "invalid path", "before the beginning"].iter().any(|words| detail.contains(words));
+    let of_a_limit = ["it was stopped", "the result is", "it has more than", "invalid path", "before the beginning"]
+        .iter()
+        .any(|words| detail.contains(words));
     assert!(of_a_limit, "{text}: {detail}");
     detail
 }
@@ -323,7 +363,8 @@ fn hostile_expressions_are_stopped() {
 #[test]
 fn hostile_products_are_stopped() {
     let nest = |op: &str| (0..80).fold("(1, 2)".to_owned(), |text, _| format!("({text} {op} (1, 2))"));
-    let conditions = (0..60).fold("(true, true)".to_owned(), |text, _| format!("(if {text} then (true, true) else 1 end)"));
+    let conditions =
+        (0..60).fold("(true, true)".to_owned(), |text, _| format!("(if {text} then (true, true) else 1 end)"));
     let fields: Vec<String> = (0..60).map(|index| format!("a{index}: (1, 2)")).collect();
     for text in [
         nest("<"),
@@ -366,14 +407,28 @@ fn hostile_texts_are_refused_and_hostile_values_survived() {
         "label $x | ".repeat(1_400) + "1",
         ". as [$a, ".repeat(1_400),
     ] {
-        let refusal = match Expression::compile(&text, &[]) {
-            Err(refusal) => refusal,
-            Ok(_) => panic!("{} compiles", shown(&text)),
-        };
+        let Err(refusal) = Expression::compile(&text, &[]) else { panic!("{} compiles", shown(&text)) };
         assert!(refusal.len() < 400, "{refusal}");
     }
     let deep = (0..59).fold(json!(1), |value, _| json!({"a": [value]}));
-    for text in [".. | numbers", "walk(.)", "tojson | length", ". == .", "[., .] | unique | length", "[paths] | length", "del(..)", "flatten? // 1", "[.[]] | sort | length", "map_values(.) | length", "contains({})", "[leaf_paths] | length", "to_entries | length", "pick(.a) | length", "[getpath(paths)] | length", "tojson | fromjson? // 1 | length"] {
+    for text in [
+        ".. | numbers",
+        "walk(.)",
+        "tojson | length",
+        ". == .",
+        "[., .] | unique | length",
+        "[paths] | length",
+        "del(..)",
+        "flatten? // 1",
+        "[.[]] | sort | length",
+        "map_values(.) | length",
+        "contains({})",
+        "[leaf_paths] | length",
+        "to_entries | length",
+        "pick(.a) | length",
+        "[getpath(paths)] | length",
+        "tojson | fromjson? // 1 | length",
+    ] {
         evaluate(text, &deep).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
         let deeper = format!("reduce range(120) as $i (1; {{a: [.]}}) | {text} | 1");
         evaluate(&deeper, &json!(null)).unwrap_or_else(|refusal| panic!("{deeper}: {refusal}"));
@@ -383,7 +438,12 @@ fn hostile_texts_are_refused_and_hostile_values_survived() {
 
 #[test]
 fn hostile_regular_expressions_are_refused() {
-    for (pattern, says) in [("a{1000}{1000}", "not a regular expression"), ("(a{100}){100}{100}", "not a regular expression"), ("(", "not a regular expression"), ("(?=a)", "not a regular expression")] {
+    for (pattern, says) in [
+        ("a{1000}{1000}", "not a regular expression"),
+        ("(a{100}){100}{100}", "not a regular expression"),
+        ("(", "not a regular expression"),
+        ("(?=a)", "not a regular expression"),
+    ] {
         refused(&format!("test({})", json!(pattern)), json!("aaaa"), says);
     }
     refused(&format!("test({})", json!("(".repeat(5000))), json!("a"), "not a regular expression");

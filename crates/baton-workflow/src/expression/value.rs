@@ -157,8 +157,7 @@ impl V {
     /// An array; the items were charged when they came to be.
     pub(super) fn array(items: Vec<Self>) -> Self {
         meter::bytes(SLOT * (items.len() + 2));
-        let mut array = Array::default();
-        array.items = items;
+        let mut array = Array { items, ..Array::default() };
         array.change(|_| ());
         Self::Arr(Rc::new(array)).checked()
     }
@@ -176,10 +175,21 @@ impl V {
 
     /// The number: an integer if it is whole.
     pub(super) fn number(value: f64) -> Self {
-        if value.fract() == 0.0 && value.abs() < WHOLE_MAX { Self::Int(value as i64) } else { Self::Float(value) }
+        if value.fract() == 0.0 && value.abs() < WHOLE_MAX {
+            Self::whole(value).map_or(Self::Float(value), Self::Int)
+        } else {
+            Self::Float(value)
+        }
+    }
+
+    /// The whole part of a float, cut to what an integer holds; `None` for not-a-number.
+    #[expect(clippy::cast_possible_truncation, reason = "cutting is what is asked for")]
+    pub(super) fn whole(value: f64) -> Option<i64> {
+        (!value.is_nan()).then_some(value as i64)
     }
 
     /// The integer, in the smallest form that holds it; one that no form holds is a float.
+    #[expect(clippy::cast_precision_loss, reason = "as in jq, integers that are too large are floats")]
     pub(super) fn integer(value: i128) -> Self {
         if let Ok(value) = i64::try_from(value) {
             Self::Int(value)
@@ -198,6 +208,7 @@ impl V {
         }
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "who wants it exact asks for the integer")]
     pub(super) fn as_number(&self) -> Option<f64> {
         match *self {
             Self::Int(value) => Some(value as f64),
@@ -212,7 +223,7 @@ impl V {
         match *self {
             Self::Int(value) => Some(value),
             Self::Uint(_) => Some(i64::MAX),
-            Self::Float(value) if !value.is_nan() => Some(value.floor() as i64),
+            Self::Float(value) => Self::whole(value.floor()),
             _ => None,
         }
     }
@@ -301,8 +312,12 @@ impl V {
             },
             Self::Obj(object) => {
                 let entries: Map<String, Value> = match Rc::try_unwrap(object) {
-                    Ok(object) => object.fields.into_iter().map(|(key, value)| (key.to_string(), value.into_json())).collect(),
-                    Err(shared) => shared.fields.iter().map(|(key, value)| (key.to_string(), value.clone().into_json())).collect(),
+                    Ok(object) => {
+                        object.fields.into_iter().map(|(key, value)| (key.to_string(), value.into_json())).collect()
+                    }
+                    Err(shared) => {
+                        shared.fields.iter().map(|(key, value)| (key.to_string(), value.clone().into_json())).collect()
+                    }
                 };
                 Value::Object(entries)
             }

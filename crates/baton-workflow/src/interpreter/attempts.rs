@@ -35,10 +35,11 @@ impl Attempts {
     /// Enters a place: its attempt, and the counters for what is below it.
     pub(crate) fn enter(&mut self, block: usize, slot: usize) -> (u32, Self) {
         let floor = self.floor;
-        let index = self.places.iter().position(|place| place.block == block && place.slot == slot).unwrap_or_else(|| {
-            self.places.push(Place { block, slot, last: floor, below: floor });
-            self.places.len() - 1
-        });
+        let index =
+            self.places.iter().position(|place| place.block == block && place.slot == slot).unwrap_or_else(|| {
+                self.places.push(Place { block, slot, last: floor, below: floor });
+                self.places.len() - 1
+            });
         let place = &mut self.places[index];
         place.last += 1;
         (place.last, Self::above(place.below))

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use baton_execution::{
-    ChildTarget, Command, Effect, Fault, Outcome, ParentClosePolicy, ProgramKind, ScheduleActivity, StartChild, WaitReason, fault_type,
+    ChildTarget, Command, Effect, Fault, Outcome, ParentClosePolicy, ProgramKind, ScheduleActivity, StartChild,
+    WaitReason, fault_type,
 };
 use baton_types::{DURATION_MS_MAX, format_duration};
 use serde_json::Value;
@@ -31,7 +32,13 @@ pub(crate) struct Child {
 
 impl Run {
     /// Runs an activity for the task; with `metadata.await: callback` the task then waits for an answer.
-    pub(crate) fn schedule(&mut self, number: FrameId, activity: &str, input: Value, on: String) -> Result<Step, Fault> {
+    pub(crate) fn schedule(
+        &mut self,
+        number: FrameId,
+        activity: &str,
+        input: Value,
+        on: String,
+    ) -> Result<Step, Fault> {
         let timeout_ms = self.timeout_ms(number)?;
         let id = self.frame(number).operation();
         let wait = self.definition.task(self.frame(number).task).and_then(|task| task.wait.clone());
@@ -46,7 +53,13 @@ impl Run {
         } else {
             opening.until_ms = Some(self.after(start_to_close_ms));
         }
-        self.emit(Command::ScheduleActivity(ScheduleActivity { id, activity: activity.to_owned(), input, start_to_close_ms, effect: Effect::Repeatable }));
+        self.emit(Command::ScheduleActivity(ScheduleActivity {
+            id,
+            activity: activity.to_owned(),
+            input,
+            start_to_close_ms,
+            effect: Effect::Repeatable,
+        }));
         self.open(number, opening);
         Ok(Step::Wait)
     }
@@ -83,7 +96,10 @@ impl Run {
         start.expires_ms = Some(expires_ms);
         self.emit(Command::StartChild(start));
         self.start_timer(number, Purpose::Own, expires_ms);
-        self.open(number, Opening { reason: WaitReason::Child, on, until_ms: Some(expires_ms), activity: false, wait: true });
+        self.open(
+            number,
+            Opening { reason: WaitReason::Child, on, until_ms: Some(expires_ms), activity: false, wait: true },
+        );
         Ok(Step::Wait)
     }
 
@@ -95,9 +111,11 @@ impl Run {
             Event::ActivityCompleted(output) => Ok(Step::Done(output)),
             Event::Answered(Outcome::Completed(output)) => crate::data::Data::measured(output).map(Step::Done),
             Event::Answered(Outcome::Failed(fault)) => Err(Fault { instance: None, ..fault }),
-            Event::Answered(Outcome::Cancelled { reason }) => {
-                Err(Fault::new(fault_type::CANCELLED, STATUS_CANCELLED, format!("{} was cancelled: {reason}", open.opening.on)))
-            }
+            Event::Answered(Outcome::Cancelled { reason }) => Err(Fault::new(
+                fault_type::CANCELLED,
+                STATUS_CANCELLED,
+                format!("{} was cancelled: {reason}", open.opening.on),
+            )),
             Event::TimerFired(Purpose::Own) => {
                 let waited = self.now_ms.saturating_sub(open.since_ms);
                 let waited = format_duration(std::time::Duration::from_millis(u64::try_from(waited).unwrap_or(0)));

@@ -1,6 +1,6 @@
 //! How the flow goes from task to task: one job at a time, until every frame waits.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use baton_execution::{Command, Ending, Fault, Note, Start, fault_type};
 use serde_json::{Map, Value};
@@ -36,12 +36,23 @@ struct Left {
 impl Run {
     /// The first input.
     pub(super) fn begin(&mut self, start: &Start) {
-        let env: Map<String, Value> = start.env.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
+        let env: Map<String, Value> =
+            start.env.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
         let raw = Data::new(start.input.clone());
         self.execution.context = Data::new(Value::Object(Map::new()));
-        self.execution.start = Some(Started { uid: start.uid, time_ms: self.now_ms, env: Data::new(Value::Object(env)), raw: raw.clone(), transformed: None });
+        self.execution.start = Some(Started {
+            uid: start.uid,
+            time_ms: self.now_ms,
+            env: Data::new(Value::Object(env)),
+            raw: raw.clone(),
+            transformed: None,
+        });
         let definition = Arc::clone(&self.definition);
-        let timeout_ms = definition.timeout.as_ref().map(|timeout| timeout.evaluate(&raw, &self.workflow_variables(None))).transpose();
+        let timeout_ms = definition
+            .timeout
+            .as_ref()
+            .map(|timeout| timeout.evaluate(&raw, &self.workflow_variables(None)))
+            .transpose();
         let input = timeout_ms.and_then(|timeout_ms| {
             if let Some(millis) = timeout_ms {
                 self.start_workflow_timeout(millis);
@@ -57,7 +68,14 @@ impl Run {
             Ok(input)
         });
         match input {
-            Ok(data) => self.agenda.push(Job::Enter { parent: None, block: definition.root, slot: 0, branch: 0, base: "/do".to_owned(), data }),
+            Ok(data) => self.agenda.push(Job::Enter {
+                parent: None,
+                block: definition.root,
+                slot: 0,
+                branch: 0,
+                base: "/do".to_owned(),
+                data,
+            }),
             Err(fault) => self.end(Ending::Failed { fault: fault.at("/input"), partial_output: None }),
         }
     }
@@ -70,7 +88,9 @@ impl Run {
                 return;
             }
             match job {
-                Job::Enter { parent, block, slot, branch, base, data } => self.enter(Left { parent, block, slot, branch, base }, data),
+                Job::Enter { parent, block, slot, branch, base, data } => {
+                    self.enter(Left { parent, block, slot, branch, base }, data);
+                }
                 Job::Resume { frame, event } => self.resume(frame, event),
             }
         }
@@ -81,10 +101,15 @@ impl Run {
             return;
         }
         let definition = Arc::clone(&self.definition);
-        let Some(task) = definition.block(place.block).and_then(|block| block.tasks.get(place.slot)).copied() else { return };
+        let Some(task) = definition.block(place.block).and_then(|block| block.tasks.get(place.slot)).copied() else {
+            return;
+        };
         let Some((task_id, task)) = definition.task(task).map(|found| (task, found)) else { return };
         if let Some(fault) = self.count() {
-            self.end(Ending::Failed { fault: fault.at(&format!("{}/{}", place.base, task.segment)), partial_output: None });
+            self.end(Ending::Failed {
+                fault: fault.at(&format!("{}/{}", place.base, task.segment)),
+                partial_output: None,
+            });
             return;
         }
         let number = self.push_frame(place, task_id, task, data);
@@ -170,7 +195,9 @@ impl Run {
 
     pub(super) fn resume(&mut self, number: FrameId, event: Event) {
         let definition = Arc::clone(&self.definition);
-        let Some(task) = self.execution.frames.get(&number).and_then(|frame| definition.task(frame.task)) else { return };
+        let Some(task) = self.execution.frames.get(&number).and_then(|frame| definition.task(frame.task)) else {
+            return;
+        };
         let result = task.kind.resume(self, number, event);
         self.settle(number, result);
     }
@@ -215,7 +242,9 @@ impl Run {
 
     fn export(&self, number: FrameId, export: &DataFlow, output: &Data) -> Result<Option<Data>, Fault> {
         let context = match &export.transform {
-            Some(transform) => Some(Data::measured(transform.evaluate(output, &self.variables(number, Some(output)))?)?),
+            Some(transform) => {
+                Some(Data::measured(transform.evaluate(output, &self.variables(number, Some(output)))?)?)
+            }
             None => None,
         };
         if let Some(schema) = &export.schema {
@@ -250,12 +279,19 @@ impl Run {
             None => &mut self.execution.attempts,
         };
         counters.leave(frame.block, frame.slot, &frame.attempts);
-        Left { parent: frame.parent, block: frame.block, slot: frame.slot, branch: frame.branch, base: frame.base_position().to_owned() }
+        Left {
+            parent: frame.parent,
+            block: frame.block,
+            slot: frame.slot,
+            branch: frame.branch,
+            base: frame.base_position().to_owned(),
+        }
     }
 
     fn follow(&mut self, left: Left, then: Then, data: Data) {
         let Left { parent, block, slot, branch, base } = left;
-        let (length, parallel) = self.definition.block(block).map_or((0, false), |block| (block.tasks.len(), block.parallel));
+        let (length, parallel) =
+            self.definition.block(block).map_or((0, false), |block| (block.tasks.len(), block.parallel));
         let next = match then {
             Then::End => return self.finish(&data),
             Then::Exit => None,
@@ -264,7 +300,9 @@ impl Run {
         };
         match (next, parent) {
             (Some(slot), _) => self.agenda.push(Job::Enter { parent, block, slot, branch, base, data }),
-            (None, Some(frame)) => self.agenda.push(Job::Resume { frame, event: Event::BlockEnded { branch, output: data } }),
+            (None, Some(frame)) => {
+                self.agenda.push(Job::Resume { frame, event: Event::BlockEnded { branch, output: data } });
+            }
             (None, None) => self.finish(&data),
         }
     }
@@ -310,11 +348,11 @@ impl Run {
 
     /// Stops everything below a task, the innermost first.
     pub(crate) fn cancel_children(&mut self, number: FrameId) {
-        let mut below: Vec<FrameId> = Vec::new();
+        let mut below: BTreeSet<FrameId> = BTreeSet::new();
         // A child has a higher number than its parent: one pass in order finds all descendants.
         for (&candidate, frame) in self.execution.frames.range(number + 1..) {
             if frame.parent.is_some_and(|parent| parent == number || below.contains(&parent)) {
-                below.push(candidate);
+                below.insert(candidate);
             }
         }
         for candidate in below.into_iter().rev() {
@@ -344,7 +382,12 @@ impl Run {
 
     fn note_started(&mut self, number: FrameId, task: &Task) {
         let frame = self.frame(number);
-        let note = Note::TaskStarted { position: frame.position.clone(), name: task.name.clone(), kind: task.kind.label().to_owned(), attempt: frame.attempt };
+        let note = Note::TaskStarted {
+            position: frame.position.clone(),
+            name: task.name.clone(),
+            kind: task.kind.label().to_owned(),
+            attempt: frame.attempt,
+        };
         self.emit(Command::Note(note));
         self.execution.tasks_started += 1;
         self.report_started(number, task);

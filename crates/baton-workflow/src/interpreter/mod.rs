@@ -84,14 +84,17 @@ pub fn load(definition: Arc<Definition>) -> WorkflowProgram {
 /// # Errors
 /// If the snapshot is not one of this build's format, or not one of this definition.
 pub fn restore(definition: Arc<Definition>, snapshot: &[u8]) -> Result<WorkflowProgram, RestoreError> {
-    let snapshot: state::Snapshot<state::Execution> = serde_json::from_slice(snapshot).map_err(RestoreError::Unreadable)?;
+    let snapshot: state::Snapshot<state::Execution> =
+        serde_json::from_slice(snapshot).map_err(RestoreError::Unreadable)?;
     if snapshot.version != SNAPSHOT_VERSION {
         return Err(RestoreError::Format { found: snapshot.version });
     }
     for frame in snapshot.state.frames.values() {
         let known = definition.task(frame.task).is_some_and(|task| frame.position.ends_with(&task.segment));
-        let placed = definition.block(frame.block).is_some_and(|block| block.tasks.get(frame.slot) == Some(&frame.task));
-        let based = frame.position.is_char_boundary(frame.base) && frame.parent.is_none_or(|parent| snapshot.state.frames.contains_key(&parent));
+        let placed =
+            definition.block(frame.block).is_some_and(|block| block.tasks.get(frame.slot) == Some(&frame.task));
+        let based = frame.position.is_char_boundary(frame.base)
+            && frame.parent.is_none_or(|parent| snapshot.state.frames.contains_key(&parent));
         if !(known && placed && based) {
             return Err(RestoreError::Foreign { position: frame.position.clone() });
         }
@@ -101,11 +104,21 @@ pub fn restore(definition: Arc<Definition>, snapshot: &[u8]) -> Result<WorkflowP
 
 impl Program for WorkflowProgram {
     fn on_input(&mut self, input: &Recorded) -> Result<Vec<Command>, ProgramError> {
+        if self.run.has_ended() {
+            return Ok(Vec::new());
+        }
         let started = self.run.is_started();
         match &input.input {
-            Input::Started(_) if started => return Err(ProgramError { what: "a second 'Started' for a running workflow".to_owned(), position: "/".to_owned() }),
+            Input::Started(_) if started => {
+                return Err(ProgramError {
+                    what: "a second 'Started' for a running workflow".to_owned(),
+                    position: "/".to_owned(),
+                });
+            }
             Input::Started(_) | Input::CancelRequested { .. } | Input::TimeoutReached => {}
-            _ if !started => return Err(ProgramError { what: "an input before 'Started'".to_owned(), position: "/".to_owned() }),
+            _ if !started => {
+                return Err(ProgramError { what: "an input before 'Started'".to_owned(), position: "/".to_owned() });
+            }
             _ => {}
         }
         Ok(self.run.on_input(input))

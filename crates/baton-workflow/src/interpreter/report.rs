@@ -18,7 +18,13 @@ impl Run {
         let waiting = execution.frames.values().filter_map(|frame| {
             let open = frame.open.as_ref()?;
             let opening = &open.opening;
-            Some(Waiting { id: frame.operation(), reason: opening.reason, on: opening.on.clone(), since_ms: open.since_ms, until_ms: opening.until_ms })
+            Some(Waiting {
+                id: frame.operation(),
+                reason: opening.reason,
+                on: opening.on.clone(),
+                since_ms: open.since_ms,
+                until_ms: opening.until_ms,
+            })
         });
         let mut waiting: Vec<Waiting> = waiting.take(WAITING_MAX).collect();
         waiting.sort_by_key(|wait| wait.since_ms);
@@ -42,7 +48,12 @@ impl Run {
     pub(super) fn report_ended(&mut self, number: FrameId, state: &str) {
         self.execution.tasks_ended += 1;
         let (position, now_ms) = (&self.execution.frames[&number].position, self.now_ms);
-        let known = self.execution.recent.iter_mut().rev().find(|summary| summary.ended_ms.is_none() && summary.position == *position);
+        let known = self
+            .execution
+            .recent
+            .iter_mut()
+            .rev()
+            .find(|summary| summary.ended_ms.is_none() && summary.position == *position);
         if let Some(summary) = known {
             state.clone_into(&mut summary.state);
             summary.ended_ms = Some(now_ms);

@@ -41,18 +41,20 @@ impl Run {
     }
 
     pub(super) fn is_started(&self) -> bool {
-        self.execution.start.is_some() || self.execution.ended
+        self.execution.start.is_some()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.execution.ended
     }
 
     pub(super) fn snapshot(&self) -> Vec<u8> {
-        serde_json::to_vec(&Snapshot { version: SNAPSHOT_VERSION, state: &self.execution }).expect("a state of strings, numbers and lists is always JSON")
+        serde_json::to_vec(&Snapshot { version: SNAPSHOT_VERSION, state: &self.execution })
+            .expect("a state of strings, numbers and lists is always JSON")
     }
 
     /// Takes one input and does everything that follows from it.
     pub(super) fn on_input(&mut self, recorded: &Recorded) -> Vec<Command> {
-        if self.execution.ended {
-            return Vec::new();
-        }
         self.now_ms = recorded.time_ms;
         self.pure_tasks = 0;
         match &recorded.input {
@@ -98,7 +100,8 @@ impl Run {
         }
         let found = self.execution.frames.iter().find_map(|(&number, frame)| {
             let index = frame.timers.iter().position(|timer| {
-                timer.attempt == id.attempt && id.position.strip_prefix(frame.position.as_str()) == Some(timer.purpose.suffix())
+                timer.attempt == id.attempt
+                    && id.position.strip_prefix(frame.position.as_str()) == Some(timer.purpose.suffix())
             })?;
             Some((number, index))
         });
@@ -115,7 +118,11 @@ impl Run {
 
     /// The frame of an operation, if `take` finds open what the input is for.
     fn find(&mut self, id: &OperationId, mut take: impl FnMut(&mut Opening) -> bool) -> Option<FrameId> {
-        let (&number, frame) = self.execution.frames.iter_mut().find(|(_, frame)| frame.attempt == id.attempt && frame.position == id.position)?;
+        let (&number, frame) = self
+            .execution
+            .frames
+            .iter_mut()
+            .find(|(_, frame)| frame.attempt == id.attempt && frame.position == id.position)?;
         frame.open.as_mut().is_some_and(|open| take(&mut open.opening)).then_some(number)
     }
 
@@ -214,7 +221,14 @@ impl Run {
         // The agenda is worked off from its end: the first branch goes first.
         for slot in (0..count).rev() {
             let branch = u32::try_from(slot).unwrap_or(u32::MAX);
-            self.agenda.push(Job::Enter { parent: Some(number), block, slot, branch, base: base.clone(), data: data.clone() });
+            self.agenda.push(Job::Enter {
+                parent: Some(number),
+                block,
+                slot,
+                branch,
+                base: base.clone(),
+                data: data.clone(),
+            });
         }
         count
     }
@@ -256,9 +270,16 @@ impl Run {
     pub(crate) fn scatter(&self, number: FrameId, round: u32) -> u64 {
         let frame = self.frame(number);
         let uid = self.execution.start.as_ref().map(|start| start.uid).unwrap_or_default();
-        let bytes = uid.as_bytes().iter().copied().chain(frame.position.bytes()).chain(frame.attempt.to_le_bytes()).chain(round.to_le_bytes());
+        let bytes = uid
+            .as_bytes()
+            .iter()
+            .copied()
+            .chain(frame.position.bytes())
+            .chain(frame.attempt.to_le_bytes())
+            .chain(round.to_le_bytes());
         // FNV-1a, then a finish that spreads every bit.
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash =
+            bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         mixed ^ (mixed >> 33)
     }

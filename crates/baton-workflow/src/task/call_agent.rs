@@ -31,7 +31,8 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, _place: &Plac
     let agent = with.need("agent", builder).and_then(|value| match value {
         Value::String(_) | Value::Object(_) => Some(builder.template(value, &path)),
         other => {
-            builder.violate(&path, format!("must be the name of an agent or the spec of one, found {}", kind_of(other)));
+            builder
+                .violate(&path, format!("must be the name of an agent or the spec of one, found {}", kind_of(other)));
             None
         }
     });
@@ -55,7 +56,9 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, _place: &Plac
 impl CallAgent {
     fn child(&self, run: &Run, frame: FrameId) -> Result<Child, Fault> {
         let dot = run.input(frame);
-        let value = |template: &Option<Template>| template.as_ref().map_or(Ok(Value::Null), |template| run.fill(frame, template, &dot));
+        let value = |template: &Option<Template>| {
+            template.as_ref().map_or(Ok(Value::Null), |template| run.fill(frame, template, &dot))
+        };
         let (target, on) = match run.fill(frame, &self.agent, &dot)? {
             Value::String(name) => {
                 let on = format!("agent {name}");
@@ -103,7 +106,9 @@ fn env(value: Value) -> Result<BTreeMap<String, String>, Fault> {
         let text = match value {
             Value::String(text) => text,
             scalar @ (Value::Bool(_) | Value::Number(_)) => scalar.to_string(),
-            other @ (Value::Null | Value::Array(_) | Value::Object(_)) => return Err(wrong(&format!("'env.{key}'"), "a string", &other)),
+            other @ (Value::Null | Value::Array(_) | Value::Object(_)) => {
+                return Err(wrong(&format!("'env.{key}'"), "a string", &other));
+            }
         };
         map.insert(key, text);
     }

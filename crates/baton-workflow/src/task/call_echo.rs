@@ -15,6 +15,7 @@ struct CallEcho {
     with: Template,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the signature is that of every kind")]
 pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, _place: &Place) -> Option<Box<dyn Kind>> {
     let with = fields.template("with", builder).unwrap_or(Template::Literal(Value::Null));
     Some(Box::new(CallEcho { with }))

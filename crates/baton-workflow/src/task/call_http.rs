@@ -80,11 +80,16 @@ fn read_map(builder: &mut Builder, fields: &mut Fields<'_>, name: &'static str) 
         Value::Object(entries) => {
             for (key, entry) in entries {
                 if matches!(entry, Value::Array(_) | Value::Object(_) | Value::Null) {
-                    builder.violate(&format!("{path}.{}", shown(key)), format!("must be a string, found {}", kind_of(entry)));
+                    builder.violate(
+                        &format!("{path}.{}", shown(key)),
+                        format!("must be a string, found {}", kind_of(entry)),
+                    );
                 }
             }
         }
-        other => builder.violate(&path, format!("must be an object or an expression in '${{ }}', found {}", kind_of(other))),
+        other => {
+            builder.violate(&path, format!("must be an object or an expression in '${{ }}', found {}", kind_of(other)));
+        }
     }
     Some(builder.template(value, &path))
 }
@@ -96,7 +101,9 @@ fn read_endpoint(builder: &mut Builder, value: &Value, path: &str) -> Option<(En
     };
     let mut fields = Fields::open(value, path, builder)?;
     let uri = fields.need_text("uri", builder).and_then(|text| read_uri(builder, text, &fields.at("uri")));
-    let authentication = fields.get("authentication").and_then(|value| read_authentication(builder, value, &fields.at("authentication")));
+    let authentication = fields
+        .get("authentication")
+        .and_then(|value| read_authentication(builder, value, &fields.at("authentication")));
     fields.close(builder);
     Some((uri?, authentication))
 }
@@ -121,14 +128,20 @@ pub(crate) fn read_authentication(builder: &mut Builder, value: &Value, path: &s
         let found = builder.reusable.authentications.get(name).cloned();
         if found.is_none() {
             let known = quoted(builder.reusable.authentications.keys().map(String::as_str));
-            builder.violate(&fields.at("use"), format!("no authentication named '{}' in use.authentications; those there are {known}", shown(name)));
+            builder.violate(
+                &fields.at("use"),
+                format!("no authentication named '{}' in use.authentications; those there are {known}", shown(name)),
+            );
         }
         fields.close(builder);
         return found.flatten();
     }
     for scheme in SCHEMES_UNSUPPORTED {
         if fields.get(scheme).is_some() {
-            builder.violate(&fields.at(scheme), format!("authentication by '{scheme}' is not supported yet; supported are 'basic' and 'bearer'"));
+            builder.violate(
+                &fields.at(scheme),
+                format!("authentication by '{scheme}' is not supported yet; supported are 'basic' and 'bearer'"),
+            );
             return None;
         }
     }
@@ -155,10 +168,14 @@ impl UriTemplate {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((literal, after)) = rest.split_once('{') {
-            let (name, after) = after.split_once('}').ok_or_else(|| format!("'{}' has a '{{' without a '}}'", shown(text)))?;
+            let (name, after) =
+                after.split_once('}').ok_or_else(|| format!("'{}' has a '{{' without a '}}'", shown(text)))?;
             let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             if !plain {
-                return Err(format!("'{{{}}}' is not supported in a URI template; allowed are names of fields of the input, such as '{{petId}}'", shown(name)));
+                return Err(format!(
+                    "'{{{}}}' is not supported in a URI template; allowed are names of fields of the input, such as '{{petId}}'",
+                    shown(name)
+                ));
             }
             parts.push((literal.to_owned(), Some(name.to_owned())));
             rest = after;
@@ -186,7 +203,9 @@ impl UriTemplate {
                 Some(scalar @ (Value::Bool(_) | Value::Number(_))) => percent_encode(&scalar.to_string(), &mut uri),
                 other => {
                     let found = other.map_or("no such field", kind_of);
-                    let detail = format!("the endpoint needs '{name}' of the task's input as a string, number or boolean; found {found}");
+                    let detail = format!(
+                        "the endpoint needs '{name}' of the task's input as a string, number or boolean; found {found}"
+                    );
                     return Err(Fault::new(fault_type::EXPRESSION, 400, detail));
                 }
             }

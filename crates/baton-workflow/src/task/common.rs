@@ -89,7 +89,12 @@ pub(crate) mod callback {
         }
         wait?;
         if !matches!(kind, "call http" | "call baton.dev/echo") {
-            builder.violate(&metadata.at("await"), format!("a task of the kind '{kind}' hands out no token; allowed are 'call http' and 'call baton.dev/echo'"));
+            builder.violate(
+                &metadata.at("await"),
+                format!(
+                    "a task of the kind '{kind}' hands out no token; allowed are 'call http' and 'call baton.dev/echo'"
+                ),
+            );
         }
         Some(Await { heartbeat_ms })
     }

@@ -40,7 +40,9 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place
     head.close(builder);
     builder.scope.extend([each.clone(), at.clone()]);
     let condition = fields.expression("while", builder);
-    let block = fields.need("do", builder).map(|tasks| builder.block(tasks, &fields.at("do"), &format!("{}/do", place.pointer), false));
+    let block = fields
+        .need("do", builder)
+        .map(|tasks| builder.block(tasks, &fields.at("do"), &format!("{}/do", place.pointer), false));
     builder.scope.truncate(builder.scope.len() - 2);
     Some(Box::new(ForEach { items: items?, each, at, condition, block: block? }))
 }
@@ -48,9 +50,16 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place
 /// Reads the name of a variable that a task gives to the tasks in it.
 pub(crate) fn variable(builder: &mut Builder, fields: &mut Fields<'_>, field: &'static str, default: &str) -> String {
     let Some(name) = fields.text(field, builder) else { return default.to_owned() };
-    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !plain {
-        builder.violate(&fields.at(field), format!("'{}' is not a name of a variable; allowed are letters, digits and '_', not beginning with a digit", shown(name)));
+        builder.violate(
+            &fields.at(field),
+            format!(
+                "'{}' is not a name of a variable; allowed are letters, digits and '_', not beginning with a digit",
+                shown(name)
+            ),
+        );
         return default.to_owned();
     }
     if VARIABLES.contains(&name) {
@@ -87,7 +96,11 @@ impl Kind for ForEach {
         let input = run.input(frame);
         let items = run.fill(frame, &self.items, &input)?;
         if !items.is_array() {
-            return Err(Fault::new(fault_type::EXPRESSION, 400, format!("'for.in' must give an array, found {}", kind_of(&items))));
+            return Err(Fault::new(
+                fault_type::EXPRESSION,
+                400,
+                format!("'for.in' must give an array, found {}", kind_of(&items)),
+            ));
         }
         run.set_state(frame, State::For { items: Data::new(items) });
         self.next(run, frame, 0, input)

@@ -19,7 +19,9 @@ struct Fork {
 pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place) -> Option<Box<dyn Kind>> {
     let mut head = fields.need_object("fork", builder)?;
     let compete = head.boolean("compete", builder).unwrap_or(false);
-    let branches = head.need("branches", builder).map(|tasks| builder.block(tasks, &head.at("branches"), &format!("{}/fork/branches", place.pointer), true));
+    let branches = head
+        .need("branches", builder)
+        .map(|tasks| builder.block(tasks, &head.at("branches"), &format!("{}/fork/branches", place.pointer), true));
     head.close(builder);
     Some(Box::new(Fork { branches: branches?, compete }))
 }
@@ -51,7 +53,8 @@ impl Kind for Fork {
                 if *left > 0 {
                     return Ok(Step::Wait);
                 }
-                let outputs: Vec<Value> = std::mem::take(outputs).into_iter().map(|output| output.unwrap_or_default().into_value()).collect();
+                let outputs: Vec<Value> =
+                    std::mem::take(outputs).into_iter().map(|output| output.unwrap_or_default().into_value()).collect();
                 Ok(Step::Done(Data::new(Value::Array(outputs))))
             }
             // A branch that faults leaves the race; the race is lost with the last of them.

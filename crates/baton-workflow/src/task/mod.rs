@@ -24,7 +24,7 @@ pub(crate) mod switch;
 pub(crate) mod try_catch;
 pub(crate) mod wait;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt, rc::Rc};
 
 use baton_execution::{Fault, Outcome};
 use serde_json::Value;
@@ -88,7 +88,8 @@ const UNSUPPORTED: [&str; 11] = [
 ];
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
-const KEYWORDS: [&str; 12] = ["call", "emit", "for", "fork", "listen", "raise", "run", "set", "switch", "try", "wait", "do"];
+const KEYWORDS: [&str; 12] =
+    ["call", "emit", "for", "fork", "listen", "raise", "run", "set", "switch", "try", "wait", "do"];
 
 /// One kind of task, as one document configures it.
 pub(crate) trait Kind: fmt::Debug + Send + Sync {
@@ -229,8 +230,8 @@ pub(crate) struct DataFlow {
 pub(crate) struct Place {
     /// JSON pointer to the task.
     pub(crate) pointer: String,
-    /// Names of all tasks of the block, in order.
-    pub(crate) siblings: Vec<String>,
+    /// Names of all tasks of the block, with their places in it.
+    pub(crate) siblings: Rc<BTreeMap<String, usize>>,
     /// Whether the block's tasks are branches that run side by side.
     pub(crate) parallel: bool,
 }
@@ -243,17 +244,23 @@ impl Place {
             "exit" => Then::Exit,
             "end" => Then::End,
             name if self.parallel => {
-                builder.violate(path, format!("goes to '{}', but branches run side by side; allowed are 'continue', 'exit' and 'end'", shown(name)));
+                builder.violate(
+                    path,
+                    format!(
+                        "goes to '{}', but branches run side by side; allowed are 'continue', 'exit' and 'end'",
+                        shown(name)
+                    ),
+                );
                 Then::Continue
             }
-            name => self.siblings.iter().position(|sibling| sibling == name).map_or_else(
-                || {
-                    let known = quoted(self.siblings.iter().map(String::as_str));
-                    builder.violate(path, format!("no task named '{}' in this scope; tasks here are {known}", shown(name)));
-                    Then::Continue
-                },
-                Then::Goto,
-            ),
+            name => {
+                if let Some(&slot) = self.siblings.get(name) {
+                    return Then::Goto(slot);
+                }
+                let known = quoted(self.siblings.keys().map(String::as_str));
+                builder.violate(path, format!("no task named '{}' in this scope; tasks here are {known}", shown(name)));
+                Then::Continue
+            }
         }
     }
 }
@@ -275,15 +282,21 @@ pub(crate) fn read_block(builder: &mut Builder, value: &Value, path: &str, point
         }
         other => builder.violate(path, format!("must be a list of tasks, found {}", kind_of(other))),
     }
-    let siblings: Vec<String> = items.iter().map(|(_, name, _)| (*name).to_owned()).collect();
-    let mut block = Block { tasks: Vec::new(), parallel };
-    for (order, (index, name, task)) in items.iter().enumerate() {
-        let path = format!("{path}[{index}].{}", shown(name));
-        if siblings[..order].iter().any(|other| other == name) {
-            builder.violate(&path, format!("is the second task named '{}' in this scope; names must differ", shown(name)));
+    let mut siblings = BTreeMap::new();
+    for (order, (index, name, _)) in items.iter().enumerate() {
+        if siblings.insert((*name).to_owned(), order).is_some() {
+            builder.violate(
+                &format!("{path}[{index}].{}", shown(name)),
+                format!("is the second task named '{}' in this scope; names must differ", shown(name)),
+            );
         }
+    }
+    let siblings = Rc::new(siblings);
+    let mut block = Block { tasks: Vec::new(), parallel };
+    for (index, name, task) in &items {
+        let path = format!("{path}[{index}].{}", shown(name));
         let segment = format!("{index}/{}", escape(name));
-        let place = Place { pointer: format!("{pointer}/{segment}"), siblings: siblings.clone(), parallel };
+        let place = Place { pointer: format!("{pointer}/{segment}"), siblings: Rc::clone(&siblings), parallel };
         if let Some(task) = read_task(builder, name, segment, task, &path, &place) {
             builder.tasks.push(task);
             block.tasks.push(builder.tasks.len() - 1);
@@ -293,14 +306,22 @@ pub(crate) fn read_block(builder: &mut Builder, value: &Value, path: &str, point
     builder.blocks.len() - 1
 }
 
-fn read_task(builder: &mut Builder, name: &str, segment: String, value: &Value, path: &str, place: &Place) -> Option<Task> {
+fn read_task(
+    builder: &mut Builder,
+    name: &str,
+    segment: String,
+    value: &Value,
+    path: &str,
+    place: &Place,
+) -> Option<Task> {
     let mut fields = Fields::open(value, path, builder)?;
     let condition = fields.expression("if", builder);
     let input = builder.data_flow(&mut fields, "input", "from");
     let output = builder.data_flow(&mut fields, "output", "as");
     let export = builder.data_flow(&mut fields, "export", "as");
     let timeout = builder.timeout(&mut fields);
-    let then = fields.text("then", builder).map_or(Then::Continue, |text| place.then(builder, text, &fields.at("then")));
+    let then =
+        fields.text("then", builder).map_or(Then::Continue, |text| place.then(builder, text, &fields.at("then")));
     let Some(keyword) = KEYWORDS.into_iter().find(|word| fields.has(word)) else {
         builder.violate(path, format!("is not a task of a known kind; kinds are {SUPPORTED}"));
         return None;
@@ -313,7 +334,19 @@ fn read_task(builder: &mut Builder, name: &str, segment: String, value: &Value, 
     let wait = callback::read(builder, &mut fields, &name_of_kind);
     let kind = read(builder, &mut fields, place);
     fields.close(builder);
-    Some(Task { name: name.to_owned(), segment, pointer: place.pointer.clone(), condition, input, output, export, timeout, then, wait, kind: kind? })
+    Some(Task {
+        name: name.to_owned(),
+        segment,
+        pointer: place.pointer.clone(),
+        condition,
+        input,
+        output,
+        export,
+        timeout,
+        then,
+        wait,
+        kind: kind?,
+    })
 }
 
 /// The name under which the registry has a kind: the keyword, and for `call` and `run` what is called or run.
@@ -321,18 +354,18 @@ fn kind_name(builder: &mut Builder, keyword: &'static str, fields: &mut Fields<'
     match keyword {
         "call" => {
             let function = fields.text("call", builder)?;
-            let known = UNSUPPORTED.iter().any(|kind| kind.strip_prefix("call ") == Some(function)) || function.starts_with("baton.dev/") || function == "http";
+            let known = UNSUPPORTED.iter().any(|kind| kind.strip_prefix("call ") == Some(function))
+                || function.starts_with("baton.dev/")
+                || function == "http";
             Some(if known { format!("call {function}") } else { "call function".to_owned() })
         }
         "run" => {
             let run = fields.object("run", builder)?;
-            match ["workflow", "container", "script", "shell"].into_iter().find(|what| run.has(what)) {
-                Some(what) => Some(format!("run {what}")),
-                None => {
-                    builder.violate(&run.path, "must have one of 'container', 'script', 'shell' and 'workflow'");
-                    None
-                }
+            let found = ["workflow", "container", "script", "shell"].into_iter().find(|what| run.has(what));
+            if found.is_none() {
+                builder.violate(&run.path, "must have one of 'container', 'script', 'shell' and 'workflow'");
             }
+            found.map(|what| format!("run {what}"))
         }
         other => Some(other.to_owned()),
     }

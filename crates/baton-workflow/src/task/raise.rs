@@ -34,14 +34,17 @@ struct Raise {
 pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, _place: &Place) -> Option<Box<dyn Kind>> {
     let mut head = fields.need_object("raise", builder)?;
     let error = head.need("error", builder).and_then(|value| match value {
-        Value::String(name) => match builder.reusable.errors.get(name) {
-            Some(error) => error.clone(),
-            None => {
+        Value::String(name) => {
+            let found = builder.reusable.errors.get(name).cloned();
+            if found.is_none() {
                 let known = quoted(builder.reusable.errors.keys().map(String::as_str));
-                builder.violate(&head.at("error"), format!("no error named '{}' in use.errors; errors there are {known}", shown(name)));
-                None
+                builder.violate(
+                    &head.at("error"),
+                    format!("no error named '{}' in use.errors; errors there are {known}", shown(name)),
+                );
             }
-        },
+            found.flatten()
+        }
         other => read_error(builder, other, &head.at("error")),
     });
     head.close(builder);
@@ -84,16 +87,24 @@ impl Kind for Raise {
                 Value::String(text) => Ok(Some(text)),
                 Value::Null => Ok(None),
                 other @ (Value::Bool(_) | Value::Number(_)) => Ok(Some(other.to_string())),
-                other @ (Value::Array(_) | Value::Object(_)) => {
-                    Err(Fault::new(fault_type::EXPRESSION, 400, format!("a field of an error must be a string, found {}", kind_of(&other))))
-                }
+                other @ (Value::Array(_) | Value::Object(_)) => Err(Fault::new(
+                    fault_type::EXPRESSION,
+                    400,
+                    format!("a field of an error must be a string, found {}", kind_of(&other)),
+                )),
             }
         };
         let error = &self.error;
         let (title, detail, instance) = (word(&error.title)?, word(&error.detail)?, word(&error.instance)?);
         let kind = match run.fill(frame, &error.kind, &input)? {
             Value::String(kind) => kind,
-            other => return Err(Fault::new(fault_type::EXPRESSION, 400, format!("the type of an error must be a string, found {}", kind_of(&other)))),
+            other => {
+                return Err(Fault::new(
+                    fault_type::EXPRESSION,
+                    400,
+                    format!("the type of an error must be a string, found {}", kind_of(&other)),
+                ));
+            }
         };
         Err(Fault { kind, status: error.status, title, detail, instance, non_retryable: false, data: None })
     }

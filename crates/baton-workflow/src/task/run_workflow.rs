@@ -32,13 +32,20 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, _place: &Plac
     if let Some(namespace) = namespace
         && namespace != builder.namespace
     {
-        let message = format!("is '{}', allowed is the workflow's own namespace '{}'", shown(namespace), shown(&builder.namespace));
+        let message = format!(
+            "is '{}', allowed is the workflow's own namespace '{}'",
+            shown(namespace),
+            shown(&builder.namespace)
+        );
         builder.violate(&workflow.at("namespace"), message);
     }
     let name = workflow.need_text("name", builder).map(str::to_owned);
     let version = workflow.need_text("version", builder).map(str::to_owned).filter(|version| version != LATEST);
     if let Some(version) = version.as_deref().filter(|version| !is_version(version)) {
-        builder.violate(&workflow.at("version"), format!("'{}' is neither '{LATEST}' nor a semantic version such as '1.0.0'", shown(version)));
+        builder.violate(
+            &workflow.at("version"),
+            format!("'{}' is neither '{LATEST}' nor a semantic version such as '1.0.0'", shown(version)),
+        );
     }
     let input = workflow.template("input", builder);
     if let Some(name) = &name {

@@ -78,7 +78,9 @@ pub(crate) enum Progress {
 }
 
 pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place) -> Option<Box<dyn Kind>> {
-    let block = fields.need("try", builder).map(|tasks| builder.block(tasks, &fields.at("try"), &format!("{}/try", place.pointer), false));
+    let block = fields
+        .need("try", builder)
+        .map(|tasks| builder.block(tasks, &fields.at("try"), &format!("{}/try", place.pointer), false));
     let mut catch = fields.need_object("catch", builder)?;
     let filter = catch.object("errors", builder).and_then(|mut errors| {
         let filter = errors.object("with", builder).map(|with| read_filter(builder, with));
@@ -90,7 +92,9 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place
     let when = catch.expression("when", builder);
     let except_when = catch.expression("exceptWhen", builder);
     let retry = catch.get("retry").and_then(|value| retry_reference(builder, value, &catch.at("retry")));
-    let handler = catch.get("do").map(|tasks| builder.block(tasks, &catch.at("do"), &format!("{}/catch/do", place.pointer), false));
+    let handler = catch
+        .get("do")
+        .map(|tasks| builder.block(tasks, &catch.at("do"), &format!("{}/catch/do", place.pointer), false));
     builder.scope.pop();
     let then = catch.text("then", builder).map(|text| place.then(builder, text, &catch.at("then")));
     catch.close(builder);
@@ -99,25 +103,32 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place
 
 fn read_filter(builder: &mut Builder, mut fields: Fields<'_>) -> Filter {
     let mut text = |fields: &mut Fields<'_>, name| fields.text(name, builder).map(str::to_owned);
-    let mut filter = Filter { kind: text(&mut fields, "type"), instance: text(&mut fields, "instance"), title: text(&mut fields, "title"), ..Filter::default() };
+    let mut filter = Filter {
+        kind: text(&mut fields, "type"),
+        instance: text(&mut fields, "instance"),
+        title: text(&mut fields, "title"),
+        ..Filter::default()
+    };
     // The language renamed `details` to `detail` after 1.0.3.
     filter.detail = text(&mut fields, "detail").or_else(|| text(&mut fields, "details"));
     fields.get("details");
-    filter.status = fields.integer("status", 0, i64::from(u16::MAX), builder).and_then(|status| u16::try_from(status).ok());
+    filter.status =
+        fields.integer("status", 0, i64::from(u16::MAX), builder).and_then(|status| u16::try_from(status).ok());
     fields.close(builder);
     filter
 }
 
 fn retry_reference(builder: &mut Builder, value: &Value, path: &str) -> Option<Arc<Retry>> {
     let Value::String(name) = value else { return read_retry(builder, value, path) };
-    match builder.reusable.retries.get(name) {
-        Some(retry) => retry.clone(),
-        None => {
-            let known = quoted(builder.reusable.retries.keys().map(String::as_str));
-            builder.violate(path, format!("no retry policy named '{}' in use.retries; policies there are {known}", shown(name)));
-            None
-        }
+    let found = builder.reusable.retries.get(name).cloned();
+    if found.is_none() {
+        let known = quoted(builder.reusable.retries.keys().map(String::as_str));
+        builder.violate(
+            path,
+            format!("no retry policy named '{}' in use.retries; policies there are {known}", shown(name)),
+        );
     }
+    found.flatten()
 }
 
 /// Reads a retry policy.
@@ -129,7 +140,8 @@ pub(crate) fn read_retry(builder: &mut Builder, value: &Value, path: &str) -> Op
     let (mut attempts, mut attempt_duration, mut duration) = (None, None, None);
     if let Some(mut limit) = fields.object("limit", builder) {
         if let Some(mut attempt) = limit.object("attempt", builder) {
-            attempts = attempt.integer("count", 0, i64::from(u32::MAX), builder).and_then(|count| u32::try_from(count).ok());
+            attempts =
+                attempt.integer("count", 0, i64::from(u32::MAX), builder).and_then(|count| u32::try_from(count).ok());
             attempt_duration = attempt.duration("duration", builder);
             attempt.close(builder);
         }
@@ -149,7 +161,9 @@ pub(crate) fn read_retry(builder: &mut Builder, value: &Value, path: &str) -> Op
 
 fn read_backoff(builder: &mut Builder, mut fields: Fields<'_>) -> Backoff {
     let mut found = Vec::new();
-    for (name, backoff) in [("constant", Backoff::Constant), ("linear", Backoff::Linear), ("exponential", Backoff::Exponential)] {
+    for (name, backoff) in
+        [("constant", Backoff::Constant), ("linear", Backoff::Linear), ("exponential", Backoff::Exponential)]
+    {
         if let Some(definition) = fields.object(name, builder) {
             definition.close(builder);
             found.push(backoff);
@@ -164,7 +178,8 @@ fn read_backoff(builder: &mut Builder, mut fields: Fields<'_>) -> Backoff {
 
 impl Filter {
     fn matches(&self, fault: &Fault) -> bool {
-        let same = |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
+        let same =
+            |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| found == Some(wanted));
         self.kind.as_deref().is_none_or(|wanted| error_type(wanted) == error_type(&fault.kind))
             && self.status.is_none_or(|wanted| fault.status == wanted)
             && same(&self.instance, fault.instance.as_deref())
@@ -180,7 +195,10 @@ impl Filter {
 fn error_type(uri: &str) -> (&str, &str) {
     for domain in ["https://serverlessworkflow.io/", "https://open-workflow-specification.org/"] {
         if let Some(path) = uri.strip_prefix(domain) {
-            return ["spec/1.0.0/errors/", "dsl/errors/types/"].iter().find_map(|folder| path.strip_prefix(folder)).map_or(("language", path), |name| ("standard", name));
+            return ["spec/1.0.0/errors/", "dsl/errors/types/"]
+                .iter()
+                .find_map(|folder| path.strip_prefix(folder))
+                .map_or(("language", path), |name| ("standard", name));
         }
     }
     ("other", uri)
@@ -229,7 +247,14 @@ impl TryCatch {
         }
     }
 
-    fn pause(&self, run: &mut Run, frame: FrameId, retries: u32, first_fault_ms: Option<i64>, delay_ms: u64) -> Result<Step, Fault> {
+    fn pause(
+        &self,
+        run: &mut Run,
+        frame: FrameId,
+        retries: u32,
+        first_fault_ms: Option<i64>,
+        delay_ms: u64,
+    ) -> Result<Step, Fault> {
         run.clear_variables(frame);
         let position = run.position(frame);
         run.emit(Command::Note(Note::TaskRetried { position, attempt: retries + 1, delay_ms }));
@@ -239,7 +264,16 @@ impl TryCatch {
         run.set_state(frame, State::Try(Progress::Pausing { retries, first_fault_ms }));
         let due = run.after(delay_ms);
         run.start_timer(frame, Purpose::Retry, due);
-        run.open(frame, Opening { reason: WaitReason::Timer, on: format!("retry {retries}"), until_ms: Some(due), activity: false, wait: false });
+        run.open(
+            frame,
+            Opening {
+                reason: WaitReason::Timer,
+                on: format!("retry {retries}"),
+                until_ms: Some(due),
+                activity: false,
+                wait: false,
+            },
+        );
         Ok(Step::Wait)
     }
 
@@ -268,13 +302,16 @@ impl Kind for TryCatch {
                 _ => Ok(Step::Done(output)),
             },
             Event::TimerFired(Purpose::Retry) => {
-                let State::Try(Progress::Pausing { retries, first_fault_ms }) = *run.state(frame) else { return Ok(Step::Wait) };
+                let State::Try(Progress::Pausing { retries, first_fault_ms }) = *run.state(frame) else {
+                    return Ok(Step::Wait);
+                };
                 run.shut(frame);
                 self.attempt(run, frame, retries, first_fault_ms)
             }
             Event::TimerFired(Purpose::Attempt) => {
                 run.cancel_children(frame);
-                let fault = Fault::new(fault_type::TIMEOUT, 408, "the attempt took longer than 'retry.limit.attempt.duration'");
+                let fault =
+                    Fault::new(fault_type::TIMEOUT, 408, "the attempt took longer than 'retry.limit.attempt.duration'");
                 let position = run.position(frame);
                 self.caught(run, frame, fault.at(&position))
             }
@@ -285,11 +322,21 @@ impl Kind for TryCatch {
 
 impl Retry {
     /// Milliseconds until the next attempt, or `None` if there is none.
-    fn next(&self, run: &Run, frame: FrameId, fault: &Fault, retries: u32, first_fault_ms: Option<i64>) -> Result<Option<u64>, Fault> {
+    fn next(
+        &self,
+        run: &Run,
+        frame: FrameId,
+        fault: &Fault,
+        retries: u32,
+        first_fault_ms: Option<i64>,
+    ) -> Result<Option<u64>, Fault> {
         let input = run.input(frame);
         let unlimited = self.attempts.is_none() && self.duration.is_none();
         let count_max = if unlimited { DEFAULT_RETRIES } else { self.attempts.unwrap_or(u32::MAX) };
-        if fault.non_retryable || retries >= count_max || !holds(run, frame, &input, self.when.as_ref(), self.except_when.as_ref())? {
+        if fault.non_retryable
+            || retries >= count_max
+            || !holds(run, frame, &input, self.when.as_ref(), self.except_when.as_ref())?
+        {
             return Ok(None);
         }
         let base = self.delay.as_ref().map_or(Ok(0), |delay| run.delay(frame, delay, &input))?;
@@ -302,7 +349,8 @@ impl Retry {
         if let Some((from, to)) = &self.jitter {
             let (from, to) = (run.delay(frame, from, &input)?, run.delay(frame, to, &input)?);
             let spread = to.saturating_sub(from).saturating_add(1);
-            delay_ms = delay_ms.saturating_add(from).saturating_add(run.scatter(frame, retries) % spread).min(DURATION_MS_MAX);
+            delay_ms =
+                delay_ms.saturating_add(from).saturating_add(run.scatter(frame, retries) % spread).min(DURATION_MS_MAX);
         }
         if let Some(limit) = &self.duration {
             let spent = run.now_ms().saturating_sub(first_fault_ms.unwrap_or_else(|| run.now_ms()));
@@ -315,7 +363,13 @@ impl Retry {
     }
 }
 
-fn holds(run: &Run, frame: FrameId, input: &Value, when: Option<&Expression>, except_when: Option<&Expression>) -> Result<bool, Fault> {
+fn holds(
+    run: &Run,
+    frame: FrameId,
+    input: &Value,
+    when: Option<&Expression>,
+    except_when: Option<&Expression>,
+) -> Result<bool, Fault> {
     if let Some(when) = when
         && !run.test(frame, when, input)?
     {
@@ -343,6 +397,9 @@ mod tests {
             assert_eq!(error_type(name), error_type(fault_type::COMMUNICATION), "{name}");
         }
         assert_ne!(error_type(fault_type::TIMEOUT), error_type(fault_type::COMMUNICATION));
-        assert_ne!(error_type("https://example.com/spec/1.0.0/errors/communication"), error_type(fault_type::COMMUNICATION));
+        assert_ne!(
+            error_type("https://example.com/spec/1.0.0/errors/communication"),
+            error_type(fault_type::COMMUNICATION)
+        );
     }
 }

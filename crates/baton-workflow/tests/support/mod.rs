@@ -4,7 +4,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use baton_execution::{ChildTarget, Command, Ending, Fault, Input, Note, OperationId, Outcome, Program, Progress, Start, testing::Harness};
+use baton_execution::{
+    ChildTarget, Command, Ending, Fault, Input, Note, OperationId, Outcome, Progress, Start, testing::Harness,
+};
 use baton_types::Uid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,7 +63,7 @@ impl Session {
     /// Gives an input and writes down the commands, one a line.
     pub(crate) fn give(&mut self, give: &Give) -> String {
         let commands = self.commands(give);
-        commands.iter().map(|command| format!("{}\n", self.line(command))).collect()
+        commands.iter().map(|command| self.line(command) + "\n").collect()
     }
 
     fn input(&self, give: &Give) -> Input {
@@ -78,9 +80,15 @@ impl Session {
             Give::Completed { at, output } => Input::ActivityCompleted { id: operation(&at), output },
             Give::Failed { at, fault: found } => Input::ActivityFailed { id: operation(&at), fault: fault(&found) },
             Give::Fired(at) => Input::TimerFired { id: operation(&at) },
-            Give::Answered { at, output } => Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Completed(output) },
-            Give::AnsweredFault { at, fault: found } => Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Failed(fault(&found)) },
-            Give::AnsweredCancelled { at, reason } => Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Cancelled { reason } },
+            Give::Answered { at, output } => {
+                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Completed(output) }
+            }
+            Give::AnsweredFault { at, fault: found } => {
+                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Failed(fault(&found)) }
+            }
+            Give::AnsweredCancelled { at, reason } => {
+                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Cancelled { reason } }
+            }
             Give::Cancel(reason) => Input::CancelRequested { reason },
             Give::Timeout => Input::TimeoutReached,
         }
@@ -90,7 +98,13 @@ impl Session {
         let time = |ms: i64| format!("t+{}", ms - self.start_ms);
         match command {
             Command::ScheduleActivity(activity) => {
-                format!("activity {} {} within {} {}", activity.id, activity.activity, activity.start_to_close_ms, visible(&activity.input))
+                format!(
+                    "activity {} {} within {} {}",
+                    activity.id,
+                    activity.activity,
+                    activity.start_to_close_ms,
+                    visible(&activity.input)
+                )
             }
             Command::CancelActivity { id } => format!("cancel activity {id}"),
             Command::StartTimer { id, due_ms } => format!("timer {id} {}", time(*due_ms)),
