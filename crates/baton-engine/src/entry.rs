@@ -89,6 +89,8 @@ pub(crate) struct Entry {
     pub(crate) running: HashMap<OperationId, AbortHandle>,
     /// Children that exist now, to be recorded with the next step.
     pub(crate) started: Vec<Input>,
+    /// Children that are being created and that nobody wants any more.
+    pub(crate) given_up: Vec<OperationId>,
     /// Last heartbeat of each wait that wants some, in milliseconds since 1970.
     pub(crate) heartbeats: BTreeMap<OperationId, i64>,
     pub(crate) draft: Draft,
@@ -112,6 +114,7 @@ impl Entry {
             stalled: None,
             running: HashMap::new(),
             started: Vec::new(),
+            given_up: Vec::new(),
             heartbeats: BTreeMap::new(),
             draft: Draft::default(),
             committing: false,
@@ -137,7 +140,7 @@ impl Entry {
 
     /// Whether nothing is under way, so that it may leave memory.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.committing && self.queue.is_empty() && self.draft.is_empty() && self.running.is_empty() && self.started.is_empty() && matches!(self.stored_state, ExecState::Parked | ExecState::Closed) && self.state() == self.stored_state
+        !self.committing && self.queue.is_empty() && self.draft.is_empty() && self.running.is_empty() && self.started.is_empty() && self.given_up.is_empty() && matches!(self.stored_state, ExecState::Parked | ExecState::Closed) && self.state() == self.stored_state
     }
 
     pub(crate) fn timer_row(&self, timer: Timer) -> TimerRow {

@@ -70,6 +70,8 @@ pub(crate) struct Step {
     pub(crate) timers_clear: Vec<Timer>,
     /// Waits that were given up; whoever holds their token is to be told.
     pub(crate) closed_waits: Vec<OperationId>,
+    /// Children that were given up before it was known whether they exist.
+    pub(crate) given_up: Vec<OperationId>,
     pub(crate) ending: Option<Ending>,
 }
 
@@ -262,7 +264,7 @@ impl Execution {
             }
             Command::CloseWait { id } => {
                 self.open.waits.remove(id);
-                self.open.children.remove(id);
+                step.given_up.extend(self.open.children.remove(id).map(|child| child.id));
                 step.closed_waits.push(id.clone());
             }
             Command::StartChild(child) => self.open_child(child, event, step),
@@ -273,6 +275,7 @@ impl Execution {
                 for (_, timer) in std::mem::take(&mut self.open.timers) {
                     step.clear_timer(timer);
                 }
+                step.given_up.extend(self.open.children.keys().cloned());
                 let running = std::mem::take(&mut self.open.activities);
                 step.effects.extend(running.into_keys().map(StepEffect::AbortActivity));
             }
@@ -291,7 +294,31 @@ impl Execution {
     }
 }
 
+/// Where a step stood.
+pub(crate) struct StepMark {
+    pub(crate) events: usize,
+    effects: usize,
+    timers_set: usize,
+    timers_clear: usize,
+}
+
 impl Step {
+    /// Where it stands, before an input is fed.
+    pub(crate) fn mark(&self) -> StepMark {
+        StepMark { events: self.events.len(), effects: self.effects.len(), timers_set: self.timers_set.len(), timers_clear: self.timers_clear.len() }
+    }
+
+    /// Forgets what an input added that was not taken.
+    pub(crate) fn back_to(&mut self, mark: &StepMark) {
+        self.events.truncate(mark.events);
+        self.effects.truncate(mark.effects);
+        self.timers_set.truncate(mark.timers_set);
+        self.timers_clear.truncate(mark.timers_clear);
+        self.closed_waits.clear();
+        self.given_up.clear();
+        self.ending = None;
+    }
+
     /// Disarms a timer, which may have been armed in this very step.
     fn clear_timer(&mut self, timer: Timer) {
         let armed_here = self.timers_set.iter().position(|set| set.id == timer.id);

@@ -181,21 +181,17 @@ pub(crate) fn feed(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
         _ => None,
     };
     let step = &mut entry.draft.step;
-    let (events, effects, set, clear, closed) = (step.events.len(), step.effects.len(), step.timers_set.len(), step.timers_clear.len(), step.closed_waits.len());
+    let before = step.mark();
     if let Err(stalled) = execution.feed(input, now, step) {
         // Nothing of this input is recorded: it was not taken.
-        step.events.truncate(events);
-        step.effects.truncate(effects);
-        step.timers_set.truncate(set);
-        step.timers_clear.truncate(clear);
-        step.closed_waits.truncate(closed);
+        step.back_to(&before);
         stall(entry, &stalled);
         return false;
     }
     if let Some(ending) = ends.filter(|_| !execution.ended) {
         execution.end(ending, now, step);
     }
-    arm_heartbeats(entry, events);
+    arm_heartbeats(entry, before.events);
     close_waits(shared, entry);
     if let Some(ending) = entry.draft.step.ending.take() {
         finish(shared, entry, &ending);
@@ -214,6 +210,8 @@ fn arm_heartbeats(entry: &mut Entry, first: usize) {
 }
 
 fn close_waits(shared: &Arc<Shared>, entry: &mut Entry) {
+    let given_up = std::mem::take(&mut entry.draft.step.given_up);
+    entry.given_up.extend(given_up);
     for id in std::mem::take(&mut entry.draft.step.closed_waits) {
         push_outbox(shared, entry, &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt });
     }
@@ -339,14 +337,17 @@ pub(crate) fn activity_done(shared: &Arc<Shared>, entry: &mut Entry, id: Operati
 }
 
 pub(crate) fn child_done(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId, result: Result<ChildCreated, Fault>) {
-    let wanted = ensure_running(shared, entry) && entry.execution.as_ref().is_some_and(|execution| execution.open.children.contains_key(&id));
+    let given_up = entry.given_up.iter().position(|other| *other == id).map(|at| entry.given_up.swap_remove(at)).is_some();
+    let wanted = entry.execution.as_ref().is_some_and(|execution| execution.open.children.contains_key(&id));
     match result {
         Ok(child) if wanted => entry.started.push(Input::ChildStarted { id, kind: child.kind.to_owned(), name: child.name, uid: child.uid }),
         // It came to be after it was given up: it is told that nobody waits.
-        Ok(_) => {
+        Ok(_) if given_up => {
             push_outbox(shared, entry, &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt });
             entry.draft.put = true;
         }
+        // It has answered already.
+        Ok(_) => {}
         Err(fault) => {
             let fault = fault.at(&id.position);
             let taken = feed(shared, entry, Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Failed(fault.clone()) });

@@ -174,6 +174,10 @@ impl Worker {
 
     fn take_for_existing(&mut self, number: Number, kind: MessageKind) {
         if !self.entries.contains_key(&number) {
+            // Whoever awaits a child's creation, or wants it no more, is in memory: for anybody else it is no news.
+            if matches!(kind, MessageKind::ChildDone { .. }) {
+                return;
+            }
             match self.load_row(number) {
                 Ok(Some(entry)) => {
                     self.entries.insert(number, Box::new(entry));

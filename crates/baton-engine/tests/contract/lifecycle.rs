@@ -43,6 +43,18 @@ async fn cancelling_a_parent_cancels_those_who_work_for_it_unless_they_are_aband
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_comes_to_be_after_its_parent_gave_up_is_cancelled() {
+    let site = Site::new();
+    for n in 0..20 {
+        let name = format!("parent-{n}");
+        let parent = site.create(&name, json!([{"child": {"steps": [{"hang": 1}]}}])).await;
+        site.engine.cancel(uid(&parent), "at once".into()).await.unwrap();
+        let child = site.child_of(&name).await;
+        assert_eq!(site.ended(&child).await.phase(), Phase::Cancelled, "{child}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_holds_a_token_of_an_ended_caller_is_cancelled() {
     let site = Site::new();
     let caller = site.create("caller", json!([{"wait": {"as": "caller"}}])).await;

@@ -1,5 +1,5 @@
 //! The callback contract and the promises of the embedded engine, at its boundary.
-#![expect(unreachable_pub, missing_docs, reason = "shared by the modules of this test alone")]
+#![expect(unreachable_pub, reason = "shared by the modules of this test alone")]
 
 mod answers;
 mod lifecycle;
