@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use baton_execution::{Command, Ending, Input, OperationId, Outcome, Program, Recorded, Start, fault_type};
 use baton_types::Uid;
-use baton_workflow::{PURE_TASKS_MAX, check, load, restore};
+use baton_workflow::{PURE_TASKS_MAX, TASKS_MAX, check, load, restore};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -274,6 +274,41 @@ fn loops_that_wait_for_nothing_are_stopped() {
     );
     ends_with_limit("do: [{t: {try: [{a: {set: {x: 1}, then: a}}], catch: {do: [{b: {set: {x: 1}}}]}}}]", &says);
     ends_with_limit("do: [{f: {for: {in: '[range(9999)]'}, do: [{a: {set: {x: 1}}}, {b: {set: {x: 1}}}]}}]", &says);
+}
+
+#[test]
+fn an_execution_has_a_last_task() {
+    let definition = Arc::new(
+        check(&support::definition("do: [{w: {wait: PT1S}}, {a: {set: {x: 1}}}, {b: {set: {x: 1}}}]")).unwrap(),
+    );
+    let mut program = load(Arc::clone(&definition));
+    program.on_input(&Recorded { time_ms: 1, input: start() }).unwrap();
+    let snapshot = String::from_utf8(program.snapshot()).unwrap();
+    let late = snapshot.replacen("\"tasks_started\":1,", &format!("\"tasks_started\":{},", TASKS_MAX - 1), 1);
+    assert_ne!(snapshot, late);
+    let mut program = restore(definition, late.as_bytes()).unwrap();
+    let fired = Input::TimerFired { id: OperationId::new("/do/0/w", 1) };
+    let commands = program.on_input(&Recorded { time_ms: 2, input: fired }).unwrap();
+    let Some(Command::End(Ending::Failed { fault, .. })) = commands.last() else { panic!("{commands:?}") };
+    assert_eq!((fault.kind.as_str(), fault.instance.as_deref()), (fault_type::LIMIT, Some("/do/2/b")));
+}
+
+#[test]
+fn a_retry_policy_without_limit_has_one() {
+    let definition = "do: [{t: {try: [{a: {call: baton.dev/echo}}], catch: {retry: {}}}}]";
+    let mut program = load(Arc::new(check(&support::definition(definition)).unwrap()));
+    let mut commands = program.on_input(&Recorded { time_ms: 1, input: start() }).unwrap();
+    let mut attempts = 0;
+    while let Some(id) = commands.iter().find_map(|command| match command {
+        Command::ScheduleActivity(activity) => Some(activity.id.clone()),
+        _ => None,
+    }) {
+        attempts += 1;
+        let fault = baton_execution::Fault::new(fault_type::COMMUNICATION, 503, "no");
+        commands = program.on_input(&Recorded { time_ms: 1, input: Input::ActivityFailed { id, fault } }).unwrap();
+    }
+    assert_eq!(attempts, 11, "the first attempt and ten retries");
+    assert!(matches!(commands.last(), Some(Command::End(Ending::Failed { .. }))));
 }
 
 #[test]

@@ -21,11 +21,15 @@ use crate::{
 pub(crate) const VARIABLES: [&str; 9] =
     ["context", "input", "output", "secrets", "authorization", "task", "workflow", "runtime", "env"];
 
+/// Expressions of one document; each takes some ten kilobytes when it is compiled.
+pub(crate) const EXPRESSIONS_MAX: usize = 2_000;
+
 /// Everything that was read so far.
 #[derive(Default)]
 pub(crate) struct Builder {
     pub(crate) violations: Vec<Violation>,
     pub(crate) loose: bool,
+    expressions: usize,
     pub(crate) namespace: String,
     pub(crate) tasks: Vec<Task>,
     pub(crate) blocks: Vec<Block>,
@@ -58,7 +62,11 @@ impl Builder {
         }
     }
 
-    fn compile(&self, source: &str) -> Result<Expression, String> {
+    fn compile(&mut self, source: &str) -> Result<Expression, String> {
+        self.expressions += 1;
+        if self.expressions > EXPRESSIONS_MAX {
+            return Err(format!("is one expression too many; a document may have {EXPRESSIONS_MAX}"));
+        }
         let variables: Vec<&str> = VARIABLES.iter().copied().chain(self.scope.iter().map(String::as_str)).collect();
         Expression::compile(source, &variables)
     }
@@ -95,7 +103,9 @@ impl Builder {
         if enclosed(text).is_some() {
             return self.expression(text, path).map_or_else(literal, Template::Expression);
         }
-        if self.loose {
+        if self.loose && self.expressions >= EXPRESSIONS_MAX {
+            self.violate(path, format!("is one text too many for loose mode; a document may have {EXPRESSIONS_MAX}"));
+        } else if self.loose {
             return self
                 .compile(text)
                 .map_or_else(|_| literal(), |expression| Template::Loose(expression, text.to_owned()));

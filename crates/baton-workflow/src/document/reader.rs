@@ -40,7 +40,9 @@ impl<'d> Fields<'d> {
 
     /// A field, whatever it is.
     pub(crate) fn get(&mut self, name: &'static str) -> Option<&'d Value> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         self.map.get(name)
     }
 

@@ -125,15 +125,20 @@ fn unexpected(text: &str, expected: &str, found: &str) -> String {
 
 fn filter(text: &str, term: parse::Term<&str>, names: &Names<'_>, used: &[&str]) -> Result<Filter, String> {
     let main = Rewriter::expression().definition(parse::Def { name: MAIN, args: Vec::new(), body: term });
-    let defs = library::needed(&names.filters).into_iter().chain([main]);
+    let library::Needed { defs, names: called } = library::needed(&names.filters);
+    let defs = defs.into_iter().chain([main]);
     let globals: Vec<String> = used.iter().map(|name| format!("${name}")).collect();
     let arena = load::Arena::default();
     // The compiler takes a program as text only: the text names a definition that calls the rewritten expression.
     let modules = load::Loader::new(defs.chain([main_call()]))
         .load(&arena, load::File { code: ENTRY, path: () })
         .map_err(|_| "the library cannot be read".to_owned())?;
+    let filters = filters::all().into_iter().filter(|(name, args, _)| {
+        let wanted = (*name, args.len());
+        name.starts_with('!') || called.contains(&wanted) || names.filters.contains(&wanted)
+    });
     let compiler: Compiler<&str, Kind> =
-        Compiler::default().with_funs(filters::all()).with_global_vars(globals.iter().map(String::as_str));
+        Compiler::default().with_funs(filters).with_global_vars(globals.iter().map(String::as_str));
     compiler.compile(modules).map_err(|errors| {
         let undefined = errors.into_iter().flat_map(|(_, errors)| errors).next();
         undefined.map_or_else(

@@ -16,6 +16,8 @@ struct Entry {
     def: Def<&'static str>,
     /// The definitions before it that it calls.
     needs: Vec<usize>,
+    /// All filters that it calls, with the number of their arguments.
+    names: Vec<(&'static str, usize)>,
 }
 
 static LIBRARY: LazyLock<Vec<Entry>> = LazyLock::new(read);
@@ -34,25 +36,35 @@ fn read() -> Vec<Entry> {
         names.collect(&def.body, 0);
         let needs = names.filters.iter().filter_map(|name| known.get(name).copied()).collect();
         known.insert((def.name, def.args.len()), entries.len());
-        entries.push(Entry { def: Rewriter::library().definition(def), needs });
+        entries.push(Entry { def: Rewriter::library().definition(def), needs, names: names.filters });
     }
     entries
 }
 
-/// The definitions that filters of these names need, in order.
-pub(super) fn needed(names: &[(&str, usize)]) -> Vec<Def<&'static str>> {
+/// What filters of some names need.
+pub(super) struct Needed {
+    /// Definitions, in their order.
+    pub(super) defs: Vec<Def<&'static str>>,
+    /// Filters that they call, with the number of their arguments.
+    pub(super) names: BTreeSet<(&'static str, usize)>,
+}
+
+/// What filters of these names need.
+pub(super) fn needed(names: &[(&str, usize)]) -> Needed {
     let library = &*LIBRARY;
     let mut wanted = BTreeSet::new();
     let named =
         |entry: &Entry| names.iter().any(|(name, arity)| *name == entry.def.name && *arity == entry.def.args.len());
-    let mut open: Vec<usize> =
-        library.iter().enumerate().filter(|(_, entry)| named(entry)).map(|(index, _)| index).collect();
+    let mut open: Vec<usize> = (0..library.len()).filter(|&index| named(&library[index])).collect();
     while let Some(index) = open.pop() {
         if wanted.insert(index) {
             open.extend(&library[index].needs);
         }
     }
-    wanted.into_iter().map(|index| library[index].def.clone()).collect()
+    Needed {
+        defs: wanted.iter().map(|&index| library[index].def.clone()).collect(),
+        names: wanted.iter().flat_map(|&index| library[index].names.iter().copied()).collect(),
+    }
 }
 
 /// Whether the library has a definition of that name, with any arguments.

@@ -172,5 +172,8 @@ fn operation(text: &str) -> OperationId {
 /// A definition with these tasks, in YAML.
 pub(crate) fn definition(tasks: &str) -> Value {
     let head = "document: {dsl: '1.0.3', namespace: default, name: test, version: '1.0.0'}\n";
-    serde_yaml_ng::from_str(&format!("{head}{tasks}")).unwrap()
+    let indent =
+        tasks.lines().find(|line| !line.trim().is_empty()).map_or(0, |line| line.len() - line.trim_start().len());
+    let lines: Vec<&str> = tasks.lines().map(|line| line.get(indent..).unwrap_or_default()).collect();
+    serde_yaml_ng::from_str(&format!("{head}{}", lines.join("\n"))).unwrap()
 }

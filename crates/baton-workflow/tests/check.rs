@@ -1,0 +1,312 @@
+//! What is wrong with a document is said all at once, with paths, in words that help.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on may stop; lists of cases are long"
+)]
+
+mod support;
+
+use baton_workflow::{Definition, check};
+use serde_json::{Value, json};
+
+fn violations(document: &Value) -> Vec<String> {
+    check(document).map(|_| ()).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+/// The violations of a document with these tasks (and whatever else stands before them), one a line.
+#[track_caller]
+fn refused(rest: &str, expected: &[&str]) {
+    assert_eq!(violations(&support::definition(rest)), expected, "{rest}");
+}
+
+fn accepted(rest: &str) -> Definition {
+    check(&support::definition(rest)).unwrap_or_else(|violations| panic!("{rest}: {violations:#?}"))
+}
+
+#[test]
+fn a_document_says_what_it_is() {
+    let head = |head: Value| violations(&json!({"document": head, "do": [{"a": {"set": {"x": 1}}}]}));
+    assert_eq!(violations(&json!(7)), ["must be an object, found a number"]);
+    assert_eq!(violations(&json!({})), ["document: is required", "do: is required"]);
+    assert_eq!(
+        head(json!({"dsl": "0.9.0", "namespace": "a b", "name": 7, "version": "1", "tag": 1})),
+        [
+            "document.name: must be a string, found a number",
+            "document.dsl: is '0.9.0', allowed are the versions 1.0.0 and later of 1.0",
+            "document.version: '1' is not a semantic version such as '1.0.0'",
+            "document.namespace: 'a b' is not a valid name; allowed are 1 to 63 letters, digits and '-', beginning and ending with a letter or digit",
+            "document.tag: unknown field; fields here are 'dsl', 'namespace', 'name', 'version', 'title', 'summary', 'tags' and 'metadata'",
+        ]
+    );
+    let definition = accepted("do: [{a: {set: {x: 1}}}]");
+    assert_eq!(
+        (definition.dsl(), definition.namespace(), definition.name(), definition.version(), definition.title()),
+        ("1.0.3", "default", "test", "1.0.0", None)
+    );
+    assert_eq!((definition.tasks_count(), definition.timeout_ms(), definition.input_schema()), (1, None, None));
+}
+
+#[test]
+fn every_violation_is_told_at_once() {
+    refused(
+        r"
+        do:
+          - fetch: {set: {x: 1}, then: notify}
+          - store: {set: {x: '${ .a | }'}, sett: 1}
+          - store: {wait: soon}
+          - both: {do: [], then: 7}
+        output: {as: 5}
+        other: 1
+        ",
+        &[
+            "output.as: must be an expression or an object, found a number",
+            "do[2].store: is the second task named 'store' in this scope; names must differ",
+            "do[0].fetch.then: no task named 'notify' in this scope; tasks here are 'both', 'fetch' and 'store'",
+            "do[1].store.set.x: ' .a | ' is not a jq expression: expected term, found the end",
+            "do[1].store.sett: unknown field; fields here are 'if', 'input', 'output', 'export', 'timeout', 'then', 'metadata' and 'set'",
+            "do[2].store.wait: 'soon' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'",
+            "do[3].both.then: must be a string, found a number",
+            "do[3].both.do: must have at least one task",
+            "other: unknown field; fields here are 'document', 'evaluate', 'use', 'schedule', 'input', 'output', 'timeout' and 'do'",
+        ],
+    );
+}
+
+#[test]
+fn kinds_that_do_not_run_are_named() {
+    let supported = "supported are 'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'do', 'for', 'fork', 'raise', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+    for (task, kind, field) in [
+        ("emit: {event: {with: {type: x}}}", "emit", "emit"),
+        ("listen: {to: {any: []}}", "listen", "listen"),
+        ("call: grpc", "call grpc", "call"),
+        ("call: openapi", "call openapi", "call"),
+        ("call: asyncapi", "call asyncapi", "call"),
+        ("call: a2a", "call a2a", "call"),
+        ("call: mcp", "call mcp", "call"),
+        ("call: myFunction", "call function", "call"),
+        ("run: {container: {image: x}}", "run container", "run"),
+        ("run: {script: {language: js, code: x}}", "run script", "run"),
+        ("run: {shell: {command: x}}", "run shell", "run"),
+    ] {
+        let expected = format!("do[0].a.{field}: tasks of the kind '{kind}' are not supported yet; {supported}");
+        refused(&format!("do: [{{a: {{{task}}}}}]"), &[&expected]);
+    }
+    let found = violations(&support::definition(
+        "do: [{a: {call: baton.dev/nothing}}, {b: {nothing: 1}}, {c: 7}, 8, {d: {set: {x: 1}}, e: {set: {x: 1}}}]",
+    ));
+    assert!(
+        found[0].starts_with("do[3]: must be an object with one field, the name of the task; found a number"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].starts_with("do[4]: must be an object with one field, the name of the task; found 2 fields"),
+        "{found:?}"
+    );
+    assert!(found[2].starts_with("do[0].a.call: no kind of task is 'call baton.dev/nothing'; kinds are"), "{found:?}");
+    assert!(found[3].starts_with("do[1].b: is not a task of a known kind; kinds are"), "{found:?}");
+    assert!(found[4].starts_with("do[2].c: must be an object, found a number"), "{found:?}");
+}
+
+#[test]
+fn names_that_are_referred_to_must_be_defined() {
+    refused(
+        r"
+        use:
+          timeouts: {short: {after: PT1S}}
+          errors: {broken: {type: 'https://example.com/x', status: 500}}
+          retries: {often: {delay: PT1S}}
+          authentications: {me: {basic: {username: a, password: b}}}
+        do:
+          - a: {set: {x: 1}, timeout: long}
+          - b: {raise: {error: lost}}
+          - c: {try: [{x: {set: {x: 1}}}], catch: {retry: never}}
+          - d: {call: http, with: {method: get, endpoint: {uri: 'https://example.com', authentication: {use: you}}}}
+        ",
+        &[
+            "do[0].a.timeout: no timeout named 'long' in use.timeouts; timeouts there are 'short'",
+            "do[1].b.raise.error: no error named 'lost' in use.errors; errors there are 'broken'",
+            "do[2].c.catch.retry: no retry policy named 'never' in use.retries; policies there are 'often'",
+            "do[3].d.with.endpoint.authentication.use: no authentication named 'you' in use.authentications; those there are 'me'",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_supported_yet_is_not_ignored() {
+    refused(
+        r"
+        use: {secrets: [a], functions: {f: {set: {x: 1}}}, extensions: [], catalogs: {}}
+        schedule: {every: PT1H}
+        input: {schema: {format: avro, resource: {endpoint: 'https://example.com'}}}
+        do:
+          - a: {call: http, with: {method: get, endpoint: {uri: 'https://example.com', authentication: {oauth2: {use: x}}}}}
+          - b: {call: http, with: {method: get, endpoint: {uri: 'https://example.com', authentication: {basic: {use: x}}}}}
+        ",
+        &[
+            "use.functions: functions are not supported yet",
+            "use.secrets: secrets are not supported yet",
+            "schedule: schedules are not supported yet; start executions from outside",
+            "input.schema.format: is 'avro', allowed is 'json'",
+            "input.schema.resource: schemas that are kept elsewhere are not supported yet; write the schema into 'document'",
+            "do[0].a.with.endpoint.authentication.oauth2: authentication by 'oauth2' is not supported yet; supported are 'basic' and 'bearer'",
+            "do[1].b.with.endpoint.authentication.basic.use: secrets are not supported yet; give the values by expressions",
+        ],
+    );
+}
+
+#[test]
+fn each_kind_checks_its_own() {
+    for (task, expected) in [
+        ("set: {}", "set: must have at least one field"),
+        ("set: text", "set: must be an object, or an expression in '${ }'"),
+        ("switch: []", "switch: must have at least one case"),
+        (
+            "switch: [{d: {then: end}}, {x: {when: .a, then: end}}]",
+            "switch[0].d: has no 'when', so that the cases after it are never reached; put it last",
+        ),
+        ("switch: [{d: {when: .a}}]", "switch[0].d.then: is required"),
+        ("for: {in: 7}, do: [{x: {set: {x: 1}}}]", "for.in: must be an expression or an array, found a number"),
+        (
+            "for: {in: ., each: input}, do: [{x: {set: {x: 1}}}]",
+            "for.each: 'input' is a variable of the language; choose another name",
+        ),
+        (
+            "for: {in: ., each: a-b}, do: [{x: {set: {x: 1}}}]",
+            "for.each: 'a-b' is not a name of a variable; allowed are letters, digits and '_', not beginning with a digit",
+        ),
+        (
+            "for: {in: ., each: x, at: x}, do: [{x: {set: {x: 1}}}]",
+            "for.at: 'each' and 'at' are both 'x'; they must differ",
+        ),
+        ("for: {in: .}, do: [{x: {set: {x: '${ $nothing }'}}}]", "do[0].x.set.x: no variable '$nothing' here"),
+        ("set: {x: '${ $item }'}", "set.x: no variable '$item' here"),
+        (
+            "set: {x: '${ now }'}",
+            "set.x: 'now' is not available: expressions must give the same result on every replay; use '$task.startedAt' or '$workflow.startedAt'",
+        ),
+        (
+            "fork: {branches: [{x: {set: {x: 1}, then: y}}, {y: {set: {x: 1}}}]}",
+            "fork.branches[0].x.then: goes to 'y', but branches run side by side; allowed are 'continue', 'exit' and 'end'",
+        ),
+        ("raise: {error: {status: 99, type: x}}", "raise.error.status: is 99, allowed are 100 to 599"),
+        ("wait: {seconds: -1}", "wait: has a 'seconds' that is -1; it must be an integer of 0 or more"),
+        (
+            "wait: {weeks: 1}",
+            "wait: has an unknown field 'weeks'; fields here are 'days', 'hours', 'minutes', 'seconds' and 'milliseconds'",
+        ),
+        ("wait: {}", "wait: must have at least one of 'days', 'hours', 'minutes', 'seconds' and 'milliseconds'"),
+        ("wait: {days: 90000}", "wait: is longer than the limit of ten years"),
+        (
+            "try: [{x: {set: {x: 1}}}], catch: {retry: {backoff: {linear: {}, constant: {}}}}",
+            "catch.retry.backoff: must have exactly one of 'constant', 'linear' and 'exponential'",
+        ),
+        (
+            "try: [{x: {set: {x: 1}}}], catch: {errors: {with: {code: 1}}}",
+            "catch.errors.with.code: unknown field; fields here are 'type', 'instance', 'title', 'detail', 'details' and 'status'",
+        ),
+        ("try: [{x: {set: {x: 1}}}]", "catch: is required"),
+        ("call: http, with: {method: 'GET /', endpoint: 'https://x.y'}", "with.method: 'GET /' is not an HTTP method"),
+        (
+            "call: http, with: {method: get, endpoint: 'ftp://x.y'}",
+            "with.endpoint: 'ftp://x.y' is not an absolute http or https URI",
+        ),
+        (
+            "call: http, with: {method: get, endpoint: 'https://x.y/{+a}'}",
+            "with.endpoint: '{+a}' is not supported in a URI template; allowed are names of fields of the input, such as '{petId}'",
+        ),
+        (
+            "call: http, with: {method: get, endpoint: 'https://x.y/{a'}",
+            "with.endpoint: 'https://x.y/{a' has a '{' without a '}'",
+        ),
+        (
+            "call: http, with: {method: get, endpoint: 'https://x.y', output: all}",
+            "with.output: is 'all', allowed are 'content', 'raw' and 'response'",
+        ),
+        (
+            "call: http, with: {method: get, endpoint: 'https://x.y', headers: {A: [1]}}",
+            "with.headers.A: must be a string, found an array",
+        ),
+        (
+            "call: baton.dev/agent, with: {agent: 7, message: x}",
+            "with.agent: must be the name of an agent or the spec of one, found a number",
+        ),
+        ("call: baton.dev/agent, with: {agent: a}", "with.message: is required, unless there is an 'input'"),
+        (
+            "run: {workflow: {namespace: other, name: a, version: latest}}",
+            "run.workflow.namespace: is 'other', allowed is the workflow's own namespace 'default'",
+        ),
+        (
+            "run: {workflow: {namespace: default, name: a, version: one}}",
+            "run.workflow.version: 'one' is neither 'latest' nor a semantic version such as '1.0.0'",
+        ),
+        (
+            "run: {workflow: {namespace: default, name: a, version: latest}, return: all}",
+            "run.return: applies to processes only; a workflow returns its output",
+        ),
+        ("run: {}", "run: must have one of 'container', 'script', 'shell' and 'workflow'"),
+        (
+            "set: {x: 1}, metadata: {await: callback}",
+            "metadata.await: a task of the kind 'set' hands out no token; allowed are 'call http' and 'call baton.dev/echo'",
+        ),
+        ("call: baton.dev/echo, metadata: {await: answer}", "metadata.await: is 'answer', allowed are 'callback'"),
+        (
+            "call: baton.dev/echo, metadata: {heartbeat: PT1S}",
+            "metadata.heartbeat: applies to tasks with 'await: callback' only",
+        ),
+        (
+            "set: {x: 1}, input: {schema: {document: {type: nonsense}}}",
+            "input.schema.document: is not a JSON Schema that can be used: \"nonsense\" is not valid under any of the schemas listed in the 'anyOf' keyword",
+        ),
+        (
+            "set: {x: 1}, timeout: {after: '${ .a | }'}",
+            "timeout.after: ' .a | ' is not a jq expression: expected term, found the end",
+        ),
+    ] {
+        refused(&format!("do: [{{a: {{{task}}}}}]"), &[&format!("do[0].a.{expected}")]);
+    }
+}
+
+#[test]
+fn references_to_other_resources_are_told_with_their_paths() {
+    let definition = accepted(
+        r"
+        do:
+          - a: {call: baton.dev/agent, with: {agent: triage, message: hi}}
+          - b: {do: [{c: {run: {workflow: {namespace: default, name: sub, version: '1.2.0'}}}}]}
+          - d: {call: baton.dev/agent, with: {agent: '${ .who }', message: hi}}
+          - e: {call: baton.dev/agent, with: {agent: {instructions: x}, message: hi}}
+          - f: {run: {workflow: {namespace: default, name: any, version: latest}}}
+        ",
+    );
+    let told = |references: &[baton_workflow::Reference]| -> Vec<String> {
+        references
+            .iter()
+            .map(|it| format!("{} {} {}", it.field, it.name, it.version.as_deref().unwrap_or("-")))
+            .collect()
+    };
+    assert_eq!(told(definition.agents()), ["do[0].a.with.agent triage -"]);
+    assert_eq!(
+        told(definition.workflows()),
+        ["do[1].b.do[0].c.run.workflow.name sub 1.2.0", "do[4].f.run.workflow.name any -"]
+    );
+}
+
+#[test]
+fn large_documents_are_checked_in_reasonable_time() {
+    let tasks: Vec<Value> =
+        (0..20_000).map(|number| json!({format!("task{number}"): {"wait": "PT1S", "then": "task0"}})).collect();
+    let document =
+        json!({"document": {"dsl": "1.0.3", "namespace": "default", "name": "a", "version": "1.0.0"}, "do": tasks});
+    assert_eq!(check(&document).unwrap().tasks_count(), 20_000);
+    let expressions: Vec<Value> = (0..2_001).map(|number| json!(format!("${{ .a{number} }}"))).collect();
+    let mut document = support::definition("do: [{a: {set: {x: 1}}}]");
+    document["do"][0]["a"]["set"]["x"] = Value::Array(expressions);
+    let found = violations(&document);
+    assert_eq!(found, ["do[0].a.set.x[2000]: is one expression too many; a document may have 2000"]);
+    let deep = (0..200).fold(json!({"set": {"x": 1}}), |task, _| json!({"do": [{"a": task}]}));
+    let document = json!({"document": {"dsl": "1.0.3", "namespace": "default", "name": "a", "version": "1.0.0"}, "do": [{"a": deep}]});
+    assert_eq!(violations(&document), ["is nested deeper than 128 levels"]);
+}
