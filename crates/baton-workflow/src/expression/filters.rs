@@ -53,7 +53,7 @@ pub(super) const REMOVED: [(&str, &str); 18] = [
 ];
 
 /// Filters of the interpreter's libraries that are used as they are.
-const TAKEN: [&str; 84] = [
+const TAKEN: [&str; 88] = [
     // jaq-core
     "error_empty",
     "path",
@@ -136,6 +136,10 @@ const TAKEN: [&str; 84] = [
     "pow",
     "scalbln",
     "fma",
+    "remainder",
+    "nearbyint",
+    "erf",
+    "erfc",
     // jaq-std: time, in UTC
     "fromdateiso8601",
     "todateiso8601",

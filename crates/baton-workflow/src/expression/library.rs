@@ -77,6 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_definition_has_what_it_needs() {
+        for Entry { def, .. } in LIBRARY.iter() {
+            let args = vec!["."; def.args.len()].join("; ");
+            let call = if args.is_empty() { def.name.to_owned() } else { format!("{}({args})", def.name) };
+            if let Err(refusal) = crate::expression::Expression::compile(&call, &[]) {
+                panic!("{call}: {refusal}");
+            }
+        }
+    }
+
+    #[test]
     fn the_library_is_read_whole() {
         assert!(LIBRARY.len() > 120, "{}", LIBRARY.len());
         for name in ["map", "select", "recurse", "to_entries", "tonumber", "@csv", "gsub"] {
