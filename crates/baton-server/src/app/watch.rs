@@ -53,6 +53,8 @@ enum Stage {
 impl App {
     /// Follows the objects of a kind. With `bookmarks`, tells about once a minute how far it has come.
     ///
+    /// Without a revision the present state is read when the stream is first polled, not before.
+    ///
     /// # Errors
     /// InvalidArgument for a selector or a revision that is none; Gone (also within the stream) for a revision that is
     /// not kept any more. An error ends the stream.

@@ -330,8 +330,8 @@ async fn a_running_execution_that_is_deleted_answers_first() {
     let server = Server::start().await;
     server.create::<Workflow>(waiting("w")).await.unwrap();
     let token = mailbox(&server).await;
-    server.app().create(told("run", "w", &token), REAL).await.unwrap();
-    let request = WatchRequest { field_selector: "metadata.name=run".into(), ..WatchRequest::default() };
+    let created = server.app().create(told("run", "w", &token), REAL).await.unwrap().object;
+    let request = WatchRequest { resource_version: version(&created), ..WatchRequest::default() };
     let mut events = Box::pin(server.app().watch::<WorkflowExecution>(&request, false).await.unwrap());
     server.app().delete::<WorkflowExecution>(&DeleteRequest { name: "run".into(), ..DeleteRequest::default() }).await.unwrap();
     assert_eq!(answer(&server, &token).await.state, "Cancelled");
@@ -414,13 +414,14 @@ async fn what_is_owned_goes_with_its_last_owner_unless_it_may_stay() {
     }
     let mut only = trivial("only");
     only["metadata"]["ownerReferences"] = json!([owners[0]]);
-    server.create::<Workflow>(only).await.unwrap();
+    let only: Workflow = server.create(only).await.unwrap();
+    let from = WatchRequest { resource_version: version(&only), ..WatchRequest::default() };
     let delete = |name: &str| DeleteRequest { name: name.into(), ..DeleteRequest::default() };
-    let mut templates = Box::pin(server.app().watch::<Workflow>(&WatchRequest { field_selector: "metadata.name=only".into(), ..WatchRequest::default() }, false).await.unwrap());
+    let mut templates = Box::pin(server.app().watch::<Workflow>(&WatchRequest { field_selector: "metadata.name=only".into(), ..from.clone() }, false).await.unwrap());
     server.app().delete::<Workflow>(&delete("one")).await.unwrap();
     while templates.next().await.unwrap().unwrap().kind != WatchKind::Deleted {}
     assert!(server.app().get::<WorkflowExecution>("", "bound").await.is_ok(), "its other owner is there");
-    let mut runs = Box::pin(server.app().watch::<WorkflowExecution>(&WatchRequest::default(), false).await.unwrap());
+    let mut runs = Box::pin(server.app().watch::<WorkflowExecution>(&from, false).await.unwrap());
     server.app().delete::<Workflow>(&delete("two")).await.unwrap();
     loop {
         let item = runs.next().await.unwrap().unwrap();
