@@ -37,6 +37,7 @@ pub(crate) fn not_started(error: &StartError) -> Failure {
 pub(crate) struct LocalServer {
     running: RunningServer,
     url: String,
+    has_model: bool,
 }
 
 impl LocalServer {
@@ -49,14 +50,20 @@ impl LocalServer {
             options.store.free_bytes_min = 0;
             options.store.ballast_bytes = 0;
         }
+        let has_model = options.model_base_url.is_some();
         let running = baton_server::start(options).await.map_err(|error| not_started(&error))?;
         let url = format!("http://{}", running.address);
-        Ok(Self { running, url })
+        Ok(Self { running, url, has_model })
     }
 
     /// Its URL.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether a model is configured for agents that name no URL of their own.
+    pub(crate) fn has_model(&self) -> bool {
+        self.has_model
     }
 
     /// Where it listens.

@@ -145,6 +145,7 @@ async fn run_here(context: &Context, mut plan: Plan, data_dir: &Path, keep: bool
             return Err(failure);
         }
     };
+    say_who_plays_back(context, &plan, server.has_model());
     let work = async {
         let client = Client::connect(server.url()).await?;
         let key = match taken_up(context, &client, mark.as_ref()).await? {
@@ -168,6 +169,26 @@ async fn run_here(context: &Context, mut plan: Plan, data_dir: &Path, keep: bool
         remove_mark(data_dir)?;
     }
     report(context, &execution)
+}
+
+/// Nobody is to take a script for a model.
+fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
+    let plays = |spec: Option<&v1::AgentSpec>| {
+        let model = spec.and_then(|spec| spec.model.as_ref());
+        model.is_some_and(|model| model.playback.is_some() && (model.provider == "playback" || (model.base_url.is_empty() && !has_model)))
+    };
+    let objects = plan.templates.iter().map(|(_, object)| object).chain([&plan.execution]);
+    let names: Vec<&str> = objects
+        .filter_map(|object| match object {
+            Object::Agent(it) if plays(it.spec.as_ref()) => it.metadata.as_ref().map(|metadata| metadata.name.as_str()),
+            Object::AgentExecution(it) if plays(it.spec.as_ref().and_then(|spec| spec.definition.as_ref())) => Some("of this run"),
+            Object::Agent(_) | Object::AgentExecution(_) | Object::Workflow(_) | Object::WorkflowExecution(_) => None,
+        })
+        .collect();
+    if !names.is_empty() {
+        let why = if has_model { "" } else { "; BATON_MODEL_BASE_URL names a model" };
+        context.printer.message(&format!("playback: the answers of agent {} come from a script, not from a model{why}", names.join(", ")));
+    }
 }
 
 async fn stop(services: Option<Services>) {
