@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use baton_execution::{ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens, replace_text};
+use baton_execution::{ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens};
 use baton_proto::v1::ExecutionReference;
 use baton_types::Uid;
 use futures::FutureExt as _;
@@ -18,6 +18,7 @@ use crate::{
     api::ParentRef,
     entry::Entry,
     execution::StepEffect,
+    hide::Hidden,
     message::{Message, MessageKind},
     sealer::Claims,
     worker::Shared,
@@ -110,21 +111,15 @@ fn begin<F: Future<Output = Message> + Unpin>(mut work: F) -> Begun<F> {
     }
 }
 
-/// What comes back goes to history: a token that the other side repeats is replaced by its fingerprint.
-fn without_token(result: Result<Value, Fault>, token: Option<&str>) -> Result<Value, Fault> {
-    let Some(token) = token else { return result };
-    let instead = format!("callback token {}", baton_types::fingerprint(token.as_bytes()));
-    match result {
-        Ok(mut output) => {
-            replace_text(&mut output, token, &instead);
-            Ok(output)
-        }
-        Err(mut fault) => {
-            fault.data.iter_mut().for_each(|data| replace_text(data, token, &instead));
-            fault.detail = fault.detail.map(|detail| detail.replace(token, &instead));
-            Err(fault)
+/// What comes back goes to history: a token that the other side repeats is not to be seen there.
+fn without_token(mut result: Result<Value, Fault>, token: Option<&str>) -> Result<Value, Fault> {
+    if let Some(hidden) = token.and_then(|token| Hidden::new(token.as_bytes())) {
+        match &mut result {
+            Ok(output) => hidden.value(output),
+            Err(fault) => hidden.fault(fault),
         }
     }
+    result
 }
 
 fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {

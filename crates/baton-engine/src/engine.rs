@@ -21,6 +21,7 @@ use crate::{
     CALLBACK_TOKEN_BYTES_MAX,
     api::{Admitted, Children, Created, Deleted, Heartbeat, Mailbox},
     delivery, errors,
+    hide::Hidden,
     history::{StoreBlobs, read_events},
     message::{AnswerReply, Change, Message, MessageKind, Reply},
     sealer::{Claims, Sealer},
@@ -213,13 +214,17 @@ impl Engine {
         self.open(token).map(|_| ())
     }
 
-    /// Answers a wait by its token. Returns the token's fingerprint once the answer is durable.
+    /// Answers a wait by its token. Returns the token's fingerprint once the answer is durable. Where the answer repeats
+    /// the token, its fingerprint is recorded instead.
     ///
     /// # Errors
     /// InvalidArgument (not ours, tampered with), NotFound (its execution is gone), FailedPrecondition (expired, answered
     /// before, of a stale attempt), TooLarge. None of them changes anything.
-    pub async fn answer(&self, token: &[u8], outcome: Outcome) -> Result<String, ApiError> {
+    pub async fn answer(&self, token: &[u8], mut outcome: Outcome) -> Result<String, ApiError> {
         let (claims, fingerprint) = self.open(token)?;
+        if let Some(hidden) = Hidden::new(token) {
+            hidden.outcome(&mut outcome);
+        }
         steps::check_payload(&outcome)?;
         if !claims.is_mailbox() {
             let number = claims.number;

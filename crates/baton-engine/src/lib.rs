@@ -28,6 +28,7 @@ mod engine;
 mod entry;
 mod errors;
 mod execution;
+mod hide;
 mod history;
 mod message;
 mod reconcile;

@@ -100,6 +100,9 @@ async fn no_token_is_readable_on_the_disk() {
     let token = site.world.token("it").await;
     site.until("waits", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
     site.engine.create(admitted("holder", &json!([{"hang": 1}]), token.clone().into_bytes())).await.unwrap();
+    // Whoever answers repeats it too.
+    site.engine.answer(token.as_bytes(), Outcome::Completed(json!({"your-token": token}))).await.unwrap();
+    site.ended("waits").await;
     let files: Vec<_> = std::fs::read_dir(site.directory.path()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
     let written: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
     let find = |needle: &[u8]| written.windows(needle.len()).any(|window| window == needle);
