@@ -37,6 +37,12 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
+    /// There is no key file where there is data that was written with one.
+    #[error("the key file {} is missing, and the data beside it was written with it", path.display())]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The key file holds something else.
     #[error("the key file {} has {found} bytes, a key has {KEY_BYTES}", path.display())]
     Malformed {
@@ -118,24 +124,35 @@ impl Sealer {
 
     /// The sealer over the key in `path`, which is made (readable by its owner only) if it is not there.
     ///
+    /// For a new store alone: another key makes all tokens that are out, and all return addresses at rest, unreadable.
+    ///
     /// # Errors
     /// See [`KeyError`].
     pub fn open_or_create(path: &Path) -> Result<Self, KeyError> {
+        match Self::open(path) {
+            Err(KeyError::Missing { .. }) => {}
+            opened => return opened,
+        }
         let failed = |source| KeyError::Io { path: path.to_owned(), source };
-        let found = match fs::read(path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut key = [0; KEY_BYTES];
-                SystemRandom::new().fill(&mut key).map_err(|_| KeyError::Random)?;
-                // Whole or not at all: a half-written key would lock the tokens of a first run out for ever.
-                let draft = path.with_extension("new");
-                let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
-                file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed)?;
-                fs::rename(&draft, path).map_err(failed)?;
-                key.to_vec()
-            }
-            Err(error) => return Err(failed(error)),
-        };
+        let mut key = [0; KEY_BYTES];
+        SystemRandom::new().fill(&mut key).map_err(|_| KeyError::Random)?;
+        // Whole or not at all: a half-written key would lock the tokens of a first run out for ever.
+        let draft = path.with_extension("new");
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
+        file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed)?;
+        fs::rename(&draft, path).map_err(failed)?;
+        Ok(Self::new(&key))
+    }
+
+    /// The sealer over the key in `path`, which must be there.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn open(path: &Path) -> Result<Self, KeyError> {
+        let found = fs::read(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
+            _ => KeyError::Io { path: path.to_owned(), source },
+        })?;
         let key: &[u8; KEY_BYTES] = found.as_slice().try_into().map_err(|_| KeyError::Malformed { path: path.to_owned(), found: found.len() })?;
         Ok(Self::new(key))
     }

@@ -186,7 +186,8 @@ fn open(options: &ServerOptions) -> Result<Opened, StartError> {
     };
     let activities = WorldActivities::new(activities).map_err(StartError::Activities)?;
     let store = Store::open(&options.data_dir, options.store.clone()).map_err(StartError::Store)?;
-    let sealer = Sealer::open_or_create(&options.data_dir.join(KEY_FILE)).map_err(StartError::Key)?;
+    let key = options.data_dir.join(KEY_FILE);
+    let sealer = if store.revision() == 0 { Sealer::open_or_create(&key) } else { Sealer::open(&key) }.map_err(StartError::Key)?;
     Ok((store, Arc::new(sealer), Arc::new(activities)))
 }
 
