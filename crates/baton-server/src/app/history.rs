@@ -11,7 +11,7 @@ use super::{App, ExecutionKind};
 
 /// Events of a page if the request does not say.
 const EVENTS_DEFAULT: usize = 200;
-/// Events of a page at most.
+/// Events of a page at most, and of one read of a follower: a step may hold many, and each read decodes its step whole.
 const EVENTS_MAX: usize = 1000;
 
 struct Following {
@@ -90,7 +90,7 @@ impl Following {
     }
 
     async fn fill(&mut self) -> Result<(), ApiError> {
-        let (events, ended) = self.app.read_history(self.uid, self.after, EVENTS_DEFAULT).await?;
+        let (events, ended) = self.app.read_history(self.uid, self.after, EVENTS_MAX).await?;
         if events.is_empty() {
             if ended {
                 self.over = true;
