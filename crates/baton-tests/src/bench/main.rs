@@ -73,6 +73,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     for (work, widths) in [
         (throughput::Work::NoOp, [1, 64, 256].as_slice()),
         (throughput::Work::TenActivities, [1, 64, 256].as_slice()),
+        (throughput::Work::TenHttpActivities, [1, 64].as_slice()),
         (throughput::Work::Handshake, [1, 64].as_slice()),
     ] {
         for width in widths.iter().filter(|_| wanted(work.name())) {

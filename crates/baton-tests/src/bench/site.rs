@@ -59,13 +59,16 @@ impl Site {
     pub(crate) async fn prepare(&self) -> anyhow::Result<()> {
         let echo = |n: usize| json!({format!("step{n}"): {"call": "baton.dev/echo", "with": {"n": n}}});
         let ten: Vec<Value> = (0..10).map(echo).collect();
+        let url = serve_no_op().await?;
+        let get = |n: usize| json!({format!("step{n}"): {"call": "http", "with": {"method": "get", "endpoint": url}}});
+        let ten_http: Vec<Value> = (0..10).map(get).collect();
         let child = json!([{"ask": {"run": {"workflow": {"namespace": "default", "name": "no-op", "version": "1.0.0"}}}}]);
         let wait = json!([{"ask": {
             "call": "baton.dev/echo",
             "with": {"token": "${ $task.callbackToken }"},
             "metadata": {"await": "callback"},
         }}]);
-        for (name, tasks) in [("no-op", json!([{"done": {"set": {"ok": true}}}])), ("ten", json!(ten)), ("handshake", child), ("wait", wait)] {
+        for (name, tasks) in [("no-op", json!([{"done": {"set": {"ok": true}}}])), ("ten", json!(ten)), ("ten-http", json!(ten_http)), ("handshake", child), ("wait", wait)] {
             let definition = json!({"document": {"dsl": "1.0.3", "namespace": "default", "name": name, "version": "1.0.0"}, "do": tasks});
             let workflow = Workflow {
                 metadata: Some(metadata(name.to_owned())),
@@ -127,6 +130,15 @@ impl Site {
         };
         if phase == "Completed" { Ok(()) } else { Err(anyhow!("an execution of {workflow} ended as {phase}")) }
     }
+}
+
+/// A server on loopback that answers `{}`, for as long as this process lives.
+async fn serve_no_op() -> anyhow::Result<String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    let router = axum::Router::new().route("/", axum::routing::get(async || axum::Json(json!({}))));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(url)
 }
 
 pub(crate) fn execution(name: String, workflow: &str) -> WorkflowExecution {

@@ -20,6 +20,7 @@ use crate::{
 pub(crate) enum Work {
     NoOp,
     TenActivities,
+    TenHttpActivities,
     Handshake,
 }
 
@@ -28,6 +29,7 @@ impl Work {
         match self {
             Self::NoOp => "no-op workflow executions",
             Self::TenActivities => "executions of 10 no-op activities",
+            Self::TenHttpActivities => "executions of 10 HTTP activities, their server in the same process",
             Self::Handshake => "handshakes (parent waits for its child's answer)",
         }
     }
@@ -36,6 +38,8 @@ impl Work {
         match self {
             Self::NoOp => "no-op",
             Self::TenActivities => "ten",
+            Self::TenHttpActivities => "executions of 10 HTTP activities, their server in the same process",
+            Self::TenHttpActivities => "ten-http",
             Self::Handshake => "handshake",
         }
     }
@@ -44,7 +48,7 @@ impl Work {
     fn unit(self) -> (f64, &'static str) {
         match self {
             Self::NoOp => (1.0, "executions/s"),
-            Self::TenActivities => (10.0, "activities/s"),
+            Self::TenActivities | Self::TenHttpActivities => (10.0, "activities/s"),
             Self::Handshake => (1.0, "handshakes/s"),
         }
     }
