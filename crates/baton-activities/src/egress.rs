@@ -95,7 +95,9 @@ fn judge_v4(address: Ipv4Addr) -> Class {
         _ if address == Ipv4Addr::new(100, 100, 100, 200) => Class::Never("metadata addresses are never allowed"),
         (0, ..) => Class::Never("'this network' is not an address of a server"),
         (224..=255, ..) => Class::Never("multicast, reserved and broadcast addresses are never allowed"),
-        (10 | 127, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _) => Class::Private,
+        (10 | 127, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _) => {
+            Class::Private
+        }
         _ => Class::Public,
     }
 }
@@ -136,7 +138,12 @@ impl Resolve for GuardedResolver {
             for address in found {
                 match policy.check_address(address.ip()) {
                     Ok(()) => allowed.push(address),
-                    Err(refused) => refusal = Some(Refused { target: format!("{} ({})", name.as_str(), refused.target), why: refused.why }),
+                    Err(refused) => {
+                        refusal = Some(Refused {
+                            target: format!("{} ({})", name.as_str(), refused.target),
+                            why: refused.why,
+                        })
+                    }
                 }
             }
             match refusal {
@@ -169,7 +176,9 @@ mod tests {
         ] {
             assert!(open.check_address(never.parse().unwrap()).is_err(), "{never}");
         }
-        for private in ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd12::1", "::ffff:10.0.0.1"] {
+        for private in
+            ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "::1", "fd12::1", "::ffff:10.0.0.1"]
+        {
             open.check_address(private.parse().unwrap()).unwrap();
             assert!(closed.check_address(private.parse().unwrap()).is_err(), "{private}");
         }

@@ -71,7 +71,8 @@ impl Http {
 #[async_trait::async_trait]
 impl Activity for Http {
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault> {
-        let input = Input::deserialize(&task.input).map_err(|error| refused(format!("the input of the activity 'http' cannot be used: {error}")))?;
+        let input = Input::deserialize(&task.input)
+            .map_err(|error| refused(format!("the input of the activity 'http' cannot be used: {error}")))?;
         let mut secrets = Secrets::default();
         let request = build(&input, task, &mut secrets)?;
         let (method, url) = (request.method.clone(), request.url.clone());
@@ -82,7 +83,8 @@ impl Activity for Http {
             return Ok(result(&method, &url, &response, input.output.unwrap_or_default()));
         }
         let content = secrets.redact_value(content(&response));
-        Err(status_fault(&method, &url, &response, &secrets).with_data(json!({"statusCode": status, "content": content})))
+        Err(status_fault(&method, &url, &response, &secrets)
+            .with_data(json!({"statusCode": status, "content": content})))
     }
 }
 
@@ -91,9 +93,11 @@ fn refused(detail: String) -> Fault {
 }
 
 fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Request, Fault> {
-    let method = Method::from_bytes(input.method.to_ascii_uppercase().as_bytes())
-        .map_err(|_| refused(format!("'{}' is not an HTTP method", input.method.chars().take(32).collect::<String>())))?;
-    let mut url = Url::parse(&input.endpoint).map_err(|error| refused(format!("the endpoint is not an absolute URL: {error}")))?;
+    let method = Method::from_bytes(input.method.to_ascii_uppercase().as_bytes()).map_err(|_| {
+        refused(format!("'{}' is not an HTTP method", input.method.chars().take(32).collect::<String>()))
+    })?;
+    let mut url = Url::parse(&input.endpoint)
+        .map_err(|error| refused(format!("the endpoint is not an absolute URL: {error}")))?;
     if let Some(query) = input.query.as_ref().filter(|query| !query.is_empty()) {
         let mut pairs = url.query_pairs_mut();
         for (name, value) in query {
@@ -112,8 +116,9 @@ fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Re
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.8"));
     for (name, value) in input.headers.iter().flatten().filter(|(_, value)| !value.is_null()) {
         // The value is not named: it may be a credential.
-        let value = HeaderValue::from_str(&text_of(value))
-            .map_err(|_| refused(format!("the value of the header '{name}' holds characters that a header cannot hold")))?;
+        let value = HeaderValue::from_str(&text_of(value)).map_err(|_| {
+            refused(format!("the value of the header '{name}' holds characters that a header cannot hold"))
+        })?;
         let name = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| refused(format!("'{}' is not a header name", name.chars().take(64).collect::<String>())))?;
         headers.insert(name, value);
@@ -124,7 +129,14 @@ fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Re
     }
     authenticate(&input.authentication, &mut headers, secrets)?;
     let body = encode_body(&input.body, &mut headers);
-    Ok(Request { method, url, headers, body, follow_redirects: input.redirect.unwrap_or(false), deadline: Deadline::of(task) })
+    Ok(Request {
+        method,
+        url,
+        headers,
+        body,
+        follow_redirects: input.redirect.unwrap_or(false),
+        deadline: Deadline::of(task),
+    })
 }
 
 fn authenticate(authentication: &Value, headers: &mut HeaderMap, secrets: &mut Secrets) -> Result<(), Fault> {
@@ -144,9 +156,15 @@ fn authenticate(authentication: &Value, headers: &mut HeaderMap, secrets: &mut S
             secrets.add(token);
             format!("Bearer {token}")
         }
-        _ => return Err(refused("the authentication must be {\"basic\": {\"username\", \"password\"}} or {\"bearer\": {\"token\"}}".to_owned())),
+        _ => {
+            return Err(refused(
+                "the authentication must be {\"basic\": {\"username\", \"password\"}} or {\"bearer\": {\"token\"}}"
+                    .to_owned(),
+            ));
+        }
     };
-    let mut value = HeaderValue::from_str(&value).map_err(|_| refused("the credentials hold characters that a header cannot hold".to_owned()))?;
+    let mut value = HeaderValue::from_str(&value)
+        .map_err(|_| refused("the credentials hold characters that a header cannot hold".to_owned()))?;
     value.set_sensitive(true);
     headers.insert(AUTHORIZATION, value);
     Ok(())
@@ -201,7 +219,8 @@ fn is_json(declared: &str) -> bool {
 fn headers_of(response: &Response) -> Map<String, Value> {
     let mut headers = Map::new();
     for name in response.headers.keys() {
-        let values: Vec<_> = response.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let values: Vec<_> =
+            response.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
         headers.insert(name.as_str().to_owned(), Value::String(values.join(", ")));
     }
     headers

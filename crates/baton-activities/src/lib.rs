@@ -15,7 +15,10 @@
 //! # Failure
 //! A [`Fault`] in the words of the workflow language; `non_retryable` says whether repeating is useless.
 
-#![allow(clippy::result_large_err, reason = "a fault is data that programs and engines pass on, and rare: boxing it would only blur the contract")]
+#![allow(
+    clippy::result_large_err,
+    reason = "a fault is data that programs and engines pass on, and rare: boxing it would only blur the contract"
+)]
 
 mod echo;
 mod egress;
@@ -56,7 +59,10 @@ impl WorldActivities {
 }
 
 /// Every activity under its name.
-fn registry(outgoing: &Arc<Outgoing>, options: ActivitiesOptions) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
+fn registry(
+    outgoing: &Arc<Outgoing>,
+    options: ActivitiesOptions,
+) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     Ok(BTreeMap::from([
         ("echo", Box::new(echo::Echo) as Box<dyn Activity>),
         ("http", Box::new(http::Http::new(outgoing))),

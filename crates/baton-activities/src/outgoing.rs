@@ -69,7 +69,9 @@ impl Deadline {
         let total_ms = task.start_to_close_ms.max(1);
         let now = Instant::now();
         // A duration that the clock cannot hold is as good as the longest one that it can.
-        let at = now.checked_add(Duration::from_millis(total_ms)).unwrap_or_else(|| now + Duration::from_secs(u64::from(u32::MAX)));
+        let at = now
+            .checked_add(Duration::from_millis(total_ms))
+            .unwrap_or_else(|| now + Duration::from_secs(u64::from(u32::MAX)));
         Self { at, total_ms }
     }
 
@@ -128,7 +130,11 @@ impl Outgoing {
             }
             url = next;
         }
-        let fault = Fault::new(fault_type::COMMUNICATION, 508, format!("{} redirects more than {REDIRECTS_MAX} times", shown(&url)));
+        let fault = Fault::new(
+            fault_type::COMMUNICATION,
+            508,
+            format!("{} redirects more than {REDIRECTS_MAX} times", shown(&url)),
+        );
         Err(Failure { fault: fault.non_retryable(), transient: false })
     }
 
@@ -166,7 +172,11 @@ pub(crate) fn status_fault(method: &Method, url: &Url, response: &Response, secr
     let status = response.status;
     let start: String = secrets.redact(&String::from_utf8_lossy(&response.body)).chars().take(512).collect();
     let said = if start.trim().is_empty() { String::new() } else { format!(": {}", start.trim()) };
-    let fault = Fault::new(fault_type::COMMUNICATION, status.as_u16(), format!("{method} {} answered {status}{said}", shown(url)));
+    let fault = Fault::new(
+        fault_type::COMMUNICATION,
+        status.as_u16(),
+        format!("{method} {} answered {status}{said}", shown(url)),
+    );
     let worth_repeating = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
     if worth_repeating { fault } else { fault.non_retryable() }
 }
@@ -192,7 +202,11 @@ fn target_of(response: &reqwest::Response, from: &Url) -> Result<Option<Url>, Fa
     let Some(location) = response.headers().get(LOCATION) else { return Ok(None) };
     let next = location.to_str().ok().and_then(|location| from.join(location).ok());
     next.map(Some).ok_or_else(|| {
-        let fault = Fault::new(fault_type::COMMUNICATION, 502, format!("{} redirects to something that is not a URL", shown(from)));
+        let fault = Fault::new(
+            fault_type::COMMUNICATION,
+            502,
+            format!("{} redirects to something that is not a URL", shown(from)),
+        );
         Failure { fault: fault.non_retryable(), transient: false }
     })
 }
@@ -202,7 +216,11 @@ fn refusal(refused: &Refused) -> Failure {
 }
 
 fn too_large(url: &Url, found: &str, max: usize) -> Failure {
-    let fault = Fault::new(fault_type::TOO_LARGE, 413, format!("the response of {} has {found}; allowed are 0 to {max}", shown(url)));
+    let fault = Fault::new(
+        fault_type::TOO_LARGE,
+        413,
+        format!("the response of {} has {found}; allowed are 0 to {max}", shown(url)),
+    );
     Failure { fault: fault.non_retryable(), transient: false }
 }
 
@@ -225,7 +243,8 @@ fn failure(url: &Url, error: &reqwest::Error) -> Failure {
         Fault::new(fault_type::COMMUNICATION, 503, format!("connect to {shown}: {root}"))
     } else if error.is_builder() {
         return Failure {
-            fault: Fault::new(fault_type::CONFIGURATION, 400, format!("the request to {shown} cannot be made")).non_retryable(),
+            fault: Fault::new(fault_type::CONFIGURATION, 400, format!("the request to {shown} cannot be made"))
+                .non_retryable(),
             transient: false,
         };
     } else {
@@ -238,7 +257,9 @@ fn tls() -> Result<rustls::ClientConfig, ActivitiesError> {
     let mut roots = rustls::RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if added == 0 {
-        tracing::warn!("the system has no root certificates: every https call will be refused; install ca-certificates or set SSL_CERT_FILE");
+        tracing::warn!(
+            "the system has no root certificates: every https call will be refused; install ca-certificates or set SSL_CERT_FILE"
+        );
     }
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -20,14 +20,18 @@ impl Secrets {
     }
 
     pub(crate) fn redact(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| if text.contains(secret) { text.replace(secret, SHOWN_INSTEAD) } else { text })
+        self.0.iter().fold(text.to_owned(), |text, secret| {
+            if text.contains(secret) { text.replace(secret, SHOWN_INSTEAD) } else { text }
+        })
     }
 
     pub(crate) fn redact_value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.redact(&text)),
             Value::Array(items) => Value::Array(items.into_iter().map(|item| self.redact_value(item)).collect()),
-            Value::Object(fields) => Value::Object(fields.into_iter().map(|(name, field)| (self.redact(&name), self.redact_value(field))).collect()),
+            Value::Object(fields) => Value::Object(
+                fields.into_iter().map(|(name, field)| (self.redact(&name), self.redact_value(field))).collect(),
+            ),
             Value::Null | Value::Bool(_) | Value::Number(_) => value,
         }
     }

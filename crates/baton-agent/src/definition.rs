@@ -53,15 +53,22 @@ pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
 /// # Errors
 /// A configuration fault naming every violation: this build does not accept any more what was admitted.
 pub fn parse(definition: &[u8]) -> Result<AgentDefinition, Fault> {
-    let refused = |why: String| Fault::new(fault_type::CONFIGURATION, 400, format!("the agent cannot be loaded: {why}")).non_retryable();
-    let spec: Value = serde_json::from_slice(definition).map_err(|error| refused(format!("it is not JSON: {error}")))?;
-    check(&spec).map_err(|violations| refused(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    let refused = |why: String| {
+        Fault::new(fault_type::CONFIGURATION, 400, format!("the agent cannot be loaded: {why}")).non_retryable()
+    };
+    let spec: Value =
+        serde_json::from_slice(definition).map_err(|error| refused(format!("it is not JSON: {error}")))?;
+    check(&spec)
+        .map_err(|violations| refused(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
 fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
     let instructions = fields.required_text("instructions").unwrap_or_default();
     if instructions.len() > INSTRUCTIONS_BYTES_MAX {
-        fields.violation("instructions", format!("has {} bytes, allowed are 1 to {INSTRUCTIONS_BYTES_MAX}", instructions.len()));
+        fields.violation(
+            "instructions",
+            format!("has {} bytes, allowed are 1 to {INSTRUCTIONS_BYTES_MAX}", instructions.len()),
+        );
     }
     if fields.get("model").is_none() {
         fields.violation("model", "must be given");
@@ -77,10 +84,19 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         own.finish();
         limits
     });
-    let output = fields.get("outputSchema").and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
+    let output = fields
+        .get("outputSchema")
+        .and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
     let timeout_ms = fields.duration_ms("timeout");
     fields.finish();
-    Some(AgentDefinition { instructions: instructions.to_owned(), model: model?, tools, limits: limits.unwrap_or_default(), output, timeout_ms })
+    Some(AgentDefinition {
+        instructions: instructions.to_owned(),
+        model: model?,
+        tools,
+        limits: limits.unwrap_or_default(),
+        output,
+        timeout_ms,
+    })
 }
 
 fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
@@ -88,7 +104,9 @@ fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
     for (path, item) in fields.list("tools", TOOLS_MAX) {
         let Some(tool) = Fields::of(fields.report, path.as_str(), item).and_then(Tool::read) else { continue };
         if tools.iter().any(|other| other.name == tool.name) {
-            fields.report.add(format!("{path}.name"), format!("the name '{}' is taken by another tool of the agent", tool.name));
+            fields
+                .report
+                .add(format!("{path}.name"), format!("the name '{}' is taken by another tool of the agent", tool.name));
         }
         tools.push(tool);
     }

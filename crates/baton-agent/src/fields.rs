@@ -97,7 +97,8 @@ impl<'a> Fields<'a> {
     /// A whole number between `min` and `max`.
     pub(crate) fn count(&self, name: &'static str, min: u32, max: u32) -> Option<u32> {
         let value = self.get(name)?;
-        let count = value.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| (min..=max).contains(count));
+        let count =
+            value.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| (min..=max).contains(count));
         if count.is_none() {
             self.violation(name, format!("must be a whole number from {min} to {max}, found {}", shown(value)));
         }
@@ -141,7 +142,9 @@ impl<'a> Fields<'a> {
                 self.violation(name, format!("has {} items, allowed are 0 to {max}", items.len()));
                 Vec::new()
             }
-            Some(Value::Array(items)) => items.iter().enumerate().map(|(index, item)| (format!("{}[{index}]", self.path(name)), item)).collect(),
+            Some(Value::Array(items)) => {
+                items.iter().enumerate().map(|(index, item)| (format!("{}[{index}]", self.path(name)), item)).collect()
+            }
             Some(other) => {
                 self.violation(name, format!("must be a list, found {}", kind_of(other)));
                 Vec::new()

@@ -20,7 +20,10 @@
 //! What a model answers is never trusted: text that is not what was demanded becomes a message to the
 //! model, a few times, and then a fault that says so.
 
-#![allow(clippy::result_large_err, reason = "a fault is data that programs and engines pass on, and rare: boxing it would only blur the contract")]
+#![allow(
+    clippy::result_large_err,
+    reason = "a fault is data that programs and engines pass on, and rare: boxing it would only blur the contract"
+)]
 
 mod definition;
 mod fields;
@@ -33,8 +36,8 @@ mod tools;
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use limits::{Limits, MAX_TURNS_DEFAULT, check_limits};
 pub use model::{
-    FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall, PlaybackConversation, PlaybackTurn, Provider, ToolCall,
-    ToolDescription,
+    FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall, PlaybackConversation,
+    PlaybackTurn, Provider, ToolCall, ToolDescription,
 };
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;

@@ -243,7 +243,10 @@ impl ModelSpec {
             None | Some("openai") => Provider::OpenAi,
             Some("playback") => Provider::Playback,
             Some(other) => {
-                fields.violation("provider", format!("'{}' is not a provider; allowed are 'openai' and 'playback'", cut(other, 64)));
+                fields.violation(
+                    "provider",
+                    format!("'{}' is not a provider; allowed are 'openai' and 'playback'", cut(other, 64)),
+                );
                 Provider::OpenAi
             }
         };
@@ -282,8 +285,11 @@ impl Playback {
                 if items.is_empty() {
                     conversation.violation("turns", "must have at least one turn");
                 }
-                let turns =
-                    items.into_iter().filter_map(|(path, item)| Fields::of(conversation.report, path, item)).map(PlaybackTurn::read).collect();
+                let turns = items
+                    .into_iter()
+                    .filter_map(|(path, item)| Fields::of(conversation.report, path, item))
+                    .map(PlaybackTurn::read)
+                    .collect();
                 conversation.finish();
                 PlaybackConversation { pattern, turns }
             })

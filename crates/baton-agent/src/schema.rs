@@ -78,11 +78,15 @@ mod tests {
 
     #[test]
     fn names_what_is_wrong_with_a_value() {
-        let schema = Schema::compile(&json!({"type": "object", "required": ["city"], "properties": {"days": {"type": "integer"}}})).unwrap();
+        let schema = Schema::compile(
+            &json!({"type": "object", "required": ["city"], "properties": {"days": {"type": "integer"}}}),
+        )
+        .unwrap();
         assert!(schema.violations(&json!({"city": "Bern", "days": 2})).is_empty());
         let violations = schema.violations(&json!({"days": "two"})).join("; ");
         assert!(
-            violations.contains("/days: \"two\" is not of type \"integer\"") && violations.contains("\"city\" is a required property"),
+            violations.contains("/days: \"two\" is not of type \"integer\"")
+                && violations.contains("\"city\" is a required property"),
             "{violations}"
         );
     }
@@ -102,9 +106,11 @@ mod tests {
 
     #[test]
     fn recursion_ends_whether_it_follows_the_value_or_not() {
-        for endless in
-            [json!({"$ref": "#"}), json!({"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"not": {"$ref": "#"}}}}), json!({"$dynamicRef": "#"})]
-        {
+        for endless in [
+            json!({"$ref": "#"}),
+            json!({"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"not": {"$ref": "#"}}}}),
+            json!({"$dynamicRef": "#"}),
+        ] {
             if let Ok(schema) = Schema::compile(&endless) {
                 assert!(schema.violations(&json!({"a": 1})).len() <= VIOLATIONS_MAX);
             }

@@ -106,6 +106,11 @@ pub trait Children: Send + Sync {
     ///
     /// # Errors
     /// `Ok(Err(fault))` if the child cannot be: the parent gets the fault. `Err` if it cannot be now: the engine tries again.
-    async fn create_child(&self, parent: ParentRef, start: StartChild, name: String, token: Option<Vec<u8>>)
-    -> Result<Result<ChildCreated, Fault>, ApiError>;
+    async fn create_child(
+        &self,
+        parent: ParentRef,
+        start: StartChild,
+        name: String,
+        token: Option<Vec<u8>>,
+    ) -> Result<Result<ChildCreated, Fault>, ApiError>;
 }

@@ -34,7 +34,10 @@ pub(crate) fn update(shared: &Arc<Shared>, entry: &mut Entry, change: Change, re
         steps::feed(shared, entry, if is { Input::Suspended } else { Input::Resumed });
         steps::write_running_status(shared, entry);
     }
-    if entry.resource.metadata().deletion_timestamp.is_some() && entry.resource.metadata().finalizers.is_empty() && entry.is_closed() {
+    if entry.resource.metadata().deletion_timestamp.is_some()
+        && entry.resource.metadata().finalizers.is_empty()
+        && entry.is_closed()
+    {
         entry.draft.delete = true;
     }
     entry.draft.after.push(AfterCommit::Resource(reply));
@@ -50,7 +53,11 @@ fn reply_when_durable(entry: &mut Entry, reply: Reply<ExecutionResource>) {
 
 pub(crate) fn delete(shared: &Arc<Shared>, entry: &mut Entry, expected_revision: Option<u64>, reply: Reply<Deleted>) {
     if let Some(expected) = expected_revision.filter(|expected| *expected != entry.revision) {
-        let message = format!("'{}' changed since it was read: resourceVersion is {}, the request has {expected}", entry.resource.metadata().name, entry.revision);
+        let message = format!(
+            "'{}' changed since it was read: resourceVersion is {}, the request has {expected}",
+            entry.resource.metadata().name,
+            entry.revision
+        );
         return drop(reply.send(Err(ApiError::new(ErrorKind::Conflict, "CONFLICT", message))));
     }
     if entry.resource.metadata().deletion_timestamp.is_none() {
@@ -89,7 +96,10 @@ fn add_address(shared: &Arc<Shared>, entry: &mut Entry, token: &[u8]) -> Result<
         return Ok(());
     }
     if entry.extra.addresses.len() >= RETURN_ADDRESSES_MAX {
-        let message = format!("'{}' has {RETURN_ADDRESSES_MAX} return addresses, which is the limit", entry.resource.metadata().name);
+        let message = format!(
+            "'{}' has {RETURN_ADDRESSES_MAX} return addresses, which is the limit",
+            entry.resource.metadata().name
+        );
         return Err(ApiError::new(ErrorKind::ResourceExhausted, "CALLBACKS_LIMIT", message));
     }
     let at = Timestamp::from_millis(now_ms());
@@ -98,7 +108,8 @@ fn add_address(shared: &Arc<Shared>, entry: &mut Entry, token: &[u8]) -> Result<
     entry.resource.callbacks_mut().push(status::new_callback(fingerprint.clone(), state, at));
     entry.extra.addresses.push(address);
     if entry.owner.is_none() {
-        entry.owner = shared.sealer.open_token(token).filter(|claims| !claims.is_mailbox()).and_then(|claims| claims.uid());
+        entry.owner =
+            shared.sealer.open_token(token).filter(|claims| !claims.is_mailbox()).and_then(|claims| claims.uid());
     }
     let finalizers = &mut entry.resource.metadata_mut().finalizers;
     if !finalizers.iter().any(|finalizer| finalizer == CALLBACK_FINALIZER) {
@@ -113,7 +124,14 @@ fn add_address(shared: &Arc<Shared>, entry: &mut Entry, token: &[u8]) -> Result<
 }
 
 /// A create under a taken name: the same request again gets the existing execution, and its token is added.
-pub(crate) fn repeat(shared: &Arc<Shared>, entry: &mut Entry, request_id: &str, spec_digest: &[u8], token: &[u8], reply: Reply<Created>) {
+pub(crate) fn repeat(
+    shared: &Arc<Shared>,
+    entry: &mut Entry,
+    request_id: &str,
+    spec_digest: &[u8],
+    token: &[u8],
+    reply: Reply<Created>,
+) {
     let (kind, name) = (entry.resource.kind(), entry.resource.metadata().name.clone());
     let refusal = if request_id.is_empty() || entry.resource.request_id() != request_id {
         Some(format!("{kind} '{name}' exists already"))
@@ -124,7 +142,9 @@ pub(crate) fn repeat(shared: &Arc<Shared>, entry: &mut Entry, request_id: &str, 
     };
     if let Some(message) = refusal {
         let error = ApiError::new(ErrorKind::AlreadyExists, "ALREADY_EXISTS", message);
-        return drop(reply.send(Err(error.hint("choose another metadata.name, or repeat the request with the same spec.requestId and content"))));
+        return drop(reply.send(Err(
+            error.hint("choose another metadata.name, or repeat the request with the same spec.requestId and content"),
+        )));
     }
     if !token.is_empty()
         && let Err(refusal) = add_address(shared, entry, token)

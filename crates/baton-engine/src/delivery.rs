@@ -31,13 +31,18 @@ const HOLDERS_PAGE: usize = 200;
 pub(crate) fn dispatch(shared: &Arc<Shared>, entry: &mut Entry, row: OutboxRow) {
     let result = match OutboxMessage::decode(row.body.clone()) {
         Ok(message) if message.fingerprint.is_empty() => return tell_holders(shared, entry, &row, &message),
-        Ok(message) => match entry.extra.addresses.iter().find(|address| address.fingerprint == message.fingerprint).cloned() {
-            Some(address) => return send_answer(shared, entry, &row, &address),
-            None => DeliveryResult::Done,
-        },
+        Ok(message) => {
+            match entry.extra.addresses.iter().find(|address| address.fingerprint == message.fingerprint).cloned() {
+                Some(address) => return send_answer(shared, entry, &row, &address),
+                None => DeliveryResult::Done,
+            }
+        }
         Err(_) => DeliveryResult::Done,
     };
-    shared.route.send(Message { number: entry.number, kind: MessageKind::Delivered { outbox_id: row.id, fingerprint: String::new(), result } });
+    shared.route.send(Message {
+        number: entry.number,
+        kind: MessageKind::Delivered { outbox_id: row.id, fingerprint: String::new(), result },
+    });
 }
 
 fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &ReturnAddress) {
@@ -48,14 +53,25 @@ fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &R
     match claims {
         None => {
             let result = DeliveryResult::Rejected("no configured engine can answer this token".to_owned());
-            shared.route.send(Message { number, kind: MessageKind::Delivered { outbox_id: row.id, fingerprint, result } });
+            shared
+                .route
+                .send(Message { number, kind: MessageKind::Delivered { outbox_id: row.id, fingerprint, result } });
         }
         Some(claims) if claims.is_mailbox() => {
             let (route, outbox_id) = (Arc::clone(&shared.route), row.id);
             put_in_mailbox(shared, &claims, &outcome, move |result| {
                 let result = match result {
                     Ok(()) => DeliveryResult::Delivered,
-                    Err(error) if matches!(error.kind, baton_types::ErrorKind::NotFound | baton_types::ErrorKind::FailedPrecondition | baton_types::ErrorKind::Conflict) => DeliveryResult::Rejected(error.to_string()),
+                    Err(error)
+                        if matches!(
+                            error.kind,
+                            baton_types::ErrorKind::NotFound
+                                | baton_types::ErrorKind::FailedPrecondition
+                                | baton_types::ErrorKind::Conflict
+                        ) =>
+                    {
+                        DeliveryResult::Rejected(error.to_string())
+                    }
                     Err(error) => DeliveryResult::Failed(error.to_string()),
                 };
                 route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });
@@ -63,13 +79,21 @@ fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &R
         }
         Some(claims) => {
             let reply = AnswerReply::Outbox { number, outbox_id: row.id };
-            shared.route.send(Message { number: claims.number, kind: MessageKind::Answer { claims, fingerprint, outcome, reply } });
+            shared.route.send(Message {
+                number: claims.number,
+                kind: MessageKind::Answer { claims, fingerprint, outcome, reply },
+            });
         }
     }
 }
 
 /// Puts an answer in the mailbox of a caller outside; `done` hears of it once it is durable.
-pub(crate) fn put_in_mailbox(shared: &Arc<Shared>, claims: &Claims, outcome: &Outcome, done: impl FnOnce(Result<(), ApiError>) + Send + 'static) {
+pub(crate) fn put_in_mailbox(
+    shared: &Arc<Shared>,
+    claims: &Claims,
+    outcome: &Outcome,
+    done: impl FnOnce(Result<(), ApiError>) + Send + 'static,
+) {
     let refused = |error: ApiError| Err(error);
     let id: [u8; 16] = claims.uid.as_slice().try_into().unwrap_or_default();
     let body = match serde_json::to_vec(outcome) {
@@ -78,7 +102,9 @@ pub(crate) fn put_in_mailbox(shared: &Arc<Shared>, claims: &Claims, outcome: &Ou
     };
     match shared.store.mailbox(&id) {
         Ok(Some(row)) if row.answered && row.body == body => return done(Ok(())),
-        Ok(Some(row)) if row.answered => return done(refused(errors::already_completed(&fingerprint_of(shared, claims)))),
+        Ok(Some(row)) if row.answered => {
+            return done(refused(errors::already_completed(&fingerprint_of(shared, claims))));
+        }
         Ok(Some(_)) => {}
         Ok(None) => return done(refused(errors::callback_gone(&fingerprint_of(shared, claims)))),
         Err(error) => return done(refused(errors::read_failed(&error))),
@@ -95,7 +121,9 @@ pub(crate) fn put_in_mailbox(shared: &Arc<Shared>, claims: &Claims, outcome: &Ou
                 told.mailbox_answered.notify_waiters();
                 Ok(())
             }
-            Err(baton_store::CommitError::Conflict { .. } | baton_store::CommitError::Exists { .. }) => Err(errors::already_completed(&fingerprint)),
+            Err(baton_store::CommitError::Conflict { .. } | baton_store::CommitError::Exists { .. }) => {
+                Err(errors::already_completed(&fingerprint))
+            }
             Err(error) => Err(errors::commit_failed(&error)),
         };
         done(result);
@@ -115,24 +143,39 @@ fn tell_holders(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: &
     loop {
         let page = match shared.store.by_owner(*entry.uid.as_bytes(), after, HOLDERS_PAGE) {
             Ok(page) => page.items,
-            Err(error) => return tracing::error!(execution_id = %entry.uid, %error, "callees could not be told that nobody waits; trying again"),
+            Err(error) => {
+                return tracing::error!(execution_id = %entry.uid, %error, "callees could not be told that nobody waits; trying again");
+            }
         };
         let Some(last) = page.last() else { return };
         after = last.number;
-        for holder in page.iter().filter(|holder| holder.state != ExecState::Closed && Row::read(holder, &shared.sealer).is_ok()) {
-            let kind = MessageKind::CallerGone { caller: entry.uid, operation: operation.clone(), ack: Arc::clone(&ack) };
+        for holder in
+            page.iter().filter(|holder| holder.state != ExecState::Closed && Row::read(holder, &shared.sealer).is_ok())
+        {
+            let kind =
+                MessageKind::CallerGone { caller: entry.uid, operation: operation.clone(), ack: Arc::clone(&ack) };
             shared.route.send(Message { number: holder.number, kind });
         }
     }
 }
 
 /// Records how an attempt went.
-pub(crate) fn settled(_shared: &Arc<Shared>, entry: &mut Entry, outbox_id: i64, fingerprint: &str, result: DeliveryResult) {
+pub(crate) fn settled(
+    _shared: &Arc<Shared>,
+    entry: &mut Entry,
+    outbox_id: i64,
+    fingerprint: &str,
+    result: DeliveryResult,
+) {
     let now = now_ms();
     let at = Timestamp::from_millis(now);
     let deadline = deadline_ms(&entry.resource);
     let number = entry.number;
-    let pending = entry.resource.callbacks_mut().iter_mut().find(|it| it.fingerprint == fingerprint && it.state == CallbackState::Pending.as_str());
+    let pending = entry
+        .resource
+        .callbacks_mut()
+        .iter_mut()
+        .find(|it| it.fingerprint == fingerprint && it.state == CallbackState::Pending.as_str());
     let Some(callback) = pending else {
         // Not an answer, or one that was settled before: the row is done with.
         return entry.draft.outbox_delete.push(outbox_id);
@@ -194,7 +237,12 @@ fn pause_ms(outbox_id: i64, attempts: u32) -> i64 {
 }
 
 /// Tries answers again that are pending or were given up.
-pub(crate) fn retry(shared: &Arc<Shared>, entry: &mut Entry, fingerprint: Option<&str>, reply: Reply<ExecutionResource>) {
+pub(crate) fn retry(
+    shared: &Arc<Shared>,
+    entry: &mut Entry,
+    fingerprint: Option<&str>,
+    reply: Reply<ExecutionResource>,
+) {
     let again = [CallbackState::Pending.as_str(), CallbackState::Rejected.as_str(), CallbackState::Abandoned.as_str()];
     let mut chosen = Vec::new();
     for callback in entry.resource.callbacks_mut() {

@@ -40,7 +40,14 @@ pub(crate) fn carry_out(shared: &Arc<Shared>, entry: &mut Entry, effect: StepEff
 }
 
 /// The token of a wait: the same whenever it is asked for.
-pub(crate) fn wait_token(shared: &Shared, namespace: &str, number: i64, uid: Uid, id: &OperationId, expires_ms: i64) -> String {
+pub(crate) fn wait_token(
+    shared: &Shared,
+    namespace: &str,
+    number: i64,
+    uid: Uid,
+    id: &OperationId,
+    expires_ms: i64,
+) -> String {
     shared.sealer.mint(&Claims {
         namespace: namespace.to_owned(),
         uid: uid.as_bytes().to_vec(),
@@ -82,8 +89,16 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
         let work = AssertUnwindSafe(activities.run(task)).catch_unwind();
         let result = match tokio::time::timeout(limit, work).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(Fault::new(fault_type::RUNTIME, 500, format!("activity '{name}' met a problem of its own; the server's log has the detail"))),
-            Err(_elapsed) => Err(Fault::new(fault_type::TIMEOUT, 408, format!("activity '{name}' did not end within {} ms", limit.as_millis()))),
+            Ok(Err(_panic)) => Err(Fault::new(
+                fault_type::RUNTIME,
+                500,
+                format!("activity '{name}' met a problem of its own; the server's log has the detail"),
+            )),
+            Err(_elapsed) => Err(Fault::new(
+                fault_type::TIMEOUT,
+                408,
+                format!("activity '{name}' did not end within {} ms", limit.as_millis()),
+            )),
         };
         let result = without_token(result, token.as_deref()).map_err(|fault| fault.at(&position));
         Message { number, kind: MessageKind::ActivityDone { id: done, result } }
@@ -126,8 +141,15 @@ fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
     let Some(execution) = &entry.execution else { return };
     let Some(start) = execution.open.children.get(&id).cloned() else { return };
     let metadata = entry.resource.metadata();
-    let token = execution.open.waits.get(&id).map(|wait| wait_token(shared, &metadata.namespace, entry.number, entry.uid, &id, wait.expires_ms).into_bytes());
-    let own = || ExecutionReference { kind: entry.resource.kind().to_owned(), name: metadata.name.clone(), uid: entry.uid.to_string(), position: String::new() };
+    let token = execution.open.waits.get(&id).map(|wait| {
+        wait_token(shared, &metadata.namespace, entry.number, entry.uid, &id, wait.expires_ms).into_bytes()
+    });
+    let own = || ExecutionReference {
+        kind: entry.resource.kind().to_owned(),
+        name: metadata.name.clone(),
+        uid: entry.uid.to_string(),
+        position: String::new(),
+    };
     let parent = ParentRef {
         kind: entry.resource.program_kind(),
         namespace: metadata.namespace.clone(),

@@ -134,7 +134,11 @@ impl Engine {
     fn spawn(&self, name: String, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
         // Programs recurse with the depth of expressions and documents; the pages are only used if they are needed.
         const STACK_BYTES: usize = 16 * 1024 * 1024;
-        let thread = thread::Builder::new().name(name.clone()).stack_size(STACK_BYTES).spawn(work).map_err(|source| StartError::Thread { name, source })?;
+        let thread = thread::Builder::new()
+            .name(name.clone())
+            .stack_size(STACK_BYTES)
+            .spawn(work)
+            .map_err(|source| StartError::Thread { name, source })?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
@@ -228,7 +232,14 @@ impl Engine {
         steps::check_payload(&outcome)?;
         if !claims.is_mailbox() {
             let number = claims.number;
-            return self.ask(number, |reply| MessageKind::Answer { claims, fingerprint, outcome, reply: AnswerReply::Caller(reply) }).await;
+            return self
+                .ask(number, |reply| MessageKind::Answer {
+                    claims,
+                    fingerprint,
+                    outcome,
+                    reply: AnswerReply::Caller(reply),
+                })
+                .await;
         }
         let (reply, answer) = oneshot::channel();
         delivery::put_in_mailbox(&self.shared, &claims, &outcome, move |result| drop(reply.send(result)));
@@ -269,16 +280,28 @@ impl Engine {
     /// InvalidArgument for a token that is not of a mailbox; NotFound if it was swept.
     pub async fn await_mailbox(&self, token: &[u8], timeout: Duration) -> Result<Option<Outcome>, ApiError> {
         let fingerprint = baton_types::fingerprint(token);
-        let claims = self.shared.sealer.open_token(token).filter(Claims::is_mailbox).ok_or_else(|| errors::token_unknown(&fingerprint))?;
+        let claims = self
+            .shared
+            .sealer
+            .open_token(token)
+            .filter(Claims::is_mailbox)
+            .ok_or_else(|| errors::token_unknown(&fingerprint))?;
         let id: [u8; 16] = claims.uid.as_slice().try_into().map_err(|_| errors::token_unknown(&fingerprint))?;
         let deadline = tokio::time::Instant::now() + timeout.min(WAIT_MAX);
         loop {
             let answered = self.shared.mailbox_answered.notified();
             tokio::pin!(answered);
             answered.as_mut().enable();
-            let row = self.shared.store.mailbox(&id).map_err(|error| errors::read_failed(&error))?.ok_or_else(|| errors::callback_gone(&fingerprint))?;
+            let row = self
+                .shared
+                .store
+                .mailbox(&id)
+                .map_err(|error| errors::read_failed(&error))?
+                .ok_or_else(|| errors::callback_gone(&fingerprint))?;
             if row.answered {
-                return serde_json::from_slice(&row.body).map(Some).map_err(|error| ApiError::internal(error.to_string()));
+                return serde_json::from_slice(&row.body)
+                    .map(Some)
+                    .map_err(|error| ApiError::internal(error.to_string()));
             }
             if tokio::time::timeout_at(deadline, answered).await.is_err() {
                 return Ok(None);
@@ -290,7 +313,12 @@ impl Engine {
     ///
     /// # Errors
     /// NotFound.
-    pub fn history(&self, uid: Uid, after: i32, limit: usize) -> Result<(Vec<history_v1::HistoryEvent>, bool), ApiError> {
+    pub fn history(
+        &self,
+        uid: Uid,
+        after: i32,
+        limit: usize,
+    ) -> Result<(Vec<history_v1::HistoryEvent>, bool), ApiError> {
         // The row is read first: if it says ended, all events are there to be read.
         let row = self.row(uid)?;
         let events = read_events(&self.shared.store, &row, i64::from(after), limit)?;
@@ -319,9 +347,17 @@ impl Engine {
         let row = self.row(uid)?;
         let stored = Digest::from_bytes(match <[u8; 32]>::try_from(row.extra.output_digest.as_slice()) {
             Ok(digest) => digest,
-            Err(_) => return row.resource.output().and_then(Option::as_ref).map(|output| output.text.clone()).ok_or_else(|| ApiError::new(ErrorKind::NotFound, "NO_OUTPUT", "the execution has no output")),
+            Err(_) => {
+                return row
+                    .resource
+                    .output()
+                    .and_then(Option::as_ref)
+                    .map(|output| output.text.clone())
+                    .ok_or_else(|| ApiError::new(ErrorKind::NotFound, "NO_OUTPUT", "the execution has no output"));
+            }
         });
-        let content = baton_proto::DataLoader::load(&StoreBlobs(&self.shared.store), &stored).ok_or_else(|| ApiError::internal(format!("output {stored} is not in the store")))?;
+        let content = baton_proto::DataLoader::load(&StoreBlobs(&self.shared.store), &stored)
+            .ok_or_else(|| ApiError::internal(format!("output {stored} is not in the store")))?;
         String::from_utf8(content).map_err(|error| ApiError::internal(error.to_string()))
     }
 

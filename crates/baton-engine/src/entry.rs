@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use baton_execution::{HistoryEvent, Input, OperationId};
 use baton_proto::{ExecutionResource, encode_event, history_v1};
-use baton_store::{BlobPut, ExecState, Expect, JournalAppend, Number, OutboxRow, OutboxUpdate, ResourceDelete, ResourcePut, SnapshotPut, TimerKey, TimerRow, Txn, canonical_labels};
+use baton_store::{
+    BlobPut, ExecState, Expect, JournalAppend, Number, OutboxRow, OutboxUpdate, ResourceDelete, ResourcePut,
+    SnapshotPut, TimerKey, TimerRow, Txn, canonical_labels,
+};
 use baton_types::{ApiError, Digest, Uid};
 use prost::Message as _;
 use tokio::task::AbortHandle;
@@ -42,9 +45,17 @@ pub(crate) struct OutboxMessage {
 /// Who is to hear of a commit.
 pub(crate) enum AfterCommit {
     Resource(Reply<ExecutionResource>),
-    Created { reply: Reply<Created>, existing: bool },
-    Deleted { reply: Reply<Deleted> },
-    Answered { reply: AnswerReply, fingerprint: String },
+    Created {
+        reply: Reply<Created>,
+        existing: bool,
+    },
+    Deleted {
+        reply: Reply<Deleted>,
+    },
+    Answered {
+        reply: AnswerReply,
+        fingerprint: String,
+    },
     /// Dropped once the step is durable.
     Ack(std::sync::Arc<Ack>),
 }
@@ -70,7 +81,13 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn is_empty(&self) -> bool {
-        !self.put && !self.delete && self.step.events.is_empty() && self.outbox_update.is_empty() && self.outbox_delete.is_empty() && self.timers_clear.is_empty() && self.after.is_empty()
+        !self.put
+            && !self.delete
+            && self.step.events.is_empty()
+            && self.outbox_update.is_empty()
+            && self.outbox_delete.is_empty()
+            && self.timers_clear.is_empty()
+            && self.after.is_empty()
     }
 }
 
@@ -140,7 +157,14 @@ impl Entry {
 
     /// Whether nothing is under way, so that it may leave memory.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.committing && self.queue.is_empty() && self.draft.is_empty() && self.running.is_empty() && self.started.is_empty() && self.given_up.is_empty() && matches!(self.stored_state, ExecState::Parked | ExecState::Closed) && self.state() == self.stored_state
+        !self.committing
+            && self.queue.is_empty()
+            && self.draft.is_empty()
+            && self.running.is_empty()
+            && self.started.is_empty()
+            && self.given_up.is_empty()
+            && matches!(self.stored_state, ExecState::Parked | ExecState::Closed)
+            && self.state() == self.stored_state
     }
 
     pub(crate) fn timer_row(&self, timer: Timer) -> TimerRow {
@@ -164,15 +188,30 @@ impl Entry {
         txn.outbox_update.clone_from(&draft.outbox_update);
         txn.outbox_delete.clone_from(&draft.outbox_delete);
         blobs.extend(draft.blobs.iter().cloned());
-        txn.blobs = blobs.into_iter().map(|(digest, body)| BlobPut { digest: *digest.as_bytes(), n: Some(self.number), body: Some(body.into()) }).collect();
-        txn.blobs.extend(draft.definition.iter().map(|(digest, body)| BlobPut { digest: *digest.as_bytes(), n: None, body: Some(body.clone()) }));
+        txn.blobs = blobs
+            .into_iter()
+            .map(|(digest, body)| BlobPut { digest: *digest.as_bytes(), n: Some(self.number), body: Some(body.into()) })
+            .collect();
+        txn.blobs.extend(draft.definition.iter().map(|(digest, body)| BlobPut {
+            digest: *digest.as_bytes(),
+            n: None,
+            body: Some(body.clone()),
+        }));
         if draft.delete {
-            txn.deletes.push(ResourceDelete { key: key_of(&self.resource), uid: *self.uid.as_bytes(), number: self.number, revision: self.revision, body: self.body() });
+            txn.deletes.push(ResourceDelete {
+                key: key_of(&self.resource),
+                uid: *self.uid.as_bytes(),
+                number: self.number,
+                revision: self.revision,
+                body: self.body(),
+            });
         } else if draft.put {
             txn.puts.push(self.put());
         }
         if let Some(execution) = self.execution.as_ref().filter(|execution| self.wants_snapshot(execution)) {
-            let body = execution.snapshot().map_err(|error| ApiError::internal(format!("snapshot of {}: {error}", self.uid)))?;
+            let body = execution
+                .snapshot()
+                .map_err(|error| ApiError::internal(format!("snapshot of {}: {error}", self.uid)))?;
             txn.snapshot = Some(SnapshotPut { n: self.number, seq: execution.next_event - 1, body: body.into() });
         }
         Ok(txn)

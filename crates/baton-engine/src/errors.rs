@@ -13,11 +13,19 @@ pub(crate) fn token_unknown(fingerprint: &str) -> ApiError {
 }
 
 pub(crate) fn token_expired(fingerprint: &str) -> ApiError {
-    ApiError::new(ErrorKind::FailedPrecondition, "CALLBACK_TOKEN_EXPIRED", format!("callback token {fingerprint} has expired: whoever waited has given up"))
+    ApiError::new(
+        ErrorKind::FailedPrecondition,
+        "CALLBACK_TOKEN_EXPIRED",
+        format!("callback token {fingerprint} has expired: whoever waited has given up"),
+    )
 }
 
 pub(crate) fn callback_gone(fingerprint: &str) -> ApiError {
-    ApiError::new(ErrorKind::NotFound, "CALLBACK_NOT_FOUND", format!("the execution that waits for callback token {fingerprint} does not exist any more"))
+    ApiError::new(
+        ErrorKind::NotFound,
+        "CALLBACK_NOT_FOUND",
+        format!("the execution that waits for callback token {fingerprint} does not exist any more"),
+    )
 }
 
 pub(crate) fn already_completed(fingerprint: &str) -> ApiError {
@@ -32,28 +40,45 @@ pub(crate) fn stale_attempt(fingerprint: &str, attempt: u32, open: u32) -> ApiEr
     ApiError::new(
         ErrorKind::FailedPrecondition,
         "CALLBACK_TOKEN_STALE",
-        format!("callback token {fingerprint} is of attempt {attempt}, the task is at attempt {open}; this answer changed nothing"),
+        format!(
+            "callback token {fingerprint} is of attempt {attempt}, the task is at attempt {open}; this answer changed nothing"
+        ),
     )
 }
 
 pub(crate) fn ended(title: &str, name: &str, phase: Phase) -> ApiError {
-    ApiError::new(ErrorKind::FailedPrecondition, "EXECUTION_ENDED", format!("{title} '{name}' has ended: its phase is {phase}"))
+    ApiError::new(
+        ErrorKind::FailedPrecondition,
+        "EXECUTION_ENDED",
+        format!("{title} '{name}' has ended: its phase is {phase}"),
+    )
 }
 
 pub(crate) fn stopped() -> ApiError {
-    ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down").hint("repeat the request with the same name and requestId")
+    ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down")
+        .hint("repeat the request with the same name and requestId")
 }
 
 /// What a failed commit means to the caller.
 pub(crate) fn commit_failed(error: &CommitError) -> ApiError {
     match error {
-        CommitError::Overloaded { .. } => ApiError::new(ErrorKind::ResourceExhausted, "OVERLOADED", error.to_string()).hint("repeat the request after a short wait"),
-        CommitError::DiskFull { free, needed } => {
-            ApiError::new(ErrorKind::StorageFull, "STORAGE_FULL", format!("the disk of the data directory has {free} bytes free, {needed} are needed; nothing was written"))
-                .hint("free some space and repeat the request")
+        CommitError::Overloaded { .. } => ApiError::new(ErrorKind::ResourceExhausted, "OVERLOADED", error.to_string())
+            .hint("repeat the request after a short wait"),
+        CommitError::DiskFull { free, needed } => ApiError::new(
+            ErrorKind::StorageFull,
+            "STORAGE_FULL",
+            format!("the disk of the data directory has {free} bytes free, {needed} are needed; nothing was written"),
+        )
+        .hint("free some space and repeat the request"),
+        CommitError::Failed { .. } => ApiError {
+            detail: Some(error.to_string()),
+            ..ApiError::new(
+                ErrorKind::Unavailable,
+                "STORE_FAILED",
+                "the store has stopped; whether the request took effect is unknown",
+            )
         }
-        CommitError::Failed { .. } => ApiError { detail: Some(error.to_string()), ..ApiError::new(ErrorKind::Unavailable, "STORE_FAILED", "the store has stopped; whether the request took effect is unknown") }
-            .hint("repeat the request with the same name and requestId once the server is back"),
+        .hint("repeat the request with the same name and requestId once the server is back"),
         CommitError::Conflict { .. } => ApiError::new(ErrorKind::Conflict, "CONFLICT", error.to_string()),
         CommitError::Exists { .. } => ApiError::new(ErrorKind::AlreadyExists, "ALREADY_EXISTS", error.to_string()),
         CommitError::NotFound { .. } => ApiError::new(ErrorKind::NotFound, "NOT_FOUND", error.to_string()),
@@ -64,8 +89,15 @@ pub(crate) fn commit_failed(error: &CommitError) -> ApiError {
 /// What a failed read means to the caller.
 pub(crate) fn read_failed(error: &StoreError) -> ApiError {
     match error {
-        StoreError::Corrupt { .. } => ApiError { detail: Some(error.to_string()), ..ApiError::new(ErrorKind::Internal, "DATA_CORRUPT", "the stored data of this resource is damaged; others are not affected") }
-            .hint("restore it from a backup: baton restore"),
+        StoreError::Corrupt { .. } => ApiError {
+            detail: Some(error.to_string()),
+            ..ApiError::new(
+                ErrorKind::Internal,
+                "DATA_CORRUPT",
+                "the stored data of this resource is damaged; others are not affected",
+            )
+        }
+        .hint("restore it from a backup: baton restore"),
         _ => ApiError::internal(format!("read from the store: {error}")),
     }
 }

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use baton_execution::{Command, Ending, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Program, Programs, Recorded, ScheduleActivity, StartChild};
+use baton_execution::{
+    Command, Ending, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Program, Programs, Recorded,
+    ScheduleActivity, StartChild,
+};
 use baton_execution::{ProgramKind, fault_type};
 use baton_types::Digest;
 use prost::Message;
@@ -97,7 +100,15 @@ pub(crate) struct Pinned<'a> {
 impl Execution {
     pub(crate) fn new(programs: &dyn Programs, pinned: &Pinned<'_>) -> Result<Self, Fault> {
         let program = programs.load(pinned.kind, &pinned.digest, pinned.definition)?;
-        Ok(Self { program, next_event: 1, suspended: false, deferred: Vec::new(), open: Open::default(), ended: false, events_since_snapshot: 0 })
+        Ok(Self {
+            program,
+            next_event: 1,
+            suspended: false,
+            deferred: Vec::new(),
+            open: Open::default(),
+            ended: false,
+            events_since_snapshot: 0,
+        })
     }
 
     pub(crate) fn program(&self) -> &dyn Program {
@@ -112,7 +123,9 @@ impl Execution {
     /// Whether an input is for something that is still open.
     pub(crate) fn wants(&self, input: &Input) -> bool {
         match input {
-            Input::ActivityCompleted { id, .. } | Input::ActivityFailed { id, .. } => self.open.activities.contains_key(id),
+            Input::ActivityCompleted { id, .. } | Input::ActivityFailed { id, .. } => {
+                self.open.activities.contains_key(id)
+            }
             Input::TimerFired { id } => self.open.timers.contains_key(id),
             Input::CallbackAnswered { id, .. } => self.open.waits.contains_key(id),
             Input::ChildStarted { id, .. } => self.open.children.contains_key(id),
@@ -134,7 +147,14 @@ impl Execution {
         }
         if self.next_event > HISTORY_EVENTS_MAX && !self.ended {
             let detail = format!("the history has {} events, allowed are {HISTORY_EVENTS_MAX}", self.next_event - 1);
-            self.end(Ending::Failed { fault: Fault::new(fault_type::LIMIT, 507, detail).non_retryable(), partial_output: None }, time_ms, step);
+            self.end(
+                Ending::Failed {
+                    fault: Fault::new(fault_type::LIMIT, 507, detail).non_retryable(),
+                    partial_output: None,
+                },
+                time_ms,
+                step,
+            );
         }
         Ok(())
     }
@@ -152,7 +172,11 @@ impl Execution {
         for event in events {
             if let Some(produced) = expected.pop_front() {
                 if produced != event {
-                    return Err(Stalled::NonDeterminism { number: event.number, recorded: describe(&event), produced: describe(&produced) });
+                    return Err(Stalled::NonDeterminism {
+                        number: event.number,
+                        recorded: describe(&event),
+                        produced: describe(&produced),
+                    });
                 }
                 continue;
             }
@@ -169,7 +193,11 @@ impl Execution {
         }
         match expected.pop_front() {
             None => Ok(()),
-            Some(produced) => Err(Stalled::NonDeterminism { number: produced.number, recorded: "nothing".to_owned(), produced: describe(&produced) }),
+            Some(produced) => Err(Stalled::NonDeterminism {
+                number: produced.number,
+                recorded: "nothing".to_owned(),
+                produced: describe(&produced),
+            }),
         }
     }
 
@@ -188,7 +216,11 @@ impl Execution {
                 Vec::new()
             }
             Input::CancelRequested { .. } | Input::TimeoutReached => vec![input.clone()],
-            Input::Started(_) | Input::ActivityCompleted { .. } | Input::ActivityFailed { .. } | Input::TimerFired { .. } | Input::CallbackAnswered { .. } => {
+            Input::Started(_)
+            | Input::ActivityCompleted { .. }
+            | Input::ActivityFailed { .. }
+            | Input::TimerFired { .. }
+            | Input::CallbackAnswered { .. } => {
                 self.close(input);
                 if self.suspended {
                     self.deferred.push(input.clone());
@@ -260,7 +292,10 @@ impl Execution {
                 }
             }
             Command::AwaitCallback { id, heartbeat_timeout_ms, expires_ms } => {
-                self.open.waits.insert(id.clone(), Wait { event, expires_ms: *expires_ms, heartbeat_timeout_ms: *heartbeat_timeout_ms });
+                self.open.waits.insert(
+                    id.clone(),
+                    Wait { event, expires_ms: *expires_ms, heartbeat_timeout_ms: *heartbeat_timeout_ms },
+                );
             }
             Command::CloseWait { id } => {
                 self.open.waits.remove(id);
@@ -305,7 +340,12 @@ pub(crate) struct StepMark {
 impl Step {
     /// Where it stands, before an input is fed.
     pub(crate) fn mark(&self) -> StepMark {
-        StepMark { events: self.events.len(), effects: self.effects.len(), timers_set: self.timers_set.len(), timers_clear: self.timers_clear.len() }
+        StepMark {
+            events: self.events.len(),
+            effects: self.effects.len(),
+            timers_set: self.timers_set.len(),
+            timers_clear: self.timers_clear.len(),
+        }
     }
 
     /// Forgets what an input added that was not taken.
@@ -383,7 +423,9 @@ impl Execution {
     pub(crate) fn restore(programs: &dyn Programs, pinned: &Pinned<'_>, bytes: &[u8]) -> Result<Self, String> {
         let snapshot = Snapshot::decode(bytes).map_err(|error| error.to_string())?;
         let half: EngineHalf = serde_json::from_slice(&snapshot.engine).map_err(|error| error.to_string())?;
-        let program = programs.restore(pinned.kind, &pinned.digest, pinned.definition, &snapshot.program).map_err(|fault| fault.to_string())?;
+        let program = programs
+            .restore(pinned.kind, &pinned.digest, pinned.definition, &snapshot.program)
+            .map_err(|fault| fault.to_string())?;
         let open = Open {
             activities: half.activities.into_iter().map(|it| (it.id.clone(), it)).collect(),
             timers: half.timers.into_iter().collect(),
@@ -391,6 +433,14 @@ impl Execution {
             children: half.children.into_iter().map(|it| (it.id.clone(), it)).collect(),
             bound_children: half.bound_children,
         };
-        Ok(Self { program, next_event: half.next_event, suspended: half.suspended, deferred: half.deferred, open, ended: false, events_since_snapshot: 0 })
+        Ok(Self {
+            program,
+            next_event: half.next_event,
+            suspended: half.suspended,
+            deferred: half.deferred,
+            open,
+            ended: false,
+            events_since_snapshot: 0,
+        })
     }
 }

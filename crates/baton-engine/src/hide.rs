@@ -133,22 +133,36 @@ mod tests {
         let mut forms = vec![TOKEN.to_owned(), format!("your token: {TOKEN}!")];
         for before in ["", "a", "ab", "{\"token\":\"", "{\"tokens\":[\""] {
             let body = format!("{before}{TOKEN}\"}}");
-            forms.extend([BASE64_STANDARD.encode(&body), BASE64_URL_SAFE_NO_PAD.encode(&body), format!("<{}>", BASE64_STANDARD.encode(&body))]);
+            forms.extend([
+                BASE64_STANDARD.encode(&body),
+                BASE64_URL_SAFE_NO_PAD.encode(&body),
+                format!("<{}>", BASE64_STANDARD.encode(&body)),
+            ]);
         }
         for form in forms {
             let mut text = form.clone();
             hidden.text(&mut text);
             assert_ne!(text, form);
-            let decoded = BASE64_STANDARD.decode(&text).map(|bytes| String::from_utf8(bytes).unwrap()).unwrap_or_default();
+            let decoded =
+                BASE64_STANDARD.decode(&text).map(|bytes| String::from_utf8(bytes).unwrap()).unwrap_or_default();
             assert!(text.contains("callback token ") || decoded.contains("callback token "), "{text}");
-            assert!([&text, &decoded].iter().all(|text| !text.contains(&TOKEN[8..40]) && hidden.encoded.iter().all(|form| !text.contains(&form[..40]))), "{form}: {text} {decoded}");
+            assert!(
+                [&text, &decoded].iter().all(|text| !text.contains(&TOKEN[8..40])
+                    && hidden.encoded.iter().all(|form| !text.contains(&form[..40]))),
+                "{form}: {text} {decoded}"
+            );
         }
     }
 
     #[test]
     fn one_that_was_cut_off_is_found_too() {
         let hidden = hidden();
-        for (whole, cut) in [(TOKEN.to_owned(), 20), (TOKEN.to_owned(), 90), (BASE64_STANDARD.encode(TOKEN), 30), (BASE64_STANDARD.encode(format!("a{TOKEN}")), 60)] {
+        for (whole, cut) in [
+            (TOKEN.to_owned(), 20),
+            (TOKEN.to_owned(), 90),
+            (BASE64_STANDARD.encode(TOKEN), 30),
+            (BASE64_STANDARD.encode(format!("a{TOKEN}")), 60),
+        ] {
             let mut text = format!("answered 500: {}", &whole[..cut]);
             hidden.text(&mut text);
             assert!(text.ends_with(&hidden.instead), "{text}");

@@ -30,16 +30,23 @@ impl DataLoader for StoreBlobs<'_> {
 }
 
 /// Events of an execution after a number, at most `limit`, with what is for readers filled in.
-pub(crate) fn read_events(store: &Store, row: &Row, after: i64, limit: usize) -> Result<Vec<history_v1::HistoryEvent>, ApiError> {
+pub(crate) fn read_events(
+    store: &Store,
+    row: &Row,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<history_v1::HistoryEvent>, ApiError> {
     let number = row.number;
     let mut events = Vec::new();
     let mut from = after + 1;
     while events.len() < limit {
-        let records = store.journal(number, from, RECORDS_PAGE.min(limit)).map_err(|error| errors::read_failed(&error))?;
+        let records =
+            store.journal(number, from, RECORDS_PAGE.min(limit)).map_err(|error| errors::read_failed(&error))?;
         let Some(last) = records.last() else { break };
         from = last.seq + 1;
         for record in &records {
-            let record = Record::decode(record.body.clone()).map_err(|error| ApiError::internal(format!("journal of {number} at {}: {error}", record.seq)))?;
+            let record = Record::decode(record.body.clone())
+                .map_err(|error| ApiError::internal(format!("journal of {number} at {}: {error}", record.seq)))?;
             events.extend(record.events.into_iter().filter(|event| i64::from(event.number) > after));
         }
     }
@@ -72,7 +79,8 @@ impl From<Stalled> for LoadError {
 /// Rebuilds the running half of an execution: its snapshot, if there is a usable one, and the tail of its history.
 pub(crate) fn load_execution(store: &Store, programs: &dyn Programs, entry: &Entry) -> Result<Execution, LoadError> {
     let read = |error| LoadError::Read(errors::read_failed(&error));
-    let missing = |what: &str| LoadError::Read(ApiError::internal(format!("{} of {} is not in the store", what, entry.uid)));
+    let missing =
+        |what: &str| LoadError::Read(ApiError::internal(format!("{} of {} is not in the store", what, entry.uid)));
     let template = entry.resource.template().and_then(Option::as_ref).ok_or_else(|| missing("status.template"))?;
     let digest: Digest = template.digest.parse().map_err(|_| missing("the digest of the template"))?;
     let definition = store.blob(digest.as_bytes()).map_err(read)?.ok_or_else(|| missing("the pinned template"))?;
@@ -95,7 +103,8 @@ fn replay(store: &Store, number: Number, execution: &mut Execution) -> Result<()
     let blobs = StoreBlobs(store);
     let mut from = execution.next_event;
     loop {
-        let records = store.journal(number, from, RECORDS_PAGE).map_err(|error| LoadError::Read(errors::read_failed(&error)))?;
+        let records =
+            store.journal(number, from, RECORDS_PAGE).map_err(|error| LoadError::Read(errors::read_failed(&error)))?;
         let Some(last) = records.last() else { return Ok(()) };
         from = last.seq + 1;
         let mut events: Vec<HistoryEvent> = Vec::new();

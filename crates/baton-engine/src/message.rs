@@ -25,32 +25,81 @@ pub(crate) struct Message {
 
 pub(crate) enum MessageKind {
     /// Create this execution.
-    Create { admitted: Box<Admitted>, reply: Reply<Created> },
+    Create {
+        admitted: Box<Admitted>,
+        reply: Reply<Created>,
+    },
     /// A create under the name of this execution: the same again, or a clash.
-    Repeat { request_id: String, spec_digest: Vec<u8>, token: Vec<u8>, reply: Reply<Created> },
+    Repeat {
+        request_id: String,
+        spec_digest: Vec<u8>,
+        token: Vec<u8>,
+        reply: Reply<Created>,
+    },
     /// Bring it to memory and go on with what it was doing.
     Recover,
-    ActivityDone { id: OperationId, result: Result<Value, Fault> },
-    ChildDone { id: OperationId, result: Result<ChildCreated, Fault> },
+    ActivityDone {
+        id: OperationId,
+        result: Result<Value, Fault>,
+    },
+    ChildDone {
+        id: OperationId,
+        result: Result<ChildCreated, Fault>,
+    },
     /// Somebody answers a wait of this execution.
-    Answer { claims: Claims, fingerprint: String, outcome: Outcome, reply: AnswerReply },
-    Heartbeat { claims: Claims, fingerprint: String, reply: Reply<Heartbeat> },
+    Answer {
+        claims: Claims,
+        fingerprint: String,
+        outcome: Outcome,
+        reply: AnswerReply,
+    },
+    Heartbeat {
+        claims: Claims,
+        fingerprint: String,
+        reply: Reply<Heartbeat>,
+    },
     TimerDue(TimerRow),
-    End { reason: String, terminate: bool, reply: Reply<ExecutionResource> },
+    End {
+        reason: String,
+        terminate: bool,
+        reply: Reply<ExecutionResource>,
+    },
     /// Whoever waited for this execution has given up: follow the close policy.
-    CallerGone { caller: Uid, operation: Option<OperationId>, ack: Arc<Ack> },
-    Update { change: Change, reply: Reply<ExecutionResource> },
-    Delete { expected_revision: Option<u64>, reply: Reply<Deleted> },
-    Attach { token: Vec<u8>, reply: Reply<ExecutionResource> },
-    RetryCallbacks { fingerprint: Option<String>, reply: Reply<ExecutionResource> },
+    CallerGone {
+        caller: Uid,
+        operation: Option<OperationId>,
+        ack: Arc<Ack>,
+    },
+    Update {
+        change: Change,
+        reply: Reply<ExecutionResource>,
+    },
+    Delete {
+        expected_revision: Option<u64>,
+        reply: Reply<Deleted>,
+    },
+    Attach {
+        token: Vec<u8>,
+        reply: Reply<ExecutionResource>,
+    },
+    RetryCallbacks {
+        fingerprint: Option<String>,
+        reply: Reply<ExecutionResource>,
+    },
     /// Deliver what this outbox row of the execution says.
     Deliver(OutboxRow),
     /// A delivery of this execution's was tried.
-    Delivered { outbox_id: i64, fingerprint: String, result: DeliveryResult },
+    Delivered {
+        outbox_id: i64,
+        fingerprint: String,
+        result: DeliveryResult,
+    },
     /// The execution's commit is through, or not.
     Committed(Result<Committed, CommitError>),
     /// A child that the execution waits for is not in the store.
-    ChildMissing { position: String },
+    ChildMissing {
+        position: String,
+    },
     /// Write down that the execution waits, if it still does.
     Settle,
     /// Stop when the commits under way are through.
@@ -87,7 +136,11 @@ pub(crate) struct Ack {
 
 impl Drop for Ack {
     fn drop(&mut self) {
-        let kind = MessageKind::Delivered { outbox_id: self.outbox_id, fingerprint: String::new(), result: DeliveryResult::Done };
+        let kind = MessageKind::Delivered {
+            outbox_id: self.outbox_id,
+            fingerprint: String::new(),
+            result: DeliveryResult::Done,
+        };
         self.route.send(Message { number: self.number, kind });
     }
 }

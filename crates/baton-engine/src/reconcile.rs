@@ -89,7 +89,10 @@ fn examine(shared: &Arc<Shared>, stored: &StoredResource, report: &mut Reconcile
     let Ok(row) = Row::read(stored, &shared.sealer) else { return Ok(()) };
     let number = row.number;
     if row.state == ExecState::Closed {
-        let pending = row.resource.callbacks().is_some_and(|all| all.iter().any(|it| it.state == CallbackState::Pending.as_str()));
+        let pending = row
+            .resource
+            .callbacks()
+            .is_some_and(|all| all.iter().any(|it| it.state == CallbackState::Pending.as_str()));
         if pending && shared.store.outbox_by_execution(number)?.items.is_empty() {
             report.answers_missing += 1;
             let (reply, _nobody) = tokio::sync::oneshot::channel();
@@ -99,7 +102,11 @@ fn examine(shared: &Arc<Shared>, stored: &StoredResource, report: &mut Reconcile
     }
     for wait in row.resource.waiting_for().into_iter().flatten().filter(|wait| wait.reason == "Child") {
         let Some((position, attempt)) = wait.operation.rsplit_once('#') else { continue };
-        let name = child_name(&row.resource.metadata().name, row.uid, &OperationId::new(position, attempt.parse().unwrap_or(1)));
+        let name = child_name(
+            &row.resource.metadata().name,
+            row.uid,
+            &OperationId::new(position, attempt.parse().unwrap_or(1)),
+        );
         if !child_exists(shared, &row.resource.metadata().namespace, &name)? {
             report.children_missing += 1;
             shared.route.send(Message { number, kind: MessageKind::ChildMissing { position: wait.operation.clone() } });

@@ -112,7 +112,9 @@ impl Sealer {
         let derive = |purpose: &str| hmac::sign(&master, purpose.as_bytes());
         let aead = |purpose: &str| {
             let tag = derive(purpose);
-            LessSafeKey::new(UnboundKey::new(&AES_256_GCM, tag.as_ref()).expect("HMAC-SHA256 gives the 32 bytes that AES-256 takes"))
+            LessSafeKey::new(
+                UnboundKey::new(&AES_256_GCM, tag.as_ref()).expect("HMAC-SHA256 gives the 32 bytes that AES-256 takes"),
+            )
         };
         Self {
             tokens: aead("baton callback token"),
@@ -138,7 +140,8 @@ impl Sealer {
         SystemRandom::new().fill(&mut key).map_err(|_| KeyError::Random)?;
         // Whole or not at all: a half-written key would lock the tokens of a first run out for ever.
         let draft = path.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
         file.write_all(&key).and_then(|()| file.sync_all()).map_err(failed)?;
         fs::rename(&draft, path).map_err(failed)?;
         Ok(Self::new(&key))
@@ -153,7 +156,10 @@ impl Sealer {
             io::ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
             _ => KeyError::Io { path: path.to_owned(), source },
         })?;
-        let key: &[u8; KEY_BYTES] = found.as_slice().try_into().map_err(|_| KeyError::Malformed { path: path.to_owned(), found: found.len() })?;
+        let key: &[u8; KEY_BYTES] = found
+            .as_slice()
+            .try_into()
+            .map_err(|_| KeyError::Malformed { path: path.to_owned(), found: found.len() })?;
         Ok(Self::new(key))
     }
 
@@ -171,7 +177,9 @@ impl Sealer {
         let mut nonce = [0; NONCE_LEN];
         nonce.copy_from_slice(&tag.as_ref()[..NONCE_LEN]);
         let aad = Aad::from(TOKEN_PREFIX.as_bytes());
-        self.tokens.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).expect("claims are far below the limit of AES-GCM");
+        self.tokens
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed)
+            .expect("claims are far below the limit of AES-GCM");
         let mut whole = nonce.to_vec();
         whole.append(&mut sealed);
         format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(whole))
@@ -195,7 +203,9 @@ impl Sealer {
             nonce.copy_from_slice(&hmac::sign(&self.nonces, plain).as_ref()[..NONCE_LEN]);
         }
         let mut sealed = plain.to_vec();
-        self.at_rest.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut sealed).expect("a token is far below the limit of AES-GCM");
+        self.at_rest
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut sealed)
+            .expect("a token is far below the limit of AES-GCM");
         let mut whole = nonce.to_vec();
         whole.append(&mut sealed);
         whole
@@ -215,7 +225,14 @@ mod tests {
     use super::*;
 
     fn claims() -> Claims {
-        Claims { namespace: "prod".into(), uid: vec![7; 16], number: 42, position: "/do/0/ask".into(), attempt: 1, expires_ms: 1 }
+        Claims {
+            namespace: "prod".into(),
+            uid: vec![7; 16],
+            number: 42,
+            position: "/do/0/ask".into(),
+            attempt: 1,
+            expires_ms: 1,
+        }
     }
 
     #[test]

@@ -15,7 +15,12 @@ fn count(number: impl TryInto<i32>) -> i32 {
 }
 
 /// Writes what the Program says of itself.
-pub(crate) fn write_progress(resource: &mut ExecutionResource, execution: &Execution, now: Timestamp, fingerprint: impl Fn(&baton_execution::OperationId) -> String) {
+pub(crate) fn write_progress(
+    resource: &mut ExecutionResource,
+    execution: &Execution,
+    now: Timestamp,
+    fingerprint: impl Fn(&baton_execution::OperationId) -> String,
+) {
     let progress = execution.program().progress();
     let at = Timestamp::from_millis;
     *resource.progress_mut() = Some(ProgressStatus {
@@ -24,7 +29,14 @@ pub(crate) fn write_progress(resource: &mut ExecutionResource, execution: &Execu
         recent: progress
             .recent
             .into_iter()
-            .map(|task| TaskProgress { position: task.position, name: task.name, kind: task.kind, state: task.state, started: Some(at(task.started_ms)), ended: task.ended_ms.map(at) })
+            .map(|task| TaskProgress {
+                position: task.position,
+                name: task.name,
+                kind: task.kind,
+                state: task.state,
+                started: Some(at(task.started_ms)),
+                ended: task.ended_ms.map(at),
+            })
             .collect(),
     });
     let usage = progress.usage;
@@ -41,7 +53,13 @@ pub(crate) fn write_progress(resource: &mut ExecutionResource, execution: &Execu
         (true, _) => resource.set_condition(condition::WAITING, true, "Suspended", "spec.suspend is true", now),
         (false, Some(first)) => {
             let more = if parked.len() > 1 { format!(" and {} more", parked.len() - 1) } else { String::new() };
-            resource.set_condition(condition::WAITING, true, first.reason.as_str(), &format!("{}{more}", first.on), now);
+            resource.set_condition(
+                condition::WAITING,
+                true,
+                first.reason.as_str(),
+                &format!("{}{more}", first.on),
+                now,
+            );
         }
         (false, None) => clear_waiting(resource, now),
     }
@@ -66,12 +84,24 @@ fn clear_waiting(resource: &mut ExecutionResource, now: Timestamp) {
 }
 
 /// Writes the terminal status. Returns the output's content if it is too long for status and must be stored by digest.
-pub(crate) fn write_ending(resource: &mut ExecutionResource, ending: &Ending, now: Timestamp) -> Option<(Digest, Vec<u8>)> {
+pub(crate) fn write_ending(
+    resource: &mut ExecutionResource,
+    ending: &Ending,
+    now: Timestamp,
+) -> Option<(Digest, Vec<u8>)> {
     let (phase, output, problem, reason) = match ending {
         Ending::Completed { output } => (Phase::Completed, Some(output), None, "Completed"),
-        Ending::Failed { fault, partial_output } => (Phase::Failed, partial_output.as_ref(), Some(Problem::from_fault(fault)), "Failed"),
+        Ending::Failed { fault, partial_output } => {
+            (Phase::Failed, partial_output.as_ref(), Some(Problem::from_fault(fault)), "Failed")
+        }
         Ending::Cancelled { reason, partial_output } => {
-            let problem = Problem { r#type: baton_execution::fault_type::CANCELLED.to_owned(), title: "cancelled".to_owned(), status: 499, detail: reason.clone(), ..Problem::default() };
+            let problem = Problem {
+                r#type: baton_execution::fault_type::CANCELLED.to_owned(),
+                title: "cancelled".to_owned(),
+                status: 499,
+                detail: reason.clone(),
+                ..Problem::default()
+            };
             (Phase::Cancelled, partial_output.as_ref(), Some(problem), "Cancelled")
         }
         Ending::TimedOut { partial_output } => {
@@ -100,15 +130,23 @@ pub(crate) fn write_ending(resource: &mut ExecutionResource, ending: &Ending, no
     }
     let digest = Digest::of(text.as_bytes());
     let metadata = resource.metadata();
-    let plural = if resource.kind() == baton_proto::kind::AGENT_EXECUTION { "agentexecutions" } else { "workflowexecutions" };
-    let path = format!("/apis/{}/namespaces/{}/{plural}/{}/output", baton_proto::API_VERSION, metadata.namespace, metadata.name);
-    *resource.output_mut() = Some(Json::from_value(&json!({"$ref": path, "digest": digest.to_string(), "sizeBytes": text.len()})));
+    let plural =
+        if resource.kind() == baton_proto::kind::AGENT_EXECUTION { "agentexecutions" } else { "workflowexecutions" };
+    let path = format!(
+        "/apis/{}/namespaces/{}/{plural}/{}/output",
+        baton_proto::API_VERSION,
+        metadata.namespace,
+        metadata.name
+    );
+    *resource.output_mut() =
+        Some(Json::from_value(&json!({"$ref": path, "digest": digest.to_string(), "sizeBytes": text.len()})));
     Some((digest, text.into_bytes()))
 }
 
 /// What whoever waited is told, from the terminal status alone.
 pub(crate) fn outcome_of(resource: &ExecutionResource) -> Outcome {
-    let output = || resource.output().and_then(Option::as_ref).and_then(|output| output.to_value().ok()).unwrap_or(Value::Null);
+    let output =
+        || resource.output().and_then(Option::as_ref).and_then(|output| output.to_value().ok()).unwrap_or(Value::Null);
     let fault = || {
         let problem = resource.error().and_then(Option::as_ref).cloned().unwrap_or_default();
         problem.to_fault(baton_execution::fault_type::RUNTIME)
@@ -116,13 +154,21 @@ pub(crate) fn outcome_of(resource: &ExecutionResource) -> Outcome {
     match resource.phase() {
         Phase::Completed => Outcome::Completed(output()),
         Phase::Cancelled => Outcome::Cancelled { reason: fault().detail.unwrap_or_default() },
-        Phase::Failed | Phase::TimedOut | Phase::Pending | Phase::Running | Phase::Suspended => Outcome::Failed(fault()),
+        Phase::Failed | Phase::TimedOut | Phase::Pending | Phase::Running | Phase::Suspended => {
+            Outcome::Failed(fault())
+        }
     }
 }
 
 /// A new entry of `status.callbacks`.
 pub(crate) fn new_callback(fingerprint: String, state: CallbackState, now: Timestamp) -> CallbackStatus {
-    CallbackStatus { fingerprint, state: state.as_str().to_owned(), added_time: Some(now), receiver: "baton".to_owned(), ..CallbackStatus::default() }
+    CallbackStatus {
+        fingerprint,
+        state: state.as_str().to_owned(),
+        added_time: Some(now),
+        receiver: "baton".to_owned(),
+        ..CallbackStatus::default()
+    }
 }
 
 /// Brings the condition `CallbackDelivered` in line with `status.callbacks`.
@@ -132,7 +178,8 @@ pub(crate) fn write_callback_condition(resource: &mut ExecutionResource, now: Ti
         return;
     }
     let of = |state: CallbackState| callbacks.iter().filter(|it| it.state == state.as_str()).count();
-    let (delivered, rejected, abandoned) = (of(CallbackState::Delivered), of(CallbackState::Rejected), of(CallbackState::Abandoned));
+    let (delivered, rejected, abandoned) =
+        (of(CallbackState::Delivered), of(CallbackState::Rejected), of(CallbackState::Abandoned));
     let total = callbacks.len();
     let (status, reason) = if delivered == total {
         (true, "Delivered")

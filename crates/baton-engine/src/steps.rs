@@ -40,8 +40,13 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     let uid: Uid = resource.metadata().uid.parse().unwrap_or_default();
     let token = resource.take_callback_token();
     resource.clear_status();
-    let timeout_at_ms = admitted.timeout_ms.map_or(0, |limit| now.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX)));
-    let mut extra = StoredExecution { depth: admitted.parent.as_ref().map_or(0, |parent| parent.depth), timeout_at_ms, ..StoredExecution::default() };
+    let timeout_at_ms =
+        admitted.timeout_ms.map_or(0, |limit| now.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX)));
+    let mut extra = StoredExecution {
+        depth: admitted.parent.as_ref().map_or(0, |parent| parent.depth),
+        timeout_at_ms,
+        ..StoredExecution::default()
+    };
     if !resource.request_id().is_empty() {
         extra.spec_digest = spec_digest(&resource);
     }
@@ -54,8 +59,11 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     let caller = shared.sealer.open_token(&token).filter(|claims| !claims.is_mailbox()).and_then(|claims| claims.uid());
     let owner = admitted.parent.as_ref().map(|parent| parent.uid).or(caller);
     write_first_status(&mut resource, uid, &admitted.parent, at);
-    *resource.template_mut() =
-        Some(PinnedTemplate { name: admitted.template_name, generation: admitted.template_generation, digest: admitted.digest.to_string() });
+    *resource.template_mut() = Some(PinnedTemplate {
+        name: admitted.template_name,
+        generation: admitted.template_generation,
+        digest: admitted.digest.to_string(),
+    });
     let start = Start {
         uid,
         namespace: resource.metadata().namespace.clone(),
@@ -67,7 +75,15 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     let pinned = Pinned { kind: resource.program_kind(), digest: admitted.digest, definition: &admitted.definition };
     let execution = Execution::new(shared.programs.as_ref(), &pinned);
     let suspended = resource.suspend();
-    let mut entry = Entry::from_row(crate::stored::Row { number, uid, revision: 0, state: ExecState::Active, owner, resource, extra });
+    let mut entry = Entry::from_row(crate::stored::Row {
+        number,
+        uid,
+        revision: 0,
+        state: ExecState::Active,
+        owner,
+        resource,
+        extra,
+    });
     entry.draft.create = true;
     entry.draft.put = true;
     if !shared.knows_definition(&admitted.digest) {
@@ -91,7 +107,12 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     entry
 }
 
-fn write_first_status(resource: &mut ExecutionResource, uid: Uid, parent: &Option<crate::api::ParentRef>, at: Timestamp) {
+fn write_first_status(
+    resource: &mut ExecutionResource,
+    uid: Uid,
+    parent: &Option<crate::api::ParentRef>,
+    at: Timestamp,
+) {
     let generation = resource.metadata().generation;
     resource.set_phase(if resource.suspend() { Phase::Suspended } else { Phase::Running });
     *resource.start_time_mut() = Some(at);
@@ -109,7 +130,12 @@ fn write_first_status(resource: &mut ExecutionResource, uid: Uid, parent: &Optio
             });
         }
         None => {
-            let root = ExecutionReference { kind: resource.kind().to_owned(), name: resource.metadata().name.clone(), uid: uid.to_string(), position: String::new() };
+            let root = ExecutionReference {
+                kind: resource.kind().to_owned(),
+                name: resource.metadata().name.clone(),
+                uid: uid.to_string(),
+                position: String::new(),
+            };
             *resource.root_mut() = Some(root);
         }
     }
@@ -119,7 +145,9 @@ fn write_first_status(resource: &mut ExecutionResource, uid: Uid, parent: &Optio
 pub(crate) fn spec_digest(resource: &ExecutionResource) -> Vec<u8> {
     let bytes = match resource {
         ExecutionResource::Workflow(it) => it.spec.as_ref().map(|spec| v1_without_token_workflow(spec).encode_to_vec()),
-        ExecutionResource::Agent(it) => it.spec.as_ref().map(|spec| baton_proto::v1::AgentExecutionSpec { callback_token: Vec::new(), ..spec.clone() }.encode_to_vec()),
+        ExecutionResource::Agent(it) => it.spec.as_ref().map(|spec| {
+            baton_proto::v1::AgentExecutionSpec { callback_token: Vec::new(), ..spec.clone() }.encode_to_vec()
+        }),
     };
     baton_types::Digest::of(&bytes.unwrap_or_default()).as_bytes().to_vec()
 }
@@ -202,7 +230,9 @@ pub(crate) fn feed(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
 /// Arms the heartbeat timers of waits that were opened by the events from `first` on.
 fn arm_heartbeats(entry: &mut Entry, first: usize) {
     for event in &entry.draft.step.events[first..] {
-        if let HistoryEventKind::Command(Command::AwaitCallback { heartbeat_timeout_ms: Some(timeout), .. }) = &event.kind {
+        if let HistoryEventKind::Command(Command::AwaitCallback { heartbeat_timeout_ms: Some(timeout), .. }) =
+            &event.kind
+        {
             let due_ms = event.time_ms.saturating_add(i64::try_from(*timeout).unwrap_or(i64::MAX));
             entry.draft.timers_set.push(TimerRow { due_ms, n: entry.number, id: -event.number });
         }
@@ -213,12 +243,22 @@ fn close_waits(shared: &Arc<Shared>, entry: &mut Entry) {
     let given_up = std::mem::take(&mut entry.draft.step.given_up);
     entry.given_up.extend(given_up);
     for id in std::mem::take(&mut entry.draft.step.closed_waits) {
-        push_outbox(shared, entry, &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt });
+        push_outbox(
+            shared,
+            entry,
+            &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt },
+        );
     }
 }
 
 pub(crate) fn push_outbox(shared: &Arc<Shared>, entry: &mut Entry, message: &OutboxMessage) {
-    let row = OutboxRow { id: shared.store.next_outbox_id(), n: entry.number, next_at_ms: now_ms() + OUTBOX_GRACE_MS, attempts: 0, body: message.encode_to_vec().into() };
+    let row = OutboxRow {
+        id: shared.store.next_outbox_id(),
+        n: entry.number,
+        next_at_ms: now_ms() + OUTBOX_GRACE_MS,
+        attempts: 0,
+        body: message.encode_to_vec().into(),
+    };
     entry.draft.outbox_put.push(row);
 }
 
@@ -235,7 +275,11 @@ pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
     }
     if entry.extra.timeout_at_ms > 0 {
         entry.draft.timers_set.retain(|row| row.id != EXECUTION_TIMER);
-        entry.draft.timers_clear.push(TimerRow { due_ms: entry.extra.timeout_at_ms, n: entry.number, id: EXECUTION_TIMER });
+        entry.draft.timers_clear.push(TimerRow {
+            due_ms: entry.extra.timeout_at_ms,
+            n: entry.number,
+            id: EXECUTION_TIMER,
+        });
     }
     entry.stalled = None;
     entry.draft.put = true;
@@ -257,7 +301,10 @@ pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
 
 /// Whether an entry that has nothing to write now is to be looked at again a little later.
 pub(crate) fn wants_settling(entry: &Entry) -> bool {
-    !entry.is_closed() && entry.stalled.is_none() && (!entry.started.is_empty() || (entry.stored_state == ExecState::Active && entry.state() == ExecState::Parked))
+    !entry.is_closed()
+        && entry.stalled.is_none()
+        && (!entry.started.is_empty()
+            || (entry.stored_state == ExecState::Active && entry.state() == ExecState::Parked))
 }
 
 /// Writes down that the execution waits, if it still does.
@@ -276,7 +323,9 @@ pub(crate) fn write_running_status(shared: &Arc<Shared>, entry: &mut Entry) {
     let now = now_ms();
     let Some(execution) = &entry.execution else { return };
     // What leaves the parked state must be found by a recovery, so that its activities are not lost.
-    if entry.stored_state == ExecState::Parked && !execution.is_parked() || now - entry.status_written_ms > STATUS_PERIOD_MS && entry.status_written_ms > 0 {
+    if entry.stored_state == ExecState::Parked && !execution.is_parked()
+        || now - entry.status_written_ms > STATUS_PERIOD_MS && entry.status_written_ms > 0
+    {
         entry.draft.put = true;
     }
     if entry.draft.put {
@@ -286,7 +335,14 @@ pub(crate) fn write_running_status(shared: &Arc<Shared>, entry: &mut Entry) {
     }
 }
 
-fn write_progress(shared: &Arc<Shared>, resource: &mut ExecutionResource, number: i64, uid: &Uid, execution: &Execution, at: Timestamp) {
+fn write_progress(
+    shared: &Arc<Shared>,
+    resource: &mut ExecutionResource,
+    number: i64,
+    uid: &Uid,
+    execution: &Execution,
+    at: Timestamp,
+) {
     let namespace = resource.metadata().namespace.clone();
     let fingerprint = |id: &OperationId| {
         let expires_ms = execution.open.waits.get(id).map_or(0, |wait| wait.expires_ms);
@@ -336,21 +392,40 @@ pub(crate) fn activity_done(shared: &Arc<Shared>, entry: &mut Entry, id: Operati
     write_running_status(shared, entry);
 }
 
-pub(crate) fn child_done(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId, result: Result<ChildCreated, Fault>) {
-    let given_up = entry.given_up.iter().position(|other| *other == id).map(|at| entry.given_up.swap_remove(at)).is_some();
+pub(crate) fn child_done(
+    shared: &Arc<Shared>,
+    entry: &mut Entry,
+    id: OperationId,
+    result: Result<ChildCreated, Fault>,
+) {
+    let given_up =
+        entry.given_up.iter().position(|other| *other == id).map(|at| entry.given_up.swap_remove(at)).is_some();
     let wanted = entry.execution.as_ref().is_some_and(|execution| execution.open.children.contains_key(&id));
     match result {
-        Ok(child) if wanted => entry.started.push(Input::ChildStarted { id, kind: child.kind.to_owned(), name: child.name, uid: child.uid }),
+        Ok(child) if wanted => entry.started.push(Input::ChildStarted {
+            id,
+            kind: child.kind.to_owned(),
+            name: child.name,
+            uid: child.uid,
+        }),
         // It came to be after it was given up: it is told that nobody waits.
         Ok(_) if given_up => {
-            push_outbox(shared, entry, &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt });
+            push_outbox(
+                shared,
+                entry,
+                &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt },
+            );
             entry.draft.put = true;
         }
         // It has answered already.
         Ok(_) => {}
         Err(fault) => {
             let fault = fault.at(&id.position);
-            let taken = feed(shared, entry, Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Failed(fault.clone()) });
+            let taken = feed(
+                shared,
+                entry,
+                Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Failed(fault.clone()) },
+            );
             if !taken && wanted {
                 tracing::warn!(execution_id = %entry.uid, position = id.position, %fault, "a child that nobody awaits could not be started");
                 if let Some(execution) = &mut entry.execution {
@@ -369,7 +444,14 @@ pub(crate) fn record_started_children(shared: &Arc<Shared>, entry: &mut Entry) {
     }
 }
 
-pub(crate) fn answer(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, fingerprint: String, outcome: Outcome, reply: AnswerReply) {
+pub(crate) fn answer(
+    shared: &Arc<Shared>,
+    entry: &mut Entry,
+    claims: &Claims,
+    fingerprint: String,
+    outcome: Outcome,
+    reply: AnswerReply,
+) {
     match take_answer(shared, entry, claims, &fingerprint, &outcome) {
         Ok(()) => entry.draft.after.push(AfterCommit::Answered { reply, fingerprint }),
         Err(refusal) => match reply {
@@ -387,7 +469,13 @@ pub(crate) fn answer(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, f
     write_running_status(shared, entry);
 }
 
-fn take_answer(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, fingerprint: &str, outcome: &Outcome) -> Result<(), ApiError> {
+fn take_answer(
+    shared: &Arc<Shared>,
+    entry: &mut Entry,
+    claims: &Claims,
+    fingerprint: &str,
+    outcome: &Outcome,
+) -> Result<(), ApiError> {
     if claims.uid() != Some(entry.uid) {
         return Err(errors::callback_gone(fingerprint));
     }
@@ -397,7 +485,11 @@ fn take_answer(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, fingerp
     }
     if !ensure_running(shared, entry) {
         let why = entry.stalled.clone().unwrap_or_default();
-        return Err(ApiError::new(ErrorKind::Unavailable, "EXECUTION_STALLED", format!("the execution that waits is stalled: {why}")));
+        return Err(ApiError::new(
+            ErrorKind::Unavailable,
+            "EXECUTION_STALLED",
+            format!("the execution that waits is stalled: {why}"),
+        ));
     }
     let Some(execution) = &entry.execution else { return Err(errors::already_completed(fingerprint)) };
     if !execution.open.waits.contains_key(&id) {
@@ -414,7 +506,11 @@ fn take_answer(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, fingerp
     if feed(shared, entry, Input::CallbackAnswered { id, outcome: outcome.clone() }) {
         return Ok(());
     }
-    Err(ApiError::new(ErrorKind::Unavailable, "EXECUTION_STALLED", "the execution that waits could not take the answer"))
+    Err(ApiError::new(
+        ErrorKind::Unavailable,
+        "EXECUTION_STALLED",
+        "the execution that waits could not take the answer",
+    ))
 }
 
 /// Whether history holds this very answer: a delivery that is repeated after a crash did arrive the first time.
@@ -424,9 +520,14 @@ fn was_answered_so(shared: &Arc<Shared>, entry: &Entry, id: &OperationId, outcom
     while let Ok(records) = shared.store.journal(entry.number, from, 256) {
         let Some(last) = records.last() else { return false };
         from = last.seq + 1;
-        for event in records.iter().filter_map(|record| Record::decode(record.body.clone()).ok()).flat_map(|record| record.events) {
+        for event in records
+            .iter()
+            .filter_map(|record| Record::decode(record.body.clone()).ok())
+            .flat_map(|record| record.events)
+        {
             if let Ok(event) = baton_proto::decode_event(&event, &blobs)
-                && let HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) = &event.kind
+                && let HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) =
+                    &event.kind
                 && answered == id
             {
                 return recorded == outcome;
@@ -436,12 +537,21 @@ fn was_answered_so(shared: &Arc<Shared>, entry: &Entry, id: &OperationId, outcom
     false
 }
 
-pub(crate) fn heartbeat(shared: &Arc<Shared>, entry: &mut Entry, claims: &Claims, fingerprint: String) -> Result<Heartbeat, ApiError> {
+pub(crate) fn heartbeat(
+    shared: &Arc<Shared>,
+    entry: &mut Entry,
+    claims: &Claims,
+    fingerprint: String,
+) -> Result<Heartbeat, ApiError> {
     if claims.uid() != Some(entry.uid) {
         return Err(errors::callback_gone(&fingerprint));
     }
     if entry.is_closed() {
-        return if entry.resource.phase() == Phase::Completed { Err(errors::already_completed(&fingerprint)) } else { Ok(Heartbeat { fingerprint, cancel_requested: true }) };
+        return if entry.resource.phase() == Phase::Completed {
+            Err(errors::already_completed(&fingerprint))
+        } else {
+            Ok(Heartbeat { fingerprint, cancel_requested: true })
+        };
     }
     ensure_running(shared, entry);
     let id = claims.operation();
@@ -487,7 +597,13 @@ fn heartbeat_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) {
     feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });
 }
 
-pub(crate) fn end(shared: &Arc<Shared>, entry: &mut Entry, reason: &str, terminate: bool, reply: Reply<ExecutionResource>) {
+pub(crate) fn end(
+    shared: &Arc<Shared>,
+    entry: &mut Entry,
+    reason: &str,
+    terminate: bool,
+    reply: Reply<ExecutionResource>,
+) {
     let title = match &entry.resource {
         ExecutionResource::Workflow(_) => "workflow execution",
         ExecutionResource::Agent(_) => "agent execution",
@@ -499,7 +615,15 @@ pub(crate) fn end(shared: &Arc<Shared>, entry: &mut Entry, reason: &str, termina
     if terminate {
         finish_as(shared, entry, "Terminated", reason);
     } else if !feed(shared, entry, Input::CancelRequested { reason: reason.to_owned() }) {
-        let refusal = ApiError::new(ErrorKind::FailedPrecondition, "EXECUTION_STALLED", format!("{title} '{}' cannot wind up: {}", entry.resource.metadata().name, entry.stalled.clone().unwrap_or_default()));
+        let refusal = ApiError::new(
+            ErrorKind::FailedPrecondition,
+            "EXECUTION_STALLED",
+            format!(
+                "{title} '{}' cannot wind up: {}",
+                entry.resource.metadata().name,
+                entry.stalled.clone().unwrap_or_default()
+            ),
+        );
         return drop(reply.send(Err(refusal.hint("end it at once with baton terminate"))));
     }
     entry.draft.after.push(AfterCommit::Resource(reply));
@@ -518,14 +642,29 @@ pub(crate) fn finish_as(shared: &Arc<Shared>, entry: &mut Entry, word: &str, rea
     entry.resource.set_condition(condition::FAILED, true, word, reason, Timestamp::from_millis(now_ms()));
 }
 
-pub(crate) fn caller_gone(shared: &Arc<Shared>, entry: &mut Entry, caller: Uid, operation: Option<&OperationId>, ack: Arc<Ack>) {
+pub(crate) fn caller_gone(
+    shared: &Arc<Shared>,
+    entry: &mut Entry,
+    caller: Uid,
+    operation: Option<&OperationId>,
+    ack: Arc<Ack>,
+) {
     entry.draft.after.push(AfterCommit::Ack(ack));
     if entry.is_closed() || entry.resource.parent_close_policy() == "Abandon" {
         return;
     }
-    let by_token = entry.extra.addresses.iter().filter_map(|address| address.token(&shared.sealer, entry.uid)).filter_map(|token| shared.sealer.open_token(&token));
-    let concerns = by_token.into_iter().any(|claims| claims.uid() == Some(caller) && operation.is_none_or(|id| claims.operation() == *id));
-    let child = entry.resource.parent().and_then(Option::as_ref).is_some_and(|parent| parent.uid == caller.to_string() && operation.is_none_or(|id| parent.position == id.to_string()));
+    let by_token = entry
+        .extra
+        .addresses
+        .iter()
+        .filter_map(|address| address.token(&shared.sealer, entry.uid))
+        .filter_map(|token| shared.sealer.open_token(&token));
+    let concerns = by_token
+        .into_iter()
+        .any(|claims| claims.uid() == Some(caller) && operation.is_none_or(|id| claims.operation() == *id));
+    let child = entry.resource.parent().and_then(Option::as_ref).is_some_and(|parent| {
+        parent.uid == caller.to_string() && operation.is_none_or(|id| parent.position == id.to_string())
+    });
     if concerns || child {
         let reason = "whoever waited for this execution has ended or given up (spec.parentClosePolicy is Cancel)";
         feed(shared, entry, Input::CancelRequested { reason: reason.to_owned() });
@@ -537,9 +676,12 @@ pub(crate) fn child_missing(shared: &Arc<Shared>, entry: &mut Entry, operation: 
     if entry.is_closed() || !ensure_running(shared, entry) {
         return;
     }
-    let open = entry.execution.as_ref().and_then(|execution| execution.open.waits.keys().find(|id| id.to_string() == operation && !execution.open.children.contains_key(id)));
+    let open = entry.execution.as_ref().and_then(|execution| {
+        execution.open.waits.keys().find(|id| id.to_string() == operation && !execution.open.children.contains_key(id))
+    });
     if let Some(id) = open.cloned() {
-        let fault = Fault::new(fault_type::RUNTIME, 500, "the execution that was waited for does not exist any more").at(&id.position);
+        let fault = Fault::new(fault_type::RUNTIME, 500, "the execution that was waited for does not exist any more")
+            .at(&id.position);
         feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });
         write_running_status(shared, entry);
     }
@@ -553,5 +695,6 @@ pub(crate) fn check_payload(outcome: &Outcome) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = format!("output has {size} bytes, allowed are at most {PAYLOAD_BYTES_MAX}");
-    Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message).hint("store the data elsewhere and answer with a reference to it"))
+    Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message)
+        .hint("store the data elsewhere and answer with a reference to it"))
 }

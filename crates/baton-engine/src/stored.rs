@@ -66,7 +66,8 @@ pub(crate) struct Row {
 impl Row {
     /// Reads a row. A token that an old writer left in the message itself becomes a return address.
     pub(crate) fn read(stored: &StoredResource, sealer: &Sealer) -> Result<Self, ApiError> {
-        let damaged = |what: String| ApiError::internal(format!("{} at revision {}: {what}", stored.key, stored.revision));
+        let damaged =
+            |what: String| ApiError::internal(format!("{} at revision {}: {what}", stored.key, stored.revision));
         let mut extra = StoredExecution::decode(stored.body.clone()).map_err(|error| damaged(error.to_string()))?;
         let bytes = std::mem::take(&mut extra.resource);
         let program = program_kind(&stored.key.kind).ok_or_else(|| damaged("not an execution".to_owned()))?;
@@ -77,7 +78,15 @@ impl Row {
             extra.addresses.push(ReturnAddress::new(sealer, uid, &token));
         }
         resource.metadata_mut().resource_version = stored.revision.to_string();
-        Ok(Self { number: stored.number, uid, revision: stored.revision, state: stored.state, owner: stored.owner.map(Uid::from_bytes), resource, extra })
+        Ok(Self {
+            number: stored.number,
+            uid,
+            revision: stored.revision,
+            state: stored.state,
+            owner: stored.owner.map(Uid::from_bytes),
+            resource,
+            extra,
+        })
     }
 }
 

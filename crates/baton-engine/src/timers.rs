@@ -45,7 +45,10 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { held: Mutex::new(Held { heap: BinaryHeap::new(), until_ms: 0, stopped: false }), woken: Condvar::new() })
+        Arc::new(Self {
+            held: Mutex::new(Held { heap: BinaryHeap::new(), until_ms: 0, stopped: false }),
+            woken: Condvar::new(),
+        })
     }
 
     /// Takes timers that have become durable.
@@ -129,7 +132,10 @@ impl Timers {
 
 fn dispatch_outbox(store: &Store, route: &Route, now: i64) {
     match store.outbox_due(now, PAGE) {
-        Ok(rows) => rows.items.into_iter().for_each(|row| route.send(Message { number: row.n, kind: MessageKind::Deliver(row) })),
+        Ok(rows) => rows
+            .items
+            .into_iter()
+            .for_each(|row| route.send(Message { number: row.n, kind: MessageKind::Deliver(row) })),
         Err(error) => tracing::error!(%error, "the outbox could not be read; trying again"),
     }
 }

@@ -40,7 +40,9 @@ const RECOMMIT_AFTER: Duration = Duration::from_millis(250);
 /// Milliseconds since 1970, never going back within this process.
 pub(crate) fn now_ms() -> i64 {
     static LATEST: AtomicI64 = AtomicI64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
     LATEST.fetch_max(now, Ordering::Relaxed).max(now)
 }
 
@@ -56,7 +58,8 @@ impl Route {
 
     /// Queues a message. After the end of the workers it is dropped, and with it the reply: the caller hears of it.
     pub(crate) fn send(&self, message: Message) {
-        let index = usize::try_from(message.number.rem_euclid(i64::try_from(self.workers.len()).unwrap_or(1))).unwrap_or(0);
+        let index =
+            usize::try_from(message.number.rem_euclid(i64::try_from(self.workers.len()).unwrap_or(1))).unwrap_or(0);
         if let Some(worker) = self.workers.get(index) {
             let _gone = worker.send(message);
         }
@@ -126,7 +129,16 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, receiver: Receiver<Message>) -> Self {
-        Self { shared, receiver, entries: HashMap::new(), dirty: Vec::new(), settle: VecDeque::new(), recommit: VecDeque::new(), parked: VecDeque::new(), stopping: false }
+        Self {
+            shared,
+            receiver,
+            entries: HashMap::new(),
+            dirty: Vec::new(),
+            settle: VecDeque::new(),
+            recommit: VecDeque::new(),
+            parked: VecDeque::new(),
+            stopping: false,
+        }
     }
 
     /// The thread: works until it is told to stop and nothing is under way.
@@ -260,7 +272,9 @@ impl Worker {
         }
         let last_event = entry.draft.step.events.last().map(|event| event.number);
         let (step_effects, draft) = entry.committed();
-        self.shared.timers.arm(&[draft.timers_set, draft.step.timers_set.iter().map(|timer| entry.timer_row(*timer)).collect()].concat());
+        self.shared.timers.arm(
+            &[draft.timers_set, draft.step.timers_set.iter().map(|timer| entry.timer_row(*timer)).collect()].concat(),
+        );
         if let Some((digest, _)) = draft.definition {
             self.shared.definition_is_stored(digest);
         }
@@ -307,7 +321,10 @@ impl Worker {
                 self.recommit.push_back((Instant::now() + RECOMMIT_AFTER, number));
             }
             CommitError::Failed { .. } => self.drop_entry(number, &errors::commit_failed(&error)),
-            CommitError::Conflict { .. } | CommitError::Exists { .. } | CommitError::NotFound { .. } | CommitError::Rejected { .. } => {
+            CommitError::Conflict { .. }
+            | CommitError::Exists { .. }
+            | CommitError::NotFound { .. }
+            | CommitError::Rejected { .. } => {
                 tracing::error!(execution_id = %entry.uid, %error, "a step was refused by the store; the execution is read again");
                 self.drop_entry(number, &errors::commit_failed(&error));
                 self.shared.route.send(Message { number, kind: MessageKind::Recover });
@@ -321,8 +338,18 @@ impl Worker {
         for after in std::mem::take(&mut entry.draft.after) {
             match (after, error) {
                 (AfterCommit::Created { reply, .. }, CommitError::Exists { number, .. }) => {
-                    let token = entry.extra.addresses.first().and_then(|address| address.token(&self.shared.sealer, entry.uid)).unwrap_or_default();
-                    let kind = MessageKind::Repeat { request_id: entry.resource.request_id().to_owned(), spec_digest: entry.extra.spec_digest.clone(), token, reply };
+                    let token = entry
+                        .extra
+                        .addresses
+                        .first()
+                        .and_then(|address| address.token(&self.shared.sealer, entry.uid))
+                        .unwrap_or_default();
+                    let kind = MessageKind::Repeat {
+                        request_id: entry.resource.request_id().to_owned(),
+                        spec_digest: entry.extra.spec_digest.clone(),
+                        token,
+                        reply,
+                    };
                     self.shared.route.send(Message { number: *number, kind });
                 }
                 (after, _) => tell_error(&self.shared, after, &refusal),
@@ -388,22 +415,32 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::Recover => steps::recover(shared, entry),
         MessageKind::ActivityDone { id, result } => steps::activity_done(shared, entry, id, result),
         MessageKind::ChildDone { id, result } => steps::child_done(shared, entry, id, result),
-        MessageKind::Answer { claims, fingerprint, outcome, reply } => steps::answer(shared, entry, &claims, fingerprint, outcome, reply),
+        MessageKind::Answer { claims, fingerprint, outcome, reply } => {
+            steps::answer(shared, entry, &claims, fingerprint, outcome, reply)
+        }
         MessageKind::Heartbeat { claims, fingerprint, reply } => {
             let _gone = reply.send(steps::heartbeat(shared, entry, &claims, fingerprint));
         }
         MessageKind::TimerDue(row) => steps::timer_due(shared, entry, row),
         MessageKind::End { reason, terminate, reply } => steps::end(shared, entry, &reason, terminate, reply),
-        MessageKind::CallerGone { caller, operation, ack } => steps::caller_gone(shared, entry, caller, operation.as_ref(), ack),
+        MessageKind::CallerGone { caller, operation, ack } => {
+            steps::caller_gone(shared, entry, caller, operation.as_ref(), ack)
+        }
         MessageKind::ChildMissing { position } => steps::child_missing(shared, entry, &position),
         MessageKind::Settle => steps::settle(shared, entry),
         MessageKind::Update { change, reply } => changes::update(shared, entry, change, reply),
         MessageKind::Delete { expected_revision, reply } => changes::delete(shared, entry, expected_revision, reply),
         MessageKind::Attach { token, reply } => changes::attach(shared, entry, &token, reply),
-        MessageKind::Repeat { request_id, spec_digest, token, reply } => changes::repeat(shared, entry, &request_id, &spec_digest, &token, reply),
-        MessageKind::RetryCallbacks { fingerprint, reply } => delivery::retry(shared, entry, fingerprint.as_deref(), reply),
+        MessageKind::Repeat { request_id, spec_digest, token, reply } => {
+            changes::repeat(shared, entry, &request_id, &spec_digest, &token, reply)
+        }
+        MessageKind::RetryCallbacks { fingerprint, reply } => {
+            delivery::retry(shared, entry, fingerprint.as_deref(), reply)
+        }
         MessageKind::Deliver(row) => delivery::dispatch(shared, entry, row),
-        MessageKind::Delivered { outbox_id, fingerprint, result } => delivery::settled(shared, entry, outbox_id, &fingerprint, result),
+        MessageKind::Delivered { outbox_id, fingerprint, result } => {
+            delivery::settled(shared, entry, outbox_id, &fingerprint, result)
+        }
         MessageKind::Create { .. } | MessageKind::Committed(_) | MessageKind::Stop => {}
     }
 }
@@ -428,7 +465,10 @@ fn tell(shared: &Arc<Shared>, entry: &mut Entry, after: AfterCommit, deleted: bo
             let _gone = reply.send(Ok(fingerprint));
         }
         AfterCommit::Answered { reply: AnswerReply::Outbox { number, outbox_id }, fingerprint } => {
-            shared.route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result: DeliveryResult::Delivered } });
+            shared.route.send(Message {
+                number,
+                kind: MessageKind::Delivered { outbox_id, fingerprint, result: DeliveryResult::Delivered },
+            });
         }
         AfterCommit::Ack(ack) => drop(ack),
     }
@@ -450,7 +490,11 @@ fn tell_error(shared: &Arc<Shared>, after: AfterCommit, error: &ApiError) {
 
 /// Answers a message whose execution is not there (`error` is `None`) or cannot be read.
 fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
-    let gone = || error.cloned().unwrap_or_else(|| ApiError::new(baton_types::ErrorKind::NotFound, "NOT_FOUND", "the execution does not exist any more"));
+    let gone = || {
+        error.cloned().unwrap_or_else(|| {
+            ApiError::new(baton_types::ErrorKind::NotFound, "NOT_FOUND", "the execution does not exist any more")
+        })
+    };
     match kind {
         MessageKind::Answer { fingerprint, reply, .. } => {
             let refusal = error.cloned().unwrap_or_else(|| errors::callback_gone(&fingerprint));
@@ -458,18 +502,29 @@ fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
                 AnswerReply::Caller(reply) => drop(reply.send(Err(refusal))),
                 AnswerReply::Outbox { number, outbox_id } => {
                     let text = refusal.to_string();
-                    let result = if error.is_some() { DeliveryResult::Failed(text) } else { DeliveryResult::Rejected(text) };
-                    shared.route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });
+                    let result =
+                        if error.is_some() { DeliveryResult::Failed(text) } else { DeliveryResult::Rejected(text) };
+                    shared
+                        .route
+                        .send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });
                 }
             }
         }
-        MessageKind::Heartbeat { fingerprint, reply, .. } => drop(reply.send(Err(error.cloned().unwrap_or_else(|| errors::callback_gone(&fingerprint))))),
+        MessageKind::Heartbeat { fingerprint, reply, .. } => {
+            drop(reply.send(Err(error.cloned().unwrap_or_else(|| errors::callback_gone(&fingerprint)))))
+        }
         MessageKind::Create { reply, .. } | MessageKind::Repeat { reply, .. } => drop(reply.send(Err(gone()))),
-        MessageKind::End { reply, .. } | MessageKind::Update { reply, .. } | MessageKind::Attach { reply, .. } | MessageKind::RetryCallbacks { reply, .. } => {
+        MessageKind::End { reply, .. }
+        | MessageKind::Update { reply, .. }
+        | MessageKind::Attach { reply, .. }
+        | MessageKind::RetryCallbacks { reply, .. } => {
             drop(reply.send(Err(gone())));
         }
         MessageKind::Delete { reply, .. } => drop(reply.send(Err(gone()))),
-        MessageKind::Recover | MessageKind::TimerDue(_) | MessageKind::Deliver(_) | MessageKind::ActivityDone { .. } => {
+        MessageKind::Recover
+        | MessageKind::TimerDue(_)
+        | MessageKind::Deliver(_)
+        | MessageKind::ActivityDone { .. } => {
             if let Some(error) = error {
                 tracing::error!(detail = error.detail, %error, "an execution cannot be read");
             }
@@ -479,7 +534,6 @@ fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
         | MessageKind::ChildMissing { .. }
         | MessageKind::Delivered { .. }
         | MessageKind::Committed(_)
-       
         | MessageKind::Settle
         | MessageKind::Stop => {}
     }

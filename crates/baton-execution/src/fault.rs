@@ -65,7 +65,15 @@ impl Fault {
     /// A fault of a type, with what happened.
     pub fn new(kind: &str, status: u16, detail: impl Into<String>) -> Self {
         let title = kind.rsplit('/').next().unwrap_or(kind).replace('-', " ");
-        Self { kind: kind.to_owned(), status, title: Some(title), detail: Some(detail.into()), instance: None, non_retryable: false, data: None }
+        Self {
+            kind: kind.to_owned(),
+            status,
+            title: Some(title),
+            detail: Some(detail.into()),
+            instance: None,
+            non_retryable: false,
+            data: None,
+        }
     }
 
     /// The same fault, marked as useless to retry.

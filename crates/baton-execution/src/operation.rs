@@ -58,7 +58,9 @@ fn contains(data: &Value, placeholder: &str) -> bool {
     match data {
         Value::String(text) => text.contains(placeholder),
         Value::Array(items) => items.iter().any(|item| contains(item, placeholder)),
-        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains(placeholder) || contains(value, placeholder)),
+        Value::Object(fields) => {
+            fields.iter().any(|(key, value)| key.contains(placeholder) || contains(value, placeholder))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

@@ -43,7 +43,13 @@ pub trait Programs: Send + Sync {
     ///
     /// # Errors
     /// As for `load`, or if the snapshot is not one of this build's formats; the engine then replays from the start.
-    fn restore(&self, kind: ProgramKind, digest: &Digest, definition: &[u8], snapshot: &[u8]) -> Result<Box<dyn Program>, Fault>;
+    fn restore(
+        &self,
+        kind: ProgramKind,
+        digest: &Digest,
+        definition: &[u8],
+        snapshot: &[u8],
+    ) -> Result<Box<dyn Program>, Fault>;
 }
 
 /// The two Programs.

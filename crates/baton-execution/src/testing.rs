@@ -18,9 +18,18 @@ pub struct Harness {
 
 impl Harness {
     /// A harness around the Program that `make` makes anew and `restore` makes from a snapshot.
-    pub fn new(make: impl Fn() -> Box<dyn Program> + 'static, restore: impl Fn(&[u8]) -> Box<dyn Program> + 'static) -> Self {
+    pub fn new(
+        make: impl Fn() -> Box<dyn Program> + 'static,
+        restore: impl Fn(&[u8]) -> Box<dyn Program> + 'static,
+    ) -> Self {
         let program = make();
-        Self { make: Box::new(make), restore: Box::new(restore), program, history: Vec::new(), now_ms: 1_800_000_000_000 }
+        Self {
+            make: Box::new(make),
+            restore: Box::new(restore),
+            program,
+            history: Vec::new(),
+            now_ms: 1_800_000_000_000,
+        }
     }
 
     /// Gives one input and returns the commands.
@@ -31,7 +40,11 @@ impl Harness {
         let recorded = Recorded { time_ms: self.now_ms, input };
         let mut restored = (self.restore)(&self.program.snapshot());
         let commands = self.program.on_input(&recorded).expect("the program takes the input");
-        assert_eq!(restored.on_input(&recorded).expect("the restored program takes the input"), commands, "a restored snapshot must behave alike");
+        assert_eq!(
+            restored.on_input(&recorded).expect("the restored program takes the input"),
+            commands,
+            "a restored snapshot must behave alike"
+        );
         self.history.push((recorded, commands.clone()));
         self.check_replay();
         commands

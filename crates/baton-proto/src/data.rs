@@ -72,7 +72,8 @@ impl Data {
             let text = if self.text.is_empty() { "null" } else { &self.text };
             return serde_json::from_str(text).map_err(|error| format!("data is not JSON: {error}"));
         }
-        let content = loader.load(&self.digest.parse()?).ok_or_else(|| format!("content {} is not in the store", self.digest))?;
+        let content =
+            loader.load(&self.digest.parse()?).ok_or_else(|| format!("content {} is not in the store", self.digest))?;
         serde_json::from_slice(&content).map_err(|error| format!("content {} is not JSON: {error}", self.digest))
     }
 }
@@ -92,7 +93,11 @@ impl<'de> Deserialize<'de> for Data {
         match value.get("$digest").and_then(Value::as_str) {
             Some(digest) => {
                 let size = value.get("sizeBytes").and_then(Value::as_i64).unwrap_or_default();
-                Ok(Self { text: String::new(), digest: digest.to_owned(), size_bytes: i32::try_from(size).map_err(D::Error::custom)? })
+                Ok(Self {
+                    text: String::new(),
+                    digest: digest.to_owned(),
+                    size_bytes: i32::try_from(size).map_err(D::Error::custom)?,
+                })
             }
             None => Ok(Self { text: value.to_string(), digest: String::new(), size_bytes: 0 }),
         }

@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::{
     Resource, Timestamp, legacy,
     v1::{
-        AgentExecution, AgentExecutionSpec, AgentExecutionStatus, CallbackStatus, Condition, ExecutionReference, Json, ObjectMeta, PinnedTemplate, Problem,
-        ProgressStatus, UsageStatus, WaitingFor, WorkflowExecution, WorkflowExecutionSpec, WorkflowExecutionStatus,
+        AgentExecution, AgentExecutionSpec, AgentExecutionStatus, CallbackStatus, Condition, ExecutionReference, Json,
+        ObjectMeta, PinnedTemplate, Problem, ProgressStatus, UsageStatus, WaitingFor, WorkflowExecution,
+        WorkflowExecutionSpec, WorkflowExecutionStatus,
     },
 };
 
@@ -91,12 +92,14 @@ macro_rules! spec_field {
         pub fn $get(&self) -> $type {
             match self {
                 Self::Workflow(it) => {
-                    static NONE: std::sync::LazyLock<WorkflowExecutionSpec> = std::sync::LazyLock::new(WorkflowExecutionSpec::default);
+                    static NONE: std::sync::LazyLock<WorkflowExecutionSpec> =
+                        std::sync::LazyLock::new(WorkflowExecutionSpec::default);
                     let $spec = it.spec.as_ref().unwrap_or(&NONE);
                     $value
                 }
                 Self::Agent(it) => {
-                    static NONE: std::sync::LazyLock<AgentExecutionSpec> = std::sync::LazyLock::new(AgentExecutionSpec::default);
+                    static NONE: std::sync::LazyLock<AgentExecutionSpec> =
+                        std::sync::LazyLock::new(AgentExecutionSpec::default);
                     let $spec = it.spec.as_ref().unwrap_or(&NONE);
                     $value
                 }
@@ -112,8 +115,12 @@ impl ExecutionResource {
     /// A sentence saying what is wrong with the bytes.
     pub fn decode(kind: ProgramKind, bytes: &[u8]) -> Result<Self, String> {
         match kind {
-            ProgramKind::Workflow => legacy::decode_workflow_execution(bytes).map(|it| Self::Workflow(Box::new(it))).map_err(|error| error.to_string()),
-            ProgramKind::Agent => AgentExecution::decode(bytes).map(|it| Self::Agent(Box::new(it))).map_err(|error| error.to_string()),
+            ProgramKind::Workflow => legacy::decode_workflow_execution(bytes)
+                .map(|it| Self::Workflow(Box::new(it)))
+                .map_err(|error| error.to_string()),
+            ProgramKind::Agent => {
+                AgentExecution::decode(bytes).map(|it| Self::Agent(Box::new(it))).map_err(|error| error.to_string())
+            }
         }
     }
 
@@ -160,7 +167,9 @@ impl ExecutionResource {
     pub fn take_callback_token(&mut self) -> Vec<u8> {
         match self {
             Self::Workflow(it) => it.spec.as_mut().and_then(|spec| spec.callback_token.take()).unwrap_or_default(),
-            Self::Agent(it) => it.spec.as_mut().map(|spec| std::mem::take(&mut spec.callback_token)).unwrap_or_default(),
+            Self::Agent(it) => {
+                it.spec.as_mut().map(|spec| std::mem::take(&mut spec.callback_token)).unwrap_or_default()
+            }
         }
     }
 
@@ -231,7 +240,15 @@ impl ExecutionResource {
 }
 
 /// Sets one of `conditions`; its time moves only if its status changed.
-pub(crate) fn set_condition(conditions: &mut Vec<Condition>, kind: &str, status: bool, reason: &str, message: &str, generation: i32, now: Timestamp) {
+pub(crate) fn set_condition(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    status: bool,
+    reason: &str,
+    message: &str,
+    generation: i32,
+    now: Timestamp,
+) {
     let status = if status { "True" } else { "False" };
     let index = conditions.iter().position(|it| it.r#type == kind).unwrap_or_else(|| {
         conditions.push(Condition { r#type: kind.to_owned(), ..Condition::default() });

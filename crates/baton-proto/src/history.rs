@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use baton_execution::{
-    ChildTarget, Command, Effect, Ending, Fault, HistoryEvent, HistoryEventKind, Input, Note, OperationId, Outcome, ParentClosePolicy, ProgramKind,
-    ScheduleActivity, Start, StartChild,
+    ChildTarget, Command, Effect, Ending, Fault, HistoryEvent, HistoryEventKind, Input, Note, OperationId, Outcome,
+    ParentClosePolicy, ProgramKind, ScheduleActivity, Start, StartChild,
 };
 use baton_types::{Digest, Phase};
 use serde_json::Value;
@@ -47,7 +47,8 @@ pub fn encode_event(event: &HistoryEvent, keep: &mut Vec<(Digest, Vec<u8>)>) -> 
 /// See [`HistoryCodecError`].
 pub fn decode_event(event: &wire::HistoryEvent, loader: &dyn DataLoader) -> Result<HistoryEvent, HistoryCodecError> {
     let wrong = |what: String| HistoryCodecError { number: event.number, what };
-    let attributes = event.attributes.as_ref().ok_or_else(|| wrong("it is of a kind that this version does not know".to_owned()))?;
+    let attributes =
+        event.attributes.as_ref().ok_or_else(|| wrong("it is of a kind that this version does not know".to_owned()))?;
     let kind = decode_attributes(attributes, loader).map_err(wrong)?;
     Ok(HistoryEvent { number: i64::from(event.number), time_ms: event.time.map_or(0, |time| time.as_millis()), kind })
 }
@@ -143,23 +144,31 @@ fn encode_input(input: &Input, keep: Keep<'_>) -> Attributes {
             env: start.env.clone(),
             settings: data(&start.settings, keep),
         }),
-        Input::ActivityCompleted { id, output } => {
-            Attributes::ActivityCompleted(wire::ActivityCompleted { operation: operation(id), output: data(output, keep) })
-        }
-        Input::ActivityFailed { id, fault } => {
-            Attributes::ActivityFailed(wire::ActivityFailed { operation: operation(id), fault: Some(encode_fault(fault, keep)) })
-        }
+        Input::ActivityCompleted { id, output } => Attributes::ActivityCompleted(wire::ActivityCompleted {
+            operation: operation(id),
+            output: data(output, keep),
+        }),
+        Input::ActivityFailed { id, fault } => Attributes::ActivityFailed(wire::ActivityFailed {
+            operation: operation(id),
+            fault: Some(encode_fault(fault, keep)),
+        }),
         Input::TimerFired { id } => Attributes::TimerFired(operation_only(id)),
-        Input::CallbackAnswered { id, outcome } => {
-            Attributes::CallbackAnswered(wire::CallbackAnswered { operation: operation(id), outcome: Some(encode_outcome(outcome, keep)) })
+        Input::CallbackAnswered { id, outcome } => Attributes::CallbackAnswered(wire::CallbackAnswered {
+            operation: operation(id),
+            outcome: Some(encode_outcome(outcome, keep)),
+        }),
+        Input::CancelRequested { reason } => {
+            Attributes::CancelRequested(wire::CancelRequested { reason: reason.clone() })
         }
-        Input::CancelRequested { reason } => Attributes::CancelRequested(wire::CancelRequested { reason: reason.clone() }),
         Input::TimeoutReached => Attributes::TimeoutReached(wire::Empty {}),
         Input::Suspended => Attributes::Suspended(wire::Empty {}),
         Input::Resumed => Attributes::Resumed(wire::Empty {}),
-        Input::ChildStarted { id, kind, name, uid } => {
-            Attributes::ChildStarted(wire::ChildStarted { operation: operation(id), kind: kind.clone(), name: name.clone(), uid: uid.to_string() })
-        }
+        Input::ChildStarted { id, kind, name, uid } => Attributes::ChildStarted(wire::ChildStarted {
+            operation: operation(id),
+            kind: kind.clone(),
+            name: name.clone(),
+            uid: uid.to_string(),
+        }),
     }
 }
 
@@ -173,15 +182,18 @@ fn encode_command(command: &Command, keep: Keep<'_>) -> Attributes {
             once: it.effect == Effect::Once,
         }),
         Command::CancelActivity { id } => Attributes::ActivityCancelled(operation_only(id)),
-        Command::StartTimer { id, due_ms } => {
-            Attributes::TimerStarted(wire::TimerStarted { operation: operation(id), due: Some(Timestamp::from_millis(*due_ms)) })
-        }
-        Command::CancelTimer { id } => Attributes::TimerCancelled(operation_only(id)),
-        Command::AwaitCallback { id, heartbeat_timeout_ms, expires_ms } => Attributes::CallbackAwaited(wire::CallbackAwaited {
+        Command::StartTimer { id, due_ms } => Attributes::TimerStarted(wire::TimerStarted {
             operation: operation(id),
-            heartbeat_timeout_ms: heartbeat_timeout_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
-            expires: Some(Timestamp::from_millis(*expires_ms)),
+            due: Some(Timestamp::from_millis(*due_ms)),
         }),
+        Command::CancelTimer { id } => Attributes::TimerCancelled(operation_only(id)),
+        Command::AwaitCallback { id, heartbeat_timeout_ms, expires_ms } => {
+            Attributes::CallbackAwaited(wire::CallbackAwaited {
+                operation: operation(id),
+                heartbeat_timeout_ms: heartbeat_timeout_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+                expires: Some(Timestamp::from_millis(*expires_ms)),
+            })
+        }
         Command::CloseWait { id } => Attributes::WaitClosed(operation_only(id)),
         Command::StartChild(it) => Attributes::ChildRequested(encode_child(it, keep)),
         Command::Note(it) => Attributes::Note(wire::Note { note: Some(encode_note(it, keep)) }),
@@ -219,34 +231,51 @@ fn encode_child(it: &StartChild, keep: Keep<'_>) -> wire::ChildRequested {
 fn encode_note(it: &Note, keep: Keep<'_>) -> note::Note {
     let attempt = |attempt: u32| i32::try_from(attempt).unwrap_or(i32::MAX);
     match it {
-        Note::TaskStarted { position, name, kind, attempt: number } => {
-            note::Note::TaskStarted(wire::TaskStarted { position: position.clone(), name: name.clone(), kind: kind.clone(), attempt: attempt(*number) })
-        }
+        Note::TaskStarted { position, name, kind, attempt: number } => note::Note::TaskStarted(wire::TaskStarted {
+            position: position.clone(),
+            name: name.clone(),
+            kind: kind.clone(),
+            attempt: attempt(*number),
+        }),
         Note::TaskCompleted { position } => note::Note::TaskCompleted(position.clone()),
-        Note::TaskSkipped { position, name } => note::Note::TaskSkipped(wire::TaskSkipped { position: position.clone(), name: name.clone() }),
-        Note::TaskFaulted { position, fault } => {
-            note::Note::TaskFaulted(wire::TaskFaulted { position: position.clone(), fault: Some(encode_fault(fault, keep)) })
+        Note::TaskSkipped { position, name } => {
+            note::Note::TaskSkipped(wire::TaskSkipped { position: position.clone(), name: name.clone() })
         }
+        Note::TaskFaulted { position, fault } => note::Note::TaskFaulted(wire::TaskFaulted {
+            position: position.clone(),
+            fault: Some(encode_fault(fault, keep)),
+        }),
         Note::TaskCancelled { position } => note::Note::TaskCancelled(position.clone()),
         Note::TaskRetried { position, attempt: number, delay_ms } => note::Note::TaskRetried(wire::TaskRetried {
             position: position.clone(),
             attempt: attempt(*number),
             delay_ms: i64::try_from(*delay_ms).unwrap_or(i64::MAX),
         }),
-        Note::Message { role, content, tool_calls } => {
-            note::Note::Message(wire::Message { role: role.clone(), content: data(content, keep), tool_calls: tool_calls.clone() })
-        }
+        Note::Message { role, content, tool_calls } => note::Note::Message(wire::Message {
+            role: role.clone(),
+            content: data(content, keep),
+            tool_calls: tool_calls.clone(),
+        }),
     }
 }
 
 fn encode_ending(ending: &Ending, keep: Keep<'_>) -> wire::Ended {
     let (phase, output, fault, reason) = match ending {
         Ending::Completed { output } => (Phase::Completed, Some(output), None, ""),
-        Ending::Failed { fault, partial_output } => (Phase::Failed, partial_output.as_ref(), Some(encode_fault(fault, keep)), ""),
-        Ending::Cancelled { reason, partial_output } => (Phase::Cancelled, partial_output.as_ref(), None, reason.as_str()),
+        Ending::Failed { fault, partial_output } => {
+            (Phase::Failed, partial_output.as_ref(), Some(encode_fault(fault, keep)), "")
+        }
+        Ending::Cancelled { reason, partial_output } => {
+            (Phase::Cancelled, partial_output.as_ref(), None, reason.as_str())
+        }
         Ending::TimedOut { partial_output } => (Phase::TimedOut, partial_output.as_ref(), None, ""),
     };
-    wire::Ended { phase: phase.to_string(), output: output.map(|value| Data::from_value(value, keep)), fault, reason: reason.to_owned() }
+    wire::Ended {
+        phase: phase.to_string(),
+        output: output.map(|value| Data::from_value(value, keep)),
+        fault,
+        reason: reason.to_owned(),
+    }
 }
 
 type Decoded<T> = Result<T, String>;
@@ -296,7 +325,11 @@ impl Decoder<'_> {
         };
         Ok(StartChild {
             id: Self::id(it.operation.as_ref())?,
-            kind: if it.kind == ProgramKind::Agent.template_kind() { ProgramKind::Agent } else { ProgramKind::Workflow },
+            kind: if it.kind == ProgramKind::Agent.template_kind() {
+                ProgramKind::Agent
+            } else {
+                ProgramKind::Workflow
+            },
             target,
             input: self.value(it.input.as_ref())?,
             message: it.message.clone(),
@@ -306,26 +339,39 @@ impl Decoder<'_> {
             limits: self.value(it.limits.as_ref())?,
             awaited: it.awaited,
             expires_ms: it.expires.map(|time| time.as_millis()),
-            parent_close_policy: if it.parent_close_policy == "Abandon" { ParentClosePolicy::Abandon } else { ParentClosePolicy::Cancel },
+            parent_close_policy: if it.parent_close_policy == "Abandon" {
+                ParentClosePolicy::Abandon
+            } else {
+                ParentClosePolicy::Cancel
+            },
         })
     }
 
     fn note(&self, it: &wire::Note) -> Decoded<Note> {
         let attempt = |number: i32| u32::try_from(number).unwrap_or_default();
         Ok(match it.note.as_ref().ok_or("it is a note of a kind that this version does not know")? {
-            note::Note::TaskStarted(it) => {
-                Note::TaskStarted { position: it.position.clone(), name: it.name.clone(), kind: it.kind.clone(), attempt: attempt(it.attempt) }
-            }
+            note::Note::TaskStarted(it) => Note::TaskStarted {
+                position: it.position.clone(),
+                name: it.name.clone(),
+                kind: it.kind.clone(),
+                attempt: attempt(it.attempt),
+            },
             note::Note::TaskCompleted(position) => Note::TaskCompleted { position: position.clone() },
             note::Note::TaskSkipped(it) => Note::TaskSkipped { position: it.position.clone(), name: it.name.clone() },
-            note::Note::TaskFaulted(it) => Note::TaskFaulted { position: it.position.clone(), fault: self.fault(it.fault.as_ref())? },
+            note::Note::TaskFaulted(it) => {
+                Note::TaskFaulted { position: it.position.clone(), fault: self.fault(it.fault.as_ref())? }
+            }
             note::Note::TaskCancelled(position) => Note::TaskCancelled { position: position.clone() },
-            note::Note::TaskRetried(it) => {
-                Note::TaskRetried { position: it.position.clone(), attempt: attempt(it.attempt), delay_ms: u64::try_from(it.delay_ms).unwrap_or_default() }
-            }
-            note::Note::Message(it) => {
-                Note::Message { role: it.role.clone(), content: self.value(it.content.as_ref())?, tool_calls: it.tool_calls.clone() }
-            }
+            note::Note::TaskRetried(it) => Note::TaskRetried {
+                position: it.position.clone(),
+                attempt: attempt(it.attempt),
+                delay_ms: u64::try_from(it.delay_ms).unwrap_or_default(),
+            },
+            note::Note::Message(it) => Note::Message {
+                role: it.role.clone(),
+                content: self.value(it.content.as_ref())?,
+                tool_calls: it.tool_calls.clone(),
+            },
         })
     }
 
@@ -336,7 +382,9 @@ impl Decoder<'_> {
             Phase::Failed => Ending::Failed { fault: self.fault(it.fault.as_ref())?, partial_output },
             Phase::Cancelled => Ending::Cancelled { reason: it.reason.clone(), partial_output },
             Phase::TimedOut => Ending::TimedOut { partial_output },
-            phase @ (Phase::Pending | Phase::Running | Phase::Suspended) => return Err(format!("{phase} is not how an execution ends")),
+            phase @ (Phase::Pending | Phase::Running | Phase::Suspended) => {
+                return Err(format!("{phase} is not how an execution ends"));
+            }
         })
     }
 }
@@ -377,21 +425,28 @@ fn decode_input(attributes: &Attributes, decoder: &Decoder<'_>) -> Decoded<Input
             env: BTreeMap::clone(&it.env),
             settings: decoder.value(it.settings.as_ref())?,
         }),
-        Attributes::ActivityCompleted(it) => {
-            Input::ActivityCompleted { id: Decoder::id(it.operation.as_ref())?, output: decoder.value(it.output.as_ref())? }
+        Attributes::ActivityCompleted(it) => Input::ActivityCompleted {
+            id: Decoder::id(it.operation.as_ref())?,
+            output: decoder.value(it.output.as_ref())?,
+        },
+        Attributes::ActivityFailed(it) => {
+            Input::ActivityFailed { id: Decoder::id(it.operation.as_ref())?, fault: decoder.fault(it.fault.as_ref())? }
         }
-        Attributes::ActivityFailed(it) => Input::ActivityFailed { id: Decoder::id(it.operation.as_ref())?, fault: decoder.fault(it.fault.as_ref())? },
         Attributes::TimerFired(it) => Input::TimerFired { id: Decoder::id(it.operation.as_ref())? },
-        Attributes::CallbackAnswered(it) => {
-            Input::CallbackAnswered { id: Decoder::id(it.operation.as_ref())?, outcome: decoder.outcome(it.outcome.as_ref())? }
-        }
+        Attributes::CallbackAnswered(it) => Input::CallbackAnswered {
+            id: Decoder::id(it.operation.as_ref())?,
+            outcome: decoder.outcome(it.outcome.as_ref())?,
+        },
         Attributes::CancelRequested(it) => Input::CancelRequested { reason: it.reason.clone() },
         Attributes::TimeoutReached(_) => Input::TimeoutReached,
         Attributes::Suspended(_) => Input::Suspended,
         Attributes::Resumed(_) => Input::Resumed,
-        Attributes::ChildStarted(it) => {
-            Input::ChildStarted { id: Decoder::id(it.operation.as_ref())?, kind: it.kind.clone(), name: it.name.clone(), uid: uid(&it.uid)? }
-        }
+        Attributes::ChildStarted(it) => Input::ChildStarted {
+            id: Decoder::id(it.operation.as_ref())?,
+            kind: it.kind.clone(),
+            name: it.name.clone(),
+            uid: uid(&it.uid)?,
+        },
         _ => return Err("it is not an input".to_owned()),
     })
 }
@@ -406,9 +461,10 @@ fn decode_command(attributes: &Attributes, decoder: &Decoder<'_>) -> Decoded<Com
             effect: if it.once { Effect::Once } else { Effect::Repeatable },
         }),
         Attributes::ActivityCancelled(it) => Command::CancelActivity { id: Decoder::id(it.operation.as_ref())? },
-        Attributes::TimerStarted(it) => {
-            Command::StartTimer { id: Decoder::id(it.operation.as_ref())?, due_ms: it.due.map_or(0, |time| time.as_millis()) }
-        }
+        Attributes::TimerStarted(it) => Command::StartTimer {
+            id: Decoder::id(it.operation.as_ref())?,
+            due_ms: it.due.map_or(0, |time| time.as_millis()),
+        },
         Attributes::TimerCancelled(it) => Command::CancelTimer { id: Decoder::id(it.operation.as_ref())? },
         Attributes::CallbackAwaited(it) => Command::AwaitCallback {
             id: Decoder::id(it.operation.as_ref())?,

@@ -22,7 +22,11 @@ pub enum JsonError {
 pub fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
     let value: Value = serde_json::from_slice(text).map_err(|error| {
         let says = error.to_string();
-        JsonError::Syntax(if says.contains("recursion limit") { format!("it is nested deeper than {JSON_DEPTH_MAX} levels") } else { says })
+        JsonError::Syntax(if says.contains("recursion limit") {
+            format!("it is nested deeper than {JSON_DEPTH_MAX} levels")
+        } else {
+            says
+        })
     })?;
     from_json_value(value)
 }

@@ -14,7 +14,9 @@ pub enum LegacyError {
     #[error("the bytes are not a serialized WorkflowExecution")]
     Malformed(#[source] prost::DecodeError),
     /// Two return addresses that differ: which one is meant cannot be told.
-    #[error("the callback token in status (field 11, fingerprint {old}) differs from the one in spec (field 7, fingerprint {new})")]
+    #[error(
+        "the callback token in status (field 11, fingerprint {old}) differs from the one in spec (field 7, fingerprint {new})"
+    )]
     TokensDiffer {
         /// Fingerprint of the one in status.
         old: String,
@@ -42,7 +44,11 @@ struct OldStatus {
 /// See [`LegacyError`].
 pub fn decode_workflow_execution(bytes: &[u8]) -> Result<WorkflowExecution, LegacyError> {
     let mut execution = WorkflowExecution::decode(bytes).map_err(LegacyError::Malformed)?;
-    let old = OldWorkflowExecution::decode(bytes).map_err(LegacyError::Malformed)?.status.map(|status| status.callback_token).unwrap_or_default();
+    let old = OldWorkflowExecution::decode(bytes)
+        .map_err(LegacyError::Malformed)?
+        .status
+        .map(|status| status.callback_token)
+        .unwrap_or_default();
     if old.is_empty() {
         return Ok(execution);
     }
@@ -50,7 +56,12 @@ pub fn decode_workflow_execution(bytes: &[u8]) -> Result<WorkflowExecution, Lega
     match spec.callback_token.as_deref().unwrap_or_default() {
         [] => spec.callback_token = Some(old),
         new if new == old => {}
-        new => return Err(LegacyError::TokensDiffer { old: baton_types::fingerprint(&old), new: baton_types::fingerprint(new) }),
+        new => {
+            return Err(LegacyError::TokensDiffer {
+                old: baton_types::fingerprint(&old),
+                new: baton_types::fingerprint(new),
+            });
+        }
     }
     Ok(execution)
 }

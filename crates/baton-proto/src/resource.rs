@@ -21,7 +21,9 @@ pub mod kind {
 }
 
 /// A resource: `apiVersion`, `kind`, `metadata`, `spec`, `status`.
-pub trait Resource: Message + Default + Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Resource:
+    Message + Default + Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// `kind`, such as `WorkflowExecution`.
     const KIND: &'static str;
     /// As in REST paths, such as `workflowexecutions`.
@@ -101,13 +103,25 @@ macro_rules! resource {
                 v1::$event { r#type: kind.to_owned(), object: Some(object) }
             }
             fn list(metadata: v1::ListMeta, items: Vec<Self>) -> Self::List {
-                v1::$list { api_version: API_VERSION.to_owned(), kind: concat!(stringify!($kind), "List").to_owned(), metadata: Some(metadata), items }
+                v1::$list {
+                    api_version: API_VERSION.to_owned(),
+                    kind: concat!(stringify!($kind), "List").to_owned(),
+                    metadata: Some(metadata),
+                    items,
+                }
             }
         }
     };
 }
 
 resource!(Workflow, "workflows", "workflow", &["wf"], WorkflowWatchEvent, WorkflowList);
-resource!(WorkflowExecution, "workflowexecutions", "workflow execution", &["wfx"], WorkflowExecutionWatchEvent, WorkflowExecutionList);
+resource!(
+    WorkflowExecution,
+    "workflowexecutions",
+    "workflow execution",
+    &["wfx"],
+    WorkflowExecutionWatchEvent,
+    WorkflowExecutionList
+);
 resource!(Agent, "agents", "agent", &["ag"], AgentWatchEvent, AgentList);
 resource!(AgentExecution, "agentexecutions", "agent execution", &["agx"], AgentExecutionWatchEvent, AgentExecutionList);

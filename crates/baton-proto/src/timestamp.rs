@@ -51,8 +51,9 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let moment: jiff::Timestamp =
-            text.parse().map_err(|_| D::Error::custom(format!("'{text}' is not a time; allowed is RFC 3339, such as 2026-01-31T12:00:00Z")))?;
+        let moment: jiff::Timestamp = text.parse().map_err(|_| {
+            D::Error::custom(format!("'{text}' is not a time; allowed is RFC 3339, such as 2026-01-31T12:00:00Z"))
+        })?;
         Ok(Self { seconds: moment.as_second(), nanos: moment.subsec_nanosecond() })
     }
 }

@@ -29,11 +29,18 @@ fn incompatible_changes(old: &DescriptorPool, new: &DescriptorPool) -> Vec<Strin
         let methods: BTreeMap<_, _> = now.methods().map(|method| (method.name().to_owned(), method)).collect();
         for method in service.methods() {
             let signature = |method: &prost_reflect::MethodDescriptor| {
-                (method.input().full_name().to_owned(), method.output().full_name().to_owned(), method.is_client_streaming(), method.is_server_streaming())
+                (
+                    method.input().full_name().to_owned(),
+                    method.output().full_name().to_owned(),
+                    method.is_client_streaming(),
+                    method.is_server_streaming(),
+                )
             };
             match methods.get(method.name()) {
                 None => found.push(format!("{} is gone", method.full_name())),
-                Some(now) if signature(now) != signature(&method) => found.push(format!("{} has another signature", method.full_name())),
+                Some(now) if signature(now) != signature(&method) => {
+                    found.push(format!("{} has another signature", method.full_name()))
+                }
                 Some(_) => {}
             }
         }
@@ -43,14 +50,29 @@ fn incompatible_changes(old: &DescriptorPool, new: &DescriptorPool) -> Vec<Strin
 
 fn compare_fields(old: &MessageDescriptor, new: &MessageDescriptor, found: &mut Vec<String>) {
     let name = old.full_name();
-    let shape = |field: &FieldDescriptor| (field.name().to_owned(), format!("{:?}", field.kind()), field.cardinality(), field.supports_presence(), field.containing_oneof().map(|oneof| oneof.name().to_owned()));
+    let shape = |field: &FieldDescriptor| {
+        (
+            field.name().to_owned(),
+            format!("{:?}", field.kind()),
+            field.cardinality(),
+            field.supports_presence(),
+            field.containing_oneof().map(|oneof| oneof.name().to_owned()),
+        )
+    };
     for field in old.fields() {
         match new.get_field(field.number()) {
             Some(now) if shape(&now) == shape(&field) => {}
-            Some(now) => found.push(format!("{name} field {}: was {:?}, is {:?}", field.number(), shape(&field), shape(&now))),
+            Some(now) => {
+                found.push(format!("{name} field {}: was {:?}, is {:?}", field.number(), shape(&field), shape(&now)))
+            }
             None => {
-                let reserved = new.reserved_ranges().any(|range| range.contains(&field.number())) && new.reserved_names().any(|reserved| reserved == field.name());
-                let how = if reserved { "was removed; clients still send and read it" } else { "was removed and its number and name are not reserved" };
+                let reserved = new.reserved_ranges().any(|range| range.contains(&field.number()))
+                    && new.reserved_names().any(|reserved| reserved == field.name());
+                let how = if reserved {
+                    "was removed; clients still send and read it"
+                } else {
+                    "was removed and its number and name are not reserved"
+                };
                 found.push(format!("{name} field {} ({}) {how}", field.number(), field.name()));
             }
         }
@@ -75,7 +97,10 @@ fn what_is_committed_can_still_be_read_and_called() {
     if std::env::var_os("UPDATE_DESCRIPTORS").is_some() {
         fs::write(&path, DESCRIPTORS).unwrap();
     }
-    assert!(fs::read(&path).unwrap() == DESCRIPTORS, "the protos changed compatibly: commit it with UPDATE_DESCRIPTORS=1 cargo test -p baton-proto");
+    assert!(
+        fs::read(&path).unwrap() == DESCRIPTORS,
+        "the protos changed compatibly: commit it with UPDATE_DESCRIPTORS=1 cargo test -p baton-proto"
+    );
 }
 
 #[test]
@@ -89,9 +114,17 @@ fn the_check_finds_what_breaks_clients() {
         incompatible_changes(&old, &DescriptorPool::from_file_descriptor_set(set).unwrap())
     };
     assert_eq!(change(&|_| {}), Vec::<String>::new());
-    let renumbered = change(&|message| message.field.iter_mut().filter(|field| field.name() == "temporal_workflow_id").for_each(|field| field.number = Some(30)));
+    let renumbered = change(&|message| {
+        message
+            .field
+            .iter_mut()
+            .filter(|field| field.name() == "temporal_workflow_id")
+            .for_each(|field| field.number = Some(30))
+    });
     assert_eq!(renumbered.len(), 1, "{renumbered:?}");
-    let retyped = change(&|message| message.field.iter_mut().filter(|field| field.name() == "phase").for_each(|field| field.r#type = Some(12)));
+    let retyped = change(&|message| {
+        message.field.iter_mut().filter(|field| field.name() == "phase").for_each(|field| field.r#type = Some(12))
+    });
     assert_eq!(retyped.len(), 1, "{retyped:?}");
     let removed = change(&|message| message.field.retain(|field| field.name() != "phase"));
     assert!(removed[0].contains("not reserved"), "{removed:?}");

@@ -38,18 +38,29 @@ fn status_field_11_and_its_name_are_reserved() {
 }
 
 fn fixture(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/../../fixtures/legacy/workflow-execution-{name}.binpb", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read(format!("{}/../../fixtures/legacy/workflow-execution-{name}.binpb", env!("CARGO_MANIFEST_DIR")))
+        .unwrap()
 }
 
 #[test]
 fn a_token_in_the_old_place_is_lifted_into_spec() {
-    for (name, token) in [("old-only", Some(TOKEN_A)), ("new-only", Some(TOKEN_A)), ("both-equal", Some(TOKEN_A)), ("neither", None)] {
+    for (name, token) in
+        [("old-only", Some(TOKEN_A)), ("new-only", Some(TOKEN_A)), ("both-equal", Some(TOKEN_A)), ("neither", None)]
+    {
         let execution = legacy::decode_workflow_execution(&fixture(name)).unwrap();
         let spec = execution.spec.as_ref().unwrap();
         assert_eq!(spec.callback_token.as_deref(), token, "{name}");
-        assert_eq!((spec.workflow.as_str(), spec.input.as_ref().unwrap().text.as_str()), ("report", r#"{"day":"2025-11-03"}"#), "{name}");
+        assert_eq!(
+            (spec.workflow.as_str(), spec.input.as_ref().unwrap().text.as_str()),
+            ("report", r#"{"day":"2025-11-03"}"#),
+            "{name}"
+        );
         let again = execution.encode_to_vec();
-        assert_eq!(v1::WorkflowExecution::decode(again.as_slice()).unwrap(), execution, "{name}: written back, the token is in spec alone");
+        assert_eq!(
+            v1::WorkflowExecution::decode(again.as_slice()).unwrap(),
+            execution,
+            "{name}: written back, the token is in spec alone"
+        );
     }
 }
 

@@ -16,13 +16,23 @@ impl DataLoader for Blobs {
 }
 
 fn fault() -> Fault {
-    Fault::new(fault_type::COMMUNICATION, 503, "down").at("/do/0/x").non_retryable().with_data(json!({"body": [1, 2.5]}))
+    Fault::new(fault_type::COMMUNICATION, 503, "down")
+        .at("/do/0/x")
+        .non_retryable()
+        .with_data(json!({"body": [1, 2.5]}))
 }
 
 fn every_event() -> Vec<HistoryEventKind> {
     let id = OperationId::new("/do/1/ask/for/3", 2);
     let inputs = [
-        Input::Started(Start { uid: Uid::from_bytes([7; 16]), namespace: "n".into(), name: "x".into(), input: json!({"a": 5}), env: BTreeMap::from([("K".into(), "v".into())]), settings: json!({"maxTurns": 3}) }),
+        Input::Started(Start {
+            uid: Uid::from_bytes([7; 16]),
+            namespace: "n".into(),
+            name: "x".into(),
+            input: json!({"a": 5}),
+            env: BTreeMap::from([("K".into(), "v".into())]),
+            settings: json!({"maxTurns": 3}),
+        }),
         Input::ActivityCompleted { id: id.clone(), output: json!([9_007_199_254_740_993_i64, 5.0, null]) },
         Input::ActivityFailed { id: id.clone(), fault: fault() },
         Input::TimerFired { id: id.clone() },
@@ -33,7 +43,12 @@ fn every_event() -> Vec<HistoryEventKind> {
         Input::TimeoutReached,
         Input::Suspended,
         Input::Resumed,
-        Input::ChildStarted { id: id.clone(), kind: "AgentExecution".into(), name: "c".into(), uid: Uid::from_bytes([8; 16]) },
+        Input::ChildStarted {
+            id: id.clone(),
+            kind: "AgentExecution".into(),
+            name: "c".into(),
+            uid: Uid::from_bytes([8; 16]),
+        },
     ];
     let child = StartChild {
         id: id.clone(),
@@ -66,14 +81,24 @@ fn every_event() -> Vec<HistoryEventKind> {
         Ending::TimedOut { partial_output: None },
     ];
     let mut commands = vec![
-        Command::ScheduleActivity(ScheduleActivity { id: id.clone(), activity: "http".into(), input: json!({}), start_to_close_ms: 1 << 40, effect: Effect::Once }),
+        Command::ScheduleActivity(ScheduleActivity {
+            id: id.clone(),
+            activity: "http".into(),
+            input: json!({}),
+            start_to_close_ms: 1 << 40,
+            effect: Effect::Once,
+        }),
         Command::CancelActivity { id: id.clone() },
         Command::StartTimer { id: id.clone(), due_ms: 1_800_000_000_001 },
         Command::CancelTimer { id: id.clone() },
         Command::AwaitCallback { id: id.clone(), heartbeat_timeout_ms: Some(30_000), expires_ms: 1_800_000_000_000 },
         Command::AwaitCallback { id: id.clone(), heartbeat_timeout_ms: None, expires_ms: 1_800_000_000_000 },
         Command::CloseWait { id: id.clone() },
-        Command::StartChild(StartChild { target: ChildTarget::Inline(json!({"instructions": "x"})), expires_ms: None, ..child.clone() }),
+        Command::StartChild(StartChild {
+            target: ChildTarget::Inline(json!({"instructions": "x"})),
+            expires_ms: None,
+            ..child.clone()
+        }),
         Command::StartChild(child),
     ];
     commands.extend(notes.map(Command::Note));
@@ -96,7 +121,11 @@ fn every_event_comes_back_as_it_was() {
 #[test]
 fn long_data_is_stored_once_by_digest() {
     let output = json!("x".repeat(70_000));
-    let event = HistoryEvent { number: 1, time_ms: 0, kind: HistoryEventKind::Input(Input::ActivityCompleted { id: OperationId::new("/do/0", 1), output }) };
+    let event = HistoryEvent {
+        number: 1,
+        time_ms: 0,
+        kind: HistoryEventKind::Input(Input::ActivityCompleted { id: OperationId::new("/do/0", 1), output }),
+    };
     let mut kept = Vec::new();
     let stored = encode_event(&event, &mut kept);
     assert_eq!(kept.len(), 1);
@@ -108,5 +137,8 @@ fn long_data_is_stored_once_by_digest() {
 #[test]
 fn an_event_of_a_later_version_is_named_not_skipped() {
     let unknown = baton_proto::history_v1::HistoryEvent { number: 17, ..Default::default() };
-    assert_eq!(decode_event(&unknown, &NoBlobs).unwrap_err().to_string(), "history event 17: it is of a kind that this version does not know");
+    assert_eq!(
+        decode_event(&unknown, &NoBlobs).unwrap_err().to_string(),
+        "history event 17: it is of a kind that this version does not know"
+    );
 }

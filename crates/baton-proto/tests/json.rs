@@ -9,10 +9,25 @@ fn execution(text: &str) -> Result<v1::WorkflowExecution, JsonError> {
 
 #[test]
 fn free_data_comes_back_as_it_was() {
-    for text in ["5", "5.0", "9007199254740993", "18446744073709551615", "-1", "1e300", r#"{"b":1,"a":{"":null}}"#, r#"[[],{},""]"#, "null", "false"] {
+    for text in [
+        "5",
+        "5.0",
+        "9007199254740993",
+        "18446744073709551615",
+        "-1",
+        "1e300",
+        r#"{"b":1,"a":{"":null}}"#,
+        r#"[[],{},""]"#,
+        "null",
+        "false",
+    ] {
         let read = execution(&format!(r#"{{"spec":{{"input":{text}}}}}"#)).unwrap();
         let written: Value = serde_json::from_str(&to_json(&read)).unwrap();
-        assert_eq!(written["spec"]["input"].to_string(), serde_json::from_str::<Value>(text).unwrap().to_string(), "{text}");
+        assert_eq!(
+            written["spec"]["input"].to_string(),
+            serde_json::from_str::<Value>(text).unwrap().to_string(),
+            "{text}"
+        );
     }
 }
 
@@ -28,7 +43,11 @@ fn names_are_camel_case_and_empty_fields_are_left_out() {
 
 #[test]
 fn every_unknown_field_is_named_at_once_with_its_path() {
-    let Err(JsonError::Fields(violations)) = execution(r#"{"spec":{"workflw":"x","input":{"anything":1}},"metadata":{"nme":"y","ownerReferences":[{"uuid":"z"}]},"extra":1}"#) else { panic!("refused") };
+    let Err(JsonError::Fields(violations)) = execution(
+        r#"{"spec":{"workflw":"x","input":{"anything":1}},"metadata":{"nme":"y","ownerReferences":[{"uuid":"z"}]},"extra":1}"#,
+    ) else {
+        panic!("refused")
+    };
     let mut paths: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
     paths.sort_unstable();
     assert_eq!(paths, ["extra", "metadata.nme", "metadata.ownerReferences[0].uuid", "spec.workflw"]);

@@ -30,7 +30,8 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// Settings of which one environment variable decides only together with the other of its family: a key of one provider
 /// never goes to another one's URL.
-const MODEL_FAMILIES: [(&str, &str); 2] = [("BATON_MODEL_BASE_URL", "BATON_MODEL_API_KEY"), ("OPENAI_BASE_URL", "OPENAI_API_KEY")];
+const MODEL_FAMILIES: [(&str, &str); 2] =
+    [("BATON_MODEL_BASE_URL", "BATON_MODEL_API_KEY"), ("OPENAI_BASE_URL", "OPENAI_API_KEY")];
 
 /// All settings of a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,7 +137,12 @@ impl Default for UpkeepConfig {
     fn default() -> Self {
         let options = UpkeepOptions::default();
         let age = Duration::from_millis(u64::try_from(options.keep.age_ms).unwrap_or_default());
-        Self { period: Span(options.period), scan_period: Span(options.scan_period), keep_changes: options.keep.revisions, keep_changes_for: Span(age) }
+        Self {
+            period: Span(options.period),
+            scan_period: Span(options.scan_period),
+            keep_changes: options.keep.revisions,
+            keep_changes_for: Span(age),
+        }
     }
 }
 
@@ -200,7 +206,11 @@ impl Serialize for Bytes {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let refused = |found: &dyn fmt::Display| D::Error::custom(format!("'{found}' is not a size; allowed are forms such as '512MiB', '1GiB' and '1048576'"));
+        let refused = |found: &dyn fmt::Display| {
+            D::Error::custom(format!(
+                "'{found}' is not a size; allowed are forms such as '512MiB', '1GiB' and '1048576'"
+            ))
+        };
         match Value::deserialize(deserializer)? {
             Value::Integer(number) => u64::try_from(number).map(Self).map_err(|_| refused(&number)),
             Value::String(text) => parse_size(&text).map(Self).ok_or_else(|| refused(&text)),
@@ -211,7 +221,10 @@ impl<'de> Deserialize<'de> for Bytes {
 
 fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
-    let (digits, size) = SIZE_UNITS.iter().find_map(|(unit, size)| text.strip_suffix(unit).map(|digits| (digits, *size))).unwrap_or((text, 1));
+    let (digits, size) = SIZE_UNITS
+        .iter()
+        .find_map(|(unit, size)| text.strip_suffix(unit).map(|digits| (digits, *size)))
+        .unwrap_or((text, 1));
     digits.trim_end().parse::<u64>().ok()?.checked_mul(size)
 }
 
@@ -272,7 +285,10 @@ impl Resolved {
         }
         let source = |name: &str| self.sources.get(name).cloned().unwrap_or(Source::Default);
         let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        leaves.iter().map(|(name, value)| Setting { name: name.clone(), value: shown(value), source: source(name) }).collect()
+        leaves
+            .iter()
+            .map(|(name, value)| Setting { name: name.clone(), value: shown(value), source: source(name) })
+            .collect()
     }
 }
 
@@ -283,7 +299,11 @@ impl Resolved {
 ///
 /// # Errors
 /// An unknown key, a value of the wrong type or out of range, with its path.
-pub fn resolve(flags: &[(&str, String)], environment: impl Fn(&str) -> Option<String>, file: Table) -> Result<Resolved, ConfigError> {
+pub fn resolve(
+    flags: &[(&str, String)],
+    environment: impl Fn(&str) -> Option<String>,
+    file: Table,
+) -> Result<Resolved, ConfigError> {
     let mut sources = BTreeMap::new();
     let mut file_leaves = BTreeMap::new();
     flatten("", &Value::Table(file.clone()), &mut file_leaves);
@@ -291,7 +311,9 @@ pub fn resolve(flags: &[(&str, String)], environment: impl Fn(&str) -> Option<St
     let mut merged = file;
     let mut taken = Vec::new();
     for (variable, setting) in ENVIRONMENT {
-        let foreign_key = MODEL_FAMILIES.iter().any(|(url, key)| key == variable && taken.iter().any(|(name, path)| *path == "model.base-url" && name != url));
+        let foreign_key = MODEL_FAMILIES.iter().any(|(url, key)| {
+            key == variable && taken.iter().any(|(name, path)| *path == "model.base-url" && name != url)
+        });
         if taken.iter().any(|(_, path)| path == setting) || foreign_key {
             continue;
         }
@@ -305,7 +327,9 @@ pub fn resolve(flags: &[(&str, String)], environment: impl Fn(&str) -> Option<St
         set(&mut merged, setting, value.clone())?;
         sources.insert((*setting).to_owned(), Source::Flag);
     }
-    let config: Config = merged.try_into().map_err(|error: toml::de::Error| ConfigError(error.to_string().trim_end().replace('\n', ": ")))?;
+    let config: Config = merged
+        .try_into()
+        .map_err(|error: toml::de::Error| ConfigError(error.to_string().trim_end().replace('\n', ": ")))?;
     check(&config)?;
     Ok(Resolved { config, sources })
 }
@@ -317,7 +341,11 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("engine.resident-max", config.engine.resident_max, 16..=10_000_000),
     ] {
         if !allowed.contains(&value) {
-            return Err(ConfigError(format!("{name} is {value}, allowed are {} to {}", allowed.start(), allowed.end())));
+            return Err(ConfigError(format!(
+                "{name} is {value}, allowed are {} to {}",
+                allowed.start(),
+                allowed.end()
+            )));
         }
     }
     Ok(())
@@ -366,11 +394,17 @@ impl From<Config> for ServerOptions {
                 allow_network_filesystem: store.allow_network_filesystem,
                 ..StoreOptions::default()
             },
-            engine: EngineOptions { workers: if engine.workers == 0 { engine_default.workers } else { engine.workers }, resident_max: engine.resident_max },
+            engine: EngineOptions {
+                workers: if engine.workers == 0 { engine_default.workers } else { engine.workers },
+                resident_max: engine.resident_max,
+            },
             upkeep: UpkeepOptions {
                 period: upkeep.period.0,
                 scan_period: upkeep.scan_period.0,
-                keep: Keep { revisions: upkeep.keep_changes, age_ms: i64::try_from(upkeep.keep_changes_for.0.as_millis()).unwrap_or(i64::MAX) },
+                keep: Keep {
+                    revisions: upkeep.keep_changes,
+                    age_ms: i64::try_from(upkeep.keep_changes_for.0.as_millis()).unwrap_or(i64::MAX),
+                },
             },
             ..Self::new(data_dir)
         }

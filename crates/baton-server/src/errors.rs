@@ -43,7 +43,9 @@ pub(crate) const fn wire(kind: ErrorKind) -> Wire {
         ErrorKind::FailedPrecondition => row(StatusCode::BAD_REQUEST, "BadRequest", Code::FailedPrecondition),
         ErrorKind::Gone => row(StatusCode::GONE, "Expired", Code::OutOfRange),
         ErrorKind::TooLarge => row(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", Code::InvalidArgument),
-        ErrorKind::ResourceExhausted => retried(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", Code::ResourceExhausted),
+        ErrorKind::ResourceExhausted => {
+            retried(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", Code::ResourceExhausted)
+        }
         ErrorKind::StorageFull => row(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", Code::ResourceExhausted),
         ErrorKind::Unavailable => retried(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", Code::Unavailable),
         ErrorKind::Timeout => retried(StatusCode::GATEWAY_TIMEOUT, "Timeout", Code::DeadlineExceeded),
@@ -56,7 +58,9 @@ pub(crate) const fn wire(kind: ErrorKind) -> Wire {
 pub(crate) fn log(error: &ApiError) {
     let detail = error.detail.as_deref().unwrap_or_default();
     match error.kind {
-        ErrorKind::Internal | ErrorKind::StorageFull => tracing::error!(reason = error.reason, detail, "request failed: {}", error.message),
+        ErrorKind::Internal | ErrorKind::StorageFull => {
+            tracing::error!(reason = error.reason, detail, "request failed: {}", error.message)
+        }
         ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::ResourceExhausted => {
             tracing::warn!(reason = error.reason, detail, "request put off: {}", error.message);
         }
@@ -70,11 +74,14 @@ pub(crate) fn log(error: &ApiError) {
         | ErrorKind::FailedPrecondition
         | ErrorKind::Gone
         | ErrorKind::TooLarge
-        | ErrorKind::Unimplemented => tracing::debug!(reason = error.reason, detail, "request refused: {}", error.message),
+        | ErrorKind::Unimplemented => {
+            tracing::debug!(reason = error.reason, detail, "request refused: {}", error.message)
+        }
     }
 }
 
 /// The answer to whoever still waits while the server stops.
 pub(crate) fn stopping() -> ApiError {
-    ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down").hint("try again; nothing was lost")
+    ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down")
+        .hint("try again; nothing was lost")
 }

@@ -33,7 +33,8 @@ pub const RECONCILER_FINDINGS: &str = "baton_reconciler_findings_total";
 pub const EXECUTIONS_RESIDENT: &str = "baton_executions_resident";
 
 /// Upper bounds of histograms of seconds: from a fraction of a sync to a slow disk.
-const SECONDS_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const SECONDS_BUCKETS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Upper bounds of histograms of transactions in a group.
 const OPERATIONS_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -90,7 +91,11 @@ fn describe() {
     describe_counter!(RECONCILER_FINDINGS, "What the reconciler found in need of repair");
     describe_gauge!(EXECUTIONS_RESIDENT, "Executions held in memory");
     describe_histogram!(store::GROUP_OPERATIONS, "Transactions in a group commit");
-    describe_histogram!(store::GROUP_SECONDS, Unit::Seconds, "From taking a group to its sync: the latency of a commit");
+    describe_histogram!(
+        store::GROUP_SECONDS,
+        Unit::Seconds,
+        "From taking a group to its sync: the latency of a commit"
+    );
     describe_gauge!(store::QUEUE_OPERATIONS, "Transactions waiting for the committer");
     describe_gauge!(store::WAL_BYTES, Unit::Bytes, "Size of the write-ahead log");
     describe_gauge!(store::FREE_BYTES, Unit::Bytes, "Free space on the store's disk");

@@ -61,7 +61,9 @@ impl Compiled {
             }
             Self::Agent(it) => {
                 let agents = it.agents().into_iter().map(|to| made(ProgramKind::Agent, &to.name, &to.field));
-                agents.chain(it.workflows().into_iter().map(|to| made(ProgramKind::Workflow, &to.name, &to.field))).collect()
+                agents
+                    .chain(it.workflows().into_iter().map(|to| made(ProgramKind::Workflow, &to.name, &to.field)))
+                    .collect()
             }
         }
     }
@@ -112,7 +114,9 @@ impl ProgramCache {
             entries.content_bytes -= old.content_bytes;
         }
         entries.content_bytes += content_bytes;
-        while entries.by_digest.len() > ENTRIES_MAX || (entries.content_bytes > CONTENT_BYTES_MAX && entries.by_digest.len() > 1) {
+        while entries.by_digest.len() > ENTRIES_MAX
+            || (entries.content_bytes > CONTENT_BYTES_MAX && entries.by_digest.len() > 1)
+        {
             entries.drop_oldest();
         }
     }
@@ -123,7 +127,14 @@ impl ProgramCache {
         if let Some(compiled) = self.find(kind, digest) {
             return Ok(compiled);
         }
-        let refused = |why: String| Fault::new(fault_type::CONFIGURATION, 400, format!("the pinned definition {digest} cannot be loaded: {why}")).non_retryable();
+        let refused = |why: String| {
+            Fault::new(
+                fault_type::CONFIGURATION,
+                400,
+                format!("the pinned definition {digest} cannot be loaded: {why}"),
+            )
+            .non_retryable()
+        };
         let definition: Value = serde_json::from_slice(content).map_err(|error| refused(error.to_string()))?;
         let compiled = Compiled::check(kind, &definition)
             .map_err(|violations| refused(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
@@ -156,8 +167,16 @@ impl Programs for ProgramCache {
         })
     }
 
-    fn restore(&self, kind: ProgramKind, digest: &Digest, definition: &[u8], snapshot: &[u8]) -> Result<Box<dyn Program>, Fault> {
-        let refused = |why: &dyn std::fmt::Display| Fault::new(fault_type::CONFIGURATION, 400, format!("the snapshot cannot be restored: {why}"));
+    fn restore(
+        &self,
+        kind: ProgramKind,
+        digest: &Digest,
+        definition: &[u8],
+        snapshot: &[u8],
+    ) -> Result<Box<dyn Program>, Fault> {
+        let refused = |why: &dyn std::fmt::Display| {
+            Fault::new(fault_type::CONFIGURATION, 400, format!("the snapshot cannot be restored: {why}"))
+        };
         Ok(match self.get(kind, digest, definition)? {
             Compiled::Workflow(it) => Box::new(baton_workflow::restore(it, snapshot).map_err(|error| refused(&error))?),
             Compiled::Agent(it) => Box::new(baton_agent::restore(it, snapshot).map_err(|error| refused(&error))?),

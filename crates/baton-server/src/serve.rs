@@ -99,12 +99,14 @@ pub(crate) async fn serve(listener: TcpListener, serving: Serving) -> io::Result
             tracing::debug!(%error, "a connection was gone before it was served");
             continue;
         }
-        let (builder, front, watcher, cut_off) = (Arc::clone(&builder), front.clone(), graceful.watcher(), cut_off.clone());
+        let (builder, front, watcher, cut_off) =
+            (Arc::clone(&builder), front.clone(), graceful.watcher(), cut_off.clone());
         tasks.spawn(async move {
-            let service = TowerToHyperService::new(tower::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let front = front.clone();
-                async move { Ok::<_, Infallible>(front.answer(request.map(Body::new)).await) }
-            }));
+            let service =
+                TowerToHyperService::new(tower::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let front = front.clone();
+                    async move { Ok::<_, Infallible>(front.answer(request.map(Body::new)).await) }
+                }));
             let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
             tokio::select! {
                 result = connection => if let Err(error) = result {
@@ -140,7 +142,11 @@ fn connections() -> Builder<TokioExecutor> {
 }
 
 /// The next connection and its place among those that may be open; `None` once the server stops.
-async fn next(listener: &TcpListener, places: &Arc<Semaphore>, stopping: &CancellationToken) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn next(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    stopping: &CancellationToken,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let place = tokio::select! {
         place = Arc::clone(places).acquire_owned() => place.ok()?,
         () = stopping.cancelled() => return None,
@@ -162,7 +168,10 @@ async fn next(listener: &TcpListener, places: &Arc<Semaphore>, stopping: &Cancel
 }
 
 fn is_of_the_peer(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// Both adapters.
@@ -175,7 +184,8 @@ struct Front {
 impl Front {
     async fn answer(self, request: Request) -> Response {
         let started = Instant::now();
-        let (router, protocol) = if is_grpc(request.version(), request.headers()) { (self.grpc, "grpc") } else { (self.rest, "rest") };
+        let (router, protocol) =
+            if is_grpc(request.version(), request.headers()) { (self.grpc, "grpc") } else { (self.rest, "rest") };
         let response = match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
@@ -190,7 +200,12 @@ fn code_of(protocol: &str, response: &Response) -> u16 {
     if protocol == "rest" {
         return response.status().as_u16();
     }
-    response.headers().get("grpc-status").and_then(|code| code.to_str().ok()).and_then(|code| code.parse().ok()).unwrap_or_default()
+    response
+        .headers()
+        .get("grpc-status")
+        .and_then(|code| code.to_str().ok())
+        .and_then(|code| code.parse().ok())
+        .unwrap_or_default()
 }
 
 /// gRPC calls are HTTP/2 requests of the type `application/grpc`, perhaps with `+proto` or parameters.

@@ -15,8 +15,8 @@ use std::{
 };
 
 use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Secret, WorldActivities};
-use baton_execution::Activities;
 use baton_engine::{Engine, EngineOptions, KeyError, Sealer};
+use baton_execution::Activities;
 use baton_store::{Store, StoreError, StoreOptions};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -107,10 +107,16 @@ impl StartError {
     /// What to do about it, as one line.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NotLoopback { .. } => Some("use --listen 127.0.0.1:8377, and a proxy that authenticates in front of it for callers elsewhere"),
-            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Some("stop the other server, or choose another port with --listen"),
+            Self::NotLoopback { .. } => {
+                Some("use --listen 127.0.0.1:8377, and a proxy that authenticates in front of it for callers elsewhere")
+            }
+            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                Some("stop the other server, or choose another port with --listen")
+            }
             Self::Store(cause) => cause.hint(),
-            Self::Key(_) => Some("restore the key file from where the data directory was backed up; without it callback tokens cannot be read"),
+            Self::Key(_) => Some(
+                "restore the key file from where the data directory was backed up; without it callback tokens cannot be read",
+            ),
             Self::Listen { .. } | Self::Activities(_) | Self::Engine(_) => None,
         }
     }
@@ -147,7 +153,10 @@ pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> 
 ///
 /// # Errors
 /// See [`StartError`]; nothing is left running.
-pub async fn start_with(options: ServerOptions, around: impl FnOnce(Arc<dyn Activities>) -> Arc<dyn Activities>) -> Result<RunningServer, StartError> {
+pub async fn start_with(
+    options: ServerOptions,
+    around: impl FnOnce(Arc<dyn Activities>) -> Arc<dyn Activities>,
+) -> Result<RunningServer, StartError> {
     if !options.listen.ip().is_loopback() {
         return Err(StartError::NotLoopback { address: options.listen });
     }
@@ -165,7 +174,8 @@ pub async fn start_with(options: ServerOptions, around: impl FnOnce(Arc<dyn Acti
     let app = App::new(store.clone(), options.store.free_bytes_min, Arc::clone(&programs));
     let children = Arc::new(ChildAdmission::new(&app));
     let runtime = tokio::runtime::Handle::current();
-    let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, runtime).map_err(StartError::Engine)?;
+    let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, runtime)
+        .map_err(StartError::Engine)?;
     app.join_engine(engine.clone());
     let stopping = CancellationToken::new();
     let upkeep = tokio::spawn(Upkeep::new(app.clone(), options.upkeep).run(stopping.clone()));
@@ -187,7 +197,8 @@ fn open(options: &ServerOptions) -> Result<Opened, StartError> {
     let activities = WorldActivities::new(activities).map_err(StartError::Activities)?;
     let store = Store::open(&options.data_dir, options.store.clone()).map_err(StartError::Store)?;
     let key = options.data_dir.join(KEY_FILE);
-    let sealer = if store.revision() == 0 { Sealer::open_or_create(&key) } else { Sealer::open(&key) }.map_err(StartError::Key)?;
+    let sealer = if store.revision() == 0 { Sealer::open_or_create(&key) } else { Sealer::open(&key) }
+        .map_err(StartError::Key)?;
     Ok((store, Arc::new(sealer), Arc::new(activities)))
 }
 

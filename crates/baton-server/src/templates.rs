@@ -77,7 +77,11 @@ impl TemplateCache {
     pub(crate) fn forget(&self, kind: ProgramKind, namespace: &str, name: &str) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.epoch += 1;
-        let dropped = state.by_namespace.get_mut(&(kind, namespace.to_owned())).and_then(|by_name| by_name.remove(name)).is_some();
+        let dropped = state
+            .by_namespace
+            .get_mut(&(kind, namespace.to_owned()))
+            .and_then(|by_name| by_name.remove(name))
+            .is_some();
         state.count -= usize::from(dropped);
     }
 }

@@ -116,7 +116,10 @@ impl Upkeep {
         let now = app::now_ms();
         let found = self.app.read(move |store| {
             let numbers = store.expiring(now, STEP_ROWS)?;
-            numbers.into_iter().filter_map(|number| store.get_by_number(number).transpose()).collect::<Result<Vec<_>, _>>()
+            numbers
+                .into_iter()
+                .filter_map(|number| store.get_by_number(number).transpose())
+                .collect::<Result<Vec<_>, _>>()
         });
         match found.await {
             Ok(expired) => {
@@ -249,7 +252,10 @@ impl Upkeep {
 
 /// The owners that an object names, and whether it may outlive them.
 fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
-    let owners = |meta: Option<&v1::ObjectMeta>| meta.map(|meta| meta.owner_references.iter().filter_map(|owner| owner.uid.parse().ok()).collect()).unwrap_or_default();
+    let owners = |meta: Option<&v1::ObjectMeta>| {
+        meta.map(|meta| meta.owner_references.iter().filter_map(|owner| owner.uid.parse().ok()).collect())
+            .unwrap_or_default()
+    };
     Ok(match stored.key.kind.as_ref() {
         kind::WORKFLOW => (owners(v1::Workflow::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::AGENT => (owners(v1::Agent::decode_stored(&stored.body, stored.revision)?.metadata()), false),

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use crate::error::{CommitError, StoreError};
 use crate::maintenance::{SweepReport, VerifyReport};
 use crate::model::{
-    Change, Committed, Digest, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow,
-    ResourceKey, Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
+    Change, Committed, Digest, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows,
+    SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
 };
 
 /// The state that outlives every group: one row in the database.
@@ -49,11 +49,7 @@ pub(crate) type Outcomes = Vec<Result<Committed, CommitError>>;
 #[derive(Clone, Debug)]
 pub(crate) enum Upkeep {
     /// Notes that `revision` was current at `now_ms`, and finds how far history may be compacted.
-    Mark {
-        now_ms: i64,
-        keep_revisions: u64,
-        keep_age_ms: i64,
-    },
+    Mark { now_ms: i64, keep_revisions: u64, keep_age_ms: i64 },
     /// Deletes some changes at or below the compacted revision.
     DeleteChanges { rows_max: usize },
     /// Deletes some rows that nothing needs any more.
@@ -96,27 +92,12 @@ pub(crate) trait Reads: Send + Sync {
     fn get_by_uid(&self, uid: &Uid) -> Result<Option<StoredResource>, StoreError>;
     fn get_by_number(&self, number: Number) -> Result<Option<StoredResource>, StoreError>;
     fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError>;
-    fn by_owner(
-        &self,
-        owner: &Uid,
-        after: Number,
-        limit: usize,
-    ) -> Result<Rows<StoredResource>, StoreError>;
+    fn by_owner(&self, owner: &Uid, after: Number, limit: usize) -> Result<Rows<StoredResource>, StoreError>;
     fn numbers(&self, which: Which, limit: usize) -> Result<Vec<Number>, StoreError>;
-    fn journal(
-        &self,
-        n: Number,
-        from_seq: i64,
-        limit: usize,
-    ) -> Result<Vec<JournalRecord>, StoreError>;
+    fn journal(&self, n: Number, from_seq: i64, limit: usize) -> Result<Vec<JournalRecord>, StoreError>;
     fn journal_last(&self, n: Number) -> Result<Option<i64>, StoreError>;
     fn snapshot(&self, n: Number) -> Result<Option<SnapshotRecord>, StoreError>;
-    fn timers_due(
-        &self,
-        until_ms: i64,
-        after: Option<TimerKey>,
-        limit: usize,
-    ) -> Result<Vec<TimerRow>, StoreError>;
+    fn timers_due(&self, until_ms: i64, after: Option<TimerKey>, limit: usize) -> Result<Vec<TimerRow>, StoreError>;
     fn outbox_due(&self, now_ms: i64, limit: usize) -> Result<Rows<OutboxRow>, StoreError>;
     fn outbox_next(&self) -> Result<Option<i64>, StoreError>;
     fn outbox_by_execution(&self, n: Number) -> Result<Rows<OutboxRow>, StoreError>;
@@ -124,12 +105,7 @@ pub(crate) trait Reads: Send + Sync {
     fn mailbox(&self, id: &[u8; 16]) -> Result<Option<MailboxRow>, StoreError>;
     fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Changes after a revision, in order, of one kind or all. `None` if they may be compacted.
-    fn changes(
-        &self,
-        kind: Option<&str>,
-        after: u64,
-        limit: usize,
-    ) -> Result<Option<ChangePage>, StoreError>;
+    fn changes(&self, kind: Option<&str>, after: u64, limit: usize) -> Result<Option<ChangePage>, StoreError>;
     fn change_body(&self, revision: u64) -> Result<Option<Bytes>, StoreError>;
     /// Size of the database in bytes and free bytes within it.
     fn size(&self) -> Result<(u64, u64), StoreError>;

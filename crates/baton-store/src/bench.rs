@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::error::StoreError;
-use crate::model::{
-    ExecState, Expect, JournalAppend, Lane, Number, ResourceKey, ResourcePut, TimerRow, Txn,
-};
+use crate::model::{ExecState, Expect, JournalAppend, Lane, Number, ResourceKey, ResourcePut, TimerRow, Txn};
 use crate::options::StoreOptions;
 use crate::store::Store;
 
@@ -37,17 +35,9 @@ fn report(mut latencies: Vec<u32>, elapsed: Duration, committer_us: f64) -> Repo
         let index = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
         latencies.get(index).copied().unwrap_or(0)
     };
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a count of operations in a short run"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a count of operations in a short run")]
     let per_second = latencies.len() as f64 / elapsed.as_secs_f64();
-    Report {
-        per_second,
-        p50_us: at(50),
-        p99_us: at(99),
-        committer_us,
-    }
+    Report { per_second, p50_us: at(50), p99_us: at(99), committer_us }
 }
 
 fn micros(elapsed: Duration) -> u32 {
@@ -64,12 +54,7 @@ pub enum Operation {
 }
 
 /// `producers` threads that each append one journal record of `value_bytes` at a time, for `seconds`, into a new store in `dir`.
-pub fn raw_group_commit(
-    dir: &Path,
-    producers: usize,
-    value_bytes: usize,
-    seconds: f64,
-) -> Result<Report, StoreError> {
+pub fn raw_group_commit(dir: &Path, producers: usize, value_bytes: usize, seconds: f64) -> Result<Report, StoreError> {
     group_commit(dir, Operation::Append, producers, value_bytes, seconds)
 }
 
@@ -86,23 +71,16 @@ pub fn group_commit(
     let stop = AtomicBool::new(false);
     let begun = Instant::now();
     let latencies = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..producers)
-            .map(|_| scope.spawn(|| produce(&store, operation, &body, &stop)))
-            .collect();
+        let running: Vec<_> =
+            (0..producers).map(|_| scope.spawn(|| produce(&store, operation, &body, &stop))).collect();
         std::thread::sleep(Duration::from_secs_f64(seconds));
         stop.store(true, Relaxed);
-        running
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap_or_default())
-            .collect::<Vec<u32>>()
+        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect::<Vec<u32>>()
     });
     let elapsed = begun.elapsed();
     let groups = store.stats()?.groups;
     store.close();
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a count of operations in a short run"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a count of operations in a short run")]
     let committer_us = groups.busy_us as f64 / groups.operations.max(1) as f64;
     Ok(report(latencies, elapsed, committer_us))
 }
@@ -136,14 +114,7 @@ fn produce(store: &Store, operation: Operation, body: &Bytes, stop: &AtomicBool)
 }
 
 fn append(n: Number, seq: i64, body: &Bytes) -> Txn {
-    Txn {
-        journal: vec![JournalAppend {
-            n,
-            seq,
-            body: body.clone(),
-        }],
-        ..Txn::default()
-    }
+    Txn { journal: vec![JournalAppend { n, seq, body: body.clone() }], ..Txn::default() }
 }
 
 fn create(n: Number, body: &Bytes) -> Txn {
@@ -161,18 +132,8 @@ fn create(n: Number, body: &Bytes) -> Txn {
     };
     Txn {
         puts: vec![put],
-        journal: (1..=2)
-            .map(|seq| JournalAppend {
-                n,
-                seq,
-                body: body.clone(),
-            })
-            .collect(),
-        timers_set: vec![TimerRow {
-            due_ms: 1_000_000 + n,
-            n,
-            id: 1,
-        }],
+        journal: (1..=2).map(|seq| JournalAppend { n, seq, body: body.clone() }).collect(),
+        timers_set: vec![TimerRow { due_ms: 1_000_000 + n, n, id: 1 }],
         ..Txn::default()
     }
 }
@@ -181,25 +142,14 @@ fn create(n: Number, body: &Bytes) -> Txn {
 pub fn raw_disk(dir: &Path) -> Result<Report, StoreError> {
     const SECONDS: f64 = 2.0;
     let path = dir.join("raw-disk");
-    let failed = |source| StoreError::Io {
-        operation: "write",
-        path: path.clone(),
-        source,
-    };
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(&path)
-        .map_err(failed)?;
+    let failed = |source| StoreError::Io { operation: "write", path: path.clone(), source };
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&path).map_err(failed)?;
     let block = [0xa5_u8; 4096];
     let mut latencies = Vec::new();
     let begun = Instant::now();
     while begun.elapsed().as_secs_f64() < SECONDS {
         let one = Instant::now();
-        file.write_all(&block)
-            .and_then(|()| file.sync_data())
-            .map_err(failed)?;
+        file.write_all(&block).and_then(|()| file.sync_data()).map_err(failed)?;
         latencies.push(micros(one.elapsed()));
     }
     let elapsed = begun.elapsed();

@@ -54,10 +54,8 @@ fn answer(call: impl FnOnce()) {
 
 /// Runs until the queue is closed and empty, or the store has failed.
 pub(crate) fn run(shared: &Shared, writer: &mut dyn Writer) {
-    let limits = Limits {
-        operations_max: shared.options.group_operations_max,
-        bytes_max: shared.options.group_bytes_max,
-    };
+    let limits =
+        Limits { operations_max: shared.options.group_operations_max, bytes_max: shared.options.group_bytes_max };
     let mut taken = Vec::new();
     while shared.queue.take(limits, &mut taken) {
         let mut group: Vec<(Box<Txn>, Done)> = Vec::with_capacity(taken.len());
@@ -74,9 +72,7 @@ pub(crate) fn run(shared: &Shared, writer: &mut dyn Writer) {
                 Ok(()) => upkeep(shared, writer, &step, done),
                 Err(detail) => {
                     answer(|| {
-                        done(Err(CommitError::Failed {
-                            detail: Arc::clone(&detail),
-                        }));
+                        done(Err(CommitError::Failed { detail: Arc::clone(&detail) }));
                     });
                     Err(detail)
                 }
@@ -98,11 +94,7 @@ pub(crate) fn run(shared: &Shared, writer: &mut dyn Writer) {
 }
 
 /// Commits one group and answers it. `Err` says why the store must stop.
-fn commit(
-    shared: &Shared,
-    writer: &mut dyn Writer,
-    group: Vec<(Box<Txn>, Done)>,
-) -> Result<(), Arc<str>> {
+fn commit(shared: &Shared, writer: &mut dyn Writer, group: Vec<(Box<Txn>, Done)>) -> Result<(), Arc<str>> {
     if group.is_empty() {
         return Ok(());
     }
@@ -148,9 +140,7 @@ fn publish(shared: &Shared, head: u64, group: Vec<(Box<Txn>, Done)>, outcomes: O
             answers.push((done, outcome));
         }
     }
-    shared
-        .head
-        .send_if_modified(|revision| std::mem::replace(revision, head) != head);
+    shared.head.send_if_modified(|revision| std::mem::replace(revision, head) != head);
     for (done, outcome) in answers {
         answer(|| done(outcome));
     }
@@ -165,15 +155,7 @@ fn changes(txn: Txn, revisions: &[u64], mut push: impl FnMut(Change)) {
             Expect::Revision(previous) => (ChangeKind::Modified, previous),
         };
         let (key, uid, number, body) = (put.key, put.uid, put.number, put.body);
-        push(Change {
-            revision,
-            previous_revision,
-            key,
-            uid,
-            number,
-            kind,
-            body,
-        });
+        push(Change { revision, previous_revision, key, uid, number, kind, body });
     }
     for (delete, revision) in txn.deletes.into_iter().zip(revisions) {
         push(Change {
@@ -193,25 +175,15 @@ fn with_figures(shared: &Shared, error: CommitError) -> CommitError {
     match error {
         CommitError::DiskFull { .. } => {
             if shared.release_ballast() {
-                tracing::warn!(
-                    "the disk is full; the ballast was released, new work is refused until there is room"
-                );
+                tracing::warn!("the disk is full; the ballast was released, new work is refused until there is room");
             }
-            CommitError::DiskFull {
-                free: shared.measure_free(),
-                needed: shared.options.free_bytes_min,
-            }
+            CommitError::DiskFull { free: shared.measure_free(), needed: shared.options.free_bytes_min }
         }
         error => error,
     }
 }
 
-fn upkeep(
-    shared: &Shared,
-    writer: &mut dyn Writer,
-    step: &Upkeep,
-    done: UpkeepDone,
-) -> Result<(), Arc<str>> {
+fn upkeep(shared: &Shared, writer: &mut dyn Writer, step: &Upkeep, done: UpkeepDone) -> Result<(), Arc<str>> {
     match writer.upkeep(step) {
         Ok(report) => {
             shared.set_compacted(writer.head().compacted);
@@ -227,9 +199,7 @@ fn upkeep(
             let detail: Arc<str> = Arc::from(detail);
             shared.fail(&detail);
             answer(|| {
-                done(Err(CommitError::Failed {
-                    detail: Arc::clone(&detail),
-                }));
+                done(Err(CommitError::Failed { detail: Arc::clone(&detail) }));
             });
             Err(detail)
         }

@@ -49,30 +49,17 @@ fn is_refusal(error: &io::Error) -> bool {
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
     if is_refusal(&source) {
-        StoreError::ReadOnly {
-            path: path.to_owned(),
-            source,
-        }
+        StoreError::ReadOnly { path: path.to_owned(), source }
     } else {
-        StoreError::Io {
-            operation,
-            path: path.to_owned(),
-            source,
-        }
+        StoreError::Io { operation, path: path.to_owned(), source }
     }
 }
 
 impl Directory {
     /// Creates the directory if needed, readable by its owner alone, and locks it.
     pub(crate) fn open(path: &Path, allow_network_filesystem: bool) -> Result<Self, StoreError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|error| failed("create", path, error))?;
-        let path = path
-            .canonicalize()
-            .map_err(|error| failed("find", path, error))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failed("create", path, error))?;
+        let path = path.canonicalize().map_err(|error| failed("find", path, error))?;
         if !allow_network_filesystem {
             refuse_network(&path)?;
         }
@@ -140,21 +127,12 @@ impl Directory {
             return Ok(());
         }
         let write = || -> io::Result<()> {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)?;
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
             // Not zeros: a compressing file system would keep none of them.
-            let block: Vec<u8> = (0..1_u32 << 18)
-                .flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes())
-                .collect();
+            let block: Vec<u8> = (0..1_u32 << 18).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
             let mut at = 0;
             while at < wanted {
-                let length = usize::try_from(wanted - at)
-                    .unwrap_or(block.len())
-                    .min(block.len());
+                let length = usize::try_from(wanted - at).unwrap_or(block.len()).min(block.len());
                 file.write_all_at(&block[..length], at)?;
                 at += length as u64;
             }
@@ -175,25 +153,17 @@ impl Directory {
 
 /// Bytes that an unprivileged process may still write to the file system of `path`.
 pub(crate) fn free_bytes(path: &Path) -> Result<u64, StoreError> {
-    let figures =
-        rustix::fs::statvfs(path).map_err(|error| failed("look at", path, error.into()))?;
+    let figures = rustix::fs::statvfs(path).map_err(|error| failed("look at", path, error.into()))?;
     Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
 }
 
 #[cfg(target_os = "linux")]
 fn refuse_network(path: &Path) -> Result<(), StoreError> {
-    let figures =
-        rustix::fs::statfs(path).map_err(|error| failed("look at", path, error.into()))?;
-    #[expect(
-        clippy::cast_sign_loss,
-        reason = "the magic is a 32-bit pattern in a wider signed field"
-    )]
+    let figures = rustix::fs::statfs(path).map_err(|error| failed("look at", path, error.into()))?;
+    #[expect(clippy::cast_sign_loss, reason = "the magic is a 32-bit pattern in a wider signed field")]
     let magic = figures.f_type as u64 & 0xffff_ffff;
     match network_name(magic) {
-        Some(filesystem) => Err(StoreError::NetworkFilesystem {
-            path: path.to_owned(),
-            filesystem,
-        }),
+        Some(filesystem) => Err(StoreError::NetworkFilesystem { path: path.to_owned(), filesystem }),
         None => Ok(()),
     }
 }
@@ -204,10 +174,7 @@ fn refuse_network(_: &Path) -> Result<(), StoreError> {
 }
 
 fn network_name(magic: u64) -> Option<&'static str> {
-    NETWORK
-        .iter()
-        .find(|(known, _)| *known == magic)
-        .map(|(_, name)| *name)
+    NETWORK.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
 }
 
 #[cfg(test)]
@@ -218,8 +185,7 @@ mod tests {
     fn network_file_systems_are_known_local_ones_are_not() {
         assert_eq!(network_name(0x6969), Some("NFS"));
         assert_eq!(network_name(0xff53_4d42), Some("CIFS"));
-        let (ext4, tmpfs, btrfs, xfs, overlay) =
-            (0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630);
+        let (ext4, tmpfs, btrfs, xfs, overlay) = (0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630);
         for local in [ext4, tmpfs, btrfs, xfs, overlay] {
             assert_eq!(network_name(local), None);
         }
@@ -230,11 +196,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
         let directory = Directory::open(dir.path(), true).unwrap();
-        let options = StoreOptions {
-            ballast_bytes: 3 << 20,
-            free_bytes_min: 1,
-            ..StoreOptions::default()
-        };
+        let options = StoreOptions { ballast_bytes: 3 << 20, free_bytes_min: 1, ..StoreOptions::default() };
         directory.fill_ballast(&options).unwrap();
         let metadata = fs::metadata(dir.path().join(BALLAST_FILE)).unwrap();
         assert_eq!(metadata.len(), 3 << 20);

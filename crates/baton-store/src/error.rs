@@ -189,13 +189,9 @@ impl StoreError {
                 Some("restore from a backup, or delete the damaged resource")
             }
             Self::ReadOnly { .. } => Some("choose a directory that the server's user can write to"),
-            Self::Locked { .. } => {
-                Some("stop the other server, or give this one a data directory of its own")
-            }
+            Self::Locked { .. } => Some("stop the other server, or give this one a data directory of its own"),
             Self::Foreign { .. } => Some("choose an empty directory"),
-            Self::NewerFormat { .. } => {
-                Some("run the version that wrote it, or restore an older backup")
-            }
+            Self::NewerFormat { .. } => Some("run the version that wrote it, or restore an older backup"),
             Self::NetworkFilesystem { .. } => {
                 Some("use a local disk; allow_network_filesystem overrides this at the data's risk")
             }

@@ -26,10 +26,7 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self {
-            revisions: 100_000,
-            age_ms: 3_600_000,
-        }
+        Self { revisions: 100_000, age_ms: 3_600_000 }
     }
 }
 
@@ -75,23 +72,13 @@ impl Store {
     /// A revision's age is known from earlier calls: call it every few minutes. The new lower bound is durable before the
     /// first row goes, so that a watch from below it is told [`Gone`](crate::Gone) and never misses changes.
     pub fn compact(&self, now_ms: i64, keep: Keep) -> Result<CompactReport, StoreError> {
-        let mark = Upkeep::Mark {
-            now_ms,
-            keep_revisions: keep.revisions,
-            keep_age_ms: keep.age_ms,
-        };
+        let mark = Upkeep::Mark { now_ms, keep_revisions: keep.revisions, keep_age_ms: keep.age_ms };
         let UpkeepReport::Compacted(compacted) = self.upkeep(mark)? else {
             return Err(mismatch());
         };
-        let mut report = CompactReport {
-            compacted,
-            deleted: 0,
-        };
+        let mut report = CompactReport { compacted, deleted: 0 };
         loop {
-            let UpkeepReport::Done(rows) = self.upkeep(Upkeep::DeleteChanges {
-                rows_max: STEP_ROWS_MAX,
-            })?
-            else {
+            let UpkeepReport::Done(rows) = self.upkeep(Upkeep::DeleteChanges { rows_max: STEP_ROWS_MAX })? else {
                 return Err(mismatch());
             };
             report.deleted += rows;
@@ -105,10 +92,7 @@ impl Store {
     ///
     /// Call it when [`StoreStats::queue_operations`](crate::StoreStats::queue_operations) is small, until `more` is false.
     pub fn sweep(&self, now_ms: i64) -> Result<SweepReport, StoreError> {
-        match self.upkeep(Upkeep::Sweep {
-            now_ms,
-            rows_max: STEP_ROWS_MAX,
-        })? {
+        match self.upkeep(Upkeep::Sweep { now_ms, rows_max: STEP_ROWS_MAX })? {
             UpkeepReport::Swept(report) => Ok(report),
             UpkeepReport::Compacted(_) | UpkeepReport::Done(_) => Err(mismatch()),
         }
@@ -131,7 +115,5 @@ impl Store {
 
 /// A backend that answers a step with another step's report is broken; say so instead of guessing.
 fn mismatch() -> StoreError {
-    StoreError::Maintenance(CommitError::Rejected {
-        detail: "the step's report is of another kind".to_owned(),
-    })
+    StoreError::Maintenance(CommitError::Rejected { detail: "the step's report is of another kind".to_owned() })
 }

@@ -36,16 +36,8 @@ pub struct ResourceKey {
 
 impl ResourceKey {
     /// A key from its three parts.
-    pub fn new(
-        kind: impl Into<Cow<'static, str>>,
-        namespace: impl Into<String>,
-        name: impl Into<String>,
-    ) -> Self {
-        Self {
-            kind: kind.into(),
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+    pub fn new(kind: impl Into<Cow<'static, str>>, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -288,54 +280,23 @@ impl Txn {
     /// Bytes this transaction counts for in the queue and in a group: bodies plus a fixed cost for each row.
     pub fn cost_bytes(&self) -> usize {
         let put = |p: &ResourcePut| {
-            ROW_OVERHEAD_BYTES
-                + 2 * p.body.len()
-                + p.key.name.len()
-                + p.labels.as_ref().map_or(0, String::len)
+            ROW_OVERHEAD_BYTES + 2 * p.body.len() + p.key.name.len() + p.labels.as_ref().map_or(0, String::len)
         };
-        ROW_OVERHEAD_BYTES
-            * (1 + self.guards.len() + self.timers_set.len() + self.timers_clear.len())
+        ROW_OVERHEAD_BYTES * (1 + self.guards.len() + self.timers_set.len() + self.timers_clear.len())
             + ROW_OVERHEAD_BYTES * (self.outbox_delete.len() + self.mailbox_delete.len())
             + self.puts.iter().map(put).sum::<usize>()
-            + self
-                .deletes
-                .iter()
-                .map(|d| ROW_OVERHEAD_BYTES + d.body.len())
-                .sum::<usize>()
-            + self
-                .journal
-                .iter()
-                .map(|j| ROW_OVERHEAD_BYTES + j.body.len())
-                .sum::<usize>()
-            + self
-                .snapshot
-                .as_ref()
-                .map_or(0, |s| ROW_OVERHEAD_BYTES + s.body.len())
-            + self
-                .outbox_put
-                .iter()
-                .map(|o| ROW_OVERHEAD_BYTES + o.body.len())
-                .sum::<usize>()
+            + self.deletes.iter().map(|d| ROW_OVERHEAD_BYTES + d.body.len()).sum::<usize>()
+            + self.journal.iter().map(|j| ROW_OVERHEAD_BYTES + j.body.len()).sum::<usize>()
+            + self.snapshot.as_ref().map_or(0, |s| ROW_OVERHEAD_BYTES + s.body.len())
+            + self.outbox_put.iter().map(|o| ROW_OVERHEAD_BYTES + o.body.len()).sum::<usize>()
             + self
                 .outbox_update
                 .iter()
                 .map(|o| ROW_OVERHEAD_BYTES + o.body.as_ref().map_or(0, Bytes::len))
                 .sum::<usize>()
-            + self
-                .blobs
-                .iter()
-                .map(|b| ROW_OVERHEAD_BYTES + b.body.as_ref().map_or(0, Bytes::len))
-                .sum::<usize>()
-            + self
-                .mailbox_put
-                .iter()
-                .map(|m| ROW_OVERHEAD_BYTES + m.body.len())
-                .sum::<usize>()
-            + self
-                .meta
-                .iter()
-                .map(|(k, v)| k.len() + v.as_ref().map_or(0, Vec::len))
-                .sum::<usize>()
+            + self.blobs.iter().map(|b| ROW_OVERHEAD_BYTES + b.body.as_ref().map_or(0, Bytes::len)).sum::<usize>()
+            + self.mailbox_put.iter().map(|m| ROW_OVERHEAD_BYTES + m.body.len()).sum::<usize>()
+            + self.meta.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, Vec::len)).sum::<usize>()
     }
 }
 
@@ -398,13 +359,7 @@ pub struct ListQuery {
 impl ListQuery {
     /// The first `limit` resources of a kind in all namespaces.
     pub fn new(kind: impl Into<Cow<'static, str>>, limit: usize) -> Self {
-        Self {
-            kind: kind.into(),
-            namespace: None,
-            after: None,
-            limit,
-            labels: Vec::new(),
-        }
+        Self { kind: kind.into(), namespace: None, after: None, limit, labels: Vec::new() }
     }
 }
 
@@ -434,10 +389,7 @@ pub struct Rows<T> {
 
 impl<T> Default for Rows<T> {
     fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            corrupt: Vec::new(),
-        }
+        Self { items: Vec::new(), corrupt: Vec::new() }
     }
 }
 
@@ -504,9 +456,7 @@ pub struct Change {
 ///
 /// `None` for no labels. Neither keys nor values may contain a line end or, for keys, an equals sign; the label syntax of
 /// Kubernetes allows neither.
-pub fn canonical_labels<'a>(
-    labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Option<String> {
+pub fn canonical_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<String> {
     let mut text = String::new();
     for (key, value) in labels {
         if text.is_empty() {

@@ -23,11 +23,7 @@ pub(crate) struct Limits {
 /// Why a push was refused; the item comes back.
 #[derive(Debug)]
 pub(crate) enum Refused<T> {
-    Overloaded {
-        item: T,
-        operations: usize,
-        bytes: usize,
-    },
+    Overloaded { item: T, operations: usize, bytes: usize },
     Closed(T),
 }
 
@@ -48,19 +44,8 @@ pub(crate) struct Queue<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn new(limits: Limits) -> Self {
-        let state = State {
-            items: VecDeque::new(),
-            bytes: 0,
-            closed: false,
-            consumer_waits: false,
-            consumer: None,
-        };
-        Self {
-            state: Mutex::new(state),
-            filled: Condvar::new(),
-            drained: Condvar::new(),
-            limits,
-        }
+        let state = State { items: VecDeque::new(), bytes: 0, closed: false, consumer_waits: false, consumer: None };
+        Self { state: Mutex::new(state), filled: Condvar::new(), drained: Condvar::new(), limits }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -71,20 +56,12 @@ impl<T> Queue<T> {
     /// Adds an item that costs `bytes`.
     pub(crate) fn push(&self, lane: Lane, bytes: usize, item: T) -> Result<(), Refused<T>> {
         let mut state = self.lock();
-        let Limits {
-            operations_max,
-            bytes_max,
-        } = self.limits;
+        let Limits { operations_max, bytes_max } = self.limits;
         match lane {
             Lane::External => {
-                let over =
-                    state.items.len() * 4 >= operations_max * 3 || state.bytes * 4 >= bytes_max * 3;
+                let over = state.items.len() * 4 >= operations_max * 3 || state.bytes * 4 >= bytes_max * 3;
                 if over && !state.closed {
-                    return Err(Refused::Overloaded {
-                        item,
-                        operations: state.items.len(),
-                        bytes: state.bytes,
-                    });
+                    return Err(Refused::Overloaded { item, operations: state.items.len(), bytes: state.bytes });
                 }
             }
             Lane::Internal => {
@@ -92,10 +69,7 @@ impl<T> Queue<T> {
                     && (state.items.len() >= operations_max * 2 || state.bytes >= bytes_max * 2)
                     && state.consumer != Some(std::thread::current().id())
                 {
-                    state = self
-                        .drained
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner);
+                    state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
@@ -121,14 +95,10 @@ impl<T> Queue<T> {
                 return false;
             }
             state.consumer_waits = true;
-            state = self
-                .filled
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.consumer_waits = false;
-        let full =
-            state.items.len() >= self.limits.operations_max || state.bytes >= self.limits.bytes_max;
+        let full = state.items.len() >= self.limits.operations_max || state.bytes >= self.limits.bytes_max;
         let mut taken_bytes = 0;
         while group.len() < limits.operations_max && taken_bytes < limits.bytes_max {
             let Some((bytes, item)) = state.items.pop_front() else {
@@ -173,10 +143,7 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        operations_max: 4,
-        bytes_max: 400,
-    };
+    const LIMITS: Limits = Limits { operations_max: 4, bytes_max: 400 };
 
     #[test]
     fn external_stops_at_three_quarters_internal_goes_on() {
@@ -185,10 +152,7 @@ mod tests {
             queue.push(Lane::External, 1, item).unwrap();
         }
         let refused = queue.push(Lane::External, 1, 3);
-        assert!(
-            matches!(refused, Err(Refused::Overloaded { operations: 3, .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(Refused::Overloaded { operations: 3, .. })), "{refused:?}");
         for item in 3..8 {
             queue.push(Lane::Internal, 1, item).unwrap();
         }
@@ -199,10 +163,7 @@ mod tests {
     fn bytes_bound_too() {
         let queue = Queue::new(LIMITS);
         queue.push(Lane::External, 300, 0).unwrap();
-        assert!(matches!(
-            queue.push(Lane::External, 1, 1),
-            Err(Refused::Overloaded { bytes: 300, .. })
-        ));
+        assert!(matches!(queue.push(Lane::External, 1, 1), Err(Refused::Overloaded { bytes: 300, .. })));
     }
 
     #[test]
@@ -212,22 +173,10 @@ mod tests {
             queue.push(Lane::Internal, 100, item).unwrap();
         }
         let mut group = Vec::new();
-        assert!(queue.take(
-            Limits {
-                operations_max: 9,
-                bytes_max: 150
-            },
-            &mut group
-        ));
+        assert!(queue.take(Limits { operations_max: 9, bytes_max: 150 }, &mut group));
         assert_eq!(group, [0, 1]);
         group.clear();
-        assert!(queue.take(
-            Limits {
-                operations_max: 9,
-                bytes_max: 1
-            },
-            &mut group
-        ));
+        assert!(queue.take(Limits { operations_max: 9, bytes_max: 1 }, &mut group));
         assert_eq!(group, [2]);
     }
 
@@ -241,13 +190,7 @@ mod tests {
             let waiting = scope.spawn(|| queue.push(Lane::Internal, 1, 8).is_ok());
             let mut group = Vec::new();
             while group.len() < 9 {
-                assert!(queue.take(
-                    Limits {
-                        operations_max: 100,
-                        bytes_max: 1000
-                    },
-                    &mut group
-                ));
+                assert!(queue.take(Limits { operations_max: 100, bytes_max: 1000 }, &mut group));
             }
             assert_eq!(group, (0..9).collect::<Vec<_>>());
             assert!(waiting.join().unwrap());
@@ -271,10 +214,7 @@ mod tests {
         let queue = Queue::new(LIMITS);
         queue.push(Lane::Internal, 1, 0).unwrap();
         queue.close();
-        assert!(matches!(
-            queue.push(Lane::Internal, 1, 1),
-            Err(Refused::Closed(1))
-        ));
+        assert!(matches!(queue.push(Lane::Internal, 1, 1), Err(Refused::Closed(1))));
         let mut group = Vec::new();
         assert!(queue.take(LIMITS, &mut group));
         group.clear();

@@ -25,11 +25,7 @@ struct Ring {
 
 impl Ring {
     fn new(floor: u64) -> Self {
-        Self {
-            changes: VecDeque::new(),
-            bytes: 0,
-            floor,
-        }
+        Self { changes: VecDeque::new(), bytes: 0, floor }
     }
 
     fn push(&mut self, change: Arc<Change>, limits: RingLimits) {
@@ -48,17 +44,8 @@ impl Ring {
         if position < self.floor {
             return None;
         }
-        let start = self
-            .changes
-            .partition_point(|change| change.revision <= position);
-        Some(
-            self.changes
-                .iter()
-                .skip(start)
-                .take(limit)
-                .cloned()
-                .collect(),
-        )
+        let start = self.changes.partition_point(|change| change.revision <= position);
+        Some(self.changes.iter().skip(start).take(limit).cloned().collect())
     }
 }
 
@@ -85,12 +72,7 @@ pub(crate) struct Rings {
 
 impl Rings {
     pub(crate) fn new(base: u64, limits: RingLimits) -> Self {
-        Self {
-            kinds: HashMap::new(),
-            all: Ring::new(base),
-            base,
-            limits,
-        }
+        Self { kinds: HashMap::new(), all: Ring::new(base), base, limits }
     }
 
     pub(crate) fn push(&mut self, change: Change) {
@@ -106,12 +88,7 @@ impl Rings {
     }
 
     /// Changes after `position`, or `None` if some of them have left the ring.
-    pub(crate) fn after(
-        &self,
-        kind: Option<&str>,
-        position: u64,
-        limit: usize,
-    ) -> Option<Vec<Arc<Change>>> {
+    pub(crate) fn after(&self, kind: Option<&str>, position: u64, limit: usize) -> Option<Vec<Arc<Change>>> {
         match kind {
             None => self.all.after(position, limit),
             Some(kind) => match self.kinds.get(kind) {
@@ -136,10 +113,7 @@ mod tests {
     use super::*;
     use crate::model::{ChangeKind, ResourceKey};
 
-    const LIMITS: RingLimits = RingLimits {
-        events_max: 3,
-        bytes_max: 1 << 20,
-    };
+    const LIMITS: RingLimits = RingLimits { events_max: 3, bytes_max: 1 << 20 };
 
     fn change(revision: u64, kind: &'static str) -> Change {
         Change {
@@ -163,19 +137,9 @@ mod tests {
         for (revision, kind) in [(11, "A"), (12, "B"), (13, "A"), (14, "A"), (15, "A")] {
             rings.push(change(revision, kind));
         }
-        assert_eq!(
-            revisions(rings.after(Some("A"), 13, 10)),
-            Some(vec![14, 15])
-        );
-        assert_eq!(
-            revisions(rings.after(Some("A"), 11, 10)),
-            Some(vec![13, 14, 15])
-        );
-        assert_eq!(
-            revisions(rings.after(Some("A"), 10, 10)),
-            None,
-            "11 has left"
-        );
+        assert_eq!(revisions(rings.after(Some("A"), 13, 10)), Some(vec![14, 15]));
+        assert_eq!(revisions(rings.after(Some("A"), 11, 10)), Some(vec![13, 14, 15]));
+        assert_eq!(revisions(rings.after(Some("A"), 10, 10)), None, "11 has left");
         assert_eq!(revisions(rings.after(Some("B"), 10, 10)), Some(vec![12]));
         assert_eq!(revisions(rings.after(Some("C"), 10, 10)), Some(vec![]));
         assert_eq!(revisions(rings.after(Some("C"), 9, 10)), None);
@@ -186,13 +150,7 @@ mod tests {
 
     #[test]
     fn bytes_bound_too() {
-        let mut rings = Rings::new(
-            0,
-            RingLimits {
-                events_max: 100,
-                bytes_max: 700,
-            },
-        );
+        let mut rings = Rings::new(0, RingLimits { events_max: 100, bytes_max: 700 });
         for revision in 1..=5 {
             rings.push(change(revision, "A"));
         }

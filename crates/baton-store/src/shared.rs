@@ -58,10 +58,7 @@ impl Shared {
 
     /// Looks at the disk again.
     pub(crate) fn measure_free(&self) -> u64 {
-        let directory = self
-            .directory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Ok(free)) = directory.as_ref().map(Directory::free_bytes) {
             self.free.store(free, Relaxed);
         }
@@ -69,10 +66,7 @@ impl Shared {
     }
 
     pub(crate) fn release_ballast(&self) -> bool {
-        let directory = self
-            .directory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
         directory.as_ref().is_some_and(Directory::release_ballast)
     }
 
@@ -99,9 +93,7 @@ impl Shared {
         });
         self.queue.close();
         for work in self.queue.drain() {
-            work.refuse(CommitError::Failed {
-                detail: Arc::clone(detail),
-            });
+            work.refuse(CommitError::Failed { detail: Arc::clone(detail) });
         }
         self.end();
     }
@@ -113,11 +105,7 @@ impl Shared {
     pub(crate) fn push(&self, lane: Lane, bytes: usize, work: Work) {
         match self.queue.push(lane, bytes, work) {
             Ok(()) => {}
-            Err(Refused::Overloaded {
-                item,
-                operations,
-                bytes,
-            }) => {
+            Err(Refused::Overloaded { item, operations, bytes }) => {
                 item.refuse(CommitError::Overloaded { operations, bytes });
             }
             Err(Refused::Closed(item)) => {

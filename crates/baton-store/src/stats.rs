@@ -41,10 +41,7 @@ impl Counters {
         self.operations.fetch_add(operations as u64, Relaxed);
         self.busy_us.fetch_add(micros, Relaxed);
         self.slowest_group_us.fetch_max(micros, Relaxed);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a group has at most some thousand transactions"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "a group has at most some thousand transactions")]
         metrics::histogram!(names::GROUP_OPERATIONS).record(operations as f64);
         metrics::histogram!(names::GROUP_SECONDS).record(took.as_secs_f64());
     }

@@ -12,8 +12,8 @@ use crate::committer::Work;
 use crate::directory::Directory;
 use crate::error::{CommitError, StoreError, WatchError};
 use crate::model::{
-    Committed, Digest, JournalRecord, Lane, ListPage, ListQuery, MailboxRow, Number, OutboxRow,
-    ResourceKey, Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
+    Committed, Digest, JournalRecord, Lane, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows,
+    SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
 };
 use crate::options::StoreOptions;
 use crate::queue::{Limits, Queue};
@@ -32,9 +32,7 @@ pub struct Store(Arc<Handle>);
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("path", &self.0.shared.path)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("path", &self.0.shared.path).finish_non_exhaustive()
     }
 }
 
@@ -48,14 +46,8 @@ impl Store {
         directory.fill_ballast(&options)?;
         let reads = SqliteReads::open(&path, &options)?;
         let head = reads.head()?;
-        let limits = Limits {
-            operations_max: options.queue_operations_max,
-            bytes_max: options.queue_bytes_max,
-        };
-        let ring_limits = RingLimits {
-            events_max: options.ring_events_max,
-            bytes_max: options.ring_bytes_max,
-        };
+        let limits = Limits { operations_max: options.queue_operations_max, bytes_max: options.queue_bytes_max };
+        let ring_limits = RingLimits { events_max: options.ring_events_max, bytes_max: options.ring_bytes_max };
         let shared = Arc::new(Shared {
             queue: Queue::new(limits),
             reads: Box::new(reads),
@@ -86,65 +78,35 @@ impl Store {
     /// the transaction is refused at once. It must be quick and must not block.
     ///
     /// Does not block on [`Lane::External`]; on [`Lane::Internal`] it may wait while the queue is at twice its bound.
-    pub fn commit(
-        &self,
-        lane: Lane,
-        txn: Txn,
-        done: Box<dyn FnOnce(Result<Committed, CommitError>) + Send>,
-    ) {
+    pub fn commit(&self, lane: Lane, txn: Txn, done: Box<dyn FnOnce(Result<Committed, CommitError>) + Send>) {
         let shared = &self.0.shared;
         let (free, needed) = (shared.free_bytes(), shared.options.free_bytes_min);
         if lane == Lane::External && free < needed {
             return done(Err(CommitError::DiskFull { free, needed }));
         }
         let bytes = txn.cost_bytes();
-        shared.push(
-            lane,
-            bytes,
-            Work::Commit {
-                txn: Box::new(txn),
-                done,
-            },
-        );
+        shared.push(lane, bytes, Work::Commit { txn: Box::new(txn), done });
     }
 
     /// [`Store::commit`] as a future. Dropping it does not undo the transaction. On [`Lane::Internal`] the handing over may
     /// block this thread briefly, as there.
     pub async fn commit_async(&self, lane: Lane, txn: Txn) -> Result<Committed, CommitError> {
         let (sender, receiver) = oneshot::channel();
-        self.commit(
-            lane,
-            txn,
-            Box::new(move |outcome| drop(sender.send(outcome))),
-        );
-        receiver.await.unwrap_or_else(|_| {
-            Err(CommitError::Failed {
-                detail: Arc::from("the committer went away"),
-            })
-        })
+        self.commit(lane, txn, Box::new(move |outcome| drop(sender.send(outcome))));
+        receiver.await.unwrap_or_else(|_| Err(CommitError::Failed { detail: Arc::from("the committer went away") }))
     }
 
     /// [`Store::commit`], waiting on this thread. Not for async code or for callbacks.
     pub fn commit_blocking(&self, lane: Lane, txn: Txn) -> Result<Committed, CommitError> {
         let (sender, receiver) = mpsc::channel();
-        self.commit(
-            lane,
-            txn,
-            Box::new(move |outcome| drop(sender.send(outcome))),
-        );
-        receiver.recv().unwrap_or_else(|_| {
-            Err(CommitError::Failed {
-                detail: Arc::from("the committer went away"),
-            })
-        })
+        self.commit(lane, txn, Box::new(move |outcome| drop(sender.send(outcome))));
+        receiver.recv().unwrap_or_else(|_| Err(CommitError::Failed { detail: Arc::from("the committer went away") }))
     }
 
     pub(crate) fn upkeep(&self, step: Upkeep) -> Result<UpkeepReport, StoreError> {
         let (sender, receiver) = mpsc::channel();
         let done = Box::new(move |outcome| drop(sender.send(outcome)));
-        self.0
-            .shared
-            .push(Lane::Internal, 0, Work::Upkeep { step, done });
+        self.0.shared.push(Lane::Internal, 0, Work::Upkeep { step, done });
         match receiver.recv() {
             Ok(outcome) => outcome.map_err(StoreError::Maintenance),
             Err(_) => Err(StoreError::Closed),
@@ -182,12 +144,7 @@ impl Store {
     }
 
     /// Records of an execution from `from_seq` on, in order. One damaged record fails the read.
-    pub fn journal(
-        &self,
-        n: Number,
-        from_seq: i64,
-        limit: usize,
-    ) -> Result<Vec<JournalRecord>, StoreError> {
+    pub fn journal(&self, n: Number, from_seq: i64, limit: usize) -> Result<Vec<JournalRecord>, StoreError> {
         self.reads().journal(n, from_seq, limit)
     }
 
@@ -217,12 +174,7 @@ impl Store {
     }
 
     /// Resources with this owner and numbers after `after`, in order of number.
-    pub fn by_owner(
-        &self,
-        owner: Uid,
-        after: Number,
-        limit: usize,
-    ) -> Result<Rows<StoredResource>, StoreError> {
+    pub fn by_owner(&self, owner: Uid, after: Number, limit: usize) -> Result<Rows<StoredResource>, StoreError> {
         self.reads().by_owner(&owner, after, limit)
     }
 

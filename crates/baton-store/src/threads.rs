@@ -27,11 +27,7 @@ impl Handle {
     pub(crate) fn start(shared: Arc<Shared>, connection: Connection) -> Result<Self, StoreError> {
         let committer = spawn_committer(Arc::clone(&shared), connection)?;
         // From here on dropping the handle ends what was started.
-        let handle = Self {
-            shared,
-            committer: Mutex::new(Some(committer)),
-            ticker: Mutex::new(None),
-        };
+        let handle = Self { shared, committer: Mutex::new(Some(committer)), ticker: Mutex::new(None) };
         let ticker = spawn_ticker(Arc::clone(&handle.shared))?;
         *handle.ticker.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticker);
         Ok(handle)
@@ -41,11 +37,7 @@ impl Handle {
     pub(crate) fn close(&self) {
         self.shared.queue.close();
         let connection = join(&self.committer).flatten();
-        let ticker = self
-            .ticker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stop, thread)) = ticker {
             drop(stop);
             join(&Mutex::new(Some(thread)));
@@ -54,28 +46,18 @@ impl Handle {
         self.shared.reads.close();
         // Last, because only a writer that closes last can remove the log.
         drop(connection);
-        self.shared
-            .directory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
 /// What the thread returned; `None` if it was joined before, panicked, or is this one.
 fn join<T>(thread: &Mutex<Option<JoinHandle<T>>>) -> Option<T> {
-    let thread = thread
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()?;
+    let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     // The last handle may go in a callback on the committer itself, which then ends on its own.
     if thread.thread().id() == std::thread::current().id() {
         return None;
     }
-    thread
-        .join()
-        .inspect_err(|_| tracing::error!("a thread of the store panicked"))
-        .ok()
+    thread.join().inspect_err(|_| tracing::error!("a thread of the store panicked")).ok()
 }
 
 impl Drop for Handle {
@@ -85,18 +67,11 @@ impl Drop for Handle {
 }
 
 fn spawned<T>(result: std::io::Result<T>, path: &Path) -> Result<T, StoreError> {
-    result.map_err(|source| StoreError::Io {
-        operation: "start a thread for",
-        path: path.to_owned(),
-        source,
-    })
+    result.map_err(|source| StoreError::Io { operation: "start a thread for", path: path.to_owned(), source })
 }
 
 /// The thread gives its connection back when it ends in order.
-fn spawn_committer(
-    shared: Arc<Shared>,
-    connection: Connection,
-) -> Result<JoinHandle<Option<Connection>>, StoreError> {
+fn spawn_committer(shared: Arc<Shared>, connection: Connection) -> Result<JoinHandle<Option<Connection>>, StoreError> {
     /// Whatever ends the thread, a panic included, must not leave anyone waiting.
     struct Bystander<'s>(&'s Shared);
     impl Drop for Bystander<'_> {
@@ -121,9 +96,7 @@ fn spawn_committer(
             }
         }
     };
-    let thread = std::thread::Builder::new()
-        .name("baton-commit".to_owned())
-        .spawn(body);
+    let thread = std::thread::Builder::new().name("baton-commit".to_owned()).spawn(body);
     spawned(thread, &path)
 }
 
@@ -133,14 +106,12 @@ type Ticker = (mpsc::Sender<()>, JoinHandle<()>);
 fn spawn_ticker(shared: Arc<Shared>) -> Result<Ticker, StoreError> {
     let (stop, stopped) = mpsc::channel::<()>();
     let path = shared.path.clone();
-    let thread = std::thread::Builder::new()
-        .name("baton-store-tick".to_owned())
-        .spawn(move || {
-            while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                shared.measure_free();
-                shared.reads.interrupt_overdue();
-                committer::record_gauges(&shared);
-            }
-        });
+    let thread = std::thread::Builder::new().name("baton-store-tick".to_owned()).spawn(move || {
+        while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+            shared.measure_free();
+            shared.reads.interrupt_overdue();
+            committer::record_gauges(&shared);
+        }
+    });
     Ok((stop, spawned(thread, &path)?))
 }

@@ -92,10 +92,7 @@ pub(crate) fn open(
 ) -> Result<Bytes, StoreError> {
     match verified(sum, stored) {
         Some(body) => Ok(Bytes::copy_from_slice(body)),
-        None => Err(StoreError::Corrupt {
-            table: table.name(),
-            key: key(),
-        }),
+        None => Err(StoreError::Corrupt { table: table.name(), key: key() }),
     }
 }
 
@@ -111,12 +108,10 @@ fn verified(sum: RowSum, stored: &[u8]) -> Option<&[u8]> {
 /// Lower-case hex, for keys in messages.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -144,14 +139,8 @@ mod tests {
     #[test]
     fn a_value_in_another_row_or_table_is_found() {
         let value = stored(RowSum::new(Table::Journal).int(7).int(3), b"x");
-        assert_eq!(
-            verified(RowSum::new(Table::Journal).int(7).int(4), &value),
-            None
-        );
-        assert_eq!(
-            verified(RowSum::new(Table::Change).int(7).int(3), &value),
-            None
-        );
+        assert_eq!(verified(RowSum::new(Table::Journal).int(7).int(4), &value), None);
+        assert_eq!(verified(RowSum::new(Table::Change).int(7).int(3), &value), None);
     }
 
     #[test]
@@ -163,14 +152,8 @@ mod tests {
 
     #[test]
     fn adjoining_texts_do_not_trade_bytes() {
-        let one = RowSum::new(Table::Resource)
-            .bytes(b"ab")
-            .bytes(b"c")
-            .finish(b"");
-        let two = RowSum::new(Table::Resource)
-            .bytes(b"a")
-            .bytes(b"bc")
-            .finish(b"");
+        let one = RowSum::new(Table::Resource).bytes(b"ab").bytes(b"c").finish(b"");
+        let two = RowSum::new(Table::Resource).bytes(b"a").bytes(b"bc").finish(b"");
         assert_ne!(one, two);
     }
 }

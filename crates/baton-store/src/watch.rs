@@ -43,19 +43,12 @@ pub struct Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch")
-            .field("kind", &self.kind)
-            .field("position", &self.position)
-            .finish_non_exhaustive()
+        f.debug_struct("Watch").field("kind", &self.kind).field("position", &self.position).finish_non_exhaustive()
     }
 }
 
 impl Watch {
-    pub(crate) fn begin(
-        shared: Arc<Shared>,
-        kind: Option<String>,
-        from: u64,
-    ) -> Result<Self, WatchError> {
+    pub(crate) fn begin(shared: Arc<Shared>, kind: Option<String>, from: u64) -> Result<Self, WatchError> {
         let head = shared.head.subscribe();
         let published = *head.borrow();
         if from > published {
@@ -69,12 +62,7 @@ impl Watch {
         if from < compacted {
             return Err(Gone::Compacted { from, compacted }.into());
         }
-        Ok(Self {
-            shared,
-            head,
-            kind,
-            position: from,
-        })
+        Ok(Self { shared, head, kind, position: from })
     }
 
     /// The revision up to which this watch has seen everything of its kind; it moves also while nothing of the kind
@@ -95,10 +83,7 @@ impl Watch {
             while self.position < head {
                 let changes = self.step(head).await?;
                 if !changes.is_empty() {
-                    return Ok(WatchBatch {
-                        changes,
-                        revision: self.position,
-                    });
+                    return Ok(WatchBatch { changes, revision: self.position });
                 }
             }
             if self.shared.is_over() || self.head.changed().await.is_err() {
@@ -109,10 +94,7 @@ impl Watch {
 
     /// Changes from the ring or the table; moves the position over what was looked at.
     async fn step(&mut self, head: u64) -> Result<Vec<Arc<Change>>, WatchError> {
-        let from_ring = self
-            .shared
-            .rings()
-            .after(self.kind.as_deref(), self.position, BATCH_MAX);
+        let from_ring = self.shared.rings().after(self.kind.as_deref(), self.position, BATCH_MAX);
         if let Some(changes) = from_ring {
             self.position = match changes.last() {
                 // The ring may already hold changes beyond the head that was read, so never go back.
@@ -123,16 +105,8 @@ impl Watch {
             return Ok(changes);
         }
         let page = self.read_table().await?;
-        let Some(ChangePage {
-            changes,
-            scanned_to,
-        }) = page
-        else {
-            return Err(Gone::Compacted {
-                from: self.position,
-                compacted: self.shared.compacted(),
-            }
-            .into());
+        let Some(ChangePage { changes, scanned_to }) = page else {
+            return Err(Gone::Compacted { from: self.position, compacted: self.shared.compacted() }.into());
         };
         self.position = scanned_to.max(self.position);
         Ok(changes.into_iter().map(Arc::new).collect())

@@ -9,11 +9,7 @@ use baton_store::{Gone, Store, StoreError, WatchError};
 #[test]
 fn a_backup_under_writes_holds_a_moment_and_restores() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, copy, restored) = (
-        dir.path().join("data"),
-        dir.path().join("copy.db"),
-        dir.path().join("restored"),
-    );
+    let (data, copy, restored) = (dir.path().join("data"), dir.path().join("copy.db"), dir.path().join("restored"));
     let store = Store::open(&data, options()).unwrap();
     let resource = created(&store, "a", "1");
     let stop = AtomicBool::new(false);
@@ -24,11 +20,7 @@ fn a_backup_under_writes_holds_a_moment_and_restores() {
             let mut seq = 0;
             while !stop.load(Ordering::Relaxed) {
                 seq += 1;
-                commit(
-                    &store,
-                    append(resource.number, seq, format!("record {seq}")),
-                )
-                .unwrap();
+                commit(&store, append(resource.number, seq, format!("record {seq}"))).unwrap();
                 let _ = sender.send(seq);
             }
         });
@@ -38,19 +30,10 @@ fn a_backup_under_writes_holds_a_moment_and_restores() {
         writing.join().unwrap();
         (report, before)
     });
-    assert_eq!(
-        (report.path.as_path(), report.bytes),
-        (copy.as_path(), fs::metadata(&copy).unwrap().len())
-    );
-    let left: Vec<_> = fs::read_dir(dir.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    assert_eq!((report.path.as_path(), report.bytes), (copy.as_path(), fs::metadata(&copy).unwrap().len()));
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "the data and one file: {left:?}");
-    assert!(matches!(
-        store.backup(&copy),
-        Err(StoreError::Occupied { .. })
-    ));
+    assert!(matches!(store.backup(&copy), Err(StoreError::Occupied { .. })));
 
     let made = Store::restore(&copy, &restored, false).unwrap();
     assert_eq!(made.revision, report.revision);
@@ -58,21 +41,11 @@ fn a_backup_under_writes_holds_a_moment_and_restores() {
     assert_ne!(back.cluster_id(), store.cluster_id());
     assert_eq!(back.get(&key("a")).unwrap().unwrap(), resource);
     let records = back.journal(resource.number, 0, 1_000_000).unwrap();
-    assert!(
-        i64::try_from(records.len()).unwrap() >= acknowledged_before,
-        "what was acknowledged before is in it"
-    );
-    assert!(
-        records
-            .iter()
-            .map(|record| record.seq)
-            .eq(1..=i64::try_from(records.len()).unwrap())
-    );
+    assert!(i64::try_from(records.len()).unwrap() >= acknowledged_before, "what was acknowledged before is in it");
+    assert!(records.iter().map(|record| record.seq).eq(1..=i64::try_from(records.len()).unwrap()));
     assert!(back.verify(true).unwrap().is_clean());
     let settings = rusqlite::Connection::open(restored.join("baton.db")).unwrap();
-    let vacuum: i64 = settings
-        .pragma_query_value(None, "auto_vacuum", |row| row.get(0))
-        .unwrap();
+    let vacuum: i64 = settings.pragma_query_value(None, "auto_vacuum", |row| row.get(0)).unwrap();
     assert_eq!(vacuum, 2, "the copy keeps the settings of the file");
     drop(settings);
 }
@@ -80,11 +53,7 @@ fn a_backup_under_writes_holds_a_moment_and_restores() {
 #[test]
 fn a_watcher_further_on_than_the_backup_is_told_to_list_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (data, copy, restored) = (
-        dir.path().join("data"),
-        dir.path().join("copy.db"),
-        dir.path().join("restored"),
-    );
+    let (data, copy, restored) = (dir.path().join("data"), dir.path().join("copy.db"), dir.path().join("restored"));
     let store = Store::open(&data, options()).unwrap();
     created(&store, "a", "1");
     store.backup(&copy).unwrap();
@@ -92,10 +61,7 @@ fn a_watcher_further_on_than_the_backup_is_told_to_list_again() {
     Store::restore(&copy, &restored, false).unwrap();
     let back = Store::open(&restored, options()).unwrap();
     let refused = back.watch(None, store.revision()).unwrap_err();
-    assert!(
-        matches!(refused, WatchError::Gone(Gone::Ahead { .. })),
-        "{refused}"
-    );
+    assert!(matches!(refused, WatchError::Gone(Gone::Ahead { .. })), "{refused}");
 }
 
 #[test]
@@ -107,26 +73,18 @@ fn a_restore_spares_what_is_there_unless_told_otherwise() {
     store.backup(&copy).unwrap();
     created(&store, "new", "1");
     assert!(
-        matches!(
-            Store::restore(&copy, &data, true),
-            Err(StoreError::Locked { .. })
-        ),
+        matches!(Store::restore(&copy, &data, true), Err(StoreError::Locked { .. })),
         "a live store is never touched"
     );
     store.close();
-    assert!(matches!(
-        Store::restore(&copy, &data, false),
-        Err(StoreError::Occupied { .. })
-    ));
+    assert!(matches!(Store::restore(&copy, &data, false), Err(StoreError::Occupied { .. })));
     Store::restore(&copy, &data, true).unwrap();
     let store = Store::open(&data, options()).unwrap();
     assert!(store.get(&key("old")).unwrap().is_some() && store.get(&key("new")).unwrap().is_none());
     store.close();
     // What was replaced is a whole database still.
     let aside = rusqlite::Connection::open(data.join("baton.db.replaced")).unwrap();
-    let count: i64 = aside
-        .query_row("SELECT count(*) FROM resource", [], |row| row.get(0))
-        .unwrap();
+    let count: i64 = aside.query_row("SELECT count(*) FROM resource", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 2);
 }
 
@@ -138,10 +96,7 @@ fn a_restore_of_something_else_changes_nothing() {
     created(&store, "a", "1");
     store.close();
     fs::write(&wrong, "not a database, whatever its name says").unwrap();
-    assert!(matches!(
-        Store::restore(&wrong, &data, true),
-        Err(StoreError::Foreign { .. })
-    ));
+    assert!(matches!(Store::restore(&wrong, &data, true), Err(StoreError::Foreign { .. })));
     let store = Store::open(&data, options()).unwrap();
     assert!(store.get(&key("a")).unwrap().is_some());
 }
@@ -157,10 +112,7 @@ fn a_store_does_not_open_in_the_middle_of_a_restore() {
     let data = dir.path().join("data");
     fs::write(data.join("baton.restoring"), "").unwrap();
     let error = Store::open(&data, options()).unwrap_err();
-    assert!(
-        matches!(error, StoreError::RestoreUnfinished { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::RestoreUnfinished { .. }), "{error}");
     Store::restore(&copy, &data, true).unwrap();
     Store::open(&data, options()).unwrap();
 }
@@ -181,18 +133,11 @@ fn an_interrupted_restore_keeps_what_it_had_set_aside() {
             fs::rename(data.join("baton.db"), data.join("baton.db.replaced")).unwrap();
             fs::copy(&copy, data.join("baton.db")).unwrap();
         }
-        let original = if database_moved {
-            "baton.db.replaced"
-        } else {
-            "baton.db"
-        };
+        let original = if database_moved { "baton.db.replaced" } else { "baton.db" };
         let original = fs::read(data.join(original)).unwrap();
         Store::restore(&copy, &data, true).unwrap();
         assert_eq!(fs::read(data.join("baton.db.replaced")).unwrap(), original);
-        assert_eq!(
-            fs::read(data.join("baton.db.replaced-wal")).unwrap(),
-            b"a log"
-        );
+        assert_eq!(fs::read(data.join("baton.db.replaced-wal")).unwrap(), b"a log");
         let store = Store::open(&data, options()).unwrap();
         assert!(store.get(&key("old")).unwrap().is_none());
     }

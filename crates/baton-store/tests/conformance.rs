@@ -30,9 +30,5 @@ fn embedded_with_a_tiny_ring_cache_and_log() {
 #[test]
 fn embedded_with_small_groups() {
     // Three is the largest group that a case asks for.
-    run(&StoreOptions {
-        group_operations_max: 3,
-        group_bytes_max: 16 << 10,
-        ..options()
-    });
+    run(&StoreOptions { group_operations_max: 3, group_bytes_max: 16 << 10, ..options() });
 }

@@ -17,10 +17,7 @@ const PRODUCERS: i64 = 8;
 
 fn small_log() -> StoreOptions {
     // Small, so that kills also hit checkpoints.
-    StoreOptions {
-        checkpoint_bytes: 256 << 10,
-        ..options()
-    }
+    StoreOptions { checkpoint_bytes: 256 << 10, ..options() }
 }
 
 /// Not a test of its own: does nothing unless started by the test below.
@@ -38,8 +35,7 @@ fn child() {
                 for seq in first.. {
                     commit(store, append(n, seq, format!("record {n} {seq}"))).unwrap();
                     let mut out = std::io::stdout().lock();
-                    out.write_all(format!("ack {n} {seq}\n").as_bytes())
-                        .unwrap();
+                    out.write_all(format!("ack {n} {seq}\n").as_bytes()).unwrap();
                     out.flush().unwrap();
                 }
             });
@@ -62,17 +58,11 @@ fn run_and_kill(dir: &Path, acknowledgements: usize) -> Vec<(i64, i64)> {
     };
     let mut seen = Vec::new();
     while seen.len() < acknowledgements {
-        let line = lines
-            .next()
-            .expect("the child goes on until it is killed")
-            .unwrap();
+        let line = lines.next().expect("the child goes on until it is killed").unwrap();
         seen.extend(parse(line));
     }
     let locked = Store::open(dir, small_log()).unwrap_err();
-    assert!(
-        matches!(locked, StoreError::Locked { .. }),
-        "another process holds it: {locked}"
-    );
+    assert!(matches!(locked, StoreError::Locked { .. }), "another process holds it: {locked}");
     child.kill().unwrap();
     child.wait().unwrap();
     // Lines already in the pipe were acknowledged too. The last one may be cut short and then does not parse as more.
@@ -95,13 +85,7 @@ fn nothing_acknowledged_is_lost() {
         }
         for n in 1..=PRODUCERS {
             let records = store.journal(n, 0, 1_000_000).unwrap();
-            assert!(
-                records
-                    .iter()
-                    .map(|record| record.seq)
-                    .eq(1..=i64::try_from(records.len()).unwrap()),
-                "no holes"
-            );
+            assert!(records.iter().map(|record| record.seq).eq(1..=i64::try_from(records.len()).unwrap()), "no holes");
         }
         assert!(store.verify(true).unwrap().is_clean());
         store.close();

@@ -13,10 +13,7 @@ use baton_store::{CommitError, Store, StoreOptions};
 const CHILD_DIR: &str = "BATON_STORE_IO_ERROR_DIR";
 
 fn no_checkpoints() -> StoreOptions {
-    StoreOptions {
-        checkpoint_bytes: 1 << 30,
-        ..options()
-    }
+    StoreOptions { checkpoint_bytes: 1 << 30, ..options() }
 }
 
 /// Not a test of its own: does nothing unless started by the test below.
@@ -36,24 +33,15 @@ fn child() {
     };
     assert!(matches!(error, CommitError::Failed { .. }), "{error}");
     assert!(store.is_failed().is_some());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let reason = runtime.block_on(store.failed());
     assert!(reason.contains("I/O"), "{reason}");
     let after = commit(&store, append(2, 1, "x"));
-    assert!(
-        matches!(after, Err(CommitError::Failed { .. })),
-        "nothing is tried again"
-    );
+    assert!(matches!(after, Err(CommitError::Failed { .. })), "nothing is tried again");
     assert!(store.sweep(0).is_err());
     let ended = runtime.block_on(store.watch(None, 0).unwrap().next());
     assert!(ended.is_err(), "watches end");
-    assert_eq!(
-        store.journal(1, 0, 100_000).unwrap().len(),
-        usize::try_from(acknowledged).unwrap(),
-        "reads go on"
-    );
+    assert_eq!(store.journal(1, 0, 100_000).unwrap().len(), usize::try_from(acknowledged).unwrap(), "reads go on");
     let mut out = std::io::stdout().lock();
     writeln!(out, "acknowledged {acknowledged}.").unwrap();
 }
@@ -78,10 +66,7 @@ fn a_failed_write_stops_the_store_and_loses_nothing() {
 
     let store = Store::open(dir.path(), options()).unwrap();
     let found = store.journal(1, 0, 100_000).unwrap().len();
-    assert!(
-        found == acknowledged || found == acknowledged + 1,
-        "one outcome was unknown: {found}"
-    );
+    assert!(found == acknowledged || found == acknowledged + 1, "one outcome was unknown: {found}");
     assert!(store.verify(true).unwrap().is_clean());
     commit(&store, append(2, 1, "x")).unwrap();
 }

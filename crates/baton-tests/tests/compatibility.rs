@@ -76,7 +76,8 @@ fn check_histories(folder: &Path) {
 
 #[test]
 fn recorded_histories_replay() {
-    let versions: Vec<_> = fs::read_dir(fixtures().join("histories")).unwrap().map(|version| version.unwrap().path()).collect();
+    let versions: Vec<_> =
+        fs::read_dir(fixtures().join("histories")).unwrap().map(|version| version.unwrap().path()).collect();
     assert!(!versions.is_empty());
     versions.iter().for_each(|version| check_histories(version));
 }
@@ -125,13 +126,19 @@ async fn check_store(version: &Path) {
     let answer = v1::CompleteCallbackRequest { callback_token: token, output: Some(v1::Json::from_value(&json!(41))) };
     server.app.complete_callback(&answer).await.unwrap();
     let waited = ended(&server, "waits").await.status.unwrap();
-    assert_eq!((waited.phase.as_str(), waited.output.unwrap().text.as_str()), ("Completed", "42"), "{}", version.display());
+    assert_eq!(
+        (waited.phase.as_str(), waited.output.unwrap().text.as_str()),
+        ("Completed", "42"),
+        "{}",
+        version.display()
+    );
     server.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_an_earlier_version_opens_and_goes_on() {
-    let versions: Vec<_> = fs::read_dir(fixtures().join("stores")).unwrap().map(|version| version.unwrap().path()).collect();
+    let versions: Vec<_> =
+        fs::read_dir(fixtures().join("stores")).unwrap().map(|version| version.unwrap().path()).collect();
     assert!(!versions.is_empty());
     for version in versions {
         check_store(&version).await;
@@ -141,7 +148,10 @@ async fn a_store_of_an_earlier_version_opens_and_goes_on() {
 fn execution(name: &str, definition: &Value) -> v1::WorkflowExecution {
     v1::WorkflowExecution {
         metadata: Some(v1::ObjectMeta { name: name.into(), namespace: "default".into(), ..Default::default() }),
-        spec: Some(v1::WorkflowExecutionSpec { definition: Some(v1::Json::from_value(definition)), ..Default::default() }),
+        spec: Some(v1::WorkflowExecutionSpec {
+            definition: Some(v1::Json::from_value(definition)),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -184,17 +194,29 @@ async fn what_this_version_writes_it_can_go_on_with() {
         {"ask": {"call": "baton.dev/echo", "metadata": {"await": "callback"}, "with": {"token": "${ $task.callbackToken }"}}},
         {"add": {"set": "${ . + 1 }"}},
     ]));
-    let simple = document(json!([{"step": {"call": "baton.dev/echo", "with": {"n": 5}}}, {"pause": {"wait": {"milliseconds": 5}}}, {"out": {"set": "${ .n }"}}]));
+    let simple = document(
+        json!([{"step": {"call": "baton.dev/echo", "with": {"n": 5}}}, {"pause": {"wait": {"milliseconds": 5}}}, {"out": {"set": "${ .n }"}}]),
+    );
     for (name, definition) in [("parent", parent()), ("done", simple.clone())] {
         running.app.create(execution(name, &definition), WriteOptions::default()).await.unwrap();
         let ended = ended(&running, name).await;
         assert_eq!(ended.status.unwrap().phase, "Completed");
-        write(&histories.join(format!("{name}.binpb")), "Workflow", &definition, history::<v1::WorkflowExecution>(&running, name).await);
+        write(
+            &histories.join(format!("{name}.binpb")),
+            "Workflow",
+            &definition,
+            history::<v1::WorkflowExecution>(&running, name).await,
+        );
     }
     let (_, agents) = running.app.list::<v1::AgentExecution>(&v1::ListRequest::default()).await.unwrap();
     let agent = &agents[0];
     let definition = baton_proto::to_json_value(agent.spec.as_ref().unwrap().definition.as_ref().unwrap());
-    write(&histories.join("agent.binpb"), "Agent", &definition, history::<v1::AgentExecution>(&running, &agent.metadata.as_ref().unwrap().name).await);
+    write(
+        &histories.join("agent.binpb"),
+        "Agent",
+        &definition,
+        history::<v1::AgentExecution>(&running, &agent.metadata.as_ref().unwrap().name).await,
+    );
     // The token goes to the fixture by way of a service that the workflow calls, as it does in life.
     let (sender, mut tokens) = tokio::sync::mpsc::unbounded_channel::<String>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -207,7 +229,9 @@ async fn what_this_version_writes_it_can_go_on_with() {
     let token = tokens.recv().await.unwrap();
     loop {
         let waits: v1::WorkflowExecution = running.app.get("default", "waits").await.unwrap();
-        if waits.status.unwrap().conditions.iter().any(|condition| condition.r#type == "Waiting" && condition.status == "True" && condition.reason == "Callback") {
+        if waits.status.unwrap().conditions.iter().any(|condition| {
+            condition.r#type == "Waiting" && condition.status == "True" && condition.reason == "Callback"
+        }) {
             break;
         }
         tokio::task::yield_now().await;
@@ -225,7 +249,10 @@ async fn what_this_version_writes_it_can_go_on_with() {
     check_store(&store).await;
 }
 
-async fn history<R: baton_server::app::ExecutionKind>(server: &RunningServer, name: &str) -> Vec<history_v1::HistoryEvent> {
+async fn history<R: baton_server::app::ExecutionKind>(
+    server: &RunningServer,
+    name: &str,
+) -> Vec<history_v1::HistoryEvent> {
     let request = v1::HistoryRequest { namespace: "default".into(), name: name.into(), after: 0, limit: 1000 };
     server.app.history::<R>(&request).await.unwrap().events
 }

@@ -10,7 +10,8 @@ pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;
 /// # Errors
 /// A sentence saying what was found and what is allowed; the caller adds the field path.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let refused = || format!("'{text}' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'");
+    let refused =
+        || format!("'{text}' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'");
     let span: jiff::Span = text.trim().parse().map_err(|_| refused())?;
     if span.get_years() != 0 || span.get_months() != 0 {
         return Err(format!("'{text}' has years or months, whose length is not fixed; use days"));
@@ -19,7 +20,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let clock = span.weeks(0).days(0);
     let signed = jiff::SignedDuration::try_from(clock).map_err(|_| refused())?;
     let whole = jiff::SignedDuration::from_hours(days * 24).checked_add(signed).ok_or_else(refused)?;
-    let duration = Duration::try_from(whole).map_err(|_| format!("'{text}' is negative; a duration must be 0 or more"))?;
+    let duration =
+        Duration::try_from(whole).map_err(|_| format!("'{text}' is negative; a duration must be 0 or more"))?;
     if duration.as_millis() > u128::from(DURATION_MS_MAX) {
         return Err(format!("'{text}' is longer than the limit of ten years"));
     }
@@ -74,7 +76,13 @@ mod tests {
 
     #[test]
     fn refuses_with_the_reason() {
-        for (text, says) in [("soon", "not a duration"), ("-5s", "negative"), ("P1Y", "years"), ("90000d", "ten years"), ("", "not a duration")] {
+        for (text, says) in [
+            ("soon", "not a duration"),
+            ("-5s", "negative"),
+            ("P1Y", "years"),
+            ("90000d", "ten years"),
+            ("", "not a duration"),
+        ] {
             let refusal = parse_duration(text).unwrap_err();
             assert!(refusal.contains(says), "{text}: {refusal}");
         }

@@ -108,7 +108,8 @@ impl ApiError {
 
     /// A broken invariant; `detail` goes to the log, not to the caller.
     pub fn internal(detail: impl Into<String>) -> Self {
-        let error = Self::new(ErrorKind::Internal, "INTERNAL", "the server met a problem of its own; its log has the detail");
+        let error =
+            Self::new(ErrorKind::Internal, "INTERNAL", "the server met a problem of its own; its log has the detail");
         Self { detail: Some(detail.into()), ..error }
     }
 

@@ -43,7 +43,9 @@ impl FromStr for Uid {
     type Err = UidParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        uuid::Uuid::try_parse(text).map(|id| Self(id.into_bytes())).map_err(|_| UidParseError(text.chars().take(64).collect()))
+        uuid::Uuid::try_parse(text)
+            .map(|id| Self(id.into_bytes()))
+            .map_err(|_| UidParseError(text.chars().take(64).collect()))
     }
 }
 

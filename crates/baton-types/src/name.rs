@@ -29,7 +29,8 @@ fn check(text: &str, length_max: usize, dots: bool) -> Result<(), String> {
         return Err(format!("has {} bytes, allowed are 1 to {length_max}", text.len()));
     }
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let part_is_good = |part: &str| part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || c == '-');
+    let part_is_good =
+        |part: &str| part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || c == '-');
     let good = if dots { text.split('.').all(part_is_good) } else { part_is_good(text) };
     if good {
         return Ok(());

@@ -25,7 +25,8 @@ pub enum Phase {
 
 impl Phase {
     /// All phases, in the order of a life.
-    pub const ALL: [Self; 7] = [Self::Pending, Self::Running, Self::Suspended, Self::Completed, Self::Failed, Self::Cancelled, Self::TimedOut];
+    pub const ALL: [Self; 7] =
+        [Self::Pending, Self::Running, Self::Suspended, Self::Completed, Self::Failed, Self::Cancelled, Self::TimedOut];
 
     /// The CamelCase word of the API.
     pub const fn as_str(self) -> &'static str {

@@ -68,11 +68,17 @@ impl Model {
 impl Activity for Model {
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault> {
         let request = ModelRequest::deserialize(&task.input).map_err(|error| {
-            Fault::new(fault_type::CONFIGURATION, 400, format!("the input of the activity 'model' cannot be used: {error}")).non_retryable()
+            Fault::new(
+                fault_type::CONFIGURATION,
+                400,
+                format!("the input of the activity 'model' cannot be used: {error}"),
+            )
+            .non_retryable()
         })?;
         let call = ModelCall { idempotency_key: task.idempotency_key.clone(), deadline: Deadline::of(task) };
         let response = self.provider(&request)?.answer(&request, &call).await?;
-        serde_json::to_value(response)
-            .map_err(|error| Fault::new(fault_type::RUNTIME, 500, format!("the model's answer cannot be recorded: {error}")))
+        serde_json::to_value(response).map_err(|error| {
+            Fault::new(fault_type::RUNTIME, 500, format!("the model's answer cannot be recorded: {error}"))
+        })
     }
 }

@@ -61,11 +61,15 @@ impl OpenAi {
             let refused = |why: String| ActivitiesError::ModelBaseUrl { url: text.to_owned(), why };
             let url = Url::parse(text).map_err(|error| refused(error.to_string()))?;
             // The text is shown with the error only if it holds no credentials.
-            options.egress.check_url(&url).map_err(|why| ActivitiesError::ModelBaseUrl { url: shown(&url), why: why.to_string() })?;
+            options
+                .egress
+                .check_url(&url)
+                .map_err(|why| ActivitiesError::ModelBaseUrl { url: shown(&url), why: why.to_string() })?;
             Ok(url)
         });
         let authorization = options.model_api_key.as_ref().map(|key| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| ActivitiesError::ModelApiKey)?;
+            let mut value =
+                HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| ActivitiesError::ModelApiKey)?;
             value.set_sensitive(true);
             Ok(value)
         });
@@ -81,7 +85,9 @@ impl OpenAi {
     fn endpoint(&self, request: &ModelRequest) -> Result<Url, Fault> {
         let configuration = |detail: String| Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable();
         let base = match &request.model.base_url {
-            Some(text) => Url::parse(text).map_err(|error| configuration(format!("model.baseUrl is not a URL: {error}")))?,
+            Some(text) => {
+                Url::parse(text).map_err(|error| configuration(format!("model.baseUrl is not a URL: {error}")))?
+            }
             None => self.base_url.clone().ok_or_else(|| configuration("no URL is configured for models".to_owned()))?,
         };
         let mut url = base;
@@ -110,14 +116,23 @@ impl OpenAi {
             follow_redirects: false,
             deadline: call.deadline,
         };
-        let response =
-            self.outgoing.send(request).await.map_err(|failure| Attempt { fault: failure.fault, retry: failure.transient, retry_after: None })?;
+        let response = self.outgoing.send(request).await.map_err(|failure| Attempt {
+            fault: failure.fault,
+            retry: failure.transient,
+            retry_after: None,
+        })?;
         if response.status.is_success() {
             return Ok(response);
         }
         let mut fault = status_fault(&Method::POST, url, &response, secrets);
-        if response.status.as_u16() == 401 && self.authorization.is_some() && !self.headers(url, call).contains_key(AUTHORIZATION) {
-            let detail = format!("{}; the server's model key is only sent to the origin of BATON_MODEL_BASE_URL", fault.detail.unwrap_or_default());
+        if response.status.as_u16() == 401
+            && self.authorization.is_some()
+            && !self.headers(url, call).contains_key(AUTHORIZATION)
+        {
+            let detail = format!(
+                "{}; the server's model key is only sent to the origin of BATON_MODEL_BASE_URL",
+                fault.detail.unwrap_or_default()
+            );
             fault.detail = Some(detail);
         }
         let retry = response.status.as_u16() == 429 || response.status.is_server_error();
@@ -187,7 +202,8 @@ fn message(message: &Message) -> Value {
         Message::User { content } => json!({"role": "user", "content": content}),
         Message::Tool { call_id, content, .. } => json!({"role": "tool", "tool_call_id": call_id, "content": content}),
         Message::Assistant { content, tool_calls } => {
-            let mut fields = Map::from_iter([("role".to_owned(), json!("assistant")), ("content".to_owned(), json!(content))]);
+            let mut fields =
+                Map::from_iter([("role".to_owned(), json!("assistant")), ("content".to_owned(), json!(content))]);
             if !tool_calls.is_empty() {
                 let calls = tool_calls.iter().map(|call| {
                     // A provider refuses its own call without a name when it comes back.
@@ -243,7 +259,8 @@ struct WireUsage {
 }
 
 fn read(response: &Response, url: &Url, request_bytes: usize, secrets: &Secrets) -> Result<ModelResponse, Fault> {
-    let corrupt = |what: String| Fault::new(fault_type::COMMUNICATION, 502, format!("the model at {} {what}", shown(url)));
+    let corrupt =
+        |what: String| Fault::new(fault_type::COMMUNICATION, 502, format!("the model at {} {what}", shown(url)));
     let completion: Completion = serde_json::from_slice(&response.body).map_err(|error| {
         let start: String = secrets.redact(&String::from_utf8_lossy(&response.body)).chars().take(200).collect();
         corrupt(format!("gave an answer that is not a chat completion ({error}): {start}"))
@@ -252,8 +269,11 @@ fn read(response: &Response, url: &Url, request_bytes: usize, secrets: &Secrets)
         let said: String = secrets.redact(&error.to_string()).chars().take(512).collect();
         return Err(corrupt(format!("answered with an error: {said}")));
     }
-    let choice = completion.choices.into_iter().next().ok_or_else(|| corrupt("gave an answer without a choice".to_owned()))?;
-    let reason = choice.finish_reason.ok_or_else(|| corrupt("gave an answer without a finish reason: it was cut off".to_owned()))?;
+    let choice =
+        completion.choices.into_iter().next().ok_or_else(|| corrupt("gave an answer without a choice".to_owned()))?;
+    let reason = choice
+        .finish_reason
+        .ok_or_else(|| corrupt("gave an answer without a finish reason: it was cut off".to_owned()))?;
     let reply = choice.message.ok_or_else(|| corrupt("gave an answer without a message".to_owned()))?;
     let refusal = reply.refusal.filter(|text| !text.is_empty());
     let finish_reason = match reason.as_str() {
@@ -266,7 +286,8 @@ fn read(response: &Response, url: &Url, request_bytes: usize, secrets: &Secrets)
     };
     let reported = completion.usage.and_then(|usage| usage.prompt_tokens.zip(usage.completion_tokens));
     let estimate = |bytes: usize| bytes.div_ceil(BYTES_PER_TOKEN_ESTIMATE) as u64;
-    let (input_tokens, output_tokens) = reported.unwrap_or_else(|| (estimate(request_bytes), estimate(response.body.len())));
+    let (input_tokens, output_tokens) =
+        reported.unwrap_or_else(|| (estimate(request_bytes), estimate(response.body.len())));
     Ok(ModelResponse {
         text: refusal.or_else(|| reply.content.as_ref().and_then(text_of)),
         tool_calls: reply.tool_calls.unwrap_or_default().into_iter().map(tool_call).collect(),

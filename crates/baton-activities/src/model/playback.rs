@@ -3,7 +3,9 @@
 //! The conversation is the first whose `match` occurs in the first message; the turn is the number of
 //! answers so far. So a repeated call is answered alike, and two executions never disturb each other.
 
-use baton_agent::{FinishReason, Message, ModelRequest, ModelResponse, Playback, PlaybackConversation, PlaybackTurn, ToolCall};
+use baton_agent::{
+    FinishReason, Message, ModelRequest, ModelResponse, Playback, PlaybackConversation, PlaybackTurn, ToolCall,
+};
 use baton_execution::{Fault, fault_type};
 
 use super::{ModelCall, ModelProvider};
@@ -20,7 +22,11 @@ impl ModelProvider for Player {
     }
 
     async fn answer(&self, request: &ModelRequest, _call: &ModelCall) -> Result<ModelResponse, Fault> {
-        let script = request.model.playback.as_ref().ok_or_else(|| refused("the agent has no model.playback to play".to_owned()))?;
+        let script = request
+            .model
+            .playback
+            .as_ref()
+            .ok_or_else(|| refused("the agent has no model.playback to play".to_owned()))?;
         let first = request.messages.iter().find_map(|message| match message {
             Message::User { content } => Some(content.as_str()),
             Message::Assistant { .. } | Message::Tool { .. } => None,
@@ -28,19 +34,32 @@ impl ModelProvider for Player {
         let (index, conversation) = choose(script, first.unwrap_or_default())?;
         let turn = request.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count();
         let scripted = conversation.turns.get(turn).ok_or_else(|| {
-            refused(format!("playback.conversations[{index}] has {} turns, turn {} was asked for", conversation.turns.len(), turn + 1))
+            refused(format!(
+                "playback.conversations[{index}] has {} turns, turn {} was asked for",
+                conversation.turns.len(),
+                turn + 1
+            ))
         })?;
         Ok(play(scripted, turn, &request.model.name))
     }
 }
 
 fn choose<'a>(script: &'a Playback, first: &str) -> Result<(usize, &'a PlaybackConversation), Fault> {
-    let matches = |conversation: &PlaybackConversation| conversation.pattern.as_deref().is_none_or(|pattern| first.contains(pattern));
+    let matches = |conversation: &PlaybackConversation| {
+        conversation.pattern.as_deref().is_none_or(|pattern| first.contains(pattern))
+    };
     script.conversations.iter().enumerate().find(|(_, conversation)| matches(conversation)).ok_or_else(|| {
-        let patterns: Vec<String> =
-            script.conversations.iter().filter_map(|conversation| conversation.pattern.as_deref()).map(|pattern| format!("'{pattern}'")).collect();
+        let patterns: Vec<String> = script
+            .conversations
+            .iter()
+            .filter_map(|conversation| conversation.pattern.as_deref())
+            .map(|pattern| format!("'{pattern}'"))
+            .collect();
         let shown: String = first.chars().take(SHOWN_MAX).collect();
-        refused(format!("no conversation of the playback matches the message '{shown}'; they match {}", patterns.join(", ")))
+        refused(format!(
+            "no conversation of the playback matches the message '{shown}'; they match {}",
+            patterns.join(", ")
+        ))
     })
 }
 
@@ -50,7 +69,11 @@ fn play(scripted: &PlaybackTurn, turn: usize, model: &str) -> ModelResponse {
         .tool_calls
         .iter()
         .enumerate()
-        .map(|(index, call)| ToolCall { id: format!("call_{}_{index}", turn + 1), name: call.name.clone(), arguments: call.arguments.clone() })
+        .map(|(index, call)| ToolCall {
+            id: format!("call_{}_{index}", turn + 1),
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+        })
         .collect();
     ModelResponse {
         text,

@@ -58,9 +58,10 @@ fn spec(orders: &Server, model: Value) -> Value {
 
 #[tokio::test]
 async fn a_scripted_agent_calls_its_tool_and_answers() {
-    let orders = Server::answering(|_, _| ([("content-type", "application/json")], r#"{"state": "shipped"}"#).into_response()).await;
-    let turns =
-        json!([{"toolCalls": [{"name": "get_order", "arguments": {"id": "17"}}]}, {"text": "It is shipped."}, {"json": {"state": "shipped"}}]);
+    let orders =
+        Server::answering(|_, _| ([("content-type", "application/json")], r#"{"state": "shipped"}"#).into_response())
+            .await;
+    let turns = json!([{"toolCalls": [{"name": "get_order", "arguments": {"id": "17"}}]}, {"text": "It is shipped."}, {"json": {"state": "shipped"}}]);
     let model = json!({"name": "scripted", "provider": "playback", "playback": {"conversations": [{"match": "\"id\":\"17\"", "turns": turns}]}});
     let ending = run_to_end(&spec(&orders, model), ActivitiesOptions::default()).await;
     assert_eq!(ending, Ending::Completed { output: json!({"state": "shipped"}) });
@@ -79,10 +80,15 @@ async fn a_model_is_told_what_its_tool_gave_even_a_fault() {
         ([("content-type", "application/json")], body.to_string()).into_response()
     })
     .await;
-    let ending = run_to_end(&spec(&orders, json!({"name": "m", "baseUrl": model.url("/v1")})), ActivitiesOptions::default()).await;
+    let ending =
+        run_to_end(&spec(&orders, json!({"name": "m", "baseUrl": model.url("/v1")})), ActivitiesOptions::default())
+            .await;
     assert_eq!(ending, Ending::Completed { output: json!({"state": "unknown"}) });
     let told = model.seen()[1].json();
     assert_eq!((&told["messages"][3]["role"], &told["messages"][3]["tool_call_id"]), (&json!("tool"), &json!("c1")));
     let content = told["messages"][3]["content"].as_str().unwrap();
-    assert!(content.contains("answered 404 Not Found: no such order") && content.contains("\"statusCode\":404"), "{content}");
+    assert!(
+        content.contains("answered 404 Not Found: no such order") && content.contains("\"statusCode\":404"),
+        "{content}"
+    );
 }

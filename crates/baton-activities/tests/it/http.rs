@@ -65,61 +65,96 @@ async fn content_is_json_where_it_is_json() {
         ("application/json", " \n", Value::Null),
     ] {
         let server = Server::answering(move |_, _| typed(content_type, body)).await;
-        assert_eq!(http(json!({"method": "GET", "endpoint": server.url("/")})).await.unwrap(), expected, "{content_type}: {body}");
+        assert_eq!(
+            http(json!({"method": "GET", "endpoint": server.url("/")})).await.unwrap(),
+            expected,
+            "{content_type}: {body}"
+        );
     }
 }
 
 #[tokio::test]
 async fn raw_is_base64_and_response_has_all_but_what_may_be_secret() {
     let server = Server::answering(|_, _| (StatusCode::CREATED, [("x-b", "c")], [0xff_u8, 0]).into_response()).await;
-    assert_eq!(http(json!({"method": "GET", "endpoint": server.url("/"), "output": "raw"})).await.unwrap(), json!("/wA="));
+    assert_eq!(
+        http(json!({"method": "GET", "endpoint": server.url("/"), "output": "raw"})).await.unwrap(),
+        json!("/wA=")
+    );
     let input = json!({"method": "GET", "endpoint": server.url("/p?token=secret-secret-secret"), "headers": {"X-Token": "secret-in-header"}, "output": "response"});
     let output = http(input).await.unwrap();
-    assert_eq!((&output["statusCode"], &output["headers"]["x-b"], &output["request"]["method"]), (&json!(201), &json!("c"), &json!("GET")));
+    assert_eq!(
+        (&output["statusCode"], &output["headers"]["x-b"], &output["request"]["method"]),
+        (&json!(201), &json!("c"), &json!("GET"))
+    );
     assert_eq!(output["request"]["uri"], server.url("/p"));
     assert!(!output.to_string().contains("secret"), "{output}");
 }
 
 #[tokio::test]
 async fn error_statuses_are_faults_of_that_status() {
-    for (status, non_retryable) in [(400, true), (401, true), (404, true), (408, false), (425, false), (429, false), (500, false), (503, false)] {
+    for (status, non_retryable) in
+        [(400, true), (401, true), (404, true), (408, false), (425, false), (429, false), (500, false), (503, false)]
+    {
         let server = Server::answering(move |_, _| {
-            (StatusCode::from_u16(status).unwrap(), [("content-type", "application/json")], r#"{"why":"because"}"#).into_response()
+            (StatusCode::from_u16(status).unwrap(), [("content-type", "application/json")], r#"{"why":"because"}"#)
+                .into_response()
         })
         .await;
         let fault = refusal(json!({"method": "GET", "endpoint": server.url("/x?y=z")})).await;
-        assert_eq!((fault.kind.as_str(), fault.status, fault.non_retryable), (fault_type::COMMUNICATION, status, non_retryable));
+        assert_eq!(
+            (fault.kind.as_str(), fault.status, fault.non_retryable),
+            (fault_type::COMMUNICATION, status, non_retryable)
+        );
         assert_eq!(fault.data, Some(json!({"statusCode": status, "content": {"why": "because"}})));
         let detail = fault.detail.unwrap();
-        assert!(detail.contains(&format!("GET {} answered {status}", server.url("/x"))) && detail.ends_with(r#"{"why":"because"}"#), "{detail}");
+        assert!(
+            detail.contains(&format!("GET {} answered {status}", server.url("/x")))
+                && detail.ends_with(r#"{"why":"because"}"#),
+            "{detail}"
+        );
     }
 }
 
 #[tokio::test]
 async fn errors_do_not_echo_credentials_or_tokens() {
     let echo = |_: usize, seen: &crate::support::Seen| {
-        (StatusCode::BAD_REQUEST, format!("{} {} {}", seen.uri, seen.header("authorization"), seen.header("x"))).into_response()
+        (StatusCode::BAD_REQUEST, format!("{} {} {}", seen.uri, seen.header("authorization"), seen.header("x")))
+            .into_response()
     };
     let server = Server::answering(echo).await;
-    for authentication in [json!({"basic": {"username": "user", "password": "hunter2"}}), json!({"bearer": {"token": "tok-hunter2"}})] {
+    for authentication in
+        [json!({"basic": {"username": "user", "password": "hunter2"}}), json!({"bearer": {"token": "tok-hunter2"}})]
+    {
         let fault = refusal(
             json!({"method": "GET", "endpoint": server.url("/"), "query": {"token": "hunter2-and-much-longer"}, "authentication": authentication}),
         )
         .await;
-        assert!(!told(&fault).contains("hunter2") && !told(&fault).contains("dXNlcjpodW50ZXIy") && told(&fault).contains("***"), "{}", told(&fault));
+        assert!(
+            !told(&fault).contains("hunter2")
+                && !told(&fault).contains("dXNlcjpodW50ZXIy")
+                && told(&fault).contains("***"),
+            "{}",
+            told(&fault)
+        );
     }
-    let fault = refusal(json!({"method": "GET", "endpoint": server.url("/"), "headers": {"Authorization": "Bearer hunter2"}})).await;
+    let fault =
+        refusal(json!({"method": "GET", "endpoint": server.url("/"), "headers": {"Authorization": "Bearer hunter2"}}))
+            .await;
     assert!(!told(&fault).contains("hunter2"), "{}", told(&fault));
 }
 
 #[tokio::test]
 async fn redirects_are_errors_unless_they_are_asked_for() {
-    let server =
-        Server::answering(
-            |number, _| if number % 2 == 0 { (StatusCode::FOUND, [("location", "/next")]).into_response() } else { typed("text/plain", "there") },
-        )
-        .await;
-    let call = |redirect: bool| json!({"method": "POST", "endpoint": server.url("/"), "body": {"a": 1}, "redirect": redirect});
+    let server = Server::answering(|number, _| {
+        if number % 2 == 0 {
+            (StatusCode::FOUND, [("location", "/next")]).into_response()
+        } else {
+            typed("text/plain", "there")
+        }
+    })
+    .await;
+    let call =
+        |redirect: bool| json!({"method": "POST", "endpoint": server.url("/"), "body": {"a": 1}, "redirect": redirect});
     assert_eq!(http(call(true)).await.unwrap(), json!("there"));
     let seen = server.seen();
     assert_eq!((seen[1].method.as_str(), seen[1].uri.path(), seen[1].body.len()), ("GET", "/next", 0));
@@ -127,7 +162,10 @@ async fn redirects_are_errors_unless_they_are_asked_for() {
     assert_eq!((fault.status, fault.non_retryable), (302, true));
 
     let unchanged = Server::answering(|_, _| StatusCode::NOT_MODIFIED.into_response()).await;
-    assert_eq!(http(json!({"method": "GET", "endpoint": unchanged.url("/"), "redirect": true})).await.unwrap(), Value::Null);
+    assert_eq!(
+        http(json!({"method": "GET", "endpoint": unchanged.url("/"), "redirect": true})).await.unwrap(),
+        Value::Null
+    );
 }
 
 #[tokio::test]
@@ -147,7 +185,10 @@ async fn a_redirect_to_another_origin_loses_credentials_and_forbidden_ones_are_r
     let call = |path: &str| json!({"method": "POST", "endpoint": server.url(path), "headers": {"X-Token": "t"}, "body": {"a": 1}, "redirect": true, "authentication": {"bearer": {"token": "tok"}}});
     assert_eq!(http(call("/")).await.unwrap(), json!("other"));
     let seen = &other.seen()[0];
-    assert_eq!((seen.header("authorization"), seen.header("x-token"), seen.method.as_str(), seen.json()), ("", "", "POST", json!({"a": 1})));
+    assert_eq!(
+        (seen.header("authorization"), seen.header("x-token"), seen.method.as_str(), seen.json()),
+        ("", "", "POST", json!({"a": 1}))
+    );
     for (path, says) in [
         ("/file", "only 'http' and 'https' are allowed"),
         ("/metadata", "'169.254.169.254' must not be called"),
@@ -192,8 +233,12 @@ async fn a_hang_ends_with_the_time_of_the_task() {
 async fn refused_reset_and_broken_connections_are_faults_that_name_the_url() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let closing = raw_server(|stream| async move { drop(stream) }).await;
-    let cutting = raw_server(|mut stream| async move { _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await }).await;
-    let babbling = raw_server(|mut stream| async move { _ = stream.write_all(b"this is not HTTP\r\n\r\n").await }).await;
+    let cutting = raw_server(|mut stream| async move {
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await
+    })
+    .await;
+    let babbling =
+        raw_server(|mut stream| async move { _ = stream.write_all(b"this is not HTTP\r\n\r\n").await }).await;
     for (endpoint, says) in [
         (format!("http://{nobody}/?t=hunter2"), "connect to"),
         (format!("http://{closing}/?t=hunter2"), "broke off"),
@@ -205,7 +250,11 @@ async fn refused_reset_and_broken_connections_are_faults_that_name_the_url() {
     ] {
         let fault = refusal(json!({"method": "GET", "endpoint": endpoint})).await;
         let shown = endpoint.split('?').next().unwrap();
-        assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::COMMUNICATION, false), "{endpoint}: {fault}");
+        assert_eq!(
+            (fault.kind.as_str(), fault.non_retryable),
+            (fault_type::COMMUNICATION, false),
+            "{endpoint}: {fault}"
+        );
         let detail = fault.detail.as_deref().unwrap();
         assert!(detail.contains(says) && detail.contains(shown) && !detail.contains("hunter2"), "{endpoint}: {detail}");
     }
@@ -215,17 +264,26 @@ async fn refused_reset_and_broken_connections_are_faults_that_name_the_url() {
 async fn a_body_is_never_read_beyond_the_limit() {
     let small = || ActivitiesOptions { response_bytes_max: 100_000, ..ActivitiesOptions::default() };
     let endless = raw_server(|stream| stream_endlessly(stream, "200 OK")).await;
-    let fault = run(small(), "http", json!({"method": "GET", "endpoint": format!("http://{endless}/")})).await.unwrap_err();
+    let fault =
+        run(small(), "http", json!({"method": "GET", "endpoint": format!("http://{endless}/")})).await.unwrap_err();
     assert_eq!((fault.kind.as_str(), fault.status, fault.non_retryable), (fault_type::TOO_LARGE, 413, true));
 
-    let announced =
-        raw_server(|mut stream| async move { _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n").await }).await;
-    let fault = run(small(), "http", json!({"method": "GET", "endpoint": format!("http://{announced}/")})).await.unwrap_err();
+    let announced = raw_server(|mut stream| async move {
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n").await
+    })
+    .await;
+    let fault =
+        run(small(), "http", json!({"method": "GET", "endpoint": format!("http://{announced}/")})).await.unwrap_err();
     assert!(fault.detail.unwrap().contains("10000000000 bytes; allowed are 0 to 100000"));
 
     let failing = raw_server(|stream| stream_endlessly(stream, "500 Oh")).await;
-    let fault = run(small(), "http", json!({"method": "GET", "endpoint": format!("http://{failing}/")})).await.unwrap_err();
-    assert_eq!((fault.status, fault.data.unwrap()["content"].as_str().unwrap().len()), (500, 64 * 1024), "the beginning of an error is kept");
+    let fault =
+        run(small(), "http", json!({"method": "GET", "endpoint": format!("http://{failing}/")})).await.unwrap_err();
+    assert_eq!(
+        (fault.status, fault.data.unwrap()["content"].as_str().unwrap().len()),
+        (500, 64 * 1024),
+        "the beginning of an error is kept"
+    );
     assert!(fault.detail.unwrap().len() < 1000);
 
     let headers = raw_server(|mut stream| async move {
@@ -235,7 +293,8 @@ async fn a_body_is_never_read_beyond_the_limit() {
         }
     })
     .await;
-    let fault = run(small(), "http", json!({"method": "GET", "endpoint": format!("http://{headers}/")})).await.unwrap_err();
+    let fault =
+        run(small(), "http", json!({"method": "GET", "endpoint": format!("http://{headers}/")})).await.unwrap_err();
     assert_eq!(fault.kind, fault_type::COMMUNICATION, "{fault}");
 }
 

@@ -30,7 +30,10 @@ fn request() -> ModelRequest {
 }
 
 fn playing(request: ModelRequest, script: Value) -> ModelRequest {
-    ModelRequest { model: ModelSpec { playback: Some(serde_json::from_value(script).unwrap()), ..request.model.clone() }, ..request }
+    ModelRequest {
+        model: ModelSpec { playback: Some(serde_json::from_value(script).unwrap()), ..request.model.clone() },
+        ..request
+    }
 }
 
 fn options(server: &Server) -> ActivitiesOptions {
@@ -43,7 +46,9 @@ fn options(server: &Server) -> ActivitiesOptions {
 }
 
 async fn ask(options: ActivitiesOptions, request: &ModelRequest) -> Result<ModelResponse, Fault> {
-    run(options, "model", serde_json::to_value(request).unwrap()).await.map(|output| serde_json::from_value(output).unwrap())
+    run(options, "model", serde_json::to_value(request).unwrap())
+        .await
+        .map(|output| serde_json::from_value(output).unwrap())
 }
 
 fn completion(message: Value, finish_reason: Value) -> Response {
@@ -65,11 +70,18 @@ async fn a_question_goes_out_as_a_chat_completion() {
         Message::Assistant { content: Some("Looking.".into()), tool_calls: vec![call, broken] },
         Message::Tool { call_id: "c1".into(), name: "get".into(), content: "found".into(), failed: false },
     ]);
-    request.tools = vec![ToolDescription { name: "get".into(), description: "Gets".into(), parameters: json!({"type": "object"}) }];
+    request.tools =
+        vec![ToolDescription { name: "get".into(), description: "Gets".into(), parameters: json!({"type": "object"}) }];
     request.output_schema = Some(json!({"type": "object"}));
     let response = ask(options(&server), &request).await.unwrap();
     assert_eq!(
-        (response.text.as_deref(), response.finish_reason, response.input_tokens, response.output_tokens, response.usage_estimated),
+        (
+            response.text.as_deref(),
+            response.finish_reason,
+            response.input_tokens,
+            response.output_tokens,
+            response.usage_estimated
+        ),
         (Some("Hello."), FinishReason::Stop, 12, 3, false)
     );
     assert_eq!((response.provider.as_str(), response.model.as_str()), ("openai", "gpt-x-2026"));
@@ -112,7 +124,8 @@ async fn calls_are_read_however_the_server_writes_them() {
     })
     .await;
     let response = ask(options(&server), &request()).await.unwrap();
-    let calls: Vec<_> = response.tool_calls.iter().map(|call| (call.id.as_str(), call.name.as_str(), call.arguments.clone())).collect();
+    let calls: Vec<_> =
+        response.tool_calls.iter().map(|call| (call.id.as_str(), call.name.as_str(), call.arguments.clone())).collect();
     assert_eq!(
         calls,
         [
@@ -129,7 +142,12 @@ async fn calls_are_read_however_the_server_writes_them() {
 #[tokio::test]
 async fn reasons_parts_and_refusals_are_understood() {
     for (message, reason, text, expected) in [
-        (json!({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}), "stop", Some("ab"), FinishReason::Stop),
+        (
+            json!({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}),
+            "stop",
+            Some("ab"),
+            FinishReason::Stop,
+        ),
         (json!({"content": "cut"}), "length", Some("cut"), FinishReason::Length),
         (json!({"content": null}), "content_filter", None, FinishReason::ContentFilter),
         (json!({"content": null, "refusal": "No."}), "stop", Some("No."), FinishReason::ContentFilter),
@@ -144,7 +162,11 @@ async fn reasons_parts_and_refusals_are_understood() {
 #[tokio::test]
 async fn usage_that_is_not_reported_is_estimated_never_zero() {
     let server = Server::answering(|_, _| {
-        ([("content-type", "application/json")], r#"{"choices":[{"message":{"content":"Hello."},"finish_reason":"stop"}]}"#).into_response()
+        (
+            [("content-type", "application/json")],
+            r#"{"choices":[{"message":{"content":"Hello."},"finish_reason":"stop"}]}"#,
+        )
+            .into_response()
     })
     .await;
     let response = ask(options(&server), &request()).await.unwrap();
@@ -182,7 +204,9 @@ async fn what_may_pass_is_repeated_and_retry_after_is_honoured() {
         assert_eq!(seen.len(), 3);
         let first = &seen[0];
         assert!(!first.header("idempotency-key").is_empty());
-        assert!(seen.iter().all(|again| again.header("idempotency-key") == first.header("idempotency-key") && again.body == first.body));
+        assert!(seen.iter().all(
+            |again| again.header("idempotency-key") == first.header("idempotency-key") && again.body == first.body
+        ));
     }
 }
 
@@ -192,9 +216,15 @@ async fn repetition_ends_after_four_attempts_and_never_outlasts_the_task() {
     let fault = ask(options(&server), &request()).await.unwrap_err();
     assert_eq!((fault.status, server.seen().len()), (500, 4));
 
-    let server = Server::answering(|_, _| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3600")], "later").into_response()).await;
+    let server =
+        Server::answering(|_, _| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3600")], "later").into_response())
+            .await;
     let fault = ask(options(&server), &request()).await.unwrap_err();
-    assert_eq!((fault.status, fault.non_retryable, server.seen().len()), (429, false, 1), "waiting an hour would outlast the task");
+    assert_eq!(
+        (fault.status, fault.non_retryable, server.seen().len()),
+        (429, false, 1),
+        "waiting an hour would outlast the task"
+    );
 }
 
 #[tokio::test]
@@ -205,14 +235,20 @@ async fn other_errors_of_the_caller_are_not_repeated_and_do_not_show_the_key() {
         })
         .await;
         let fault = ask(options(&server), &request()).await.unwrap_err();
-        assert_eq!((fault.kind.as_str(), fault.status, fault.non_retryable, server.seen().len()), (fault_type::COMMUNICATION, status, true, 1));
+        assert_eq!(
+            (fault.kind.as_str(), fault.status, fault.non_retryable, server.seen().len()),
+            (fault_type::COMMUNICATION, status, true, 1)
+        );
         assert!(told(&fault).contains("***") && !told(&fault).contains("hunter2"), "{fault}");
     }
 }
 
 #[tokio::test]
 async fn the_key_goes_to_the_servers_own_model_url_only() {
-    let (own, other) = (Server::answering(|_, _| hello()).await, Server::answering(|_, _| StatusCode::UNAUTHORIZED.into_response()).await);
+    let (own, other) = (
+        Server::answering(|_, _| hello()).await,
+        Server::answering(|_, _| StatusCode::UNAUTHORIZED.into_response()).await,
+    );
     let mut request = request();
     request.model.base_url = Some(other.url("/v1"));
     let fault = ask(options(&own), &request).await.unwrap_err();
@@ -220,7 +256,10 @@ async fn the_key_goes_to_the_servers_own_model_url_only() {
     assert_eq!((own.seen().len(), other.seen()[0].header("authorization")), (0, ""));
     request.model.base_url = Some(own.url("/v2"));
     ask(options(&own), &request).await.unwrap();
-    assert_eq!((own.seen()[0].header("authorization"), own.seen()[0].uri.path()), ("Bearer sk-hunter2", "/v2/chat/completions"));
+    assert_eq!(
+        (own.seen()[0].header("authorization"), own.seen()[0].uri.path()),
+        ("Bearer sk-hunter2", "/v2/chat/completions")
+    );
 }
 
 #[tokio::test]
@@ -254,19 +293,36 @@ async fn playback_plays_the_turn_of_the_conversation_that_matches() {
     let mut request = playing(request(), script);
     request.model.provider = Provider::Playback;
     let response = ask(ActivitiesOptions::default(), &request).await.unwrap();
-    assert_eq!((response.text.as_deref(), response.provider.as_str(), response.model.as_str()), (Some("Hello."), "playback", "gpt-x"));
+    assert_eq!(
+        (response.text.as_deref(), response.provider.as_str(), response.model.as_str()),
+        (Some("Hello."), "playback", "gpt-x")
+    );
 
     request.messages = vec![Message::User { content: "my order".into() }];
     let response = ask(ActivitiesOptions::default(), &request).await.unwrap();
-    assert_eq!(response.tool_calls, [ToolCall { id: "call_1_0".into(), name: "get".into(), arguments: json!({"id": 1}) }]);
-    assert_eq!((response.finish_reason, response.input_tokens, response.output_tokens), (FinishReason::ToolCalls, 7, 2));
+    assert_eq!(
+        response.tool_calls,
+        [ToolCall { id: "call_1_0".into(), name: "get".into(), arguments: json!({"id": 1}) }]
+    );
+    assert_eq!(
+        (response.finish_reason, response.input_tokens, response.output_tokens),
+        (FinishReason::ToolCalls, 7, 2)
+    );
     request.messages.push(Message::Assistant { content: None, tool_calls: response.tool_calls });
-    request.messages.push(Message::Tool { call_id: "call_1_0".into(), name: "get".into(), content: "x".into(), failed: false });
+    request.messages.push(Message::Tool {
+        call_id: "call_1_0".into(),
+        name: "get".into(),
+        content: "x".into(),
+        failed: false,
+    });
     assert_eq!(ask(ActivitiesOptions::default(), &request).await.unwrap().text.as_deref(), Some("{\"total\":5}"));
 
     request.messages.push(Message::Assistant { content: Some("y".into()), tool_calls: Vec::new() });
     let fault = ask(ActivitiesOptions::default(), &request).await.unwrap_err();
-    assert_eq!((fault.non_retryable, fault.detail.as_deref()), (true, Some("playback.conversations[0] has 2 turns, turn 3 was asked for")));
+    assert_eq!(
+        (fault.non_retryable, fault.detail.as_deref()),
+        (true, Some("playback.conversations[0] has 2 turns, turn 3 was asked for"))
+    );
     request.messages = vec![Message::User { content: "weather".into() }];
     let fault = ask(ActivitiesOptions::default(), &request).await.unwrap_err();
     assert_eq!(
@@ -281,9 +337,12 @@ async fn a_script_stands_in_only_where_no_url_is_configured() {
     let request = playing(request(), json!({"conversations": [{"turns": [{"text": "scripted"}]}]}));
     assert_eq!(ask(ActivitiesOptions::default(), &request).await.unwrap().provider, "playback");
     assert_eq!(ask(options(&server), &request).await.unwrap().provider, "openai");
-    let fault = ask(ActivitiesOptions::default(), &ModelRequest { model: ModelSpec { playback: None, ..request.model.clone() }, ..request })
-        .await
-        .unwrap_err();
+    let fault = ask(
+        ActivitiesOptions::default(),
+        &ModelRequest { model: ModelSpec { playback: None, ..request.model.clone() }, ..request },
+    )
+    .await
+    .unwrap_err();
     assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::CONFIGURATION, true));
     assert!(fault.detail.unwrap().contains("set BATON_MODEL_BASE_URL"));
 }

@@ -81,7 +81,9 @@ impl Server {
 }
 
 /// A server that reads the head of each request and then does `then` with the connection.
-pub(crate) async fn raw_server<F: Future<Output = ()> + Send + 'static>(then: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr {
+pub(crate) async fn raw_server<F: Future<Output = ()> + Send + 'static>(
+    then: impl Fn(TcpStream) -> F + Send + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

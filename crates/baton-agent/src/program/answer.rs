@@ -19,7 +19,12 @@ impl AgentProgram {
     pub(super) fn model_answered(&mut self, result: Result<&Value, &Fault>, step: &mut Step) {
         let response = match result.map(|output| serde_json::from_value::<ModelResponse>(output.clone())) {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return self.fail(Fault::new(fault_type::RUNTIME, 502, format!("the model's answer cannot be read: {error}")), step),
+            Ok(Err(error)) => {
+                return self.fail(
+                    Fault::new(fault_type::RUNTIME, 502, format!("the model's answer cannot be read: {error}")),
+                    step,
+                );
+            }
             Err(fault) => return self.fail(fault.clone().at(&format!("/turns/{}/model", self.state.turn)), step),
         };
         let usage = &mut self.state.usage;
@@ -47,9 +52,14 @@ impl AgentProgram {
             }
             FinishReason::ContentFilter => {
                 let said = text.map(|text| format!(": {}", cut(&text, 200))).unwrap_or_default();
-                self.fail(Fault::new(fault_type::RUNTIME, 422, format!("the model declined to answer{said}")).non_retryable(), step);
+                self.fail(
+                    Fault::new(fault_type::RUNTIME, 422, format!("the model declined to answer{said}")).non_retryable(),
+                    step,
+                );
             }
-            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other if !calls.is_empty() => self.begin_calls(calls, step),
+            FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other if !calls.is_empty() => {
+                self.begin_calls(calls, step)
+            }
             FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other => match text {
                 Some(text) => self.final_answer(text, step),
                 None => self.repair(
@@ -74,7 +84,11 @@ impl AgentProgram {
             "Your last answer does not match the required JSON schema:\n- {}\nAnswer again, with JSON only and no other text.",
             violations.join("\n- ")
         );
-        let fault = Fault::new(fault_type::VALIDATION, 422, format!("the answer does not match the output schema: {}", violations.join("; ")));
+        let fault = Fault::new(
+            fault_type::VALIDATION,
+            422,
+            format!("the answer does not match the output schema: {}", violations.join("; ")),
+        );
         self.repair(&request, fault, step);
     }
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use baton_execution::{ChildTarget, Command, Fault, Note, OperationId, ParentClosePolicy, ProgramKind, ScheduleActivity, StartChild, fault_type};
+use baton_execution::{
+    ChildTarget, Command, Fault, Note, OperationId, ParentClosePolicy, ProgramKind, ScheduleActivity, StartChild,
+    fault_type,
+};
 use baton_types::Digest;
 use serde_json::{Map, Value, json};
 
@@ -45,15 +48,26 @@ impl AgentProgram {
             return Some(fault);
         }
         if calls.len() > CALLS_PER_TURN_MAX {
-            return Some(limit("toolCallsPerTurn", CALLS_PER_TURN_MAX as u64, &format!("the model asked for {} calls at once", calls.len())));
+            return Some(limit(
+                "toolCallsPerTurn",
+                CALLS_PER_TURN_MAX as u64,
+                &format!("the model asked for {} calls at once", calls.len()),
+            ));
         }
         let made = u64::from(self.state.usage.tool_calls);
         let wanted = made.saturating_add(calls.len() as u64);
         if let Some(max) = self.state.limits.max_tool_calls.filter(|max| wanted > u64::from(*max)) {
-            return Some(limit("maxToolCalls", u64::from(max), &format!("{made} tool calls were made and {} more are asked for", calls.len())));
+            return Some(limit(
+                "maxToolCalls",
+                u64::from(max),
+                &format!("{made} tool calls were made and {} more are asked for", calls.len()),
+            ));
         }
         calls.iter().find(|call| self.streak_with(call) >= SAME_CALL_MAX).map(|call| {
-            let what = format!("the model asked for '{}' with the same arguments {SAME_CALL_MAX} times in a row", cut(&call.name, 64));
+            let what = format!(
+                "the model asked for '{}' with the same arguments {SAME_CALL_MAX} times in a row",
+                cut(&call.name, 64)
+            );
             Fault::new(fault_type::LIMIT, 429, format!("no progress: {what}"))
                 .non_retryable()
                 .with_data(json!({"limit": "noProgress", "allowed": SAME_CALL_MAX - 1}))
@@ -72,13 +86,23 @@ impl AgentProgram {
     }
 
     fn begin_call(&mut self, index: usize, call: ToolCall, step: &mut Step) -> Call {
-        let id = OperationId::new(format!("{}/tools/{index}/{}", turn_position(self.state.turn), position_name(&call.name)), 1);
+        let id = OperationId::new(
+            format!("{}/tools/{index}/{}", turn_position(self.state.turn), position_name(&call.name)),
+            1,
+        );
         let tool = self.definition.tools.iter().find(|tool| tool.name == call.name);
         let kind = tool.map_or_else(|| "tool".to_owned(), |tool| tool.kind.clone());
         self.state.timeline.start(&id.position, &cut(&call.name, POSITION_NAME_MAX), &kind, step.now_ms);
-        step.push(Command::Note(Note::TaskStarted { position: id.position.clone(), name: cut(&call.name, POSITION_NAME_MAX), kind, attempt: 1 }));
+        step.push(Command::Note(Note::TaskStarted {
+            position: id.position.clone(),
+            name: cut(&call.name, POSITION_NAME_MAX),
+            kind,
+            attempt: 1,
+        }));
 
-        let action = tool.ok_or_else(|| unknown_tool(&call.name, &self.definition.tools)).and_then(|tool| tool.action(&call.arguments));
+        let action = tool
+            .ok_or_else(|| unknown_tool(&call.name, &self.definition.tools))
+            .and_then(|tool| tool.action(&call.arguments));
         let state = match action {
             Ok(action) => begin(&id, action, step),
             Err(why) => self.call_failed(&id, &call.name, &Fault::new(fault_type::VALIDATION, 400, why), step),
@@ -87,7 +111,13 @@ impl AgentProgram {
     }
 
     /// A call came to its end; one that is not open (any more) is ignored.
-    pub(super) fn call_ended(&mut self, id: &OperationId, by_child: bool, result: Result<Value, Fault>, step: &mut Step) {
+    pub(super) fn call_ended(
+        &mut self,
+        id: &OperationId,
+        by_child: bool,
+        result: Result<Value, Fault>,
+        step: &mut Step,
+    ) {
         let Some(name) = self.open_call(id, by_child) else { return };
         if let Err(fault) = &result
             && fault.kind == fault_type::IN_DOUBT
@@ -134,7 +164,10 @@ impl AgentProgram {
             let fault = Fault::new(
                 fault_type::TOO_LARGE,
                 413,
-                format!("the call succeeded, but its result has {} bytes and was left out; allowed are 0 to {RESULT_BYTES_MAX}", content.len()),
+                format!(
+                    "the call succeeded, but its result has {} bytes and was left out; allowed are 0 to {RESULT_BYTES_MAX}",
+                    content.len()
+                ),
             );
             return self.call_failed(id, name, &fault, step);
         }
@@ -147,11 +180,11 @@ impl AgentProgram {
     fn call_failed(&mut self, id: &OperationId, name: &str, fault: &Fault, step: &mut Step) -> CallState {
         self.state.timeline.end(&id.position, "Faulted", step.now_ms);
         step.push(Command::Note(Note::TaskFaulted { position: id.position.clone(), fault: fault.clone() }));
-        let mut shown =
-            json!({"error": {"type": fault.kind, "status": fault.status, "title": fault.title, "detail": fault.detail, "data": fault.data}});
+        let mut shown = json!({"error": {"type": fault.kind, "status": fault.status, "title": fault.title, "detail": fault.detail, "data": fault.data}});
         if shown.to_string().len() > RESULT_BYTES_MAX {
             shown["error"]["data"] = Value::Null;
-            shown["error"]["detail"] = fault.detail.as_deref().map_or(Value::Null, |detail| Value::String(cut(detail, 1000)));
+            shown["error"]["detail"] =
+                fault.detail.as_deref().map_or(Value::Null, |detail| Value::String(cut(detail, 1000)));
         }
         let content = shown.to_string();
         step.push(tool_message(name, shown));
@@ -219,8 +252,13 @@ fn tool_message(name: &str, content: Value) -> Command {
 
 fn unknown_tool(name: &str, tools: &[Tool]) -> String {
     let names: Vec<String> = tools.iter().map(|tool| format!("'{}'", tool.name)).collect();
-    let known = if names.is_empty() { "there are no tools".to_owned() } else { format!("tools are {}", names.join(", ")) };
-    if name.is_empty() { format!("the call names no tool; {known}") } else { format!("no tool named '{}'; {known}", cut(name, POSITION_NAME_MAX)) }
+    let known =
+        if names.is_empty() { "there are no tools".to_owned() } else { format!("tools are {}", names.join(", ")) };
+    if name.is_empty() {
+        format!("the call names no tool; {known}")
+    } else {
+        format!("no tool named '{}'; {known}", cut(name, POSITION_NAME_MAX))
+    }
 }
 
 /// A name from a model as one segment of a JSON pointer.
@@ -233,7 +271,8 @@ fn position_name(name: &str) -> String {
 fn canonical(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let sorted: BTreeMap<&String, Value> = fields.iter().map(|(name, field)| (name, canonical(field))).collect();
+            let sorted: BTreeMap<&String, Value> =
+                fields.iter().map(|(name, field)| (name, canonical(field))).collect();
             Value::Object(sorted.into_iter().map(|(name, field)| (name.clone(), field)).collect::<Map<_, _>>())
         }
         Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),

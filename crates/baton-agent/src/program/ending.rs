@@ -43,9 +43,11 @@ impl AgentProgram {
     /// Closes the open calls and the present turn in the timeline.
     fn stop_open(&mut self, fault: Option<&Fault>, step: &mut Step) {
         let open: Vec<String> = match &self.state.stage {
-            Stage::Tools(calls) => {
-                calls.iter().filter(|call| !matches!(call.state, CallState::Done { .. })).map(|call| call.id.position.clone()).collect()
-            }
+            Stage::Tools(calls) => calls
+                .iter()
+                .filter(|call| !matches!(call.state, CallState::Done { .. }))
+                .map(|call| call.id.position.clone())
+                .collect(),
             Stage::Model(_) => Vec::new(),
             // No turn is open.
             Stage::New | Stage::Ended => return,

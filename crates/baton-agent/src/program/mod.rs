@@ -23,7 +23,9 @@ mod turn;
 
 use std::sync::Arc;
 
-use baton_execution::{Command, Fault, Input, OperationId, Outcome, Program, ProgramError, Progress, Recorded, fault_type};
+use baton_execution::{
+    Command, Fault, Input, OperationId, Outcome, Program, ProgramError, Progress, Recorded, fault_type,
+};
 use serde_json::Value;
 
 use crate::definition::AgentDefinition;
@@ -45,7 +47,9 @@ pub fn load(definition: Arc<AgentDefinition>) -> AgentProgram {
 /// # Errors
 /// A runtime fault if the snapshot is not of this build's format; a replay from the start helps then.
 pub fn restore(definition: Arc<AgentDefinition>, snapshot: &[u8]) -> Result<AgentProgram, Fault> {
-    let refused = |why: String| Fault::new(fault_type::RUNTIME, 500, format!("the snapshot of the agent's run cannot be read: {why}"));
+    let refused = |why: String| {
+        Fault::new(fault_type::RUNTIME, 500, format!("the snapshot of the agent's run cannot be read: {why}"))
+    };
     let state: State = serde_json::from_slice(snapshot).map_err(|error| refused(error.to_string()))?;
     if state.format != SNAPSHOT_FORMAT {
         return Err(refused(format!("it has format {}, this build reads {SNAPSHOT_FORMAT}", state.format)));
@@ -78,14 +82,23 @@ impl Program for AgentProgram {
             (Stage::New, Input::Started(start)) => self.start(start, &mut step),
             (_, Input::CancelRequested { reason }) => self.cancel(reason, &mut step),
             (_, Input::TimeoutReached) => self.time_out(&mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => self.activity_ended(id, Ok(output), &mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => self.activity_ended(id, Err(fault), &mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => self.child_ended(id, outcome, &mut step),
+            (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
+                self.activity_ended(id, Ok(output), &mut step)
+            }
+            (Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
+                self.activity_ended(id, Err(fault), &mut step)
+            }
+            (Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => {
+                self.child_ended(id, outcome, &mut step)
+            }
             (Stage::Model(_) | Stage::Tools(_), Input::TimerFired { id }) => self.child_overdue(id, &mut step),
             (Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => return Err(unexpected("started", &input.input)),
             (
                 Stage::New,
-                Input::ActivityCompleted { .. } | Input::ActivityFailed { .. } | Input::TimerFired { .. } | Input::CallbackAnswered { .. },
+                Input::ActivityCompleted { .. }
+                | Input::ActivityFailed { .. }
+                | Input::TimerFired { .. }
+                | Input::CallbackAnswered { .. },
             ) => return Err(unexpected("not yet started", &input.input)),
         }
         Ok(step.commands)
@@ -122,7 +135,9 @@ impl AgentProgram {
         let result = match outcome {
             Outcome::Completed(output) => Ok(output.clone()),
             Outcome::Failed(fault) => Err(fault.clone()),
-            Outcome::Cancelled { reason } => Err(Fault::new(fault_type::CANCELLED, 499, format!("the call was cancelled: {reason}")).non_retryable()),
+            Outcome::Cancelled { reason } => {
+                Err(Fault::new(fault_type::CANCELLED, 499, format!("the call was cancelled: {reason}")).non_retryable())
+            }
         };
         if self.awaits_child(id) {
             step.push(Command::CancelTimer { id: id.clone() });
@@ -133,7 +148,12 @@ impl AgentProgram {
     fn child_overdue(&mut self, id: &OperationId, step: &mut Step) {
         if self.awaits_child(id) {
             step.push(Command::CloseWait { id: id.clone() });
-            self.call_ended(id, true, Err(Fault::new(fault_type::TIMEOUT, 408, "no answer came within the tool's timeout")), step);
+            self.call_ended(
+                id,
+                true,
+                Err(Fault::new(fault_type::TIMEOUT, 408, "no answer came within the tool's timeout")),
+                step,
+            );
         }
     }
 }

@@ -25,7 +25,13 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
                     CallState::Child { on, until_ms } => (WaitReason::Child, on, *until_ms),
                     CallState::Done { .. } => return None,
                 };
-                Some(Waiting { id: call.id.clone(), reason, on: on.clone(), since_ms: call.since_ms, until_ms: Some(until_ms) })
+                Some(Waiting {
+                    id: call.id.clone(),
+                    reason,
+                    on: on.clone(),
+                    since_ms: call.since_ms,
+                    until_ms: Some(until_ms),
+                })
             })
             .take(WAITING_MAX)
             .collect(),

@@ -22,7 +22,12 @@ impl AgentProgram {
             Err(violations) => {
                 let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 return self.fail(
-                    Fault::new(fault_type::CONFIGURATION, 400, format!("the limits of the execution cannot be used: {why}")).non_retryable(),
+                    Fault::new(
+                        fault_type::CONFIGURATION,
+                        400,
+                        format!("the limits of the execution cannot be used: {why}"),
+                    )
+                    .non_retryable(),
                     step,
                 );
             }
@@ -33,7 +38,11 @@ impl AgentProgram {
 
     /// Says something to the model in the user's place.
     pub(super) fn tell(&mut self, content: String, step: &mut Step) {
-        step.push(Command::Note(Note::Message { role: "user".to_owned(), content: Value::String(content.clone()), tool_calls: Vec::new() }));
+        step.push(Command::Note(Note::Message {
+            role: "user".to_owned(),
+            content: Value::String(content.clone()),
+            tool_calls: Vec::new(),
+        }));
         self.state.conversation.push(Message::User { content });
     }
 
@@ -60,7 +69,8 @@ impl AgentProgram {
             start_to_close_ms,
             effect: Effect::Repeatable,
         }));
-        self.state.stage = Stage::Model(ModelCall { id, since_ms: step.now_ms, until_ms: step.after(start_to_close_ms) });
+        self.state.stage =
+            Stage::Model(ModelCall { id, since_ms: step.now_ms, until_ms: step.after(start_to_close_ms) });
     }
 
     /// The limit that forbids another model call.
@@ -68,13 +78,22 @@ impl AgentProgram {
         let (limits, usage) = (self.state.limits, self.state.usage);
         let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
         if self.state.turn >= limits.turns() {
-            return Some(limit("maxTurns", u64::from(limits.turns()), &format!("{} model calls were made", self.state.turn)));
+            return Some(limit(
+                "maxTurns",
+                u64::from(limits.turns()),
+                &format!("{} model calls were made", self.state.turn),
+            ));
         }
         if let Some(max) = limits.max_tokens.filter(|max| tokens >= u64::from(*max)) {
             return Some(limit("maxTokens", u64::from(max), &format!("{tokens} tokens were used")));
         }
-        (self.state.conversation.bytes > CONVERSATION_BYTES_MAX)
-            .then(|| limit("conversation", CONVERSATION_BYTES_MAX, &format!("the conversation has {} bytes", self.state.conversation.bytes)))
+        (self.state.conversation.bytes > CONVERSATION_BYTES_MAX).then(|| {
+            limit(
+                "conversation",
+                CONVERSATION_BYTES_MAX,
+                &format!("the conversation has {} bytes", self.state.conversation.bytes),
+            )
+        })
     }
 
     /// The whole question of the present turn.
@@ -119,7 +138,9 @@ fn first_message(input: &Value) -> String {
     let text = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
     match message {
         // The tool that calls an agent sends its arguments as message and as input.
-        Some(message) if data.is_null() || text == message || *data == json!({"message": message}) => message.to_owned(),
+        Some(message) if data.is_null() || text == message || *data == json!({"message": message}) => {
+            message.to_owned()
+        }
         Some(message) => format!("{message}\n\n{text}"),
         None if data.is_null() => "(no message)".to_owned(),
         None => text,

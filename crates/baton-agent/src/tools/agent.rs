@@ -24,7 +24,8 @@ struct Agent {
 
 impl Behaviour for Agent {
     fn action(&self, arguments: &Value) -> Result<Action, String> {
-        let message = arguments.get("message").and_then(Value::as_str).map_or_else(|| arguments.to_string(), str::to_owned);
+        let message =
+            arguments.get("message").and_then(Value::as_str).map_or_else(|| arguments.to_string(), str::to_owned);
         Ok(Action::Child {
             kind: ProgramKind::Agent,
             name: self.name.clone(),

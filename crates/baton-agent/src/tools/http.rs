@@ -46,9 +46,14 @@ impl Http {
     fn read(fields: &Fields<'_>, common: &Common) -> Option<Self> {
         let method = fields.text("method").unwrap_or("GET").to_ascii_uppercase();
         if !METHODS.contains(&method.as_str()) {
-            fields.violation("method", format!("'{}' is not a method; allowed are {}", cut(&method, 32), METHODS.join(", ")));
+            fields.violation(
+                "method",
+                format!("'{}' is not a method; allowed are {}", cut(&method, 32), METHODS.join(", ")),
+            );
         }
-        let url = fields.required_text("url").and_then(|text| read_template(text, common).map_err(|why| fields.violation("url", why)).ok());
+        let url = fields
+            .required_text("url")
+            .and_then(|text| read_template(text, common).map_err(|why| fields.violation("url", why)).ok());
         let headers = read_headers(fields);
         let has_body = matches!(method.as_str(), "POST" | "PUT" | "PATCH");
         let sends_body = match fields.text("body") {
@@ -56,14 +61,26 @@ impl Http {
             Some("arguments") if has_body => true,
             Some("none") => false,
             Some(other) => {
-                fields
-                    .violation("body", format!("'{}' is not allowed; allowed are 'arguments' (for POST, PUT and PATCH) and 'none'", cut(other, 32)));
+                fields.violation(
+                    "body",
+                    format!(
+                        "'{}' is not allowed; allowed are 'arguments' (for POST, PUT and PATCH) and 'none'",
+                        cut(other, 32)
+                    ),
+                );
                 false
             }
         };
         let reads = matches!(method.as_str(), "GET" | "HEAD");
         let effect = if common.repeatable || reads { Effect::Repeatable } else { Effect::Once };
-        Some(Self { method, url: url?, headers, sends_body, timeout_ms: common.timeout_ms.unwrap_or(ACTIVITY_TIMEOUT_MS_DEFAULT), effect })
+        Some(Self {
+            method,
+            url: url?,
+            headers,
+            sends_body,
+            timeout_ms: common.timeout_ms.unwrap_or(ACTIVITY_TIMEOUT_MS_DEFAULT),
+            effect,
+        })
     }
 }
 
@@ -141,7 +158,10 @@ fn read_template(text: &str, common: &Common) -> Result<Vec<Part>, String> {
     if text.len() > URL_BYTES_MAX {
         return Err(format!("has {} bytes, allowed are 1 to {URL_BYTES_MAX}", text.len()));
     }
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or("must begin with 'http://' or 'https://'")?;
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))
+        .ok_or("must begin with 'http://' or 'https://'")?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.is_empty() || authority.contains(['{', '}']) {
         return Err("must name the host literally: a model must not choose whom to call".to_owned());
@@ -155,13 +175,19 @@ fn read_template(text: &str, common: &Common) -> Result<Vec<Part>, String> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while let Some(start) = rest.find(['{', '}']) {
         let after = &rest[start..];
-        let end = after.find('}').filter(|_| after.starts_with('{')).ok_or("has a '{' or '}' without its other half")?;
+        let end =
+            after.find('}').filter(|_| after.starts_with('{')).ok_or("has a '{' or '}' without its other half")?;
         let name = &after[1..end];
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-            return Err(format!("'{{{}}}' is not the name of an argument; allowed are letters, digits, '_' and '-'", cut(name, 64)));
+            return Err(format!(
+                "'{{{}}}' is not the name of an argument; allowed are letters, digits, '_' and '-'",
+                cut(name, 64)
+            ));
         }
         if common.parameters.pointer("/properties").and_then(|properties| properties.get(name)).is_none() {
-            return Err(format!("'{{{name}}}' is not an argument: 'parameters.properties' of the tool does not have it"));
+            return Err(format!(
+                "'{{{name}}}' is not an argument: 'parameters.properties' of the tool does not have it"
+            ));
         }
         parts.push(Part::Literal(rest[..start].to_owned()));
         parts.push(Part::Argument(name.to_owned()));

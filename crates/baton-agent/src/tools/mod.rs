@@ -115,7 +115,10 @@ impl Tool {
         }
         let description = fields.required_text("description").unwrap_or_default();
         if description.len() > DESCRIPTION_BYTES_MAX {
-            fields.violation("description", format!("has {} bytes, allowed are 1 to {DESCRIPTION_BYTES_MAX}", description.len()));
+            fields.violation(
+                "description",
+                format!("has {} bytes, allowed are 1 to {DESCRIPTION_BYTES_MAX}", description.len()),
+            );
         }
         let (read_only, idempotent) = (fields.flag("readOnly"), fields.flag("idempotent"));
         let timeout_ms = fields.duration_ms("timeout");
@@ -126,14 +129,17 @@ impl Tool {
             let names: Vec<String> = KINDS.iter().map(|kind| format!("'{}'", kind.field)).collect();
             fields.violation("", format!("exactly one of {} must be given, found {}", names.join(", "), given.len()));
         }
-        let parameters = schema.or_else(|| kind.map(|kind| (kind.parameters)())).unwrap_or_else(|| json!({"type": "object"}));
+        let parameters =
+            schema.or_else(|| kind.map(|kind| (kind.parameters)())).unwrap_or_else(|| json!({"type": "object"}));
         let compiled = Schema::compile(&parameters).and_then(|schema| match parameters.get("type") {
             Some(Value::String(kind)) if kind == "object" => Ok(schema),
             _ => Err("must have 'type: object': arguments are an object".to_owned()),
         });
         let compiled = compiled.map_err(|why| fields.violation("parameters", why)).ok();
         let common = Common { repeatable: read_only || idempotent, timeout_ms, parameters };
-        let behaviour = kind.and_then(|kind| fields.object(kind.field).and_then(|own| (kind.read)(&own, &common).inspect(|_| own.finish())));
+        let behaviour = kind.and_then(|kind| {
+            fields.object(kind.field).and_then(|own| (kind.read)(&own, &common).inspect(|_| own.finish()))
+        });
         let path = kind.map(|kind| fields.path(kind.field)).unwrap_or_default();
         fields.finish();
         Some(Self {
@@ -148,7 +154,11 @@ impl Tool {
 
     /// The tool as the model sees it.
     pub(crate) fn description(&self) -> ToolDescription {
-        ToolDescription { name: self.name.clone(), description: self.description.clone(), parameters: self.parameters.source().clone() }
+        ToolDescription {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            parameters: self.parameters.source().clone(),
+        }
     }
 
     /// The template that it refers to, with the path of the field that names it.

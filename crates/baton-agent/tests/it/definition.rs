@@ -14,15 +14,22 @@ fn a_good_spec_tells_what_it_refers_to() {
     let definition: AgentDefinition = check(&spec_with(json!({"timeout": "10m", "limits": {"maxTurns": 5}}))).unwrap();
     assert_eq!(definition.agents(), [Reference { field: "tools[2].agent.name".into(), name: "legal".into() }]);
     assert_eq!(definition.workflows(), [Reference { field: "tools[3].workflow.name".into(), name: "shipping".into() }]);
-    assert_eq!((definition.timeout_ms(), definition.limits().max_turns, definition.model().provider), (Some(600_000), Some(5), Provider::OpenAi));
+    assert_eq!(
+        (definition.timeout_ms(), definition.limits().max_turns, definition.model().provider),
+        (Some(600_000), Some(5), Provider::OpenAi)
+    );
     assert!(definition.output_schema().is_none());
     assert_eq!(definition.tools()[2].parameters["required"], json!(["message"]));
 }
 
 #[test]
 fn absent_fields_may_be_written_as_protobuf_writes_them() {
-    let model = json!({"name": "m", "provider": "", "baseUrl": "", "timeout": "", "temperature": null, "playback": null});
-    check(&json!({"instructions": "i", "model": model, "tools": [], "limits": {}, "outputSchema": null, "timeout": ""})).unwrap();
+    let model =
+        json!({"name": "m", "provider": "", "baseUrl": "", "timeout": "", "temperature": null, "playback": null});
+    check(
+        &json!({"instructions": "i", "model": model, "tools": [], "limits": {}, "outputSchema": null, "timeout": ""}),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -34,10 +41,17 @@ fn a_playback_script_is_read_whole() {
     let definition = check(&spec).unwrap();
     let script = definition.model().playback.clone().unwrap();
     assert_eq!(
-        (script.conversations.len(), script.conversations[0].pattern.as_deref(), script.conversations[1].pattern.as_deref()),
+        (
+            script.conversations.len(),
+            script.conversations[0].pattern.as_deref(),
+            script.conversations[1].pattern.as_deref()
+        ),
         (2, Some("order"), None)
     );
-    assert_eq!((script.conversations[0].turns[0].input_tokens, script.conversations[0].turns[1].json.clone()), (7, Some(json!({"a": 1}))));
+    assert_eq!(
+        (script.conversations[0].turns[0].input_tokens, script.conversations[0].turns[1].json.clone()),
+        (7, Some(json!({"a": 1})))
+    );
 }
 
 #[test]
@@ -88,12 +102,27 @@ fn every_violation_is_named_with_its_path() {
 #[test]
 fn violations_say_what_was_found_and_what_is_allowed() {
     for (change, says) in [
-        (json!({"model": {"name": "m", "provider": "magic"}}), "model.provider: 'magic' is not a provider; allowed are 'openai' and 'playback'"),
-        (json!({"model": {"name": "m", "provider": "playback"}}), "model.playback: must be given for the provider 'playback'"),
+        (
+            json!({"model": {"name": "m", "provider": "magic"}}),
+            "model.provider: 'magic' is not a provider; allowed are 'openai' and 'playback'",
+        ),
+        (
+            json!({"model": {"name": "m", "provider": "playback"}}),
+            "model.playback: must be given for the provider 'playback'",
+        ),
         (json!({"model": {"name": 5}}), "model.name: must be a string, found a number"),
-        (json!({"limits": {"maxTurns": 1.5}}), "limits.maxTurns: must be a whole number from 0 to 2147483647, found 1.5"),
-        (json!({"tools": [{"name": "t", "description": "d"}]}), "tools[0]: exactly one of 'http', 'agent', 'workflow' must be given, found 0"),
-        (json!({"extra": 1}), "extra: unknown field; allowed are 'instructions', 'model', 'tools', 'limits', 'outputSchema', 'timeout'"),
+        (
+            json!({"limits": {"maxTurns": 1.5}}),
+            "limits.maxTurns: must be a whole number from 0 to 2147483647, found 1.5",
+        ),
+        (
+            json!({"tools": [{"name": "t", "description": "d"}]}),
+            "tools[0]: exactly one of 'http', 'agent', 'workflow' must be given, found 0",
+        ),
+        (
+            json!({"extra": 1}),
+            "extra: unknown field; allowed are 'instructions', 'model', 'tools', 'limits', 'outputSchema', 'timeout'",
+        ),
     ] {
         let violations = violations(&spec_with(change));
         assert_eq!(violations, [says]);
@@ -113,8 +142,11 @@ fn what_was_admitted_is_read_again_from_its_bytes() {
 #[test]
 fn the_examples_of_the_reference_are_good() {
     let page = include_str!("../../../../docs/agents/README.md");
-    let examples: Vec<Value> =
-        page.split("```yaml\n").skip(1).map(|rest| serde_yaml_ng::from_str(rest.split("```").next().unwrap()).unwrap()).collect();
+    let examples: Vec<Value> = page
+        .split("```yaml\n")
+        .skip(1)
+        .map(|rest| serde_yaml_ng::from_str(rest.split("```").next().unwrap()).unwrap())
+        .collect();
     assert_eq!(examples.len(), 2);
     check(&examples[0]["spec"]).unwrap();
     check(&spec_with(examples[1].clone())).unwrap();

@@ -7,7 +7,9 @@ use crate::support::{Run, calls, spec_with};
 
 fn tool(http: &Value) -> Value {
     let properties = json!({"id": {}, "name": {}, "q": {}});
-    spec_with(json!({"tools": [{"name": "t", "description": "d", "parameters": {"type": "object", "properties": properties}, "http": http}]}))
+    spec_with(
+        json!({"tools": [{"name": "t", "description": "d", "parameters": {"type": "object", "properties": properties}, "http": http}]}),
+    )
 }
 
 /// Input of the activity that the call becomes.
@@ -35,9 +37,15 @@ fn arguments_go_into_the_template_the_query_or_the_body() {
         json!({"id": 5, "name": "ä b&c", "q": ["x"], "none": null}),
     );
     assert_eq!((&get["method"], &get["endpoint"]), (&json!("GET"), &json!("https://x.test/a/5?name=%C3%A4%20b%26c")));
-    assert_eq!((&get["query"], &get["body"], &get["headers"]), (&json!({"q": "[\"x\"]"}), &Value::Null, &json!({"X-A": "b"})));
+    assert_eq!(
+        (&get["query"], &get["body"], &get["headers"]),
+        (&json!({"q": "[\"x\"]"}), &Value::Null, &json!({"X-A": "b"}))
+    );
     let post = request(json!({"method": "post", "url": "https://x.test/a/{id}"}), json!({"id": "1", "q": 2}));
-    assert_eq!((&post["method"], &post["query"], &post["body"]), (&json!("POST"), &json!({}), &json!({"id": "1", "q": 2})));
+    assert_eq!(
+        (&post["method"], &post["query"], &post["body"]),
+        (&json!("POST"), &json!({}), &json!({"id": "1", "q": 2}))
+    );
     let bare = request(json!({"method": "POST", "url": "https://x.test/a", "body": "none"}), json!({"q": 2}));
     assert_eq!((&bare["query"], &bare["body"]), (&json!({"q": "2"}), &Value::Null));
     let delete = request(json!({"method": "DELETE", "url": "https://x.test/a/{id}"}), json!({"id": "1"}));
@@ -47,9 +55,15 @@ fn arguments_go_into_the_template_the_query_or_the_body() {
 #[test]
 fn an_argument_cannot_leave_its_place() {
     let url = || json!({"method": "DELETE", "url": "https://x.test/orders/{id}/items"});
-    assert_eq!(request(url(), json!({"id": "../../admin?x=y#z"}))["endpoint"], "https://x.test/orders/..%2F..%2Fadmin%3Fx%3Dy%23z/items");
+    assert_eq!(
+        request(url(), json!({"id": "../../admin?x=y#z"}))["endpoint"],
+        "https://x.test/orders/..%2F..%2Fadmin%3Fx%3Dy%23z/items"
+    );
     assert!(refusal(url(), json!({"id": ".."})).contains("make '..' a segment"));
-    assert!(refusal(json!({"url": "https://x.test/{id}{name}/x"}), json!({"id": ".", "name": "."})).contains("make '..' a segment"));
+    assert!(
+        refusal(json!({"url": "https://x.test/{id}{name}/x"}), json!({"id": ".", "name": "."}))
+            .contains("make '..' a segment")
+    );
     assert!(refusal(url(), json!({"id": ""})).contains("'id' must not be empty"));
     assert!(refusal(url(), json!({"q": 1})).contains("'id' must be given"));
 }

@@ -73,7 +73,8 @@ fn the_same_call_five_times_in_a_row_is_no_progress() {
 
     let mut run = Run::started(&spec(), "Hi", Value::Null);
     for turn in 1..=8 {
-        run.model(turn, calls(&[("get_order", json!({"id": (turn % 2).to_string()}))])).completes(&tool_id(turn, 0, "get_order"), json!("a"));
+        run.model(turn, calls(&[("get_order", json!({"id": (turn % 2).to_string()}))]))
+            .completes(&tool_id(turn, 0, "get_order"), json!("a"));
     }
     assert_eq!(run.activities().len(), 1, "different calls are progress");
 }
@@ -90,9 +91,15 @@ fn limits_of_the_execution_stand_before_those_of_the_agent() {
 #[test]
 fn limits_that_cannot_be_read_are_named() {
     assert_eq!(check_limits(&Value::Null).unwrap(), Limits::default());
-    assert_eq!(check_limits(&json!({"maxTurns": 5, "maxTokens": null})).unwrap(), Limits { max_turns: Some(5), ..Limits::default() });
+    assert_eq!(
+        check_limits(&json!({"maxTurns": 5, "maxTokens": null})).unwrap(),
+        Limits { max_turns: Some(5), ..Limits::default() }
+    );
     let violations = check_limits(&json!({"maxTurns": -1, "maxTokens": 1.5, "maxMoney": 1})).unwrap_err();
-    assert_eq!(violations.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), ["maxTurns", "maxTokens", "maxMoney"]);
+    assert_eq!(
+        violations.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(),
+        ["maxTurns", "maxTokens", "maxMoney"]
+    );
     let run = Run::started(&spec(), "Hi", json!({"maxTurns": "many"}));
     assert_eq!(run.fault().0.kind, fault_type::CONFIGURATION);
 }

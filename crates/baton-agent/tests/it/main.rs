@@ -1,6 +1,10 @@
 //! The crate from outside: specs that are checked, and runs that are driven input by input.
 
-#![expect(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "helpers of tests fail the test, and take what `json!` gives")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "helpers of tests fail the test, and take what `json!` gives"
+)]
 
 mod definition;
 mod http_tool;

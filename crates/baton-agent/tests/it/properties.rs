@@ -34,21 +34,34 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn call() -> impl Strategy<Value = ToolCall> {
-    let name = prop_oneof![Just("get_order".to_owned()), Just("refund".to_owned()), Just("ask_legal".to_owned()), Just("ship".to_owned()), ".{0,6}"];
+    let name = prop_oneof![
+        Just("get_order".to_owned()),
+        Just("refund".to_owned()),
+        Just("ask_legal".to_owned()),
+        Just("ship".to_owned()),
+        ".{0,6}"
+    ];
     ("[ab]?", name, value()).prop_map(|(id, name, arguments)| ToolCall { id, name, arguments })
 }
 
 fn answer() -> impl Strategy<Value = ModelResponse> {
-    let text = prop_oneof![Just(None), Just(Some(String::new())), Just(Some("{\"a\": 1}".to_owned())), ".{0,12}".prop_map(Some)];
+    let text = prop_oneof![
+        Just(None),
+        Just(Some(String::new())),
+        Just(Some("{\"a\": 1}".to_owned())),
+        ".{0,12}".prop_map(Some)
+    ];
     let reason = prop_oneof![8 => Just(FinishReason::Stop), 8 => Just(FinishReason::ToolCalls), 1 => Just(FinishReason::Length), 1 => Just(FinishReason::ContentFilter), 2 => Just(FinishReason::Other)];
-    (text, prop::collection::vec(call(), 0..4), reason, 0..50_u64).prop_map(|(text, tool_calls, finish_reason, tokens)| ModelResponse {
-        text,
-        tool_calls,
-        finish_reason,
-        input_tokens: tokens,
-        output_tokens: tokens,
-        ..says("")
-    })
+    (text, prop::collection::vec(call(), 0..4), reason, 0..50_u64).prop_map(
+        |(text, tool_calls, finish_reason, tokens)| ModelResponse {
+            text,
+            tool_calls,
+            finish_reason,
+            input_tokens: tokens,
+            output_tokens: tokens,
+            ..says("")
+        },
+    )
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -80,9 +93,18 @@ impl Open {
                 Command::ScheduleActivity(activity) => self.activities.push(activity.id.clone()),
                 Command::StartChild(child) => self.children.push(child.id.clone()),
                 Command::CloseWait { id } => self.children.retain(|open| open != id),
-                Command::Note(Note::TaskStarted { position, .. }) => assert!(self.started.insert(position.clone()), "{position} begins once"),
-                Command::Note(Note::TaskCompleted { position } | Note::TaskFaulted { position, .. } | Note::TaskCancelled { position }) => {
-                    assert!(self.started.contains(position) && self.ended.insert(position.clone()), "{position} ends once, after it began");
+                Command::Note(Note::TaskStarted { position, .. }) => {
+                    assert!(self.started.insert(position.clone()), "{position} begins once")
+                }
+                Command::Note(
+                    Note::TaskCompleted { position }
+                    | Note::TaskFaulted { position, .. }
+                    | Note::TaskCancelled { position },
+                ) => {
+                    assert!(
+                        self.started.contains(position) && self.ended.insert(position.clone()),
+                        "{position} ends once, after it began"
+                    );
                 }
                 Command::End(_) => {
                     assert_eq!(index, commands.len() - 1, "the end is the last command");
@@ -99,8 +121,12 @@ impl Open {
     }
 
     fn pick(&self, which: usize) -> Option<(OperationId, bool)> {
-        let all: Vec<(OperationId, bool)> =
-            self.activities.iter().map(|id| (id.clone(), false)).chain(self.children.iter().map(|id| (id.clone(), true))).collect();
+        let all: Vec<(OperationId, bool)> = self
+            .activities
+            .iter()
+            .map(|id| (id.clone(), false))
+            .chain(self.children.iter().map(|id| (id.clone(), true)))
+            .collect();
         (!all.is_empty()).then(|| all[which % all.len()].clone())
     }
 }
@@ -118,7 +144,9 @@ fn assert_calls_are_answered(messages: &[Message]) {
                 assert!(open.contains(&call_id.as_str()), "a result without a call: {call_id}");
                 open.retain(|id| *id != call_id);
             }
-            Message::User { .. } | Message::Assistant { .. } => assert!(open.is_empty(), "calls without a result: {open:?}"),
+            Message::User { .. } | Message::Assistant { .. } => {
+                assert!(open.is_empty(), "calls without a result: {open:?}")
+            }
         }
         if let Message::Assistant { tool_calls, .. } = message {
             open = tool_calls.iter().map(|call| call.id.as_str()).collect();
@@ -130,13 +158,19 @@ fn assert_calls_are_answered(messages: &[Message]) {
 fn input(open: &mut Open, happening: Happening) -> Option<Input> {
     let model = open.activities.iter().find(|id| is_model(id)).cloned();
     let input = match happening {
-        Happening::Answer(response) => Input::ActivityCompleted { id: model?, output: serde_json::to_value(response).unwrap() },
+        Happening::Answer(response) => {
+            Input::ActivityCompleted { id: model?, output: serde_json::to_value(response).unwrap() }
+        }
         Happening::Garbage(output) => Input::ActivityCompleted { id: model?, output },
         Happening::Ends(which, well) => match open.pick(which)? {
             (id, _) if is_model(&id) => return None,
             (id, true) => Input::CallbackAnswered {
                 id,
-                outcome: if well { Outcome::Completed(json!("done")) } else { Outcome::Cancelled { reason: "r".into() } },
+                outcome: if well {
+                    Outcome::Completed(json!("done"))
+                } else {
+                    Outcome::Cancelled { reason: "r".into() }
+                },
             },
             (id, false) if well => Input::ActivityCompleted { id, output: json!({"ok": true}) },
             (id, false) => Input::ActivityFailed { id, fault: Fault::new(fault_type::COMMUNICATION, 503, "down") },
@@ -145,7 +179,9 @@ fn input(open: &mut Open, happening: Happening) -> Option<Input> {
         Happening::Late => Input::ActivityCompleted { id: OperationId::new("/turns/1/model", 1), output: json!({}) },
         Happening::Cancel => Input::CancelRequested { reason: "r".into() },
     };
-    if let Input::ActivityCompleted { id, .. } | Input::ActivityFailed { id, .. } | Input::CallbackAnswered { id, .. } = &input {
+    if let Input::ActivityCompleted { id, .. } | Input::ActivityFailed { id, .. } | Input::CallbackAnswered { id, .. } =
+        &input
+    {
         open.activities.retain(|other| other != id);
         open.children.retain(|other| other != id);
     }

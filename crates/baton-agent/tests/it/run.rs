@@ -10,16 +10,25 @@ use crate::support::{Run, calls, model_id, says, spec, spec_with};
 fn a_text_answer_completes_the_run() {
     let mut run = Run::started(&spec(), "Where is my order?", Value::Null);
     let asked = run.activities();
-    assert_eq!((asked.len(), asked[0].activity.as_str(), asked[0].start_to_close_ms, asked[0].effect), (1, "model", 90_000, Effect::Repeatable));
+    assert_eq!(
+        (asked.len(), asked[0].activity.as_str(), asked[0].start_to_close_ms, asked[0].effect),
+        (1, "model", 90_000, Effect::Repeatable)
+    );
     assert_eq!(asked[0].id, model_id(1));
     assert!(asked[0].input.to_string().len() < 300, "the command holds a descriptor: {}", asked[0].input);
     let request = run.request(1);
     assert_eq!(request.instructions, "You triage orders.");
     assert_eq!(request.messages, [Message::User { content: "Where is my order?".into() }]);
-    assert_eq!(request.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["get_order", "refund", "ask_legal", "ship"]);
+    assert_eq!(
+        request.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(),
+        ["get_order", "refund", "ask_legal", "ship"]
+    );
 
     let progress = run.program().progress();
-    assert_eq!((progress.waiting[0].reason, progress.waiting[0].on.as_str()), (WaitReason::Activity, "model test-model"));
+    assert_eq!(
+        (progress.waiting[0].reason, progress.waiting[0].on.as_str()),
+        (WaitReason::Activity, "model test-model")
+    );
     run.model(1, says("On its way."));
     assert_eq!(run.ending(), &Ending::Completed { output: json!("On its way.") });
     let progress = run.program().progress();
@@ -85,7 +94,9 @@ fn nonsense_of_the_model_is_repaired_or_ends_the_run_with_a_clear_fault() {
         run.completes(&model_id(1), garbage);
         assert_eq!(run.fault().0.kind, fault_type::RUNTIME);
     }
-    for (reason, kind) in [(FinishReason::Length, fault_type::LIMIT), (FinishReason::ContentFilter, fault_type::RUNTIME)] {
+    for (reason, kind) in
+        [(FinishReason::Length, fault_type::LIMIT), (FinishReason::ContentFilter, fault_type::RUNTIME)]
+    {
         let mut run = Run::started(&spec(), "Hi", Value::Null);
         run.model(1, ModelResponse { finish_reason: reason, ..says("Once upon") });
         assert_eq!((run.fault().0.kind.as_str(), run.fault().1), (kind, Some(&json!("Once upon"))));
@@ -104,17 +115,27 @@ fn a_fault_of_the_model_ends_the_run_and_says_where() {
     let mut run = Run::started(&spec(), "Hi", Value::Null);
     run.fails(&model_id(1), Fault::new(fault_type::COMMUNICATION, 503, "no model"));
     let (fault, partial) = run.fault();
-    assert_eq!((fault.kind.as_str(), fault.instance.as_deref(), partial), (fault_type::COMMUNICATION, Some("/turns/1/model"), None));
-    assert!(run.notes().iter().any(|note| matches!(note, Note::TaskFaulted { position, .. } if position == "/turns/1")));
+    assert_eq!(
+        (fault.kind.as_str(), fault.instance.as_deref(), partial),
+        (fault_type::COMMUNICATION, Some("/turns/1/model"), None)
+    );
+    assert!(
+        run.notes().iter().any(|note| matches!(note, Note::TaskFaulted { position, .. } if position == "/turns/1"))
+    );
 }
 
 #[test]
 fn cancel_and_timeout_end_the_run_at_once_with_what_there_is() {
-    let with_text =
-        ModelResponse { text: Some("Let me look.".into()), ..calls(&[("get_order", json!({"id": "1"})), ("ask_legal", json!({"message": "?"}))]) };
+    let with_text = ModelResponse {
+        text: Some("Let me look.".into()),
+        ..calls(&[("get_order", json!({"id": "1"})), ("ask_legal", json!({"message": "?"}))])
+    };
     let mut run = Run::started(&spec(), "Hi", Value::Null);
     run.model(1, with_text.clone()).give(Input::CancelRequested { reason: "not needed".into() });
-    assert_eq!(run.ending(), &Ending::Cancelled { reason: "not needed".into(), partial_output: Some(json!("Let me look.")) });
+    assert_eq!(
+        run.ending(),
+        &Ending::Cancelled { reason: "not needed".into(), partial_output: Some(json!("Let me look.")) }
+    );
     let cancelled = run.notes().into_iter().filter(|note| matches!(note, Note::TaskCancelled { .. })).count();
     assert_eq!(cancelled, 3, "two calls and the turn");
     let progress = run.program().progress();

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use baton_agent::{AgentDefinition, FinishReason, ModelRequest, ModelResponse, ToolCall, check, load, restore};
-use baton_execution::{Command, Ending, Fault, Input, Note, OperationId, Outcome, ScheduleActivity, Start, StartChild, testing::Harness};
+use baton_execution::{
+    Command, Ending, Fault, Input, Note, OperationId, Outcome, ScheduleActivity, Start, StartChild, testing::Harness,
+};
 use baton_types::Uid;
 use serde_json::{Value, json};
 
@@ -107,15 +109,24 @@ impl Run {
     }
 
     pub(crate) fn activities(&self) -> Vec<&ScheduleActivity> {
-        self.commands.iter().filter_map(|command| if let Command::ScheduleActivity(activity) = command { Some(activity) } else { None }).collect()
+        self.commands
+            .iter()
+            .filter_map(|command| if let Command::ScheduleActivity(activity) = command { Some(activity) } else { None })
+            .collect()
     }
 
     pub(crate) fn children(&self) -> Vec<&StartChild> {
-        self.commands.iter().filter_map(|command| if let Command::StartChild(child) = command { Some(child) } else { None }).collect()
+        self.commands
+            .iter()
+            .filter_map(|command| if let Command::StartChild(child) = command { Some(child) } else { None })
+            .collect()
     }
 
     pub(crate) fn notes(&self) -> Vec<&Note> {
-        self.commands.iter().filter_map(|command| if let Command::Note(note) = command { Some(note) } else { None }).collect()
+        self.commands
+            .iter()
+            .filter_map(|command| if let Command::Note(note) = command { Some(note) } else { None })
+            .collect()
     }
 
     /// How the run ended with the last input.
@@ -160,7 +171,11 @@ pub(crate) fn calls(calls: &[(&str, Value)]) -> ModelResponse {
     let tool_calls = calls
         .iter()
         .enumerate()
-        .map(|(index, (name, arguments))| ToolCall { id: format!("c{index}"), name: (*name).to_owned(), arguments: arguments.clone() })
+        .map(|(index, (name, arguments))| ToolCall {
+            id: format!("c{index}"),
+            name: (*name).to_owned(),
+            arguments: arguments.clone(),
+        })
         .collect();
     ModelResponse { text: None, tool_calls, finish_reason: FinishReason::ToolCalls, ..says("") }
 }

@@ -1,7 +1,10 @@
 //! Tool calls: in parallel, by every kind, and when they fail.
 
 use baton_agent::{CHILD_WAIT_MS_DEFAULT, Message, ModelResponse, ToolCall};
-use baton_execution::{ChildTarget, Command, Effect, Ending, Fault, Input, Note, Outcome, ParentClosePolicy, ProgramKind, WaitReason, fault_type};
+use baton_execution::{
+    ChildTarget, Command, Effect, Ending, Fault, Input, Note, Outcome, ParentClosePolicy, ProgramKind, WaitReason,
+    fault_type,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Run, calls, says, spec, spec_with, tool_id};
@@ -23,7 +26,10 @@ fn calls_of_a_turn_run_in_parallel_and_enter_the_conversation_in_order() {
     let (read, write) = (tool_id(1, 0, "get_order"), tool_id(1, 1, "refund"));
     let activities = run.activities();
     assert_eq!(activities.len(), 2);
-    assert_eq!((&activities[0].id, activities[0].effect, activities[0].start_to_close_ms), (&read, Effect::Repeatable, 10_000));
+    assert_eq!(
+        (&activities[0].id, activities[0].effect, activities[0].start_to_close_ms),
+        (&read, Effect::Repeatable, 10_000)
+    );
     assert_eq!(
         activities[0].input,
         json!({"method": "GET", "endpoint": "http://orders.test/orders/a%2Fb", "headers": {}, "query": {}, "body": null, "output": "content", "redirect": false, "authentication": null})
@@ -37,11 +43,17 @@ fn calls_of_a_turn_run_in_parallel_and_enter_the_conversation_in_order() {
     run.completes(&write, json!({"refunded": "twice"}));
     assert!(run.commands.is_empty(), "a second result is ignored");
     run.completes(&read, json!("shipped"));
-    assert_eq!(tool_messages(&run, 2), [("get_order".into(), "shipped".into(), false), ("refund".into(), "{\"refunded\":true}".into(), false)]);
+    assert_eq!(
+        tool_messages(&run, 2),
+        [("get_order".into(), "shipped".into(), false), ("refund".into(), "{\"refunded\":true}".into(), false)]
+    );
     run.model(2, says("Refunded."));
     assert_eq!(run.ending(), &Ending::Completed { output: json!("Refunded.") });
     let progress = run.program().progress();
-    assert_eq!((progress.usage.model_calls, progress.usage.tool_calls, progress.tasks_started, progress.tasks_ended), (2, 2, 4, 4));
+    assert_eq!(
+        (progress.usage.model_calls, progress.usage.tool_calls, progress.tasks_started, progress.tasks_ended),
+        (2, 2, 4, 4)
+    );
 }
 
 #[test]
@@ -55,11 +67,17 @@ fn an_agent_is_a_tool() {
         (&child.id, child.kind, child.message.as_deref(), child.awaited, child.timeout_ms),
         (&id, ProgramKind::Agent, Some("May we?"), true, None)
     );
-    assert_eq!((&child.input, &child.target), (&json!({"message": "May we?"}), &ChildTarget::Named { name: "legal".into(), version: None }));
+    assert_eq!(
+        (&child.input, &child.target),
+        (&json!({"message": "May we?"}), &ChildTarget::Named { name: "legal".into(), version: None })
+    );
     assert_eq!((child.expires_ms, child.parent_close_policy), (Some(due_ms), ParentClosePolicy::Cancel));
     assert!(run.commands.contains(&Command::StartTimer { id: id.clone(), due_ms }));
     let waiting = &run.program().progress().waiting[0];
-    assert_eq!((waiting.reason, waiting.on.as_str(), waiting.until_ms), (WaitReason::Child, "agent legal", Some(due_ms)));
+    assert_eq!(
+        (waiting.reason, waiting.on.as_str(), waiting.until_ms),
+        (WaitReason::Child, "agent legal", Some(due_ms))
+    );
 
     run.completes(&id, json!("not mine: no activity has this id"));
     assert!(run.commands.is_empty());
@@ -76,7 +94,10 @@ fn a_workflow_is_a_tool_and_is_not_waited_for_longer_than_its_timeout() {
     run.model(1, calls(&[("ship", json!({"order": 5}))]));
     let id = tool_id(1, 0, "ship");
     let child = run.children()[0].clone();
-    assert_eq!((child.kind, child.message, child.input, child.timeout_ms), (ProgramKind::Workflow, None, json!({"order": 5}), Some(3_600_000)));
+    assert_eq!(
+        (child.kind, child.message, child.input, child.timeout_ms),
+        (ProgramKind::Workflow, None, json!({"order": 5}), Some(3_600_000))
+    );
     run.give(Input::TimerFired { id: id.clone() });
     assert!(run.commands.contains(&Command::CloseWait { id: id.clone() }));
     let (_, content, failed) = tool_messages(&run, 2).remove(0);
@@ -117,8 +138,19 @@ fn a_failing_tool_an_unknown_one_and_wrong_arguments_are_told_to_the_model() {
         .into_iter()
         .filter_map(|note| if let Note::TaskFaulted { position, .. } = note { Some(position.as_str()) } else { None })
         .collect();
-    assert_eq!(faulted, ["/turns/1/tools/1/de~1lete~0all", "/turns/1/tools/2/get_order", "/turns/1/tools/3/refund", "/turns/1/tools/4/"]);
-    run.fails(&tool_id(1, 0, "get_order"), Fault::new(fault_type::COMMUNICATION, 404, "no such order").with_data(json!({"statusCode": 404})));
+    assert_eq!(
+        faulted,
+        [
+            "/turns/1/tools/1/de~1lete~0all",
+            "/turns/1/tools/2/get_order",
+            "/turns/1/tools/3/refund",
+            "/turns/1/tools/4/"
+        ]
+    );
+    run.fails(
+        &tool_id(1, 0, "get_order"),
+        Fault::new(fault_type::COMMUNICATION, 404, "no such order").with_data(json!({"statusCode": 404})),
+    );
     let told = tool_messages(&run, 2);
     assert!(told.iter().all(|(.., failed)| *failed));
     for (told, expected) in told.iter().zip([
@@ -148,7 +180,10 @@ fn a_call_in_doubt_ends_the_run() {
     run.model(1, calls(&[("refund", json!({"id": "1"}))]))
         .fails(&tool_id(1, 0, "refund"), Fault::new(fault_type::IN_DOUBT, 500, "the server stopped"));
     let (fault, _) = run.fault();
-    assert_eq!((fault.kind.as_str(), fault.instance.as_deref()), (fault_type::IN_DOUBT, Some("/turns/1/tools/0/refund")));
+    assert_eq!(
+        (fault.kind.as_str(), fault.instance.as_deref()),
+        (fault_type::IN_DOUBT, Some("/turns/1/tools/0/refund"))
+    );
 }
 
 #[test]
@@ -183,7 +218,8 @@ fn ids_of_calls_are_made_unique() {
 #[test]
 fn a_huge_result_is_left_out() {
     let mut run = Run::started(&spec(), "Hi", Value::Null);
-    run.model(1, calls(&[("get_order", json!({"id": "1"}))])).completes(&tool_id(1, 0, "get_order"), json!("x".repeat(300 * 1024)));
+    run.model(1, calls(&[("get_order", json!({"id": "1"}))]))
+        .completes(&tool_id(1, 0, "get_order"), json!("x".repeat(300 * 1024)));
     let (_, content, failed) = tool_messages(&run, 2).remove(0);
     assert!(failed && content.len() < 1000 && content.contains("was left out"), "{content}");
 }

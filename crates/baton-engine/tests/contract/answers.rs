@@ -16,7 +16,9 @@ async fn a_parent_goes_on_with_its_childs_answer() {
     let child = site.child_of("parent").await;
     let (events, _) = site.engine.history(uid(&site.get("parent").unwrap()), 0, 100).unwrap();
     let named = events.iter().find_map(|event| match &event.attributes {
-        Some(baton_proto::history_v1::history_event::Attributes::ChildRequested(requested)) => Some(requested.execution_name.clone()),
+        Some(baton_proto::history_v1::history_event::Attributes::ChildRequested(requested)) => {
+            Some(requested.execution_name.clone())
+        }
         _ => None,
     });
     assert_eq!(named.as_ref(), Some(&child), "history names the child, however soon it answered");
@@ -31,19 +33,34 @@ async fn every_ending_of_a_child_is_told() {
     let site = Site::new();
     let kinds = [
         ("completes", json!([{"echo": 5}]), json!({"completed": 5})),
-        ("fails", json!([{"fail": "broken"}]), json!({"failed": "https://serverlessworkflow.io/spec/1.0.0/errors/runtime", "detail": "broken"})),
-        ("cannot-be", json!("impossible"), json!({"failed": "https://serverlessworkflow.io/spec/1.0.0/errors/configuration", "detail": "no such workflow"})),
+        (
+            "fails",
+            json!([{"fail": "broken"}]),
+            json!({"failed": "https://serverlessworkflow.io/spec/1.0.0/errors/runtime", "detail": "broken"}),
+        ),
+        (
+            "cannot-be",
+            json!("impossible"),
+            json!({"failed": "https://serverlessworkflow.io/spec/1.0.0/errors/configuration", "detail": "no such workflow"}),
+        ),
     ];
     for (name, steps, told) in kinds {
         site.create(name, json!([{"child": {"steps": steps}}])).await;
         assert_eq!(output(&site.ended(name).await), told, "{name}");
     }
     site.create("times-out", json!([{"child": {"steps": [{"hang": 1}], "timeoutMs": 30}}])).await;
-    assert_eq!(output(&site.ended("times-out").await)["failed"], json!("https://serverlessworkflow.io/spec/1.0.0/errors/timeout"));
+    assert_eq!(
+        output(&site.ended("times-out").await)["failed"],
+        json!("https://serverlessworkflow.io/spec/1.0.0/errors/timeout")
+    );
     for (name, terminate) in [("cancelled", false), ("terminated", true)] {
         site.create(name, json!([{"child": {"steps": [{"hang": 1}]}}])).await;
         let child = site.until(&site.child_of(name).await, |_| true).await;
-        let ended = if terminate { site.engine.terminate(uid(&child), "enough".into()).await } else { site.engine.cancel(uid(&child), "enough".into()).await };
+        let ended = if terminate {
+            site.engine.terminate(uid(&child), "enough".into()).await
+        } else {
+            site.engine.cancel(uid(&child), "enough".into()).await
+        };
         assert_eq!(ended.unwrap().phase(), Phase::Cancelled);
         assert_eq!(output(&site.ended(name).await), json!("cancelled"), "{name}");
     }
@@ -65,7 +82,11 @@ async fn the_first_answer_counts_and_no_other_changes_anything() {
     let mut changed = first.clone().into_bytes();
     let end = changed.len() - 1;
     changed[end] = if changed[end] == b'A' { b'B' } else { b'A' };
-    for (token, reason) in [(changed, "CALLBACK_TOKEN_UNKNOWN"), (b"\x0a\x24temporal".to_vec(), "CALLBACK_TOKEN_UNKNOWN"), (vec![b'x'; 9000], "FIELD_INVALID")] {
+    for (token, reason) in [
+        (changed, "CALLBACK_TOKEN_UNKNOWN"),
+        (b"\x0a\x24temporal".to_vec(), "CALLBACK_TOKEN_UNKNOWN"),
+        (vec![b'x'; 9000], "FIELD_INVALID"),
+    ] {
         let refusal = site.engine.answer(&token, Outcome::Completed(json!(0))).await.unwrap_err();
         assert_eq!((refusal.kind, refusal.reason), (ErrorKind::InvalidArgument, reason));
     }
@@ -82,9 +103,15 @@ async fn the_first_answer_counts_and_no_other_changes_anything() {
     let second = site.world.token("second").await;
     site.engine.answer(second.as_bytes(), Outcome::Completed(json!(2))).await.unwrap();
     assert_eq!(output(&site.ended("waits").await), json!({"completed": 2}));
-    assert_eq!(site.engine.answer(second.as_bytes(), Outcome::Completed(json!(3))).await.unwrap_err().reason, "CALLBACK_ALREADY_COMPLETED");
+    assert_eq!(
+        site.engine.answer(second.as_bytes(), Outcome::Completed(json!(3))).await.unwrap_err().reason,
+        "CALLBACK_ALREADY_COMPLETED"
+    );
     site.engine.delete(uid(&waiting), None).await.unwrap();
-    assert_eq!(site.engine.answer(second.as_bytes(), Outcome::Completed(json!(3))).await.unwrap_err().reason, "CALLBACK_NOT_FOUND");
+    assert_eq!(
+        site.engine.answer(second.as_bytes(), Outcome::Completed(json!(3))).await.unwrap_err().reason,
+        "CALLBACK_NOT_FOUND"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +119,10 @@ async fn a_token_expires_with_its_wait() {
     let site = Site::new();
     site.create("waits", json!([{"wait": {"as": "short", "expiresMs": -1}}])).await;
     let token = site.world.token("short").await;
-    assert_eq!(site.engine.answer(token.as_bytes(), Outcome::Completed(json!(1))).await.unwrap_err().reason, "CALLBACK_TOKEN_EXPIRED");
+    assert_eq!(
+        site.engine.answer(token.as_bytes(), Outcome::Completed(json!(1))).await.unwrap_err().reason,
+        "CALLBACK_TOKEN_EXPIRED"
+    );
     assert_eq!(site.engine.check_token(token.as_bytes()).unwrap_err().reason, "CALLBACK_TOKEN_EXPIRED");
 }
 
@@ -112,13 +142,17 @@ async fn a_caller_outside_collects_its_answer() {
     let site = Site::new();
     let mailbox = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
     assert_eq!(site.engine.await_mailbox(&mailbox.token, Duration::ZERO).await.unwrap(), None);
-    let created = site.engine.create(admitted("job", &json!([{"echo": {"n": 5}}]), mailbox.token.clone())).await.unwrap();
+    let created =
+        site.engine.create(admitted("job", &json!([{"echo": {"n": 5}}]), mailbox.token.clone())).await.unwrap();
     assert_eq!(created.resource.callback_token(), b"", "a read never has the token");
     let told = site.engine.await_mailbox(&mailbox.token, Duration::from_secs(20)).await.unwrap();
     assert_eq!(told, Some(Outcome::Completed(json!({"n": 5}))));
     let job = site.until("job", |job| callback_states(job) == ["Delivered"]).await;
     assert_eq!(job.callbacks().unwrap()[0].fingerprint, mailbox.fingerprint);
-    assert_eq!(site.engine.answer(&mailbox.token, Outcome::Completed(json!(1))).await.unwrap_err().reason, "CALLBACK_ALREADY_COMPLETED");
+    assert_eq!(
+        site.engine.answer(&mailbox.token, Outcome::Completed(json!(1))).await.unwrap_err().reason,
+        "CALLBACK_ALREADY_COMPLETED"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,10 +171,14 @@ async fn a_repeated_create_runs_once_and_adds_its_token() {
     }
     assert!(uids.iter().all(|uid| *uid == uids[0]));
     for token in tokens {
-        assert_eq!(site.engine.await_mailbox(&token, Duration::from_secs(20)).await.unwrap(), Some(Outcome::Completed(json!(5))));
+        assert_eq!(
+            site.engine.await_mailbox(&token, Duration::from_secs(20)).await.unwrap(),
+            Some(Outcome::Completed(json!(5)))
+        );
     }
     assert_eq!(site.world.runs_of("echo"), 1);
-    for (request_id, steps) in [("r2", json!([{"echo": 5}])), ("", json!([{"echo": 5}])), ("r1", json!([{"echo": 6}]))] {
+    for (request_id, steps) in [("r2", json!([{"echo": 5}])), ("", json!([{"echo": 5}])), ("r1", json!([{"echo": 6}]))]
+    {
         let mut other = admitted("job", &steps, Vec::new());
         spec(&mut other.resource).request_id = request_id.to_owned();
         assert_eq!(site.engine.create(other).await.unwrap_err().kind, ErrorKind::AlreadyExists, "{request_id} {steps}");
@@ -161,7 +199,10 @@ async fn a_token_can_be_attached_before_and_after_the_end() {
     let late = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
     site.engine.attach(uid(&job), late.token.clone()).await.unwrap();
     for token in [&early.token, &late.token] {
-        assert_eq!(site.engine.await_mailbox(token, Duration::from_secs(20)).await.unwrap(), Some(Outcome::Completed(json!("cancelled"))));
+        assert_eq!(
+            site.engine.await_mailbox(token, Duration::from_secs(20)).await.unwrap(),
+            Some(Outcome::Completed(json!("cancelled")))
+        );
     }
     let job = site.until("job", |job| callback_states(job) == ["Delivered", "Delivered"]).await;
     let condition = job.conditions().unwrap().iter().find(|it| it.r#type == "CallbackDelivered").unwrap();
@@ -173,7 +214,11 @@ async fn an_output_over_the_limit_is_delivered_as_a_reference() {
     let site = Site::new();
     let mailbox = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
     let created = site.engine.create(admitted("big", &json!([{"big": 700_000}]), mailbox.token.clone())).await.unwrap();
-    let Some(Outcome::Completed(reference)) = site.engine.await_mailbox(&mailbox.token, Duration::from_secs(20)).await.unwrap() else { panic!("completed") };
+    let Some(Outcome::Completed(reference)) =
+        site.engine.await_mailbox(&mailbox.token, Duration::from_secs(20)).await.unwrap()
+    else {
+        panic!("completed")
+    };
     assert_eq!(reference["sizeBytes"], json!(700_002));
     assert_eq!(reference["$ref"], json!("/apis/baton.dev/v1/namespaces/default/workflowexecutions/big/output"));
     assert_eq!(site.engine.output(uid(&created.resource)).unwrap().len(), 700_002);

@@ -16,18 +16,39 @@ async fn a_history_is_numbered_without_gaps_and_ends_with_the_end() {
     let numbers: Vec<i32> = events.iter().map(|event| event.number).collect();
     assert_eq!(numbers, (1..=i32::try_from(events.len()).unwrap()).collect::<Vec<_>>());
     let types: Vec<&str> = events.iter().map(|event| event.r#type.as_str()).collect();
-    assert_eq!(types, ["Started", "ActivityScheduled", "ActivityCompleted", "TimerStarted", "TimerFired", "ActivityScheduled", "ActivityCompleted", "Ended"]);
+    assert_eq!(
+        types,
+        [
+            "Started",
+            "ActivityScheduled",
+            "ActivityCompleted",
+            "TimerStarted",
+            "TimerFired",
+            "ActivityScheduled",
+            "ActivityCompleted",
+            "Ended"
+        ]
+    );
     for after in 0..=8 {
         let (tail, _) = site.engine.history(uid(&job), after, 3).unwrap();
-        assert_eq!(tail, events[usize::try_from(after).unwrap()..].iter().take(3).cloned().collect::<Vec<_>>(), "after {after}");
+        assert_eq!(
+            tail,
+            events[usize::try_from(after).unwrap()..].iter().take(3).cloned().collect::<Vec<_>>(),
+            "after {after}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_a_parent_cancels_those_who_work_for_it_unless_they_are_abandoned() {
     let site = Site::new();
-    for (name, abandon, awaited) in [("bound", false, true), ("free", true, true), ("bound-not-awaited", false, false)] {
-        let steps = if awaited { json!([{"child": {"steps": [{"hang": 1}], "abandon": abandon}}]) } else { json!([{"child": {"steps": [{"hang": 1}], "awaited": false}}]) };
+    for (name, abandon, awaited) in [("bound", false, true), ("free", true, true), ("bound-not-awaited", false, false)]
+    {
+        let steps = if awaited {
+            json!([{"child": {"steps": [{"hang": 1}], "abandon": abandon}}])
+        } else {
+            json!([{"child": {"steps": [{"hang": 1}], "awaited": false}}])
+        };
         let parent = site.create(name, steps).await;
         let child = site.child_of(name).await;
         site.until(&child, |_| true).await;
@@ -72,15 +93,35 @@ async fn a_suspended_execution_keeps_answers_and_goes_on_when_resumed() {
     let held = site.engine.create(held).await.unwrap().resource;
     assert_eq!(held.phase(), Phase::Suspended);
     assert_eq!(site.world.runs_of("echo"), 0);
-    let resume = |uid| site.engine.update(uid, Box::new(|resource| { resource.set_suspend(false); Ok(()) }));
+    let resume = |uid| {
+        site.engine.update(
+            uid,
+            Box::new(|resource| {
+                resource.set_suspend(false);
+                Ok(())
+            }),
+        )
+    };
     assert_eq!(resume(uid(&held)).await.unwrap().phase(), Phase::Running);
     assert_eq!(output(&site.ended("held").await), json!(1));
 
     let job = site.create("job", json!([{"wait": {"as": "job"}}])).await;
     let token = site.world.token("job").await;
-    site.engine.update(uid(&job), Box::new(|resource| { resource.set_suspend(true); Ok(()) })).await.unwrap();
+    site.engine
+        .update(
+            uid(&job),
+            Box::new(|resource| {
+                resource.set_suspend(true);
+                Ok(())
+            }),
+        )
+        .await
+        .unwrap();
     site.engine.answer(token.as_bytes(), Outcome::Completed(json!(7))).await.unwrap();
-    assert_eq!(site.engine.answer(token.as_bytes(), Outcome::Completed(json!(8))).await.unwrap_err().reason, "CALLBACK_ALREADY_COMPLETED");
+    assert_eq!(
+        site.engine.answer(token.as_bytes(), Outcome::Completed(json!(8))).await.unwrap_err().reason,
+        "CALLBACK_ALREADY_COMPLETED"
+    );
     assert_eq!(site.get("job").unwrap().phase(), Phase::Suspended);
     resume(uid(&job)).await.unwrap();
     assert_eq!(output(&site.ended("job").await), json!({"completed": 7}));
@@ -103,13 +144,22 @@ async fn metadata_changes_go_through_the_same_writer_and_a_change_of_nothing_wri
     let job = site.create("job", json!([{"wait": {"as": "job"}}])).await;
     site.until("job", |job| job.waiting_for().is_some_and(|all| !all.is_empty())).await;
     let label = |value: &'static str| {
-        site.engine.update(uid(&job), Box::new(move |resource| { resource.metadata_mut().labels.insert("team".into(), value.into()); Ok(()) }))
+        site.engine.update(
+            uid(&job),
+            Box::new(move |resource| {
+                resource.metadata_mut().labels.insert("team".into(), value.into());
+                Ok(())
+            }),
+        )
     };
     let first = label("a").await.unwrap();
     let again = label("a").await.unwrap();
     assert_eq!(first.metadata().resource_version, again.metadata().resource_version);
     assert_ne!(label("b").await.unwrap().metadata().resource_version, first.metadata().resource_version);
-    let refused = site.engine.update(uid(&job), Box::new(|_| Err(baton_types::ApiError::new(ErrorKind::Conflict, "CONFLICT", "no")))).await;
+    let refused = site
+        .engine
+        .update(uid(&job), Box::new(|_| Err(baton_types::ApiError::new(ErrorKind::Conflict, "CONFLICT", "no"))))
+        .await;
     assert_eq!(refused.unwrap_err().kind, ErrorKind::Conflict);
     let stale = site.engine.delete(uid(&job), Some(1)).await.unwrap_err();
     assert_eq!(stale.kind, ErrorKind::Conflict);

@@ -87,9 +87,14 @@ async fn the_reconciler_finds_nothing_to_mend_in_a_healthy_store() {
     site.create("parent", json!([{"child": {"steps": [{"wait": {"as": "child"}}]}}])).await;
     site.until("parent", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
     site.world.token("child").await;
-    site.until(&site.child_of("parent").await, |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
+    site.until(&site.child_of("parent").await, |resource| resource.waiting_for().is_some_and(|all| !all.is_empty()))
+        .await;
     let report = site.engine.reconcile().await;
-    assert_eq!((report.examined, report.answers_missing, report.children_missing, report.callers_gone), (2, 0, 0, 0), "{report:?}");
+    assert_eq!(
+        (report.examined, report.answers_missing, report.children_missing, report.callers_gone),
+        (2, 0, 0, 0),
+        "{report:?}"
+    );
     assert!(!site.get("parent").unwrap().phase().is_terminal());
 }
 
@@ -103,7 +108,11 @@ async fn no_token_is_readable_on_the_disk() {
     // Whoever answers repeats it too.
     site.engine.answer(token.as_bytes(), Outcome::Completed(json!({"your-token": token}))).await.unwrap();
     site.ended("waits").await;
-    let files: Vec<_> = std::fs::read_dir(site.directory.path()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    let files: Vec<_> = std::fs::read_dir(site.directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
     let written: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
     let find = |needle: &[u8]| written.windows(needle.len()).any(|window| window == needle);
     assert!(find(b"waits"), "the search itself works");

@@ -8,8 +8,9 @@ use std::{
 
 use baton_engine::{Admitted, ChildCreated, Children, Engine, EngineOptions, ParentRef, Sealer};
 use baton_execution::{
-    Activities, ActivityTask, ChildTarget, Command, Effect, Ending, Fault, Input, OperationId, Outcome, ParentClosePolicy, Program, ProgramError, ProgramKind, Programs, Progress, Recorded,
-    ScheduleActivity, StartChild, WaitReason, Waiting, callback_token_placeholder, fault_type,
+    Activities, ActivityTask, ChildTarget, Command, Effect, Ending, Fault, Input, OperationId, Outcome,
+    ParentClosePolicy, Program, ProgramError, ProgramKind, Programs, Progress, Recorded, ScheduleActivity, StartChild,
+    WaitReason, Waiting, callback_token_placeholder, fault_type,
 };
 use baton_proto::{
     ExecutionResource, Timestamp,
@@ -33,13 +34,21 @@ struct Script {
 
 impl Script {
     fn advance(&mut self, now: i64) -> Vec<Command> {
-        let Some(step) = self.steps.get(self.next).cloned() else { return self.end(Ending::Completed { output: self.last.clone() }) };
+        let Some(step) = self.steps.get(self.next).cloned() else {
+            return self.end(Ending::Completed { output: self.last.clone() });
+        };
         self.next += 1;
         let id = OperationId::new(format!("/steps/{}", self.next - 1), 1);
         self.open = Some(id.clone());
         self.waiting = None;
         let activity = |name: &str, input: Value, effect| {
-            Command::ScheduleActivity(ScheduleActivity { id: id.clone(), activity: name.to_owned(), input, start_to_close_ms: 60_000, effect })
+            Command::ScheduleActivity(ScheduleActivity {
+                id: id.clone(),
+                activity: name.to_owned(),
+                input,
+                start_to_close_ms: 60_000,
+                effect,
+            })
         };
         if let Some(input) = step.get("echo") {
             vec![activity("echo", input.clone(), Effect::Repeatable)]
@@ -50,7 +59,11 @@ impl Script {
             let expires_ms = now + wait["expiresMs"].as_i64().unwrap_or(3_600_000);
             let heartbeat_timeout_ms = wait["heartbeatMs"].as_u64();
             vec![
-                activity("hand-out", json!({"token": callback_token_placeholder(&id), "as": wait["as"], "repeat": wait["repeat"]}), Effect::Repeatable),
+                activity(
+                    "hand-out",
+                    json!({"token": callback_token_placeholder(&id), "as": wait["as"], "repeat": wait["repeat"]}),
+                    Effect::Repeatable,
+                ),
                 Command::AwaitCallback { id: id.clone(), heartbeat_timeout_ms, expires_ms },
             ]
         } else if let Some(child) = step.get("child") {
@@ -67,7 +80,11 @@ impl Script {
                 limits: Value::Null,
                 awaited: child["awaited"].as_bool().unwrap_or(true),
                 expires_ms: Some(now + 3_600_000),
-                parent_close_policy: if child["abandon"] == true { ParentClosePolicy::Abandon } else { ParentClosePolicy::Cancel },
+                parent_close_policy: if child["abandon"] == true {
+                    ParentClosePolicy::Abandon
+                } else {
+                    ParentClosePolicy::Cancel
+                },
             })]
         } else if let Some(ms) = step.get("timer").and_then(Value::as_i64) {
             vec![Command::StartTimer { id, due_ms: now + ms }]
@@ -107,8 +124,12 @@ impl Program for Script {
                 };
                 self.advance(now)
             }
-            Input::ActivityFailed { fault, .. } => self.end(Ending::Failed { fault: fault.clone(), partial_output: None }),
-            Input::CancelRequested { reason } => self.end(Ending::Cancelled { reason: reason.clone(), partial_output: None }),
+            Input::ActivityFailed { fault, .. } => {
+                self.end(Ending::Failed { fault: fault.clone(), partial_output: None })
+            }
+            Input::CancelRequested { reason } => {
+                self.end(Ending::Cancelled { reason: reason.clone(), partial_output: None })
+            }
             Input::TimeoutReached => self.end(Ending::TimedOut { partial_output: None }),
             _ => Vec::new(),
         })
@@ -126,7 +147,11 @@ impl Program for Script {
             since_ms: *since_ms,
             until_ms: None,
         });
-        Progress { waiting: waiting.collect(), tasks_started: u32::try_from(self.next).expect("short"), ..Progress::default() }
+        Progress {
+            waiting: waiting.collect(),
+            tasks_started: u32::try_from(self.next).expect("short"),
+            ..Progress::default()
+        }
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -138,12 +163,20 @@ struct Scripts;
 
 impl Programs for Scripts {
     fn load(&self, _kind: ProgramKind, _digest: &Digest, definition: &[u8]) -> Result<Box<dyn Program>, Fault> {
-        let steps = serde_json::from_slice(definition).map_err(|error| Fault::new(fault_type::CONFIGURATION, 400, error.to_string()))?;
+        let steps = serde_json::from_slice(definition)
+            .map_err(|error| Fault::new(fault_type::CONFIGURATION, 400, error.to_string()))?;
         Ok(Box::new(Script { steps, next: 0, last: Value::Null, open: None, waiting: None, ended: false }))
     }
 
-    fn restore(&self, _kind: ProgramKind, _digest: &Digest, _definition: &[u8], snapshot: &[u8]) -> Result<Box<dyn Program>, Fault> {
-        let script: Script = serde_json::from_slice(snapshot).map_err(|error| Fault::new(fault_type::CONFIGURATION, 400, error.to_string()))?;
+    fn restore(
+        &self,
+        _kind: ProgramKind,
+        _digest: &Digest,
+        _definition: &[u8],
+        snapshot: &[u8],
+    ) -> Result<Box<dyn Program>, Fault> {
+        let script: Script = serde_json::from_slice(snapshot)
+            .map_err(|error| Fault::new(fault_type::CONFIGURATION, 400, error.to_string()))?;
         Ok(Box::new(script))
     }
 }
@@ -208,8 +241,16 @@ struct Family(OnceLock<Engine>);
 
 #[async_trait::async_trait]
 impl Children for Family {
-    async fn create_child(&self, parent: ParentRef, start: StartChild, name: String, token: Option<Vec<u8>>) -> Result<Result<ChildCreated, Fault>, ApiError> {
-        let ChildTarget::Inline(steps) = start.target else { return Ok(Err(Fault::new(fault_type::CONFIGURATION, 400, "inline only"))) };
+    async fn create_child(
+        &self,
+        parent: ParentRef,
+        start: StartChild,
+        name: String,
+        token: Option<Vec<u8>>,
+    ) -> Result<Result<ChildCreated, Fault>, ApiError> {
+        let ChildTarget::Inline(steps) = start.target else {
+            return Ok(Err(Fault::new(fault_type::CONFIGURATION, 400, "inline only")));
+        };
         if steps == json!("impossible") {
             return Ok(Err(Fault::new(fault_type::CONFIGURATION, 400, "no such workflow")));
         }
@@ -218,12 +259,20 @@ impl Children for Family {
             spec(&mut admitted.resource).parent_close_policy = "Abandon".to_owned();
         }
         spec(&mut admitted.resource).request_id = parent.operation.clone();
-        admitted.resource.metadata_mut().owner_references.push(OwnerReference { uid: parent.uid.to_string(), name: parent.name.clone(), ..OwnerReference::default() });
+        admitted.resource.metadata_mut().owner_references.push(OwnerReference {
+            uid: parent.uid.to_string(),
+            name: parent.name.clone(),
+            ..OwnerReference::default()
+        });
         admitted.timeout_ms = start.timeout_ms;
         admitted.parent = Some(parent);
         let created = self.0.get().expect("set at start").create(admitted).await?;
         let metadata = created.resource.metadata();
-        Ok(Ok(ChildCreated { kind: "WorkflowExecution", name: metadata.name.clone(), uid: metadata.uid.parse().expect("a uid") }))
+        Ok(Ok(ChildCreated {
+            kind: "WorkflowExecution",
+            name: metadata.name.clone(),
+            uid: metadata.uid.parse().expect("a uid"),
+        }))
     }
 }
 
@@ -245,9 +294,17 @@ pub fn admitted(name: &str, steps: &Value, token: Vec<u8>) -> Admitted {
         creation_timestamp: Some(Timestamp::from_millis(1_800_000_000_000)),
         ..ObjectMeta::default()
     };
-    let spec = WorkflowExecutionSpec { definition: Some(Json::from_value(steps)), callback_token: (!token.is_empty()).then_some(token), ..WorkflowExecutionSpec::default() };
+    let spec = WorkflowExecutionSpec {
+        definition: Some(Json::from_value(steps)),
+        callback_token: (!token.is_empty()).then_some(token),
+        ..WorkflowExecutionSpec::default()
+    };
     Admitted {
-        resource: ExecutionResource::Workflow(Box::new(WorkflowExecution { metadata: Some(metadata), spec: Some(spec), ..WorkflowExecution::default() })),
+        resource: ExecutionResource::Workflow(Box::new(WorkflowExecution {
+            metadata: Some(metadata),
+            spec: Some(spec),
+            ..WorkflowExecution::default()
+        })),
         digest: Digest::of(&definition),
         definition: definition.into(),
         template_name: String::new(),
@@ -273,13 +330,22 @@ impl Site {
     }
 
     fn open(directory: tempfile::TempDir) -> Self {
-        let store = Store::open(directory.path(), StoreOptions { free_bytes_min: 0, ..StoreOptions::default() }).expect("the store opens");
+        let store = Store::open(directory.path(), StoreOptions { free_bytes_min: 0, ..StoreOptions::default() })
+            .expect("the store opens");
         let world = Arc::new(World::default());
         let family = Arc::new(Family(OnceLock::new()));
         let options = EngineOptions { workers: 2, resident_max: 32 };
         let sealer = Arc::new(Sealer::open_or_create(&directory.path().join("key")).expect("a key"));
-        let engine = Engine::start(options, store.clone(), sealer, Arc::new(Scripts), Arc::clone(&world) as Arc<dyn Activities>, Arc::clone(&family) as Arc<dyn Children>, tokio::runtime::Handle::current())
-            .expect("the engine starts");
+        let engine = Engine::start(
+            options,
+            store.clone(),
+            sealer,
+            Arc::new(Scripts),
+            Arc::clone(&world) as Arc<dyn Activities>,
+            Arc::clone(&family) as Arc<dyn Children>,
+            tokio::runtime::Handle::current(),
+        )
+        .expect("the engine starts");
         let _ = family.0.set(engine.clone());
         Self { directory, world, store, engine }
     }
@@ -319,7 +385,8 @@ impl Site {
         let changed = tokio::sync::Notify::new();
         let prefix = format!("{parent}-");
         let look = || {
-            let page = self.store.list(&baton_store::ListQuery::new("WorkflowExecution", 1000)).expect("the store reads");
+            let page =
+                self.store.list(&baton_store::ListQuery::new("WorkflowExecution", 1000)).expect("the store reads");
             page.items.into_iter().map(|item| item.key.name).find(|name| name.starts_with(&prefix))
         };
         poll("a child", look, &changed).await

@@ -80,10 +80,15 @@ pub(crate) struct Admission {
 ///
 /// # Errors
 /// InvalidArgument with every violation, TooLarge, or what the store answered to a read.
-pub(crate) async fn admit<R: ExecutionStrategy>(app: &App, mut object: R, parent: Option<ParentRef>) -> Result<Admission, ApiError> {
+pub(crate) async fn admit<R: ExecutionStrategy>(
+    app: &App,
+    mut object: R,
+    parent: Option<ParentRef>,
+) -> Result<Admission, ApiError> {
     let mut violations = Vec::new();
     metadata::complete(&mut object, &mut violations);
-    let generated = metadata::prepare_new(object.metadata_mut(), metadata::new_uid(), metadata::now_ms(), &mut violations);
+    let generated =
+        metadata::prepare_new(object.metadata_mut(), metadata::new_uid(), metadata::now_ms(), &mut violations);
     metadata::check(object.metadata_mut(), &mut violations);
     object.clear_system_fields();
     let parts = object.parts(&mut violations);
@@ -110,7 +115,9 @@ pub(crate) async fn admit<R: ExecutionStrategy>(app: &App, mut object: R, parent
 }
 
 fn refused(violations: Vec<Violation>) -> ApiError {
-    let missing = violations.iter().find(|violation| violation.message.starts_with("no ") && violation.field.starts_with("spec."));
+    let missing = violations
+        .iter()
+        .find(|violation| violation.message.starts_with("no ") && violation.field.starts_with("spec."));
     let hint = missing.map(|_| "create it first with baton apply -f FILE");
     let error = ApiError::violations(violations);
     match hint {
@@ -127,20 +134,33 @@ struct Content {
     timeout_ms: Option<u64>,
 }
 
-async fn find_content<R: ExecutionStrategy>(app: &App, namespace: &str, parts: &SpecParts, violations: &mut Vec<Violation>) -> Result<Option<Content>, ApiError> {
+async fn find_content<R: ExecutionStrategy>(
+    app: &App,
+    namespace: &str,
+    parts: &SpecParts,
+    violations: &mut Vec<Violation>,
+) -> Result<Option<Content>, ApiError> {
     let field = format!("spec.{}", R::TEMPLATE_FIELD);
     let inline = match (&parts.inline, parts.template.is_empty()) {
         (Inline::Absent, true) => {
-            violations.push(Violation::new("spec", format!("must have exactly one of '{}' and 'definition'; it has none", R::TEMPLATE_FIELD)));
+            violations.push(Violation::new(
+                "spec",
+                format!("must have exactly one of '{}' and 'definition'; it has none", R::TEMPLATE_FIELD),
+            ));
             return Ok(None);
         }
         (Inline::Present(_) | Inline::Unreadable, false) => {
-            violations.push(Violation::new("spec", format!("must have exactly one of '{}' and 'definition'; it has both", R::TEMPLATE_FIELD)));
+            violations.push(Violation::new(
+                "spec",
+                format!("must have exactly one of '{}' and 'definition'; it has both", R::TEMPLATE_FIELD),
+            ));
             return Ok(None);
         }
         (Inline::Unreadable, true) => return Ok(None),
         (Inline::Present(definition), true) => definition,
-        (Inline::Absent, false) => return find_template(app, R::PROGRAM, namespace, &parts.template, &field, violations).await,
+        (Inline::Absent, false) => {
+            return find_template(app, R::PROGRAM, namespace, &parts.template, &field, violations).await;
+        }
     };
     let checked = template::check_content(app, R::PROGRAM, "spec.definition", inline, violations);
     Ok(checked.map(|checked| Content {
@@ -152,7 +172,14 @@ async fn find_content<R: ExecutionStrategy>(app: &App, namespace: &str, parts: &
     }))
 }
 
-async fn find_template(app: &App, kind: ProgramKind, namespace: &str, name: &str, field: &str, violations: &mut Vec<Violation>) -> Result<Option<Content>, ApiError> {
+async fn find_template(
+    app: &App,
+    kind: ProgramKind,
+    namespace: &str,
+    name: &str,
+    field: &str,
+    violations: &mut Vec<Violation>,
+) -> Result<Option<Content>, ApiError> {
     if let Err(message) = check_name(name) {
         violations.push(Violation::new(field, message));
         return Ok(None);
@@ -160,7 +187,11 @@ async fn find_template(app: &App, kind: ProgramKind, namespace: &str, name: &str
     let Some(template) = app.template(kind, namespace, name).await? else {
         let title = template_title(kind);
         let others = names_nearby(app, kind, namespace, name).await?;
-        let others = if others.is_empty() { format!("there are no {title}s there") } else { format!("{title}s there are {}", others.join(", ")) };
+        let others = if others.is_empty() {
+            format!("there are no {title}s there")
+        } else {
+            format!("{title}s there are {}", others.join(", "))
+        };
         violations.push(Violation::new(field, format!("no {title} '{name}' in namespace '{namespace}'; {others}")));
         return Ok(None);
     };
@@ -170,7 +201,8 @@ async fn find_template(app: &App, kind: ProgramKind, namespace: &str, name: &str
 
 /// Names of templates that are there, those first that look most like `name`.
 async fn names_nearby(app: &App, kind: ProgramKind, namespace: &str, name: &str) -> Result<Vec<String>, ApiError> {
-    let query = ListQuery { namespace: Some(namespace.to_owned()), ..ListQuery::new(kind.template_kind(), NAMES_READ_MAX) };
+    let query =
+        ListQuery { namespace: Some(namespace.to_owned()), ..ListQuery::new(kind.template_kind(), NAMES_READ_MAX) };
     let page = app.read(move |store| store.list(&query)).await?;
     let mut names: Vec<_> = page.items.into_iter().map(|item| item.key.name).collect();
     names.sort_by_cached_key(|other| edit_distance(name, other));
@@ -203,15 +235,22 @@ fn check_common(execution: &ExecutionResource, violations: &mut Vec<Violation>) 
     let timeout_ms = check_duration("spec.timeout", execution.timeout(), violations);
     check_duration("spec.callbackDeadline", execution.callback_deadline(), violations);
     if let Some(seconds) = execution.ttl_seconds_after_finished().filter(|seconds| *seconds < 0) {
-        violations.push(Violation::new("spec.ttlSecondsAfterFinished", format!("is {seconds}, allowed are 0 and more")));
+        violations
+            .push(Violation::new("spec.ttlSecondsAfterFinished", format!("is {seconds}, allowed are 0 and more")));
     }
     let policy = execution.parent_close_policy();
     if !matches!(policy, "" | "Cancel" | "Abandon") {
-        violations.push(Violation::new("spec.parentClosePolicy", format!("is '{}', allowed are 'Cancel' and 'Abandon'", metadata::shortened(policy))));
+        violations.push(Violation::new(
+            "spec.parentClosePolicy",
+            format!("is '{}', allowed are 'Cancel' and 'Abandon'", metadata::shortened(policy)),
+        ));
     }
     let request_id = execution.request_id();
     if request_id.len() > REQUEST_ID_BYTES_MAX {
-        violations.push(Violation::new("spec.requestId", format!("has {} bytes, allowed are up to {REQUEST_ID_BYTES_MAX}", request_id.len())));
+        violations.push(Violation::new(
+            "spec.requestId",
+            format!("has {} bytes, allowed are up to {REQUEST_ID_BYTES_MAX}", request_id.len()),
+        ));
     }
     check_env(execution.env(), violations);
     timeout_ms
@@ -222,7 +261,9 @@ fn check_duration(field: &str, text: &str, violations: &mut Vec<Violation>) -> O
         return None;
     }
     match parse_duration(text) {
-        Ok(duration) if duration.is_zero() => violations.push(Violation::new(field, format!("is '{text}'; it must be more than 0"))),
+        Ok(duration) if duration.is_zero() => {
+            violations.push(Violation::new(field, format!("is '{text}'; it must be more than 0")))
+        }
         Ok(duration) => return u64::try_from(duration.as_millis()).ok(),
         Err(message) => violations.push(Violation::new(field, message)),
     }
@@ -231,18 +272,24 @@ fn check_duration(field: &str, text: &str, violations: &mut Vec<Violation>) -> O
 
 fn check_env(env: &BTreeMap<String, String>, violations: &mut Vec<Violation>) {
     if env.len() > ENV_COUNT_MAX {
-        violations.push(Violation::new("spec.env", format!("has {} settings, allowed are up to {ENV_COUNT_MAX}", env.len())));
+        violations
+            .push(Violation::new("spec.env", format!("has {} settings, allowed are up to {ENV_COUNT_MAX}", env.len())));
     }
     for (name, value) in env {
         let field = || format!("spec.env.{}", metadata::shortened(name));
         let first_is_good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         let rest_is_good = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
         if !first_is_good || !rest_is_good || name.len() > ENV_NAME_BYTES_MAX {
-            let allowed = format!("allowed are up to {ENV_NAME_BYTES_MAX} letters, digits, '_', '-' and '.', beginning with a letter or '_'");
+            let allowed = format!(
+                "allowed are up to {ENV_NAME_BYTES_MAX} letters, digits, '_', '-' and '.', beginning with a letter or '_'"
+            );
             violations.push(Violation::new(field(), format!("is not a valid name of a setting; {allowed}")));
         }
         if value.len() > ENV_VALUE_BYTES_MAX {
-            violations.push(Violation::new(field(), format!("has {} bytes, allowed are up to {ENV_VALUE_BYTES_MAX}", value.len())));
+            violations.push(Violation::new(
+                field(),
+                format!("has {} bytes, allowed are up to {ENV_VALUE_BYTES_MAX}", value.len()),
+            ));
         }
     }
 }
@@ -251,7 +298,10 @@ fn check_env(env: &BTreeMap<String, String>, violations: &mut Vec<Violation>) {
 fn check_token(app: &App, execution: &ExecutionResource, violations: &mut Vec<Violation>) -> Result<(), ApiError> {
     let token = execution.callback_token();
     if token.len() > CALLBACK_TOKEN_BYTES_MAX {
-        violations.push(Violation::new("spec.callbackToken", format!("has {} bytes, allowed are up to {CALLBACK_TOKEN_BYTES_MAX}", token.len())));
+        violations.push(Violation::new(
+            "spec.callbackToken",
+            format!("has {} bytes, allowed are up to {CALLBACK_TOKEN_BYTES_MAX}", token.len()),
+        ));
     } else if !token.is_empty()
         && let Err(refused) = app.engine()?.check_token(token)
     {
@@ -270,7 +320,9 @@ mod tests {
 
     #[test]
     fn names_that_look_alike_are_near() {
-        for (from, to, distance) in [("", "abc", 3), ("triage", "triage", 0), ("trige", "triage", 1), ("a", "b", 1), ("kitten", "sitting", 3)] {
+        for (from, to, distance) in
+            [("", "abc", 3), ("triage", "triage", 0), ("trige", "triage", 1), ("a", "b", 1), ("kitten", "sitting", 3)]
+        {
             assert_eq!(edit_distance(from, to), distance, "{from} {to}");
         }
     }

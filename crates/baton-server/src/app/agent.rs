@@ -24,7 +24,8 @@ impl ServedResource for Agent {
     }
 
     fn decode_stored(body: &Bytes, revision: u64) -> Result<Self, ApiError> {
-        let mut object = Self::decode(body.clone()).map_err(|error| ApiError::internal(format!("an agent at revision {revision}: {error}")))?;
+        let mut object = Self::decode(body.clone())
+            .map_err(|error| ApiError::internal(format!("an agent at revision {revision}: {error}")))?;
         object.metadata_mut().resource_version = revision.to_string();
         Ok(object)
     }
@@ -33,11 +34,20 @@ impl ServedResource for Agent {
         template::create(app, object, options).await
     }
 
-    async fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+    async fn replace(
+        app: &App,
+        stored: StoredResource,
+        change: Change<Self>,
+        options: WriteOptions,
+    ) -> Result<Written<Self>, ApiError> {
         template::replace(app, &stored, change, options).await
     }
 
-    async fn remove(app: &App, stored: StoredResource, _expected: Option<u64>) -> Result<DeletedObject<Self>, ApiError> {
+    async fn remove(
+        app: &App,
+        stored: StoredResource,
+        _expected: Option<u64>,
+    ) -> Result<DeletedObject<Self>, ApiError> {
         template::remove(app, stored).await
     }
 }
@@ -66,13 +76,21 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
     for (index, tool) in spec.tools.iter_mut().enumerate() {
         free_data::canonicalize(&mut tool.parameters, &format!("{field}.tools[{index}].parameters"), violations);
     }
-    let conversations = spec.model.iter_mut().filter_map(|model| model.playback.as_mut()).flat_map(|playback| playback.conversations.iter_mut());
+    let conversations = spec
+        .model
+        .iter_mut()
+        .filter_map(|model| model.playback.as_mut())
+        .flat_map(|playback| playback.conversations.iter_mut());
     for (index, conversation) in conversations.enumerate() {
         for (turn_index, turn) in conversation.turns.iter_mut().enumerate() {
             let turn_field = format!("{field}.model.playback.conversations[{index}].turns[{turn_index}]");
             free_data::canonicalize(&mut turn.json, &format!("{turn_field}.json"), violations);
             for (call_index, call) in turn.tool_calls.iter_mut().enumerate() {
-                free_data::canonicalize(&mut call.arguments, &format!("{turn_field}.toolCalls[{call_index}].arguments"), violations);
+                free_data::canonicalize(
+                    &mut call.arguments,
+                    &format!("{turn_field}.toolCalls[{call_index}].arguments"),
+                    violations,
+                );
             }
         }
     }

@@ -17,7 +17,8 @@ use super::{
 };
 
 impl ServedResource for AgentExecution {
-    const SELECTABLE_FIELDS: &'static [&'static str] = &["metadata.name", "metadata.namespace", "status.phase", "spec.agent"];
+    const SELECTABLE_FIELDS: &'static [&'static str] =
+        &["metadata.name", "metadata.namespace", "status.phase", "spec.agent"];
 
     fn field(&self, field: &str) -> Option<String> {
         match field {
@@ -35,7 +36,12 @@ impl ServedResource for AgentExecution {
         execution::create(app, object, options).await
     }
 
-    async fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+    async fn replace(
+        app: &App,
+        stored: StoredResource,
+        change: Change<Self>,
+        options: WriteOptions,
+    ) -> Result<Written<Self>, ApiError> {
         execution::replace(app, &stored, change, options).await
     }
 
@@ -66,7 +72,8 @@ impl ExecutionStrategy for AgentExecution {
         let spec = self.spec.get_or_insert_default();
         let inline = match spec.definition.as_mut() {
             None => Inline::Absent,
-            Some(definition) => agent::agent_content(definition, "spec.definition", violations).map_or(Inline::Unreadable, Inline::Present),
+            Some(definition) => agent::agent_content(definition, "spec.definition", violations)
+                .map_or(Inline::Unreadable, Inline::Present),
         };
         let input = spec.input.as_mut().map_or(Value::Null, |input| free_data::read(input, "spec.input", violations));
         let message = if spec.message.is_empty() { Value::Null } else { Value::from(spec.message.as_str()) };
@@ -83,9 +90,12 @@ impl ExecutionStrategy for AgentExecution {
 
 fn check_limits(limits: Option<&AgentLimits>, violations: &mut Vec<Violation>) {
     let Some(limits) = limits else { return };
-    for (field, value) in [("maxTurns", limits.max_turns), ("maxTokens", limits.max_tokens), ("maxToolCalls", limits.max_tool_calls)] {
+    for (field, value) in
+        [("maxTurns", limits.max_turns), ("maxTokens", limits.max_tokens), ("maxToolCalls", limits.max_tool_calls)]
+    {
         if let Some(value) = value.filter(|value| *value < 0) {
-            violations.push(Violation::new(format!("spec.limits.{field}"), format!("is {value}, allowed are 0 and more")));
+            violations
+                .push(Violation::new(format!("spec.limits.{field}"), format!("is {value}, allowed are 0 and more")));
         }
     }
 }

@@ -25,7 +25,10 @@ impl App {
     ///
     /// # Errors
     /// NotFound.
-    pub async fn callbacks<R: ExecutionKind>(&self, request: &v1::ListCallbacksRequest) -> Result<v1::CallbackList, ApiError> {
+    pub async fn callbacks<R: ExecutionKind>(
+        &self,
+        request: &v1::ListCallbacksRequest,
+    ) -> Result<v1::CallbackList, ApiError> {
         let execution = self.get::<R>(&request.namespace, &request.name).await?;
         Ok(list_of(&execution.into_execution()))
     }
@@ -34,10 +37,15 @@ impl App {
     ///
     /// # Errors
     /// NotFound; InvalidArgument for a token that no engine can answer.
-    pub async fn attach_callback<R: ExecutionKind>(&self, request: &v1::AttachCallbackRequest) -> Result<v1::CallbackList, ApiError> {
+    pub async fn attach_callback<R: ExecutionKind>(
+        &self,
+        request: &v1::AttachCallbackRequest,
+    ) -> Result<v1::CallbackList, ApiError> {
         check_token(&request.callback_token)?;
         let engine = self.engine()?;
-        engine.check_token(&request.callback_token).inspect_err(|refused| metrics::callback_token_refused(refused.reason))?;
+        engine
+            .check_token(&request.callback_token)
+            .inspect_err(|refused| metrics::callback_token_refused(refused.reason))?;
         let uid = self.uid_of::<R>(&request.namespace, &request.name).await?;
         Ok(list_of(&engine.attach(uid, request.callback_token.clone()).await?))
     }
@@ -46,7 +54,10 @@ impl App {
     ///
     /// # Errors
     /// NotFound, also for a fingerprint that the execution does not have.
-    pub async fn retry_callback<R: ExecutionKind>(&self, request: &v1::RetryCallbackRequest) -> Result<v1::CallbackList, ApiError> {
+    pub async fn retry_callback<R: ExecutionKind>(
+        &self,
+        request: &v1::RetryCallbackRequest,
+    ) -> Result<v1::CallbackList, ApiError> {
         let uid = self.uid_of::<R>(&request.namespace, &request.name).await?;
         let one = (!request.fingerprint.is_empty()).then(|| request.fingerprint.clone());
         Ok(list_of(&self.engine()?.retry_callbacks(uid, one).await?))
@@ -56,13 +67,17 @@ impl App {
     ///
     /// # Errors
     /// InvalidArgument for a namespace or a duration that is none.
-    pub async fn create_callback(&self, request: &v1::CreateCallbackRequest) -> Result<v1::CreateCallbackResponse, ApiError> {
+    pub async fn create_callback(
+        &self,
+        request: &v1::CreateCallbackRequest,
+    ) -> Result<v1::CreateCallbackResponse, ApiError> {
         let mut violations = Vec::new();
         let namespace = or_default(&request.namespace);
         if let Err(message) = check_namespace(namespace) {
             violations.push(Violation::new("namespace", message));
         }
-        let expires_after = check_duration("expiresAfter", &request.expires_after, EXPIRES_DEFAULT, EXPIRES_MAX, &mut violations);
+        let expires_after =
+            check_duration("expiresAfter", &request.expires_after, EXPIRES_DEFAULT, EXPIRES_MAX, &mut violations);
         if expires_after.is_zero() {
             violations.push(Violation::new("expiresAfter", "must be more than 0"));
         }
@@ -78,7 +93,10 @@ impl App {
     ///
     /// # Errors
     /// InvalidArgument for a token that is none of those; FailedPrecondition for one that has expired.
-    pub async fn await_callback(&self, request: &v1::AwaitCallbackRequest) -> Result<v1::AwaitCallbackResponse, ApiError> {
+    pub async fn await_callback(
+        &self,
+        request: &v1::AwaitCallbackRequest,
+    ) -> Result<v1::AwaitCallbackResponse, ApiError> {
         check_token(&request.callback_token)?;
         let mut violations = Vec::new();
         let timeout = check_duration("timeout", &request.timeout, Duration::ZERO, AWAIT_MAX, &mut violations);
@@ -86,11 +104,16 @@ impl App {
             return Err(ApiError::violations(violations));
         }
         let outcome = self.engine()?.await_mailbox(&request.callback_token, timeout).await?;
-        let state = |state: &str| v1::AwaitCallbackResponse { state: state.to_owned(), ..v1::AwaitCallbackResponse::default() };
+        let state =
+            |state: &str| v1::AwaitCallbackResponse { state: state.to_owned(), ..v1::AwaitCallbackResponse::default() };
         Ok(match outcome {
             None => state("Waiting"),
-            Some(Outcome::Completed(output)) => v1::AwaitCallbackResponse { output: Some(v1::Json::from_value(&output)), ..state("Completed") },
-            Some(Outcome::Failed(fault)) => v1::AwaitCallbackResponse { error: Some(v1::Problem::from_fault(&fault)), ..state("Failed") },
+            Some(Outcome::Completed(output)) => {
+                v1::AwaitCallbackResponse { output: Some(v1::Json::from_value(&output)), ..state("Completed") }
+            }
+            Some(Outcome::Failed(fault)) => {
+                v1::AwaitCallbackResponse { error: Some(v1::Problem::from_fault(&fault)), ..state("Failed") }
+            }
             Some(Outcome::Cancelled { reason }) => {
                 let error = v1::Problem {
                     r#type: fault_type::CANCELLED.to_owned(),
@@ -109,11 +132,17 @@ impl App {
     /// # Errors
     /// InvalidArgument for a token that this server did not make or an output that is not JSON; FailedPrecondition for
     /// one that was answered, has expired or is of an earlier attempt; TooLarge.
-    pub async fn complete_callback(&self, request: &v1::CompleteCallbackRequest) -> Result<v1::AnswerResponse, ApiError> {
+    pub async fn complete_callback(
+        &self,
+        request: &v1::CompleteCallbackRequest,
+    ) -> Result<v1::AnswerResponse, ApiError> {
         check_token(&request.callback_token)?;
         check_payload(request.output.as_ref())?;
         let mut violations = Vec::new();
-        let output = request.output.clone().map_or(Value::Null, |mut output| free_data::read(&mut output, "output", &mut violations));
+        let output = request
+            .output
+            .clone()
+            .map_or(Value::Null, |mut output| free_data::read(&mut output, "output", &mut violations));
         if !violations.is_empty() {
             return Err(ApiError::violations(violations));
         }
@@ -133,7 +162,8 @@ impl App {
             free_data::read(data, "error.data", &mut violations);
         }
         if !matches!(problem.status, 0 | 100..=599) {
-            violations.push(Violation::new("error.status", format!("is {}, allowed are 0 and 100 to 599", problem.status)));
+            violations
+                .push(Violation::new("error.status", format!("is {}, allowed are 0 and 100 to 599", problem.status)));
         }
         if !violations.is_empty() {
             return Err(ApiError::violations(violations));
@@ -158,10 +188,16 @@ impl App {
     ///
     /// # Errors
     /// As for [`App::complete_callback`].
-    pub async fn heartbeat_callback(&self, request: &v1::HeartbeatCallbackRequest) -> Result<v1::HeartbeatCallbackResponse, ApiError> {
+    pub async fn heartbeat_callback(
+        &self,
+        request: &v1::HeartbeatCallbackRequest,
+    ) -> Result<v1::HeartbeatCallbackResponse, ApiError> {
         check_token(&request.callback_token)?;
         let heartbeat = self.engine()?.heartbeat(&request.callback_token).await?;
-        Ok(v1::HeartbeatCallbackResponse { fingerprint: heartbeat.fingerprint, cancel_requested: heartbeat.cancel_requested })
+        Ok(v1::HeartbeatCallbackResponse {
+            fingerprint: heartbeat.fingerprint,
+            cancel_requested: heartbeat.cancel_requested,
+        })
     }
 
     async fn answer(&self, token: &[u8], outcome: Outcome) -> Result<v1::AnswerResponse, ApiError> {
@@ -184,7 +220,9 @@ fn list_of(execution: &ExecutionResource) -> v1::CallbackList {
 fn check_token(token: &[u8]) -> Result<(), ApiError> {
     let message = match token.len() {
         0 => "must be set".to_owned(),
-        bytes if bytes > CALLBACK_TOKEN_BYTES_MAX => format!("has {bytes} bytes, allowed are 1 to {CALLBACK_TOKEN_BYTES_MAX}"),
+        bytes if bytes > CALLBACK_TOKEN_BYTES_MAX => {
+            format!("has {bytes} bytes, allowed are 1 to {CALLBACK_TOKEN_BYTES_MAX}")
+        }
         _ => return Ok(()),
     };
     Err(ApiError::violations(vec![Violation::new("callbackToken", message)]))
@@ -196,16 +234,26 @@ fn check_payload(data: Option<&v1::Json>) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = format!("the answer has {bytes} bytes, allowed are up to {RESOURCE_BYTES_MAX}");
-    Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message).hint("keep large data elsewhere and answer with its URL"))
+    Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message)
+        .hint("keep large data elsewhere and answer with its URL"))
 }
 
-fn check_duration(field: &str, text: &str, default: Duration, max: Duration, violations: &mut Vec<Violation>) -> Duration {
+fn check_duration(
+    field: &str,
+    text: &str,
+    default: Duration,
+    max: Duration,
+    violations: &mut Vec<Violation>,
+) -> Duration {
     if text.is_empty() {
         return default;
     }
     match parse_duration(text) {
         Ok(duration) if duration <= max => return duration,
-        Ok(_) => violations.push(Violation::new(field, format!("is '{text}', allowed are up to '{}'", baton_types::format_duration(max)))),
+        Ok(_) => violations.push(Violation::new(
+            field,
+            format!("is '{text}', allowed are up to '{}'", baton_types::format_duration(max)),
+        )),
         Err(message) => violations.push(Violation::new(field, message)),
     }
     default

@@ -35,7 +35,13 @@ impl ChildAdmission {
 
 #[async_trait::async_trait]
 impl Children for ChildAdmission {
-    async fn create_child(&self, parent: ParentRef, start: StartChild, name: String, token: Option<Vec<u8>>) -> Result<Result<ChildCreated, Fault>, ApiError> {
+    async fn create_child(
+        &self,
+        parent: ParentRef,
+        start: StartChild,
+        name: String,
+        token: Option<Vec<u8>>,
+    ) -> Result<Result<ChildCreated, Fault>, ApiError> {
         let stopping = || ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down");
         let app = App(self.0.upgrade().ok_or_else(stopping)?);
         match create(&app, parent, start, name, token).await {
@@ -54,7 +60,12 @@ enum Refused {
 impl From<ApiError> for Refused {
     fn from(error: ApiError) -> Self {
         match error.kind {
-            ErrorKind::ResourceExhausted | ErrorKind::StorageFull | ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Internal | ErrorKind::Conflict => Self::NotNow(error),
+            ErrorKind::ResourceExhausted
+            | ErrorKind::StorageFull
+            | ErrorKind::Unavailable
+            | ErrorKind::Timeout
+            | ErrorKind::Internal
+            | ErrorKind::Conflict => Self::NotNow(error),
             ErrorKind::TooLarge => Self::Never(Fault::new(fault_type::TOO_LARGE, 413, error.message).non_retryable()),
             ErrorKind::InvalidArgument
             | ErrorKind::Invalid
@@ -64,14 +75,25 @@ impl From<ApiError> for Refused {
             | ErrorKind::AlreadyExists
             | ErrorKind::FailedPrecondition
             | ErrorKind::Gone
-            | ErrorKind::Unimplemented => Self::Never(Fault::new(fault_type::CONFIGURATION, 400, error.message).non_retryable()),
+            | ErrorKind::Unimplemented => {
+                Self::Never(Fault::new(fault_type::CONFIGURATION, 400, error.message).non_retryable())
+            }
         }
     }
 }
 
-async fn create(app: &App, parent: ParentRef, start: StartChild, name: String, token: Option<Vec<u8>>) -> Result<ChildCreated, Refused> {
+async fn create(
+    app: &App,
+    parent: ParentRef,
+    start: StartChild,
+    name: String,
+    token: Option<Vec<u8>>,
+) -> Result<ChildCreated, Refused> {
     if parent.depth > DEPTH_MAX {
-        let detail = format!("{} executions are above this one, allowed are up to {DEPTH_MAX}; do they call each other without end?", parent.depth);
+        let detail = format!(
+            "{} executions are above this one, allowed are up to {DEPTH_MAX}; do they call each other without end?",
+            parent.depth
+        );
         return Err(Refused::Never(Fault::new(fault_type::LIMIT, 508, detail).non_retryable()));
     }
     check_version(app, &parent.namespace, &start).await?;
@@ -94,7 +116,8 @@ async fn submit<R: ExecutionStrategy>(app: &App, object: R, parent: ParentRef) -
         Err(refused) => Repeatable::find(app, repeatable, refused).await?,
     };
     let meta = resource.metadata();
-    let uid: Uid = meta.uid.parse().map_err(|_| ApiError::internal(format!("the engine gave a child the uid '{}'", meta.uid)))?;
+    let uid: Uid =
+        meta.uid.parse().map_err(|_| ApiError::internal(format!("the engine gave a child the uid '{}'", meta.uid)))?;
     Ok(ChildCreated { kind: R::KIND, name: meta.name.clone(), uid })
 }
 
@@ -106,7 +129,8 @@ async fn check_version(app: &App, namespace: &str, start: &StartChild) -> Result
     if found == wanted {
         return Ok(());
     }
-    let detail = format!("{} '{name}' has the version '{found}', the call asks for '{wanted}'", template_title(start.kind));
+    let detail =
+        format!("{} '{name}' has the version '{found}', the call asks for '{wanted}'", template_title(start.kind));
     Err(Refused::Never(Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()))
 }
 
@@ -119,7 +143,12 @@ fn metadata(parent: &ParentRef, name: String) -> v1::ObjectMeta {
         controller: true,
         block_owner_deletion: false,
     };
-    v1::ObjectMeta { name, namespace: parent.namespace.clone(), owner_references: vec![owner], ..v1::ObjectMeta::default() }
+    v1::ObjectMeta {
+        name,
+        namespace: parent.namespace.clone(),
+        owner_references: vec![owner],
+        ..v1::ObjectMeta::default()
+    }
 }
 
 /// What both kinds of spec have in common.
@@ -148,7 +177,10 @@ impl Common {
             inline,
             input: (!start.input.is_null()).then(|| v1::Json::from_value(&start.input)),
             env: std::mem::take(&mut start.env),
-            timeout: start.timeout_ms.map(|ms| baton_types::format_duration(Duration::from_millis(ms))).unwrap_or_default(),
+            timeout: start
+                .timeout_ms
+                .map(|ms| baton_types::format_duration(Duration::from_millis(ms)))
+                .unwrap_or_default(),
             request_id: short_request_id(&start.id.to_string()),
             parent_close_policy: policy.to_owned(),
         }
@@ -158,10 +190,19 @@ impl Common {
 /// The operation, which is the same on every repeat; a very deep position is shortened to its digest.
 fn short_request_id(operation: &str) -> String {
     const BYTES_MAX: usize = 200;
-    if operation.len() <= BYTES_MAX { operation.to_owned() } else { baton_types::Digest::of(operation.as_bytes()).to_string() }
+    if operation.len() <= BYTES_MAX {
+        operation.to_owned()
+    } else {
+        baton_types::Digest::of(operation.as_bytes()).to_string()
+    }
 }
 
-fn workflow_execution(parent: &ParentRef, mut start: StartChild, name: String, token: Option<Vec<u8>>) -> v1::WorkflowExecution {
+fn workflow_execution(
+    parent: &ParentRef,
+    mut start: StartChild,
+    name: String,
+    token: Option<Vec<u8>>,
+) -> v1::WorkflowExecution {
     let common = Common::of(&mut start);
     let spec = v1::WorkflowExecutionSpec {
         workflow: common.template,
@@ -174,14 +215,29 @@ fn workflow_execution(parent: &ParentRef, mut start: StartChild, name: String, t
         parent_close_policy: common.parent_close_policy,
         ..v1::WorkflowExecutionSpec::default()
     };
-    v1::WorkflowExecution { metadata: Some(metadata(parent, name)), spec: Some(spec), ..v1::WorkflowExecution::default() }
+    v1::WorkflowExecution {
+        metadata: Some(metadata(parent, name)),
+        spec: Some(spec),
+        ..v1::WorkflowExecution::default()
+    }
 }
 
 #[expect(clippy::result_large_err, reason = "the contract's own type of refusal, and rare")]
-fn agent_execution(parent: &ParentRef, mut start: StartChild, name: String, token: Option<Vec<u8>>) -> Result<v1::AgentExecution, Refused> {
+fn agent_execution(
+    parent: &ParentRef,
+    mut start: StartChild,
+    name: String,
+    token: Option<Vec<u8>>,
+) -> Result<v1::AgentExecution, Refused> {
     let common = Common::of(&mut start);
-    let unreadable = |what: &str, why: &dyn std::fmt::Display| Refused::Never(Fault::new(fault_type::CONFIGURATION, 400, format!("{what}: {why}")).non_retryable());
-    let definition = common.inline.map(baton_proto::from_json_value).transpose().map_err(|why| unreadable("the inline agent", &why))?;
+    let unreadable = |what: &str, why: &dyn std::fmt::Display| {
+        Refused::Never(Fault::new(fault_type::CONFIGURATION, 400, format!("{what}: {why}")).non_retryable())
+    };
+    let definition = common
+        .inline
+        .map(baton_proto::from_json_value)
+        .transpose()
+        .map_err(|why| unreadable("the inline agent", &why))?;
     let limits = match start.limits.take() {
         Value::Null => None,
         limits => Some(baton_proto::from_json_value(limits).map_err(|why| unreadable("limits", &why))?),

@@ -31,7 +31,11 @@ pub(crate) fn own<R: ExecutionKind>(execution: ExecutionResource) -> Result<R, A
 }
 
 /// Creates an execution; a repeat with the same name, request id and content gives the existing one.
-pub(crate) async fn create<R: ExecutionStrategy>(app: &App, object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+pub(crate) async fn create<R: ExecutionStrategy>(
+    app: &App,
+    object: R,
+    options: WriteOptions,
+) -> Result<Written<R>, ApiError> {
     let repeatable = Repeatable::of(&object);
     let admission = match admission::admit(app, object, None).await {
         Ok(admission) => admission,
@@ -52,7 +56,11 @@ pub(crate) async fn create<R: ExecutionStrategy>(app: &App, object: R, options: 
                 if !created.existing {
                     metrics::execution_created(R::KIND);
                 }
-                return Ok(Written { object: own(created.resource)?, created: !created.existing, warnings: Vec::new() });
+                return Ok(Written {
+                    object: own(created.resource)?,
+                    created: !created.existing,
+                    warnings: Vec::new(),
+                });
             }
             Err(refused) if refused.kind == ErrorKind::AlreadyExists && next.is_some() => {
                 let Some(again) = next else { return Err(refused) };
@@ -91,7 +99,9 @@ impl<R: ExecutionStrategy> Repeatable<R> {
         object.parts(&mut Vec::new());
         let mut execution = object.into_execution();
         let token = execution.take_callback_token();
-        if existing.request_id() != execution.request_id() || spec_without_changeable(&existing) != spec_without_changeable(&execution) {
+        if existing.request_id() != execution.request_id()
+            || spec_without_changeable(&existing) != spec_without_changeable(&execution)
+        {
             return Err(refused);
         }
         if token.is_empty() { Ok(existing) } else { app.engine()?.attach(Uid::from_bytes(stored.uid), token).await }
@@ -117,7 +127,12 @@ async fn dry_create<R: ExecutionStrategy>(app: &App, mut admitted: Admitted) -> 
 /// Changes metadata and `spec.suspend`; any other change of the spec is refused with its path.
 ///
 /// `change` sees the execution as its only writer has it, so a busy execution does not turn a patch into conflicts.
-pub(crate) async fn replace<R: ExecutionStrategy>(app: &App, stored: &StoredResource, change: Change<R>, options: WriteOptions) -> Result<Written<R>, ApiError> {
+pub(crate) async fn replace<R: ExecutionStrategy>(
+    app: &App,
+    stored: &StoredResource,
+    change: Change<R>,
+    options: WriteOptions,
+) -> Result<Written<R>, ApiError> {
     let apply_to = move |current: &mut ExecutionResource| {
         let present: R = own(current.clone())?;
         let mut object = change(&present)?;
@@ -172,7 +187,8 @@ fn check_same_token(token: &[u8], current: &ExecutionResource, violations: &mut 
     if token.is_empty() {
         return;
     }
-    let first = current.callbacks().and_then(|callbacks| callbacks.first()).map(|callback| callback.fingerprint.as_str());
+    let first =
+        current.callbacks().and_then(|callbacks| callbacks.first()).map(|callback| callback.fingerprint.as_str());
     let message = match first {
         Some(known) if known == fingerprint(token) => return,
         Some(known) => format!("cannot be changed: the execution answers the token with fingerprint {known}"),
@@ -205,7 +221,12 @@ pub(crate) fn set_suspend(execution: &mut ExecutionResource, suspend: bool) -> R
         return Ok(());
     }
     if execution.phase().is_terminal() {
-        let message = format!("{} '{}' has ended: its phase is {}", title(execution), execution.metadata().name, execution.phase());
+        let message = format!(
+            "{} '{}' has ended: its phase is {}",
+            title(execution),
+            execution.metadata().name,
+            execution.phase()
+        );
         return Err(ApiError::new(ErrorKind::FailedPrecondition, "EXECUTION_ENDED", message));
     }
     execution.set_suspend(suspend);
@@ -221,7 +242,11 @@ fn title(execution: &ExecutionResource) -> &'static str {
 }
 
 /// Deletes an execution, or marks it while its callers are still to be told.
-pub(crate) async fn remove<R: ExecutionKind>(app: &App, stored: StoredResource, expected: Option<u64>) -> Result<DeletedObject<R>, ApiError> {
+pub(crate) async fn remove<R: ExecutionKind>(
+    app: &App,
+    stored: StoredResource,
+    expected: Option<u64>,
+) -> Result<DeletedObject<R>, ApiError> {
     let uid = Uid::from_bytes(stored.uid);
     let deleted = app.engine()?.delete(uid, expected).await?;
     app.owner_is_gone(uid);
@@ -234,7 +259,8 @@ impl App {
     /// # Errors
     /// NotFound; FailedPrecondition if it has ended.
     pub async fn cancel<R: ExecutionKind>(&self, namespace: &str, name: &str, reason: &str) -> Result<R, ApiError> {
-        let (uid, reason) = (self.uid_of::<R>(namespace, name).await?, checked_reason(reason, "cancelled by a request")?);
+        let (uid, reason) =
+            (self.uid_of::<R>(namespace, name).await?, checked_reason(reason, "cancelled by a request")?);
         own(self.engine()?.cancel(uid, reason).await?)
     }
 
@@ -243,7 +269,8 @@ impl App {
     /// # Errors
     /// As for [`App::cancel`].
     pub async fn terminate<R: ExecutionKind>(&self, namespace: &str, name: &str, reason: &str) -> Result<R, ApiError> {
-        let (uid, reason) = (self.uid_of::<R>(namespace, name).await?, checked_reason(reason, "terminated by a request")?);
+        let (uid, reason) =
+            (self.uid_of::<R>(namespace, name).await?, checked_reason(reason, "terminated by a request")?);
         own(self.engine()?.terminate(uid, reason).await?)
     }
 
@@ -263,7 +290,12 @@ impl App {
         self.change_suspend(namespace, name, false).await
     }
 
-    async fn change_suspend<R: ExecutionKind>(&self, namespace: &str, name: &str, suspend: bool) -> Result<R, ApiError> {
+    async fn change_suspend<R: ExecutionKind>(
+        &self,
+        namespace: &str,
+        name: &str,
+        suspend: bool,
+    ) -> Result<R, ApiError> {
         let uid = self.uid_of::<R>(namespace, name).await?;
         own(self.engine()?.update(uid, Box::new(move |execution| set_suspend(execution, suspend))).await?)
     }

@@ -16,7 +16,11 @@ pub(crate) fn read(data: &mut Json, field: &str, violations: &mut Vec<Violation>
         }
         Err(error) => {
             let says = error.to_string();
-            let says = if says.contains("recursion limit") { format!("is nested deeper than {JSON_DEPTH_MAX} levels") } else { format!("is not JSON: {says}") };
+            let says = if says.contains("recursion limit") {
+                format!("is nested deeper than {JSON_DEPTH_MAX} levels")
+            } else {
+                format!("is not JSON: {says}")
+            };
             violations.push(Violation::new(field, says));
             Value::Null
         }

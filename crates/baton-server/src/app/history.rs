@@ -43,14 +43,22 @@ impl App {
     pub async fn watch_history<R: ExecutionKind>(
         &self,
         request: &v1::HistoryRequest,
-    ) -> Result<impl Stream<Item = Result<history_v1::HistoryEvent, ApiError>> + Send + 'static + use<R>, ApiError> {
+    ) -> Result<impl Stream<Item = Result<history_v1::HistoryEvent, ApiError>> + Send + 'static + use<R>, ApiError>
+    {
         check(request)?;
         let uid = self.uid_of::<R>(&request.namespace, &request.name).await?;
         let following = Following { app: self.clone(), uid, after: request.after, ready: VecDeque::new(), over: false };
-        Ok(futures::stream::unfold(following, |mut following| async move { following.next().await.map(|item| (item, following)) }))
+        Ok(futures::stream::unfold(following, |mut following| async move {
+            following.next().await.map(|item| (item, following))
+        }))
     }
 
-    async fn read_history(&self, uid: Uid, after: i32, limit: usize) -> Result<(Vec<history_v1::HistoryEvent>, bool), ApiError> {
+    async fn read_history(
+        &self,
+        uid: Uid,
+        after: i32,
+        limit: usize,
+    ) -> Result<(Vec<history_v1::HistoryEvent>, bool), ApiError> {
         let engine = self.engine()?.clone();
         let read = tokio::task::spawn_blocking(move || engine.history(uid, after, limit)).await;
         read.map_err(|stopped| ApiError::internal(format!("a read of a history was stopped: {stopped}")))?
@@ -66,7 +74,11 @@ fn check(request: &v1::HistoryRequest) -> Result<usize, ApiError> {
     if limit > EVENTS_MAX {
         violations.push(Violation::new("limit", format!("is {}, allowed are 0 to {EVENTS_MAX}", request.limit)));
     }
-    if violations.is_empty() { Ok(if limit == 0 { EVENTS_DEFAULT } else { limit }) } else { Err(ApiError::violations(violations)) }
+    if violations.is_empty() {
+        Ok(if limit == 0 { EVENTS_DEFAULT } else { limit })
+    } else {
+        Err(ApiError::violations(violations))
+    }
 }
 
 impl Following {

@@ -36,7 +36,11 @@ impl App {
     /// # Errors
     /// InvalidArgument if the bytes are something else, hold two different tokens, or break a rule of admission;
     /// AlreadyExists if another execution has the name. Nothing is written then.
-    pub async fn import_legacy(&self, bytes: &[u8], namespace: Option<&str>) -> Result<v1::WorkflowExecution, ApiError> {
+    pub async fn import_legacy(
+        &self,
+        bytes: &[u8],
+        namespace: Option<&str>,
+    ) -> Result<v1::WorkflowExecution, ApiError> {
         let mut object = legacy::decode_workflow_execution(bytes).map_err(|failed| {
             let reason = match &failed {
                 legacy::LegacyError::Malformed(_) => "LEGACY_MALFORMED",
@@ -54,7 +58,11 @@ impl App {
         meta.finalizers.clear();
         meta.deletion_timestamp = None;
         let ended = object.status.as_ref().is_some_and(|status| status.phase.parse().is_ok_and(Phase::is_terminal));
-        if ended { self.keep_ended(object).await } else { Ok(self.create(object, WriteOptions::default()).await?.object) }
+        if ended {
+            self.keep_ended(object).await
+        } else {
+            Ok(self.create(object, WriteOptions::default()).await?.object)
+        }
     }
 
     async fn keep_ended(&self, mut object: v1::WorkflowExecution) -> Result<v1::WorkflowExecution, ApiError> {
@@ -64,7 +72,8 @@ impl App {
         let uid = meta.uid.parse().unwrap_or_else(|_| metadata::new_uid());
         meta.uid = uid.to_string();
         meta.generation = meta.generation.max(1);
-        meta.creation_timestamp = meta.creation_timestamp.or_else(|| Some(Timestamp::from_millis(now_ms()).whole_seconds()));
+        meta.creation_timestamp =
+            meta.creation_timestamp.or_else(|| Some(Timestamp::from_millis(now_ms()).whole_seconds()));
         metadata::check(meta, &mut violations);
         object.parts(&mut violations);
         if !violations.is_empty() {
@@ -90,7 +99,8 @@ impl App {
     async fn put_ended(&self, uid: Uid, execution: ExecutionResource) -> Result<v1::WorkflowExecution, ApiError> {
         let meta = execution.metadata();
         let key = ResourceKey::new(execution.kind(), meta.namespace.clone(), meta.name.clone());
-        let expires_at_ms = execution.ttl_seconds_after_finished().map(|seconds| now_ms().saturating_add(i64::from(seconds) * 1000));
+        let expires_at_ms =
+            execution.ttl_seconds_after_finished().map(|seconds| now_ms().saturating_add(i64::from(seconds) * 1000));
         let body = Bytes::from(EndedRow { resource: execution.encode() }.encode_to_vec());
         let put = ResourcePut {
             key: key.clone(),
@@ -105,13 +115,22 @@ impl App {
             deleting: false,
         };
         match self.store().commit_async(Lane::External, Txn { puts: vec![put], ..Txn::default() }).await {
-            Ok(committed) => v1::WorkflowExecution::decode_stored(&body, committed.revisions.first().copied().unwrap_or_default()),
+            Ok(committed) => {
+                v1::WorkflowExecution::decode_stored(&body, committed.revisions.first().copied().unwrap_or_default())
+            }
             Err(CommitError::Exists { .. }) => {
                 let stored: v1::WorkflowExecution = self.get(&key.namespace, &key.name).await?;
-                let same = |status: &v1::WorkflowExecutionStatus| (status.phase.clone(), status.output.clone(), status.error.clone());
+                let same = |status: &v1::WorkflowExecutionStatus| {
+                    (status.phase.clone(), status.output.clone(), status.error.clone())
+                };
                 let new: v1::WorkflowExecution = execution::own(execution)?;
-                let repeated = stored.spec == new.spec && stored.status.as_ref().map(same) == new.status.as_ref().map(same);
-                if repeated { Ok(stored) } else { Err(error::already_exists::<v1::WorkflowExecution>(&key.namespace, &key.name)) }
+                let repeated =
+                    stored.spec == new.spec && stored.status.as_ref().map(same) == new.status.as_ref().map(same);
+                if repeated {
+                    Ok(stored)
+                } else {
+                    Err(error::already_exists::<v1::WorkflowExecution>(&key.namespace, &key.name))
+                }
             }
             Err(failed) => Err(error::commit_failed(&failed)),
         }
@@ -128,5 +147,11 @@ fn note_unanswerable(execution: &mut ExecutionResource, token: &[u8]) {
         last_error: "the token is of another installation; no configured engine can answer it".to_owned(),
         ..v1::CallbackStatus::default()
     });
-    execution.set_condition(condition::CALLBACK_DELIVERED, false, CallbackState::Abandoned.as_str(), "0 of 1 delivered", now);
+    execution.set_condition(
+        condition::CALLBACK_DELIVERED,
+        false,
+        CallbackState::Abandoned.as_str(),
+        "0 of 1 delivered",
+        now,
+    );
 }

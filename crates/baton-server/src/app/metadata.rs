@@ -38,7 +38,11 @@ pub(crate) fn generated_name(prefix: &str) -> String {
     let kept = NAME_LENGTH_MAX - SUFFIX_LENGTH;
     let mut name: String = prefix.chars().take(kept).collect();
     let random = uuid::Uuid::now_v7().into_bytes();
-    name.extend(random[16 - SUFFIX_LENGTH..].iter().map(|byte| char::from(SUFFIX_ALPHABET[usize::from(*byte) % SUFFIX_ALPHABET.len()])));
+    name.extend(
+        random[16 - SUFFIX_LENGTH..]
+            .iter()
+            .map(|byte| char::from(SUFFIX_ALPHABET[usize::from(*byte) % SUFFIX_ALPHABET.len()])),
+    );
     name
 }
 
@@ -46,7 +50,8 @@ pub(crate) fn generated_name(prefix: &str) -> String {
 pub(crate) fn complete<R: Resource>(object: &mut R, violations: &mut Vec<Violation>) {
     let (api_version, kind) = object.type_meta();
     if !api_version.is_empty() && api_version != API_VERSION {
-        violations.push(Violation::new("apiVersion", format!("is '{}', allowed is '{API_VERSION}'", shortened(api_version))));
+        violations
+            .push(Violation::new("apiVersion", format!("is '{}', allowed is '{API_VERSION}'", shortened(api_version))));
     }
     if !kind.is_empty() && kind != R::KIND {
         violations.push(Violation::new("kind", format!("is '{}', allowed here is '{}'", shortened(kind), R::KIND)));
@@ -63,7 +68,8 @@ pub(crate) fn complete<R: Resource>(object: &mut R, violations: &mut Vec<Violati
 /// Returns whether the name was generated, and can be generated again if it is taken.
 pub(crate) fn prepare_new(metadata: &mut ObjectMeta, uid: Uid, now_ms: i64, violations: &mut Vec<Violation>) -> bool {
     if !metadata.resource_version.is_empty() {
-        violations.push(Violation::new("metadata.resourceVersion", "must not be set on an object that is to be created"));
+        violations
+            .push(Violation::new("metadata.resourceVersion", "must not be set on an object that is to be created"));
     }
     let generated = metadata.name.is_empty() && !metadata.generate_name.is_empty();
     if generated {
@@ -116,7 +122,10 @@ pub(crate) fn check(metadata: &ObjectMeta, violations: &mut Vec<Violation>) {
     }
     note("metadata.namespace".to_owned(), check_namespace(&metadata.namespace));
     for (key, value) in &metadata.labels {
-        note(format!("metadata.labels.{}", shortened(key)), check_qualified_name(key).and_then(|()| check_label_value(value)));
+        note(
+            format!("metadata.labels.{}", shortened(key)),
+            check_qualified_name(key).and_then(|()| check_label_value(value)),
+        );
     }
     let mut annotations_bytes = 0;
     for (key, value) in &metadata.annotations {
@@ -124,13 +133,19 @@ pub(crate) fn check(metadata: &ObjectMeta, violations: &mut Vec<Violation>) {
         note(format!("metadata.annotations.{}", shortened(key)), check_qualified_name(key));
     }
     if annotations_bytes > ANNOTATIONS_BYTES_MAX {
-        note("metadata.annotations".to_owned(), Err(format!("have {annotations_bytes} bytes together, allowed are up to {ANNOTATIONS_BYTES_MAX}")));
+        note(
+            "metadata.annotations".to_owned(),
+            Err(format!("have {annotations_bytes} bytes together, allowed are up to {ANNOTATIONS_BYTES_MAX}")),
+        );
     }
     for (index, finalizer) in metadata.finalizers.iter().enumerate() {
         note(format!("metadata.finalizers[{index}]"), check_qualified_name(finalizer));
     }
     check_owners(metadata, violations);
-    for (field, length) in [("metadata.finalizers", metadata.finalizers.len()), ("metadata.ownerReferences", metadata.owner_references.len())] {
+    for (field, length) in [
+        ("metadata.finalizers", metadata.finalizers.len()),
+        ("metadata.ownerReferences", metadata.owner_references.len()),
+    ] {
         if length > LIST_LENGTH_MAX {
             violations.push(Violation::new(field, format!("has {length} items, allowed are up to {LIST_LENGTH_MAX}")));
         }
@@ -148,13 +163,18 @@ fn check_owners(metadata: &ObjectMeta, violations: &mut Vec<Violation>) {
         }
         match owner.uid.parse::<Uid>() {
             Err(error) => violations.push(Violation::new(field("uid"), error.to_string())),
-            Ok(uid) if uid.to_string() == metadata.uid => violations.push(Violation::new(field("uid"), "is the object itself: nothing owns itself")),
+            Ok(uid) if uid.to_string() == metadata.uid => {
+                violations.push(Violation::new(field("uid"), "is the object itself: nothing owns itself"))
+            }
             Ok(_) => {}
         }
         controllers += usize::from(owner.controller);
     }
     if controllers > 1 {
-        violations.push(Violation::new("metadata.ownerReferences", format!("has {controllers} owners with controller true, allowed is one")));
+        violations.push(Violation::new(
+            "metadata.ownerReferences",
+            format!("has {controllers} owners with controller true, allowed is one"),
+        ));
     }
 }
 
@@ -182,11 +202,17 @@ pub(crate) fn check_label_value(value: &str) -> Result<(), String> {
         return Err(format!("has {} bytes, allowed are up to {LABEL_PART_LENGTH_MAX}", value.len()));
     }
     let edge = |c: char| c.is_ascii_alphanumeric();
-    let good = value.is_empty() || (value.starts_with(edge) && value.ends_with(edge) && value.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.')));
+    let good = value.is_empty()
+        || (value.starts_with(edge)
+            && value.ends_with(edge)
+            && value.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.')));
     if good {
         return Ok(());
     }
-    Err(format!("'{}' has other characters than letters, digits, '-', '_' and '.', or does not begin and end with a letter or digit", shortened(value)))
+    Err(format!(
+        "'{}' has other characters than letters, digits, '-', '_' and '.', or does not begin and end with a letter or digit",
+        shortened(value)
+    ))
 }
 
 /// Text from outside, short enough for a message.

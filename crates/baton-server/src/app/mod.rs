@@ -142,12 +142,18 @@ pub struct WatchItem<R> {
 /// One violation of `status.callbackToken`.
 pub fn refuse_misplaced_token(object: &Value) -> Result<(), ApiError> {
     let status = object.get("status");
-    let misplaced = ["callbackToken", "callback_token"].iter().any(|field| status.and_then(|status| status.get(field)).is_some_and(|token| !token.is_null()));
+    let misplaced = ["callbackToken", "callback_token"]
+        .iter()
+        .any(|field| status.and_then(|status| status.get(field)).is_some_and(|token| !token.is_null()));
     if !misplaced {
         return Ok(());
     }
-    let violation = Violation::new("status.callbackToken", "a callback token is input, set once by whoever creates the execution; it belongs in spec.callbackToken");
-    Err(ApiError { reason: "CALLBACK_TOKEN_IN_STATUS", ..ApiError::violations(vec![violation]) }.hint("move it to spec.callbackToken"))
+    let violation = Violation::new(
+        "status.callbackToken",
+        "a callback token is input, set once by whoever creates the execution; it belongs in spec.callbackToken",
+    );
+    Err(ApiError { reason: "CALLBACK_TOKEN_IN_STATUS", ..ApiError::violations(vec![violation]) }
+        .hint("move it to spec.callbackToken"))
 }
 
 /// What people call the template of a kind of Program.
@@ -205,7 +211,10 @@ impl App {
     }
 
     /// Reads from the store on a thread that may block.
-    pub(crate) async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static) -> Result<T, ApiError> {
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let store = self.0.store.clone();
         match tokio::task::spawn_blocking(move || read(&store)).await {
             Ok(Ok(found)) => Ok(found),
@@ -228,7 +237,12 @@ impl App {
     ///
     /// # Errors
     /// FailedPrecondition if it was admitted by another version and this one does not accept it any more.
-    pub(crate) async fn template(&self, kind: ProgramKind, namespace: &str, name: &str) -> Result<Option<Arc<Template>>, ApiError> {
+    pub(crate) async fn template(
+        &self,
+        kind: ProgramKind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Template>>, ApiError> {
         if let Some(template) = self.templates().get(kind, namespace, name) {
             return Ok(Some(template));
         }
@@ -240,8 +254,10 @@ impl App {
             ProgramKind::Agent => pinned::<v1::Agent>(&stored)?,
         };
         let compiled = self.programs().get(kind, &template.digest, &template.content).map_err(|fault| {
-            let message = format!("{} '{name}' was admitted by another version of the server: {fault}", template_title(kind));
-            ApiError::new(ErrorKind::FailedPrecondition, "TEMPLATE_NOT_ACCEPTED", message).hint("correct it and apply it again")
+            let message =
+                format!("{} '{name}' was admitted by another version of the server: {fault}", template_title(kind));
+            ApiError::new(ErrorKind::FailedPrecondition, "TEMPLATE_NOT_ACCEPTED", message)
+                .hint("correct it and apply it again")
         })?;
         template.timeout_ms = compiled.timeout_ms();
         template.version = compiled.version().map(str::to_owned);
@@ -280,7 +296,10 @@ impl App {
         }
         let free = self.0.store.stats().map_err(|failed| error::chain(&failed))?.free_bytes;
         if free < self.0.free_bytes_min {
-            return Err(format!("the disk of the data directory has {free} bytes free, {} are needed: new work is refused", self.0.free_bytes_min));
+            return Err(format!(
+                "the disk of the data directory has {free} bytes free, {} are needed: new work is refused",
+                self.0.free_bytes_min
+            ));
         }
         self.engine().map(|_| ()).map_err(|starting| starting.message)
     }
@@ -289,7 +308,9 @@ impl App {
 fn pinned<R: template::TemplateKind>(stored: &StoredResource) -> Result<Template, ApiError> {
     let mut object = R::decode_stored(&stored.body, stored.revision)?;
     let mut violations = Vec::new();
-    let content = object.content(&mut violations).ok_or_else(|| ApiError::internal(format!("{} has no readable content: {violations:?}", stored.key)))?;
+    let content = object
+        .content(&mut violations)
+        .ok_or_else(|| ApiError::internal(format!("{} has no readable content: {violations:?}", stored.key)))?;
     let content = bytes::Bytes::from(content.to_string());
     let digest = baton_types::Digest::of(&content);
     let generation = object.metadata().map_or(0, |meta| meta.generation);

@@ -67,11 +67,13 @@ impl App {
     pub async fn list<R: ServedResource>(&self, request: &v1::ListRequest) -> Result<(v1::ListMeta, Vec<R>), ApiError> {
         check_namespace_filter(&request.namespace)?;
         let selector = Selector::parse::<R>(&request.label_selector, &request.field_selector)?;
-        let limit = usize::try_from(request.limit)
-            .map_err(|_| ApiError::violations(vec![Violation::new("limit", format!("is {}, allowed are 0 and more", request.limit))]))?;
+        let limit = usize::try_from(request.limit).map_err(|_| {
+            ApiError::violations(vec![Violation::new("limit", format!("is {}, allowed are 0 and more", request.limit))])
+        })?;
         let limit = if limit == 0 { LIST_ITEMS_MAX } else { limit.min(LIST_ITEMS_MAX) };
         let from = self.parse_continue(&request.r#continue)?;
-        if let (Some(name), false, None) = (selector.equal_field("metadata.name"), request.namespace.is_empty(), &from) {
+        if let (Some(name), false, None) = (selector.equal_field("metadata.name"), request.namespace.is_empty(), &from)
+        {
             return self.list_one(&request.namespace, name, &selector).await;
         }
         let namespace = (!request.namespace.is_empty()).then(|| request.namespace.clone());
@@ -90,7 +92,12 @@ impl App {
     }
 
     /// What `get NAME --watch` asks for: one row, without looking at the others.
-    async fn list_one<R: ServedResource>(&self, namespace: &str, name: &str, selector: &Selector) -> Result<(v1::ListMeta, Vec<R>), ApiError> {
+    async fn list_one<R: ServedResource>(
+        &self,
+        namespace: &str,
+        name: &str,
+        selector: &Selector,
+    ) -> Result<(v1::ListMeta, Vec<R>), ApiError> {
         // Read before the object: a change in between is seen again by a watch from here, never missed.
         let revision = self.store().revision();
         let key = baton_store::ResourceKey::new(R::KIND, namespace, name);
@@ -112,7 +119,9 @@ impl App {
         let mut revision = from.as_ref().map(|from| from.revision);
         let mut after = from.map(|from| (from.namespace, from.name));
         loop {
-            let page = self.page::<R>(namespace.clone(), after, &selector, PAGE_ROWS.min(limit - objects.len()).max(1)).await?;
+            let page = self
+                .page::<R>(namespace.clone(), after, &selector, PAGE_ROWS.min(limit - objects.len()).max(1))
+                .await?;
             let revision = *revision.get_or_insert(page.revision);
             for stored in &page.items {
                 let Some(object) = decode_row::<R>(stored) else { continue };
@@ -125,7 +134,8 @@ impl App {
             let next = page.last.filter(|_| page.more);
             if full || next.is_none() {
                 let next = next.map(|(namespace, name)| Continue { revision, namespace, name }.write());
-                let meta = v1::ListMeta { resource_version: revision.to_string(), r#continue: next.unwrap_or_default() };
+                let meta =
+                    v1::ListMeta { resource_version: revision.to_string(), r#continue: next.unwrap_or_default() };
                 return Ok((meta, objects));
             }
             after = next;
@@ -143,13 +153,23 @@ impl App {
         let query = ListQuery { kind: R::KIND.into(), namespace, after, limit: rows, labels: selector.equal_labels() };
         let page = self.read(move |store| store.list(&query)).await?;
         for row in &page.corrupt {
-            tracing::error!(kind = R::KIND, table = row.table, key = row.key, "a row is damaged on disk and left out of a list");
+            tracing::error!(
+                kind = R::KIND,
+                table = row.table,
+                key = row.key,
+                "a row is damaged on disk and left out of a list"
+            );
         }
         Ok(page)
     }
 
     /// Every row of a kind, a page at a time, for upkeep.
-    pub(crate) async fn rows_of(&self, kind: &'static str, after: Option<(String, String)>, rows: usize) -> Result<(Vec<StoredResource>, Option<(String, String)>), ApiError> {
+    pub(crate) async fn rows_of(
+        &self,
+        kind: &'static str,
+        after: Option<(String, String)>,
+        rows: usize,
+    ) -> Result<(Vec<StoredResource>, Option<(String, String)>), ApiError> {
         let query = ListQuery { after, ..ListQuery::new(kind, rows) };
         let page = self.read(move |store| store.list(&query)).await?;
         Ok((page.items, page.last.filter(|_| page.more)))
@@ -168,7 +188,12 @@ pub(super) fn check_namespace_filter(namespace: &str) -> Result<(), ApiError> {
     if namespace.is_empty() {
         return Ok(());
     }
-    check_namespace(namespace).map_err(|message| ApiError::violations(vec![Violation::new("namespace", format!("'{}' {message}", metadata::shortened(namespace)))]))
+    check_namespace(namespace).map_err(|message| {
+        ApiError::violations(vec![Violation::new(
+            "namespace",
+            format!("'{}' {message}", metadata::shortened(namespace)),
+        )])
+    })
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ impl Selector {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         let labels = object.metadata().map_or(&NONE, |metadata| &metadata.labels);
         self.labels.iter().all(|requirement| requirement.matches(labels))
-            && self.fields.iter().all(|requirement| (object.field(&requirement.field).as_deref() == Some(requirement.value.as_str())) == requirement.equal)
+            && self.fields.iter().all(|requirement| {
+                (object.field(&requirement.field).as_deref() == Some(requirement.value.as_str())) == requirement.equal
+            })
     }
 
     /// Labels that every object that is meant has: what the store can filter by itself.
@@ -77,7 +79,10 @@ impl Selector {
 
     /// The one value that a field must have, if there is one.
     pub(crate) fn equal_field(&self, field: &str) -> Option<&str> {
-        self.fields.iter().find(|requirement| requirement.equal && requirement.field == field).map(|requirement| requirement.value.as_str())
+        self.fields
+            .iter()
+            .find(|requirement| requirement.equal && requirement.field == field)
+            .map(|requirement| requirement.value.as_str())
     }
 }
 
@@ -107,7 +112,12 @@ fn split_outside_parentheses(text: &str) -> Result<Vec<&str>, ApiError> {
         match c {
             '(' if !open => open = true,
             ')' if open => open = false,
-            '(' | ')' => return Err(error::selector(format!("label selector '{}': '{c}' without its partner", metadata::shortened(text)))),
+            '(' | ')' => {
+                return Err(error::selector(format!(
+                    "label selector '{}': '{c}' without its partner",
+                    metadata::shortened(text)
+                )));
+            }
             ',' if !open => {
                 parts.push(&text[start..index]);
                 start = index + 1;
@@ -116,7 +126,10 @@ fn split_outside_parentheses(text: &str) -> Result<Vec<&str>, ApiError> {
         }
     }
     if open {
-        return Err(error::selector(format!("label selector '{}': '(' without its partner", metadata::shortened(text))));
+        return Err(error::selector(format!(
+            "label selector '{}': '(' without its partner",
+            metadata::shortened(text)
+        )));
     }
     parts.push(&text[start..]);
     Ok(parts)
@@ -126,7 +139,9 @@ fn parse_label(term: &str) -> Result<LabelRequirement, ApiError> {
     let term = term.trim();
     let made = |key: &str, test| {
         let key = key.trim();
-        metadata::check_qualified_name(key).map_err(|message| error::selector(format!("label selector: key '{}' {message}", metadata::shortened(key))))?;
+        metadata::check_qualified_name(key).map_err(|message| {
+            error::selector(format!("label selector: key '{}' {message}", metadata::shortened(key)))
+        })?;
         Ok(LabelRequirement { key: key.to_owned(), test })
     };
     if let Some(key) = term.strip_prefix('!') {
@@ -139,17 +154,22 @@ fn parse_label(term: &str) -> Result<LabelRequirement, ApiError> {
         return made(key, LabelTest::In(vec![label_value(value)?]));
     }
     let Some((head, list)) = term.split_once('(') else { return made(term, LabelTest::Exists) };
-    let values = list.trim_end().strip_suffix(')').unwrap_or(list).split(',').map(label_value).collect::<Result<Vec<_>, _>>()?;
+    let values =
+        list.trim_end().strip_suffix(')').unwrap_or(list).split(',').map(label_value).collect::<Result<Vec<_>, _>>()?;
     match head.trim().rsplit_once(char::is_whitespace) {
         Some((key, "in")) => made(key, LabelTest::In(values)),
         Some((key, "notin")) => made(key, LabelTest::NotIn(values)),
-        _ => Err(error::selector(format!("label selector '{}': allowed before '(' are 'KEY in' and 'KEY notin'", metadata::shortened(term)))),
+        _ => Err(error::selector(format!(
+            "label selector '{}': allowed before '(' are 'KEY in' and 'KEY notin'",
+            metadata::shortened(term)
+        ))),
     }
 }
 
 fn label_value(text: &str) -> Result<String, ApiError> {
     let value = text.trim();
-    metadata::check_label_value(value).map_err(|message| error::selector(format!("label selector: value {message}")))?;
+    metadata::check_label_value(value)
+        .map_err(|message| error::selector(format!("label selector: value {message}")))?;
     Ok(value.to_owned())
 }
 
@@ -160,7 +180,10 @@ fn parse_fields<R: ServedResource>(text: &str) -> Result<Vec<FieldRequirement>, 
             let unequal = term.split_once("!=").map(|parts| (parts, false));
             let equal = || term.split_once("==").or_else(|| term.split_once('=')).map(|parts| (parts, true));
             let Some(((field, value), equal)) = unequal.or_else(equal) else {
-                return Err(error::selector(format!("field selector '{}': allowed are FIELD=VALUE and FIELD!=VALUE", metadata::shortened(term))));
+                return Err(error::selector(format!(
+                    "field selector '{}': allowed are FIELD=VALUE and FIELD!=VALUE",
+                    metadata::shortened(term)
+                )));
             };
             let field = field.trim();
             if !R::SELECTABLE_FIELDS.contains(&field) {
@@ -180,7 +203,10 @@ mod tests {
 
     fn workflow(labels: &[(&str, &str)]) -> Workflow {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Workflow { metadata: Some(ObjectMeta { name: "a".into(), namespace: "n".into(), labels, ..ObjectMeta::default() }), ..Workflow::default() }
+        Workflow {
+            metadata: Some(ObjectMeta { name: "a".into(), namespace: "n".into(), labels, ..ObjectMeta::default() }),
+            ..Workflow::default()
+        }
     }
 
     #[test]
@@ -231,8 +257,17 @@ mod tests {
     fn fields_select_executions_by_phase() {
         let status = WorkflowExecutionStatus { phase: "Running".into(), ..WorkflowExecutionStatus::default() };
         let object = WorkflowExecution { status: Some(status), ..WorkflowExecution::default() };
-        for (selector, expected) in [("status.phase=Running", true), ("status.phase!=Running", false), ("status.phase=Failed", false), ("spec.workflow=", true)] {
-            assert_eq!(Selector::parse::<WorkflowExecution>("", selector).unwrap().matches(&object), expected, "{selector}");
+        for (selector, expected) in [
+            ("status.phase=Running", true),
+            ("status.phase!=Running", false),
+            ("status.phase=Failed", false),
+            ("spec.workflow=", true),
+        ] {
+            assert_eq!(
+                Selector::parse::<WorkflowExecution>("", selector).unwrap().matches(&object),
+                expected,
+                "{selector}"
+            );
         }
     }
 

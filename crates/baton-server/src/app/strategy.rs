@@ -24,13 +24,26 @@ pub trait ServedResource: Resource {
     fn decode_stored(body: &Bytes, revision: u64) -> Result<Self, ApiError>;
 
     /// Admits and stores a new object.
-    fn admit_new(app: &App, object: Self, options: WriteOptions) -> impl Future<Output = Result<Written<Self>, ApiError>> + Send;
+    fn admit_new(
+        app: &App,
+        object: Self,
+        options: WriteOptions,
+    ) -> impl Future<Output = Result<Written<Self>, ApiError>> + Send;
 
     /// Admits and stores what `change` makes of the present object, which may be newer than `stored`.
-    fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> impl Future<Output = Result<Written<Self>, ApiError>> + Send;
+    fn replace(
+        app: &App,
+        stored: StoredResource,
+        change: Change<Self>,
+        options: WriteOptions,
+    ) -> impl Future<Output = Result<Written<Self>, ApiError>> + Send;
 
     /// Removes an object, or marks it while finalizers hold it. `expected` is the revision it must be at.
-    fn remove(app: &App, stored: StoredResource, expected: Option<u64>) -> impl Future<Output = Result<DeletedObject<Self>, ApiError>> + Send;
+    fn remove(
+        app: &App,
+        stored: StoredResource,
+        expected: Option<u64>,
+    ) -> impl Future<Output = Result<DeletedObject<Self>, ApiError>> + Send;
 }
 
 /// A kind of resource that is one run of something.

@@ -10,7 +10,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use baton_execution::ProgramKind;
 use baton_proto::{Resource, Timestamp, condition, v1::Condition};
-use baton_store::{CommitError, ExecState, Expect, Lane, ResourceDelete, ResourceKey, ResourcePut, StoredResource, Txn, canonical_labels};
+use baton_store::{
+    CommitError, ExecState, Expect, Lane, ResourceDelete, ResourceKey, ResourcePut, StoredResource, Txn,
+    canonical_labels,
+};
 use baton_types::{ApiError, Digest, RESOURCE_BYTES_MAX, Uid, Violation};
 use bytes::Bytes;
 use serde_json::Value;
@@ -44,7 +47,13 @@ pub(crate) struct Checked {
 }
 
 /// Checks a definition; violations get their path within the object.
-pub(crate) fn check_content(app: &App, kind: ProgramKind, field: &str, definition: &Value, violations: &mut Vec<Violation>) -> Option<Checked> {
+pub(crate) fn check_content(
+    app: &App,
+    kind: ProgramKind,
+    field: &str,
+    definition: &Value,
+    violations: &mut Vec<Violation>,
+) -> Option<Checked> {
     match Compiled::check(kind, definition) {
         Ok(compiled) => {
             let content = Bytes::from(definition.to_string());
@@ -60,14 +69,20 @@ pub(crate) fn check_content(app: &App, kind: ProgramKind, field: &str, definitio
 }
 
 /// Creates a template.
-pub(crate) async fn create<R: TemplateKind>(app: &App, mut object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+pub(crate) async fn create<R: TemplateKind>(
+    app: &App,
+    mut object: R,
+    options: WriteOptions,
+) -> Result<Written<R>, ApiError> {
     let mut violations = Vec::new();
     metadata::complete(&mut object, &mut violations);
     let now = metadata::now_ms();
     let generated = metadata::prepare_new(object.metadata_mut(), metadata::new_uid(), now, &mut violations);
     metadata::check(object.metadata_mut(), &mut violations);
     object.take_status_of(&R::default());
-    let checked = object.content(&mut violations).and_then(|content| check_content(app, R::PROGRAM, R::CONTENT_FIELD, &content, &mut violations));
+    let checked = object
+        .content(&mut violations)
+        .and_then(|content| check_content(app, R::PROGRAM, R::CONTENT_FIELD, &content, &mut violations));
     let writing = app.template_writes().lock().await;
     let warnings = check_references(app, &object, checked.as_ref(), &mut violations).await?;
     let Some(checked) = checked.filter(|_| violations.is_empty()) else { return Err(ApiError::violations(violations)) };
@@ -102,7 +117,12 @@ pub(crate) async fn create<R: TemplateKind>(app: &App, mut object: R, options: W
 }
 
 /// Replaces a template.
-pub(crate) async fn replace<R: TemplateKind>(app: &App, stored: &StoredResource, change: Change<R>, options: WriteOptions) -> Result<Written<R>, ApiError> {
+pub(crate) async fn replace<R: TemplateKind>(
+    app: &App,
+    stored: &StoredResource,
+    change: Change<R>,
+    options: WriteOptions,
+) -> Result<Written<R>, ApiError> {
     let old = R::decode_stored(&stored.body, stored.revision)?;
     let mut object = change(&old)?;
     let mut violations = Vec::new();
@@ -110,7 +130,9 @@ pub(crate) async fn replace<R: TemplateKind>(app: &App, stored: &StoredResource,
     metadata::keep_system_fields(object.metadata_mut(), &before);
     metadata::check_no_new_finalizers(object.metadata_mut(), &before, &mut violations);
     metadata::check(object.metadata_mut(), &mut violations);
-    let checked = object.content(&mut violations).and_then(|content| check_content(app, R::PROGRAM, R::CONTENT_FIELD, &content, &mut violations));
+    let checked = object
+        .content(&mut violations)
+        .and_then(|content| check_content(app, R::PROGRAM, R::CONTENT_FIELD, &content, &mut violations));
     let writing = app.template_writes().lock().await;
     let warnings = check_references(app, &object, checked.as_ref(), &mut violations).await?;
     let Some(checked) = checked.filter(|_| violations.is_empty()) else { return Err(ApiError::violations(violations)) };
@@ -177,7 +199,13 @@ fn write_failed<R: Resource>(stored: &StoredResource, failed: &CommitError) -> A
 
 async fn delete_row<R: TemplateKind>(app: &App, stored: &StoredResource, object: &R) -> Result<u64, CommitError> {
     let body = Bytes::from(object.encode_to_vec());
-    let delete = ResourceDelete { key: stored.key.clone(), uid: stored.uid, number: stored.number, revision: stored.revision, body };
+    let delete = ResourceDelete {
+        key: stored.key.clone(),
+        uid: stored.uid,
+        number: stored.number,
+        revision: stored.revision,
+        body,
+    };
     let committed = app.store().commit_async(Lane::Internal, Txn { deletes: vec![delete], ..Txn::default() }).await?;
     app.owner_is_gone(Uid::from_bytes(stored.uid));
     Ok(committed.revisions.first().copied().unwrap_or_default())
@@ -192,7 +220,8 @@ async fn commit_put(app: &App, put: ResourcePut) -> Result<u64, CommitError> {
 fn put_of<R: TemplateKind>(object: &R, key: ResourceKey, number: i64, expect: Expect) -> Result<ResourcePut, ApiError> {
     let none = ApiError::internal("a prepared object without metadata");
     let meta = object.metadata().ok_or(none)?;
-    let uid: Uid = meta.uid.parse().map_err(|_| ApiError::internal(format!("a prepared object with the uid '{}'", meta.uid)))?;
+    let uid: Uid =
+        meta.uid.parse().map_err(|_| ApiError::internal(format!("a prepared object with the uid '{}'", meta.uid)))?;
     Ok(ResourcePut {
         key,
         uid: *uid.as_bytes(),
@@ -241,7 +270,12 @@ fn write_status<R: TemplateKind>(object: &mut R, digest: &Digest, now_ms: i64) {
 }
 
 /// Warns of templates that are referred to and not there (the order of apply must not matter), and notes a circle of calls.
-async fn check_references<R: TemplateKind>(app: &App, object: &R, checked: Option<&Checked>, violations: &mut Vec<Violation>) -> Result<Vec<String>, ApiError> {
+async fn check_references<R: TemplateKind>(
+    app: &App,
+    object: &R,
+    checked: Option<&Checked>,
+    violations: &mut Vec<Violation>,
+) -> Result<Vec<String>, ApiError> {
     let (Some(checked), Some(meta)) = (checked, object.metadata()) else { return Ok(Vec::new()) };
     let mut warnings = Vec::new();
     let mut seen = HashSet::new();
@@ -252,12 +286,18 @@ async fn check_references<R: TemplateKind>(app: &App, object: &R, checked: Optio
         let field = format!("{}.{}", R::CONTENT_FIELD, reference.field);
         let workflows_only = R::PROGRAM == ProgramKind::Workflow && reference.kind == ProgramKind::Workflow;
         if workflows_only && let Some(circle) = find_circle(app, &meta.namespace, &meta.name, &reference.name).await? {
-            violations.push(Violation::new(field, format!("workflow '{}' would call itself: {}", meta.name, circle.join(" -> "))));
+            violations.push(Violation::new(
+                field,
+                format!("workflow '{}' would call itself: {}", meta.name, circle.join(" -> ")),
+            ));
             continue;
         }
         if app.template(reference.kind, &meta.namespace, &reference.name).await?.is_none() {
             let title = super::template_title(reference.kind);
-            warnings.push(format!("{field}: no {title} '{}' in namespace '{}' yet; executions fail there until it is created", reference.name, meta.namespace));
+            warnings.push(format!(
+                "{field}: no {title} '{}' in namespace '{}' yet; executions fail there until it is created",
+                reference.name, meta.namespace
+            ));
         }
     }
     Ok(warnings)
@@ -272,7 +312,9 @@ async fn find_circle(app: &App, namespace: &str, name: &str, first: &str) -> Res
             return Ok(Some(way_to(name, &callers)));
         }
         let Some(template) = app.template(ProgramKind::Workflow, namespace, &current).await? else { continue };
-        let Ok(compiled) = app.programs().get(ProgramKind::Workflow, &template.digest, &template.content) else { continue };
+        let Ok(compiled) = app.programs().get(ProgramKind::Workflow, &template.digest, &template.content) else {
+            continue;
+        };
         for call in compiled.references().into_iter().filter(|call| call.kind == ProgramKind::Workflow) {
             if callers.len() < CALLS_VISITED_MAX && !callers.contains_key(&call.name) {
                 callers.insert(call.name.clone(), current.clone());

@@ -45,7 +45,10 @@ struct Watching<R> {
 
 enum Stage {
     /// Reading the present state, from this place on.
-    Listing { after: Option<(String, String)>, from: Option<u64> },
+    Listing {
+        after: Option<(String, String)>,
+        from: Option<u64>,
+    },
     Following(Watch),
     Over,
 }
@@ -78,17 +81,23 @@ impl App {
             None => Stage::Listing { after: None, from: None },
             Some(from) => Stage::Following(self.begin_watch(R::KIND, from).await?),
         };
-        let bookmarks = bookmark_period.map(|period| tokio::time::interval_at(tokio::time::Instant::now() + period, period));
+        let bookmarks =
+            bookmark_period.map(|period| tokio::time::interval_at(tokio::time::Instant::now() + period, period));
         let namespace = (!request.namespace.is_empty()).then(|| request.namespace.clone());
         let scope = Arc::new(Scope { namespace, selector });
-        let watching = Watching { app: self.clone(), scope, stage, ready: VecDeque::new(), bookmarks, shown: HashMap::new() };
-        Ok(futures::stream::unfold(watching, |mut watching: Watching<R>| async move { watching.next().await.map(|item| (item, watching)) }))
+        let watching =
+            Watching { app: self.clone(), scope, stage, ready: VecDeque::new(), bookmarks, shown: HashMap::new() };
+        Ok(futures::stream::unfold(watching, |mut watching: Watching<R>| async move {
+            watching.next().await.map(|item| (item, watching))
+        }))
     }
 
     async fn begin_watch(&self, kind: &'static str, from: u64) -> Result<Watch, ApiError> {
         let store = self.store().clone();
         let begun = tokio::task::spawn_blocking(move || store.watch(Some(kind), from)).await;
-        begun.map_err(|stopped| ApiError::internal(format!("a watch was stopped: {stopped}")))?.map_err(|failed| watch_failed(&failed))
+        begun
+            .map_err(|stopped| ApiError::internal(format!("a watch was stopped: {stopped}")))?
+            .map_err(|failed| watch_failed(&failed))
     }
 }
 
@@ -96,7 +105,10 @@ fn parse_revision(text: &str) -> Result<Option<u64>, ApiError> {
     match text {
         "" | "0" => Ok(None),
         _ => text.parse().map(Some).map_err(|_| {
-            ApiError::violations(vec![Violation::new("resourceVersion", "must be empty, 0, or the resourceVersion of an object or a list")])
+            ApiError::violations(vec![Violation::new(
+                "resourceVersion",
+                "must be empty, 0, or the resourceVersion of an object or a list",
+            )])
         }),
     }
 }
@@ -195,7 +207,15 @@ impl<R: ServedResource> Watching<R> {
             return Ok(());
         }
         let scope = Arc::clone(&self.scope);
-        let items = self.app.read(move |store| changes.iter().filter_map(|change| selected_item(store, &scope, change).transpose()).collect::<Result<Vec<_>, _>>()).await?;
+        let items = self
+            .app
+            .read(move |store| {
+                changes
+                    .iter()
+                    .filter_map(|change| selected_item(store, &scope, change).transpose())
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
         self.ready.extend(items);
         Ok(())
     }
@@ -224,7 +244,11 @@ fn plain_item<R: ServedResource>(change: &Change) -> Option<WatchItem<R>> {
 }
 
 /// What a change means to whoever sees only a selection.
-fn selected_item<R: ServedResource>(store: &Store, scope: &Scope, change: &Change) -> Result<Option<WatchItem<R>>, StoreError> {
+fn selected_item<R: ServedResource>(
+    store: &Store,
+    scope: &Scope,
+    change: &Change,
+) -> Result<Option<WatchItem<R>>, StoreError> {
     let Some(object) = decode::<R>(change, &change.body) else { return Ok(None) };
     let matches = scope.selector.matches(&object);
     let item = |kind, object| Ok(Some(WatchItem { kind, object }));
@@ -232,16 +256,18 @@ fn selected_item<R: ServedResource>(store: &Store, scope: &Scope, change: &Chang
         ChangeKind::Added if matches => item(WatchKind::Added, object),
         ChangeKind::Deleted if matches => item(WatchKind::Deleted, object),
         ChangeKind::Added | ChangeKind::Deleted => Ok(None),
-        ChangeKind::Modified => match store.change_body(change.previous_revision)?.and_then(|body| decode::<R>(change, &body)) {
-            // The old state is not kept any more. An event too many is harmless, one too few is not.
-            None => item(if matches { WatchKind::Modified } else { WatchKind::Deleted }, object),
-            Some(before) => match (scope.selector.matches(&before), matches) {
-                (true, true) => item(WatchKind::Modified, object),
-                (false, true) => item(WatchKind::Added, object),
-                (true, false) => item(WatchKind::Deleted, before),
-                (false, false) => Ok(None),
-            },
-        },
+        ChangeKind::Modified => {
+            match store.change_body(change.previous_revision)?.and_then(|body| decode::<R>(change, &body)) {
+                // The old state is not kept any more. An event too many is harmless, one too few is not.
+                None => item(if matches { WatchKind::Modified } else { WatchKind::Deleted }, object),
+                Some(before) => match (scope.selector.matches(&before), matches) {
+                    (true, true) => item(WatchKind::Modified, object),
+                    (false, true) => item(WatchKind::Added, object),
+                    (true, false) => item(WatchKind::Deleted, before),
+                    (false, false) => Ok(None),
+                },
+            }
+        }
     }
 }
 

@@ -21,7 +21,8 @@ impl ServedResource for Workflow {
     }
 
     fn decode_stored(body: &Bytes, revision: u64) -> Result<Self, ApiError> {
-        let mut object = Self::decode(body.clone()).map_err(|error| ApiError::internal(format!("a workflow at revision {revision}: {error}")))?;
+        let mut object = Self::decode(body.clone())
+            .map_err(|error| ApiError::internal(format!("a workflow at revision {revision}: {error}")))?;
         object.metadata_mut().resource_version = revision.to_string();
         Ok(object)
     }
@@ -30,11 +31,20 @@ impl ServedResource for Workflow {
         template::create(app, object, options).await
     }
 
-    async fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+    async fn replace(
+        app: &App,
+        stored: StoredResource,
+        change: Change<Self>,
+        options: WriteOptions,
+    ) -> Result<Written<Self>, ApiError> {
         template::replace(app, &stored, change, options).await
     }
 
-    async fn remove(app: &App, stored: StoredResource, _expected: Option<u64>) -> Result<DeletedObject<Self>, ApiError> {
+    async fn remove(
+        app: &App,
+        stored: StoredResource,
+        _expected: Option<u64>,
+    ) -> Result<DeletedObject<Self>, ApiError> {
         template::remove(app, stored).await
     }
 }
@@ -44,7 +54,12 @@ impl TemplateKind for Workflow {
     const CONTENT_FIELD: &'static str = "spec.definition";
 
     fn content(&mut self, violations: &mut Vec<Violation>) -> Option<Value> {
-        let Some(definition) = self.spec.as_mut().and_then(|spec| spec.definition.as_mut()).filter(|definition| !definition.text.is_empty()) else {
+        let Some(definition) = self
+            .spec
+            .as_mut()
+            .and_then(|spec| spec.definition.as_mut())
+            .filter(|definition| !definition.text.is_empty())
+        else {
             violations.push(Violation::new(Self::CONTENT_FIELD, "must be set: a workflow document"));
             return None;
         };

@@ -14,7 +14,8 @@ use super::{
 };
 
 impl ServedResource for WorkflowExecution {
-    const SELECTABLE_FIELDS: &'static [&'static str] = &["metadata.name", "metadata.namespace", "status.phase", "spec.workflow"];
+    const SELECTABLE_FIELDS: &'static [&'static str] =
+        &["metadata.name", "metadata.namespace", "status.phase", "spec.workflow"];
 
     fn field(&self, field: &str) -> Option<String> {
         match field {
@@ -32,7 +33,12 @@ impl ServedResource for WorkflowExecution {
         execution::create(app, object, options).await
     }
 
-    async fn replace(app: &App, stored: StoredResource, change: Change<Self>, options: WriteOptions) -> Result<Written<Self>, ApiError> {
+    async fn replace(
+        app: &App,
+        stored: StoredResource,
+        change: Change<Self>,
+        options: WriteOptions,
+    ) -> Result<Written<Self>, ApiError> {
         execution::replace(app, &stored, change, options).await
     }
 

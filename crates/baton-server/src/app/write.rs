@@ -22,7 +22,11 @@ impl App {
     ///
     /// # Errors
     /// InvalidArgument with every violation; NotFound; Conflict; Invalid for a change of what cannot change.
-    pub async fn update<R: ServedResource>(&self, mut object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
+    pub async fn update<R: ServedResource>(
+        &self,
+        mut object: R,
+        options: WriteOptions,
+    ) -> Result<Written<R>, ApiError> {
         let mut violations = Vec::new();
         metadata::complete(&mut object, &mut violations);
         let meta = object.metadata_mut().clone();
@@ -30,7 +34,10 @@ impl App {
             violations.push(Violation::new("metadata.name", "must be set"));
         }
         if meta.resource_version.is_empty() {
-            violations.push(Violation::new("metadata.resourceVersion", "must be set for an update: the one that the object was read with"));
+            violations.push(Violation::new(
+                "metadata.resourceVersion",
+                "must be set for an update: the one that the object was read with",
+            ));
         }
         if !violations.is_empty() {
             return Err(ApiError::violations(violations));
@@ -47,7 +54,13 @@ impl App {
     ///
     /// # Errors
     /// As for [`App::update`].
-    pub async fn patch<R: ServedResource>(&self, namespace: &str, name: &str, patch: Value, options: WriteOptions) -> Result<Written<R>, ApiError> {
+    pub async fn patch<R: ServedResource>(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: Value,
+        options: WriteOptions,
+    ) -> Result<Written<R>, ApiError> {
         if !patch.is_object() {
             return Err(ApiError::violations(vec![Violation::new("", "a merge patch must be a JSON object")]));
         }
@@ -62,7 +75,9 @@ impl App {
                 patched(present, patch)
             };
             match R::replace(self, stored, Box::new(change), options).await {
-                Err(refused) if refused.kind == ErrorKind::Conflict && required.is_none() && attempt < RACES_MAX => attempt += 1,
+                Err(refused) if refused.kind == ErrorKind::Conflict && required.is_none() && attempt < RACES_MAX => {
+                    attempt += 1
+                }
                 answer => return answer,
             }
         }
@@ -83,7 +98,12 @@ impl App {
             let version = stored.revision.to_string();
             let required = !request.resource_version.is_empty();
             if required && request.resource_version != version {
-                return Err(error::conflict::<R>(&stored.key.namespace, &request.name, &version, &request.resource_version));
+                return Err(error::conflict::<R>(
+                    &stored.key.namespace,
+                    &request.name,
+                    &version,
+                    &request.resource_version,
+                ));
             }
             let expected = required.then_some(stored.revision);
             match R::remove(self, stored, expected).await {
@@ -118,9 +138,14 @@ fn patched<R: ServedResource>(current: &R, patch: Value) -> Result<R, ApiError> 
     metadata::complete(&mut object, &mut violations);
     let stored = current.metadata().cloned().unwrap_or_default();
     let meta = object.metadata_mut();
-    for (field, found, expected) in [("name", &meta.name, &stored.name), ("namespace", &meta.namespace, &stored.namespace)] {
+    for (field, found, expected) in
+        [("name", &meta.name, &stored.name), ("namespace", &meta.namespace, &stored.namespace)]
+    {
         if found != expected {
-            violations.push(Violation::new(format!("metadata.{field}"), format!("is '{}', the object's is '{expected}'; it cannot be changed", metadata::shortened(found))));
+            violations.push(Violation::new(
+                format!("metadata.{field}"),
+                format!("is '{}', the object's is '{expected}'; it cannot be changed", metadata::shortened(found)),
+            ));
         }
     }
     if !violations.is_empty() {

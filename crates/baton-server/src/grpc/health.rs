@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures::stream;
 use tonic::{Request, Response, Status};
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health,
+};
 
 use super::{Grpc, resources::Answers};
 
@@ -35,7 +37,9 @@ impl Grpc {
 impl Health for Grpc {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         match self.serving(&request.get_ref().service) {
-            ServingStatus::ServiceUnknown => Err(Status::not_found("no such service; the empty name is the server as a whole")),
+            ServingStatus::ServiceUnknown => {
+                Err(Status::not_found("no such service; the empty name is the server as a whole"))
+            }
             status => Ok(Response::new(HealthCheckResponse { status: status.into() })),
         }
     }

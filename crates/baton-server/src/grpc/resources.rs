@@ -28,13 +28,25 @@ pub(super) fn fill_namespace(namespace: &mut String) {
 }
 
 impl Grpc {
-    pub(super) async fn create<R: ServedResource>(&self, field: &str, object: Option<R>, options: Option<v1::CreateOptions>) -> Result<Response<R>, Status> {
-        let (object, options) = write(field, object, &options.unwrap_or_default().dry_run, "options.dry_run").map_err(status::of)?;
+    pub(super) async fn create<R: ServedResource>(
+        &self,
+        field: &str,
+        object: Option<R>,
+        options: Option<v1::CreateOptions>,
+    ) -> Result<Response<R>, Status> {
+        let (object, options) =
+            write(field, object, &options.unwrap_or_default().dry_run, "options.dry_run").map_err(status::of)?;
         self.app.create(object, options).await.map(written).map_err(status::of)
     }
 
-    pub(super) async fn update<R: ServedResource>(&self, field: &str, object: Option<R>, options: Option<v1::CreateOptions>) -> Result<Response<R>, Status> {
-        let (object, options) = write(field, object, &options.unwrap_or_default().dry_run, "options.dry_run").map_err(status::of)?;
+    pub(super) async fn update<R: ServedResource>(
+        &self,
+        field: &str,
+        object: Option<R>,
+        options: Option<v1::CreateOptions>,
+    ) -> Result<Response<R>, Status> {
+        let (object, options) =
+            write(field, object, &options.unwrap_or_default().dry_run, "options.dry_run").map_err(status::of)?;
         self.app.update(object, options).await.map(written).map_err(status::of)
     }
 
@@ -55,25 +67,35 @@ impl Grpc {
         Ok(Response::new(R::list(metadata, items)))
     }
 
-    pub(super) async fn delete<R: ServedResource>(&self, mut request: v1::DeleteRequest) -> Result<Response<v1::DeleteResponse>, Status> {
+    pub(super) async fn delete<R: ServedResource>(
+        &self,
+        mut request: v1::DeleteRequest,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
         fill_namespace(&mut request.namespace);
         let deleted = self.app.delete::<R>(&request).await.map_err(status::of)?;
         let uid = deleted.object.metadata().map(|it| it.uid.clone()).unwrap_or_default();
         Ok(Response::new(v1::DeleteResponse { gone: deleted.gone, uid }))
     }
 
-    pub(super) async fn watch<R: ServedResource>(&self, request: v1::WatchRequest) -> Result<Response<Answers<R::WatchEvent>>, Status> {
+    pub(super) async fn watch<R: ServedResource>(
+        &self,
+        request: v1::WatchRequest,
+    ) -> Result<Response<Answers<R::WatchEvent>>, Status> {
         let items = self.app.watch::<R>(&request, true).await.map_err(status::of)?;
         let events = items.map(|item| item.map(|it| R::watch_event(it.kind.as_str(), it.object)).map_err(status::of));
         Ok(Response::new(self.until_stopping(events)))
     }
 
     /// `items`, and once the server stops an error that says so.
-    pub(super) fn until_stopping<T: Send + 'static>(&self, items: impl Stream<Item = Result<T, Status>> + Send + 'static) -> Answers<T> {
+    pub(super) fn until_stopping<T: Send + 'static>(
+        &self,
+        items: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Answers<T> {
         let stopping = self.stopping.clone();
         let last = {
             let stopping = stopping.clone();
-            stream::once(async move { stopping.is_cancelled().then(|| Err(status::of(errors::stopping()))) }).filter_map(std::future::ready)
+            stream::once(async move { stopping.is_cancelled().then(|| Err(status::of(errors::stopping()))) })
+                .filter_map(std::future::ready)
         };
         Box::pin(items.take_until(stopping.cancelled_owned()).chain(last))
     }
@@ -81,7 +103,9 @@ impl Grpc {
 
 fn written<R>(written: Written<R>) -> Response<R> {
     let mut response = Response::new(written.object);
-    response.metadata_mut().insert("baton-created", MetadataValue::from_static(if written.created { "true" } else { "false" }));
+    response
+        .metadata_mut()
+        .insert("baton-created", MetadataValue::from_static(if written.created { "true" } else { "false" }));
     status::warn(response.metadata_mut(), &written.warnings);
     response
 }

@@ -38,7 +38,10 @@ pub(super) fn of(error: ApiError) -> Status {
         metadata.insert_bin("baton-hint-bin", BinaryMetadataValue::from_bytes(cut(hint, HINT_BYTES_MAX, 1).as_bytes()));
     }
     if !error.violations.is_empty() {
-        metadata.insert_bin("baton-violations-bin", BinaryMetadataValue::from_bytes(violations(&error.violations).as_bytes()));
+        metadata.insert_bin(
+            "baton-violations-bin",
+            BinaryMetadataValue::from_bytes(violations(&error.violations).as_bytes()),
+        );
     }
     Status::with_metadata(errors::wire(error.kind).grpc, cut(&error.message, MESSAGE_BYTES_MAX, 3), metadata)
 }
@@ -54,7 +57,8 @@ pub(super) fn warn(metadata: &mut MetadataMap, warnings: &[String]) {
         })
         .collect();
     if !fitting.is_empty() {
-        metadata.insert_bin("baton-warnings-bin", BinaryMetadataValue::from_bytes(json!(fitting).to_string().as_bytes()));
+        metadata
+            .insert_bin("baton-warnings-bin", BinaryMetadataValue::from_bytes(json!(fitting).to_string().as_bytes()));
     }
 }
 
@@ -106,13 +110,15 @@ mod tests {
         let many = (0..2000).map(|n| Violation::new(format!("spec.definition.do[{n}]"), "ä".repeat(2000))).collect();
         let status = of(ApiError::violations(many).hint("ö".repeat(5000)));
         assert_eq!(status.code(), Code::InvalidArgument);
-        let size: usize = status.into_http::<()>().headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        let size: usize =
+            status.into_http::<()>().headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
         assert!(size <= 8192, "{size} bytes");
     }
 
     #[test]
     fn tells_reason_hint_and_violations() {
-        let status = of(ApiError::violations(vec![Violation::new("spec.workflow", "no workflow 'a'")]).hint("create it first"));
+        let status =
+            of(ApiError::violations(vec![Violation::new("spec.workflow", "no workflow 'a'")]).hint("create it first"));
         let binary = |key| status.metadata().get_bin(key).unwrap().to_bytes().unwrap();
         assert_eq!(status.metadata().get("baton-reason").unwrap(), "FIELD_INVALID");
         assert_eq!(binary("baton-hint-bin"), "create it first");

@@ -37,10 +37,16 @@ pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 /// # Errors
 /// `TooLarge` with the size and the limit; the body is then not kept. `InvalidArgument` if the connection broke.
 pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Refusal> {
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING).filter(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Refusal::unsupported_media_type(&format!("encoded as {}", String::from_utf8_lossy(encoding.as_bytes())), &["no encoding"]));
+    if let Some(encoding) =
+        headers.get(header::CONTENT_ENCODING).filter(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Refusal::unsupported_media_type(
+            &format!("encoded as {}", String::from_utf8_lossy(encoding.as_bytes())),
+            &["no encoding"],
+        ));
     }
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()).and_then(|it| it.parse::<u64>().ok());
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()).and_then(|it| it.parse::<u64>().ok());
     let expects = headers.contains_key(header::EXPECT);
     if let Some(size) = declared.filter(|size| *size > BODY_BYTES_MAX as u64) {
         if !expects && size <= DISCARDED_BYTES_MAX as u64 {
@@ -51,7 +57,8 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, R
     let mut first: Option<Bytes> = None;
     let mut text = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Refusal::bad_request("BODY_MALFORMED", format!("the body broke off: {error}")))?;
+        let frame =
+            frame.map_err(|error| Refusal::bad_request("BODY_MALFORMED", format!("the body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         let size = first.as_ref().map_or(0, Bytes::len) + text.len() + data.len();
         if size > BODY_BYTES_MAX {
@@ -84,7 +91,9 @@ async fn discard(mut body: Body, mut size: usize) {
 
 fn too_large(found: &str) -> Refusal {
     let message = format!("the body has {found}; the limit is {BODY_BYTES_MAX} bytes");
-    let hint = format!("a resource may have {RESOURCE_BYTES_MAX} bytes; keep larger data elsewhere and pass a reference to it");
+    let hint = format!(
+        "a resource may have {RESOURCE_BYTES_MAX} bytes; keep larger data elsewhere and pass a reference to it"
+    );
     ApiError::new(ErrorKind::TooLarge, "BODY_TOO_LARGE", message).hint(hint).into()
 }
 

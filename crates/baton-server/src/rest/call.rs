@@ -69,9 +69,9 @@ impl FromRequest<Rest> for Call {
 /// Namespace and name in the path, checked.
 async fn place(parts: &mut axum::http::request::Parts) -> Result<(String, String), Refusal> {
     use axum::extract::FromRequestParts as _;
-    let params = RawPathParams::from_request_parts(parts, &())
-        .await
-        .map_err(|error| Refusal::bad_request("PATH_MALFORMED", format!("the path cannot be read: {}", error.body_text())))?;
+    let params = RawPathParams::from_request_parts(parts, &()).await.map_err(|error| {
+        Refusal::bad_request("PATH_MALFORMED", format!("the path cannot be read: {}", error.body_text()))
+    })?;
     let (mut namespace, mut name) = (String::new(), String::new());
     let mut violations = Vec::new();
     for (key, value) in &params {
@@ -96,9 +96,14 @@ fn refuse_unacceptable(headers: &HeaderMap) -> Result<(), Refusal> {
     let known = |range: &&str| {
         let mut parts = range.split(';').map(str::trim);
         let essence = parts.next().unwrap_or_default();
-        ["application/json", "application/*", "*/*"].iter().any(|it| essence.eq_ignore_ascii_case(it)) && !parts.any(|it| it.starts_with("as="))
+        ["application/json", "application/*", "*/*"].iter().any(|it| essence.eq_ignore_ascii_case(it))
+            && !parts.any(|it| it.starts_with("as="))
     };
-    if ranges.is_empty() || ranges.iter().any(known) { Ok(()) } else { Err(Refusal::not_acceptable(&ranges.join(", "))) }
+    if ranges.is_empty() || ranges.iter().any(known) {
+        Ok(())
+    } else {
+        Err(Refusal::not_acceptable(&ranges.join(", ")))
+    }
 }
 
 impl Call {
@@ -112,7 +117,6 @@ impl Call {
         self.rest.stopping.clone()
     }
 
-
     /// The body as an object; an empty one if there is no body and `required` is not set.
     pub(super) fn object(&self, required: bool) -> Result<(Map<String, Value>, Vec<String>), Refusal> {
         let media_type = body::object_type(&self.headers)?;
@@ -122,13 +126,20 @@ impl Call {
         let Parsed { value, duplicates } = parse(&self.body, media_type)?;
         match value {
             Value::Object(object) => Ok((object, duplicates)),
-            other => Err(Refusal::bad_request("BODY_MALFORMED", format!("the body is {}; allowed is one object", kind_of(&other)))),
+            other => Err(Refusal::bad_request(
+                "BODY_MALFORMED",
+                format!("the body is {}; allowed is one object", kind_of(&other)),
+            )),
         }
     }
 
     /// Reads a message from an object, by the rules of `fieldValidation`: `Strict` (as it is here without the
     /// parameter), `Warn` or `Ignore`.
-    pub(super) fn message<T: DeserializeOwned>(&self, object: Map<String, Value>, duplicates: Vec<String>) -> Result<Read<T>, Refusal> {
+    pub(super) fn message<T: DeserializeOwned>(
+        &self,
+        object: Map<String, Value>,
+        duplicates: Vec<String>,
+    ) -> Result<Read<T>, Refusal> {
         let mode = self.field_validation()?;
         let twice = duplicates.into_iter().map(|path| Violation::new(path, "set more than once"));
         let spare = (mode != FieldValidation::Strict).then(|| Value::Object(object.clone()));
@@ -144,7 +155,9 @@ impl Call {
         odd.extend(twice);
         match (message, mode) {
             (Ok(message), FieldValidation::Strict) if odd.is_empty() => Ok(Read { message, warnings: Vec::new() }),
-            (Ok(message), FieldValidation::Warn) => Ok(Read { message, warnings: odd.iter().map(ToString::to_string).collect() }),
+            (Ok(message), FieldValidation::Warn) => {
+                Ok(Read { message, warnings: odd.iter().map(ToString::to_string).collect() })
+            }
             (Ok(message), FieldValidation::Ignore) => Ok(Read { message, warnings: Vec::new() }),
             (Ok(_), FieldValidation::Strict) => Err(ApiError::violations(odd).into()),
             (Err(mut violations), _) => {
@@ -160,7 +173,8 @@ impl Call {
             "Warn" => Ok(FieldValidation::Warn),
             "Ignore" => Ok(FieldValidation::Ignore),
             other => {
-                let message = format!("'{}' is not a value of it; allowed are 'Strict', 'Warn' and 'Ignore'", printable(other));
+                let message =
+                    format!("'{}' is not a value of it; allowed are 'Strict', 'Warn' and 'Ignore'", printable(other));
                 Err(super::query::unsupported("fieldValidation", &message))
             }
         }
@@ -192,7 +206,12 @@ impl Call {
     }
 
     /// An answer with a JSON body and a `Warning` header for each warning, those about the query included.
-    pub(super) fn answer<T: serde::Serialize>(&self, status: StatusCode, body: &T, warnings: &[String]) -> Result<Response, Refusal> {
+    pub(super) fn answer<T: serde::Serialize>(
+        &self,
+        status: StatusCode,
+        body: &T,
+        warnings: &[String],
+    ) -> Result<Response, Refusal> {
         let mut response = json(status, body)?;
         for warning in self.query.warnings().chain(warnings.iter().cloned()).take(WARNINGS_MAX) {
             if let Ok(value) = HeaderValue::from_bytes(warning_header(&warning).as_bytes()) {

@@ -9,7 +9,10 @@ use axum::{
 use baton_proto::{API_VERSION, Resource, v1};
 use serde_json::{Value, json};
 
-use super::{Rest, json as answer, refusal::{GROUP, Refusal}};
+use super::{
+    Rest, json as answer,
+    refusal::{GROUP, Refusal},
+};
 
 /// Version of the API within its group.
 const VERSION: &str = "v1";
@@ -39,8 +42,21 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Rest>)> {
         ("/livez", get(async || "ok")),
         ("/readyz", get(readiness)),
         ("/metrics", get(metrics)),
-        ("/api", get(async || answer(StatusCode::OK, &json!({"kind": "APIVersions", "versions": [], "serverAddressByClientCIDRs": []})))),
-        ("/apis", get(async || answer(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]})))),
+        (
+            "/api",
+            get(async || {
+                answer(
+                    StatusCode::OK,
+                    &json!({"kind": "APIVersions", "versions": [], "serverAddressByClientCIDRs": []}),
+                )
+            }),
+        ),
+        (
+            "/apis",
+            get(async || {
+                answer(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group()]}))
+            }),
+        ),
         ("/apis/baton.dev", get(async || answer(StatusCode::OK, &whole_group()))),
         ("/apis/baton.dev/v1", get(async || answer(StatusCode::OK, &resources()))),
     ]
@@ -56,7 +72,9 @@ async fn readiness(State(rest): State<Rest>) -> Response {
 
 async fn metrics(State(rest): State<Rest>) -> Result<Response, Refusal> {
     let mut response = Response::new((rest.metrics_page)().into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     Ok(response)
 }
 

@@ -51,10 +51,19 @@ pub(super) async fn output<R: ExecutionKind>(call: Call) -> Result<Response, Ref
 
 /// `GET …/history?after=&limit=`: a page; with `follow`, one event a line until the execution has ended.
 pub(super) async fn history<R: ExecutionKind>(call: Call) -> Result<Response, Refusal> {
-    let (follow, after, limit) =
-        call.query.read(|it| (it.flag("follow"), it.count("after", "numbers of events, 0 or more"), it.count("limit", "whole numbers from 0 to 1000")))?;
-    let request =
-        v1::HistoryRequest { namespace: call.namespace.clone(), name: call.name.clone(), after: after.unwrap_or_default(), limit: limit.unwrap_or_default() };
+    let (follow, after, limit) = call.query.read(|it| {
+        (
+            it.flag("follow"),
+            it.count("after", "numbers of events, 0 or more"),
+            it.count("limit", "whole numbers from 0 to 1000"),
+        )
+    })?;
+    let request = v1::HistoryRequest {
+        namespace: call.namespace.clone(),
+        name: call.name.clone(),
+        after: after.unwrap_or_default(),
+        limit: limit.unwrap_or_default(),
+    };
     if !follow {
         let page = call.app().history::<R>(&request).await?;
         return answer_with_list(&call, &page, "events");
@@ -96,7 +105,10 @@ pub(super) async fn retry_callback<R: ExecutionKind>(call: Call) -> Result<Respo
 /// token stood in status.
 pub(super) async fn import(call: Call) -> Result<Response, Refusal> {
     if call.body.is_empty() {
-        return Err(Refusal::bad_request("BODY_MALFORMED", "the body is empty; allowed is a serialized WorkflowExecution"));
+        return Err(Refusal::bad_request(
+            "BODY_MALFORMED",
+            "the body is empty; allowed is a serialized WorkflowExecution",
+        ));
     }
     let object = call.app().import_legacy(&call.body, Some(&call.namespace)).await?;
     call.answer(StatusCode::CREATED, &object, &[])

@@ -29,7 +29,9 @@ pub(super) async fn refuse_foreign_pages(request: Request, next: Next) -> Respon
 }
 
 fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = |name| headers.get(name).map(|it: &axum::http::HeaderValue| String::from_utf8_lossy(it.as_bytes()).into_owned());
+    let text = |name| {
+        headers.get(name).map(|it: &axum::http::HeaderValue| String::from_utf8_lossy(it.as_bytes()).into_owned())
+    };
     // HTTP/2 has the host in the request's own line, HTTP/1.1 in a header, HTTP/1.0 perhaps nowhere.
     let Some(host) = uri.authority().map(ToString::to_string).or_else(|| text(header::HOST)) else { return Ok(()) };
     let Some(authority) = host.parse::<Authority>().ok().filter(|it| is_this_machine(it.host())) else {
@@ -39,7 +41,14 @@ fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     };
     match text(header::ORIGIN) {
         None => Ok(()),
-        Some(origin) if origin.strip_prefix("http://").and_then(|it| it.parse::<Authority>().ok()).is_some_and(|it| it == authority) => Ok(()),
+        Some(origin)
+            if origin
+                .strip_prefix("http://")
+                .and_then(|it| it.parse::<Authority>().ok())
+                .is_some_and(|it| it == authority) =>
+        {
+            Ok(())
+        }
         Some(origin) => {
             let message = format!("a page of '{}' may not call this server", printable(&origin));
             Err(ApiError::new(ErrorKind::PermissionDenied, "ORIGIN_FOREIGN", message).into())
@@ -49,7 +58,9 @@ fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
 
 fn is_this_machine(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
-    bare.parse::<IpAddr>().is_ok() || bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost")
+    bare.parse::<IpAddr>().is_ok()
+        || bare.eq_ignore_ascii_case("localhost")
+        || bare.to_ascii_lowercase().ends_with(".localhost")
 }
 
 #[cfg(test)]

@@ -69,7 +69,10 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(resource::<v1::AgentExecution>())
         .merge(execution::<v1::WorkflowExecution>())
         .merge(execution::<v1::AgentExecution>())
-        .route(&in_namespace::<v1::WorkflowExecution>(":import"), post(handle::<v1::WorkflowExecution, _>(executions::import)));
+        .route(
+            &in_namespace::<v1::WorkflowExecution>(":import"),
+            post(handle::<v1::WorkflowExecution, _>(executions::import)),
+        );
     both(router.merge(callback_routes()), discovery::routes().into_iter().chain(openapi::routes()))
         .method_not_allowed_fallback(call::method_not_allowed)
         .fallback(call::no_such_path)
@@ -82,7 +85,10 @@ pub(crate) fn router(rest: Rest) -> Router {
 fn resource<R: ServedResource>() -> Router<Rest> {
     Router::new()
         .route(&format!("{ROOT}/{}", R::PLURAL), get(handle::<R, _>(resources::list::<R>)))
-        .route(&in_namespace::<R>(""), get(handle::<R, _>(resources::list::<R>)).post(handle::<R, _>(resources::create::<R>)))
+        .route(
+            &in_namespace::<R>(""),
+            get(handle::<R, _>(resources::list::<R>)).post(handle::<R, _>(resources::create::<R>)),
+        )
         .route(
             &in_namespace::<R>("/{name}"),
             get(handle::<R, _>(resources::get::<R>))
@@ -143,14 +149,21 @@ fn on_panic(cause: Box<dyn std::any::Any + Send>) -> Response {
 
 /// What a panic said.
 pub(crate) fn panic_message(cause: &(dyn std::any::Any + Send)) -> &str {
-    cause.downcast_ref::<&str>().copied().or_else(|| cause.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    cause
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| cause.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 /// An answer with a JSON body.
 fn json<T: serde::Serialize>(status: StatusCode, body: &T) -> Result<Response, Refusal> {
-    let text = serde_json::to_vec(body).map_err(|error| ApiError::internal(format!("an answer cannot be written as JSON: {error}")))?;
+    let text = serde_json::to_vec(body)
+        .map_err(|error| ApiError::internal(format!("an answer cannot be written as JSON: {error}")))?;
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
-    response.headers_mut().insert(axum::http::header::CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(axum::http::header::CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
     Ok(response)
 }

@@ -35,12 +35,21 @@ const COMMON: [&str; 1] = ["pretty"];
 /// And of those that write.
 const WRITE: [&str; 3] = ["dryRun", "fieldManager", "fieldValidation"];
 /// And of those that read collections.
-const COLLECTION: [&str; 8] =
-    ["allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "timeoutSeconds", "watch"];
+const COLLECTION: [&str; 8] = [
+    "allowWatchBookmarks",
+    "continue",
+    "fieldSelector",
+    "labelSelector",
+    "limit",
+    "resourceVersion",
+    "timeoutSeconds",
+    "watch",
+];
 
 /// The document, or why it cannot be made.
 static TEXT: LazyLock<Result<Arc<str>, String>> = LazyLock::new(|| {
-    let pool = DescriptorPool::decode(DESCRIPTORS).map_err(|error| format!("the descriptors cannot be read: {error}"))?;
+    let pool =
+        DescriptorPool::decode(DESCRIPTORS).map_err(|error| format!("the descriptors cannot be read: {error}"))?;
     let mut document = Document::default();
     document.add::<v1::Workflow>(&pool)?;
     document.add::<v1::Agent>(&pool)?;
@@ -51,7 +60,8 @@ static TEXT: LazyLock<Result<Arc<str>, String>> = LazyLock::new(|| {
 
 /// Routes, each served with and without a slash at its end.
 pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Rest>)> {
-    let index = async || answer(StatusCode::OK, &json!({"paths": {"apis/baton.dev/v1": {"serverRelativeURL": DOCUMENT}}}));
+    let index =
+        async || answer(StatusCode::OK, &json!({"paths": {"apis/baton.dev/v1": {"serverRelativeURL": DOCUMENT}}}));
     let document = async || -> Result<Response, super::refusal::Refusal> {
         let text = TEXT.as_ref().map_err(|error| ApiError::internal(error.as_str()))?;
         let mut response = Response::new(text.to_string().into());
@@ -78,7 +88,9 @@ impl Document {
             }
         }
         let [one, list] = names;
-        let operation = |action: &str, parameters: &[&str], body: Option<&str>, answer: &str| operation::<R>(action, parameters, body, &one, answer);
+        let operation = |action: &str, parameters: &[&str], body: Option<&str>, answer: &str| {
+            operation::<R>(action, parameters, body, &one, answer)
+        };
         let path = |rest: &str| format!("{ROOT}/namespaces/{{namespace}}/{}{rest}", R::PLURAL);
         let namespace = path_parameter("namespace");
         self.paths.insert(format!("{ROOT}/{}", R::PLURAL), json!({"get": operation("list", &COLLECTION, None, &list)}));
@@ -106,7 +118,8 @@ impl Document {
         }
         // Its place is taken first, so that messages that hold themselves come to an end.
         self.schemas.insert(message.full_name().to_owned(), Value::Null);
-        let properties: Map<String, Value> = message.fields().map(|field| (field.json_name().to_owned(), self.property(&field))).collect();
+        let properties: Map<String, Value> =
+            message.fields().map(|field| (field.json_name().to_owned(), self.property(&field))).collect();
         let mut schema = json!({"type": "object", "properties": properties});
         describe(&mut schema, comment(message.parent_file().file_descriptor_proto(), message.path()));
         self.schemas.insert(message.full_name().to_owned(), schema);
@@ -114,7 +127,9 @@ impl Document {
 
     fn property(&mut self, field: &FieldDescriptor) -> Value {
         let mut schema = match field.kind() {
-            Kind::Message(entry) if field.is_map() => json!({"type": "object", "additionalProperties": self.single(&entry.map_entry_value_field())}),
+            Kind::Message(entry) if field.is_map() => {
+                json!({"type": "object", "additionalProperties": self.single(&entry.map_entry_value_field())})
+            }
             _ if field.is_list() => json!({"type": "array", "items": self.single(field)}),
             _ => self.single(field),
         };
@@ -134,11 +149,19 @@ impl Document {
                 }
             },
             Kind::Bool => json!({"type": "boolean"}),
-            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Uint32 | Kind::Fixed32 => json!({"type": "integer", "format": "int32"}),
+            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Uint32 | Kind::Fixed32 => {
+                json!({"type": "integer", "format": "int32"})
+            }
             Kind::Double | Kind::Float => json!({"type": "number"}),
             Kind::Bytes => json!({"type": "string", "format": "byte"}),
             // The JSON of protobuf writes 64-bit integers as text.
-            Kind::String | Kind::Enum(_) | Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => json!({"type": "string"}),
+            Kind::String
+            | Kind::Enum(_)
+            | Kind::Int64
+            | Kind::Sint64
+            | Kind::Sfixed64
+            | Kind::Uint64
+            | Kind::Fixed64 => json!({"type": "string"}),
         }
     }
 

@@ -79,7 +79,8 @@ pub(super) fn dry_run(text: &str) -> Result<bool, Refusal> {
 /// A parameter with a value that is known and not offered.
 pub(super) fn unsupported(field: &str, message: &str) -> Refusal {
     let violation = Violation::new(field, message);
-    let error = ApiError { kind: ErrorKind::Invalid, reason: "PARAMETER_UNSUPPORTED", ..ApiError::violations(vec![violation]) };
+    let error =
+        ApiError { kind: ErrorKind::Invalid, reason: "PARAMETER_UNSUPPORTED", ..ApiError::violations(vec![violation]) };
     error.into()
 }
 
@@ -97,7 +98,10 @@ impl Reader<'_> {
             "" | "true" | "1" => true,
             "false" | "0" => false,
             other => {
-                self.violations.push(Violation::new(name, format!("'{}' is not a boolean; allowed are 'true' and 'false'", printable(other))));
+                self.violations.push(Violation::new(
+                    name,
+                    format!("'{}' is not a boolean; allowed are 'true' and 'false'", printable(other)),
+                ));
                 false
             }
         }
@@ -111,7 +115,8 @@ impl Reader<'_> {
         }
         let number = text.parse().ok().filter(|number| *number >= T::default());
         if number.is_none() {
-            self.violations.push(Violation::new(name, format!("'{}' is not allowed; allowed are {allowed}", printable(text))));
+            self.violations
+                .push(Violation::new(name, format!("'{}' is not allowed; allowed are {allowed}", printable(text))));
         }
         number
     }
@@ -124,11 +129,18 @@ mod tests {
     #[test]
     fn reports_all_at_once_and_bears_with_odd_queries() {
         let query = Query::of(&"/x?&watch=maybe&limit=-3&&timeoutSeconds=x&labelselector=a".parse().unwrap()).unwrap();
-        let refusal = query.read(|it| (it.flag("watch"), it.count::<i32>("limit", "0 or more"), it.count::<u32>("timeoutSeconds", "seconds"))).unwrap_err();
+        let refusal = query
+            .read(|it| {
+                (it.flag("watch"), it.count::<i32>("limit", "0 or more"), it.count::<u32>("timeoutSeconds", "seconds"))
+            })
+            .unwrap_err();
         assert_eq!(refusal.status()["details"]["causes"].as_array().unwrap().len(), 3);
         assert_eq!(query.warnings().collect::<Vec<_>>(), ["no such query parameter: 'labelselector'"]);
         assert!(Query::of(&"/x?".parse().unwrap()).unwrap().0.is_empty());
         let flags = Query::of(&"/x?watch&follow=0".parse().unwrap()).unwrap();
-        assert_eq!(flags.read(|it| (it.flag("watch"), it.flag("follow"), it.flag("pretty"))).unwrap(), (true, false, false));
+        assert_eq!(
+            flags.read(|it| (it.flag("watch"), it.flag("follow"), it.flag("pretty"))).unwrap(),
+            (true, false, false)
+        );
     }
 }

@@ -56,7 +56,8 @@ impl Refusal {
 
     /// The path is known and the method is not.
     pub(super) fn method_not_allowed(method: &str, path: &str) -> Self {
-        let message = format!("{} is not offered for '{}'; the header Allow names what is", printable(method), printable(path));
+        let message =
+            format!("{} is not offered for '{}'; the header Allow names what is", printable(method), printable(path));
         Self::http_only(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "METHOD_NOT_ALLOWED", message)
     }
 
@@ -85,7 +86,8 @@ impl Refusal {
         let error = &self.error;
         let mut details = json!({"group": GROUP});
         if let Some(about) = &self.about {
-            details["kind"] = if self.http == StatusCode::UNPROCESSABLE_ENTITY { about.kind.into() } else { about.plural.into() };
+            details["kind"] =
+                if self.http == StatusCode::UNPROCESSABLE_ENTITY { about.kind.into() } else { about.plural.into() };
             if !about.name.is_empty() {
                 details["name"] = about.name.as_str().into();
             }

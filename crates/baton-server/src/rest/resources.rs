@@ -37,7 +37,8 @@ pub(super) async fn get<R: ServedResource>(call: Call) -> Result<Response, Refus
 
 /// `GET` of a collection; with `watch`, its changes.
 pub(super) async fn list<R: ServedResource>(call: Call) -> Result<Response, Refusal> {
-    let (watched, limit) = call.query.read(|it| (it.flag("watch"), it.count("limit", "whole numbers from 0 to 2147483647")))?;
+    let (watched, limit) =
+        call.query.read(|it| (it.flag("watch"), it.count("limit", "whole numbers from 0 to 2147483647")))?;
     if watched {
         return watch::watch::<R>(call).await;
     }
@@ -52,10 +53,15 @@ pub(super) async fn list<R: ServedResource>(call: Call) -> Result<Response, Refu
     };
     let (metadata, items) = call.app().list::<R>(&request).await?;
     if at_least > metadata.resource_version.parse().unwrap_or(u64::MAX) {
-        let message = format!("resourceVersion {at_least} is in the future; the newest is {}", metadata.resource_version);
+        let message =
+            format!("resourceVersion {at_least} is in the future; the newest is {}", metadata.resource_version);
         return Err(ApiError::new(ErrorKind::Timeout, "RESOURCE_VERSION_TOO_LARGE", message).into());
     }
-    call.answer(StatusCode::OK, &ListBody { api_version: API_VERSION, kind: format!("{}List", R::KIND), metadata, items }, &[])
+    call.answer(
+        StatusCode::OK,
+        &ListBody { api_version: API_VERSION, kind: format!("{}List", R::KIND), metadata, items },
+        &[],
+    )
 }
 
 /// What a list sends. `items` is there even if there are none: clients count on it.
@@ -78,8 +84,15 @@ fn wanted_revision(call: &Call) -> Result<u64, Refusal> {
         ("" | "NotOlderThan", "") if call.query.text("resourceVersionMatch").is_empty() => return Ok(0),
         ("NotOlderThan" | "Exact", "") => return Err(unsupported("resourceVersionMatch", "needs a resourceVersion")),
         ("" | "NotOlderThan", _) => {}
-        ("Exact", _) => return Err(unsupported("resourceVersionMatch", "'Exact' is not offered; allowed is 'NotOlderThan'")),
-        (other, _) => return Err(unsupported("resourceVersionMatch", &format!("'{}' is not a value of it; allowed is 'NotOlderThan'", printable(other)))),
+        ("Exact", _) => {
+            return Err(unsupported("resourceVersionMatch", "'Exact' is not offered; allowed is 'NotOlderThan'"));
+        }
+        (other, _) => {
+            return Err(unsupported(
+                "resourceVersionMatch",
+                &format!("'{}' is not a value of it; allowed is 'NotOlderThan'", printable(other)),
+            ));
+        }
     }
     text.parse().map_err(|_| {
         let message = format!("'{}' is not a resourceVersion; take one from a list or an object", printable(text));
@@ -134,7 +147,11 @@ pub(super) async fn delete<R: ServedResource>(call: Call) -> Result<Response, Re
         return call.answer(StatusCode::OK, &gone(&object), &[]);
     }
     let deleted = call.app().delete::<R>(&request).await?;
-    if deleted.gone { call.answer(StatusCode::OK, &gone(&deleted.object), &[]) } else { call.answer(StatusCode::OK, &deleted.object, &[]) }
+    if deleted.gone {
+        call.answer(StatusCode::OK, &gone(&deleted.object), &[])
+    } else {
+        call.answer(StatusCode::OK, &deleted.object, &[])
+    }
 }
 
 fn gone<R: Resource>(object: &R) -> Value {
@@ -147,9 +164,17 @@ fn gone<R: Resource>(object: &R) -> Value {
 
 fn check_preconditions<R: Resource>(object: &R, request: &v1::DeleteRequest) -> Result<(), ApiError> {
     let (uid, version) = object.metadata().map_or(("", ""), |it| (&it.uid, &it.resource_version));
-    for (reason, what, found, wanted) in [("UID_MISMATCH", "uid", uid, &request.uid), ("CONFLICT", "resourceVersion", version, &request.resource_version)] {
+    for (reason, what, found, wanted) in [
+        ("UID_MISMATCH", "uid", uid, &request.uid),
+        ("CONFLICT", "resourceVersion", version, &request.resource_version),
+    ] {
         if !wanted.is_empty() && wanted != found {
-            let message = format!("{} '{}' has the {what} {found}, the precondition names {}", R::TITLE, request.name, printable(wanted));
+            let message = format!(
+                "{} '{}' has the {what} {found}, the precondition names {}",
+                R::TITLE,
+                request.name,
+                printable(wanted)
+            );
             return Err(ApiError::new(ErrorKind::Conflict, reason, message));
         }
     }
@@ -167,11 +192,14 @@ struct DeleteOptions {
 impl DeleteOptions {
     fn of(call: &Call) -> Result<Self, Refusal> {
         let (mut body, duplicates) = call.object(false)?;
-        let mut violations: Vec<_> = duplicates.into_iter().map(|path| Violation::new(path, "set more than once")).collect();
+        let mut violations: Vec<_> =
+            duplicates.into_iter().map(|path| Violation::new(path, "set more than once")).collect();
         let mut options = Self { dry_run: call.query.dry_run()?, ..Self::default() };
         for (key, value) in std::mem::take(&mut body) {
             match (key.as_str(), &value) {
-                (_, Value::Null) | ("kind" | "apiVersion" | "gracePeriodSeconds", _) | ("orphanDependents", Value::Bool(false)) => {}
+                (_, Value::Null)
+                | ("kind" | "apiVersion" | "gracePeriodSeconds", _)
+                | ("orphanDependents", Value::Bool(false)) => {}
                 ("propagationPolicy", Value::String(policy)) => check_policy(policy)?,
                 ("orphanDependents", Value::Bool(true)) => check_policy("Orphan")?,
                 ("dryRun", Value::Array(stages)) => {
@@ -179,9 +207,16 @@ impl DeleteOptions {
                         options.dry_run |= dry_run(stage.as_str().unwrap_or("not text"))?;
                     }
                 }
-                ("preconditions", Value::Object(preconditions)) => options.read_preconditions(preconditions, &mut violations),
-                ("propagationPolicy" | "orphanDependents" | "dryRun" | "preconditions", _) => violations.push(Violation::new(key, "is of the wrong type")),
-                _ => violations.push(Violation::new(key, "no such field; a deletion has 'preconditions', 'propagationPolicy' and 'dryRun'")),
+                ("preconditions", Value::Object(preconditions)) => {
+                    options.read_preconditions(preconditions, &mut violations)
+                }
+                ("propagationPolicy" | "orphanDependents" | "dryRun" | "preconditions", _) => {
+                    violations.push(Violation::new(key, "is of the wrong type"))
+                }
+                _ => violations.push(Violation::new(
+                    key,
+                    "no such field; a deletion has 'preconditions', 'propagationPolicy' and 'dryRun'",
+                )),
             }
         }
         check_policy(call.query.text("propagationPolicy"))?;
@@ -194,7 +229,10 @@ impl DeleteOptions {
                 (_, Value::Null) => {}
                 ("uid", Value::String(uid)) => uid.clone_into(&mut self.uid),
                 ("resourceVersion", Value::String(version)) => version.clone_into(&mut self.resource_version),
-                _ => violations.push(Violation::new(format!("preconditions.{key}"), "allowed are 'uid' and 'resourceVersion', each a text")),
+                _ => violations.push(Violation::new(
+                    format!("preconditions.{key}"),
+                    "allowed are 'uid' and 'resourceVersion', each a text",
+                )),
             }
         }
     }
@@ -204,7 +242,10 @@ impl DeleteOptions {
 fn check_policy(policy: &str) -> Result<(), Refusal> {
     match policy {
         "" | "Background" => Ok(()),
-        other => Err(unsupported("propagationPolicy", &format!("'{}' is not offered; allowed is 'Background'", printable(other)))),
+        other => Err(unsupported(
+            "propagationPolicy",
+            &format!("'{}' is not offered; allowed is 'Background'", printable(other)),
+        )),
     }
 }
 

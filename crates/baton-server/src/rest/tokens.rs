@@ -4,8 +4,8 @@
 //! token can be pasted into `callbackToken` as it is; `token` and the header [`HEADER`] take the plain form too.
 
 use axum::http::{HeaderMap, HeaderName};
-use baton_types::{ApiError, Violation};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use baton_types::{ApiError, Violation};
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
@@ -33,9 +33,12 @@ pub(super) fn accept_plain(object: &mut Map<String, Value>) {
 /// # Errors
 /// A violation of each place but the first, if there are several: which one is meant cannot be told.
 pub(super) fn accept_anywhere(object: &mut Map<String, Value>, headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut places: Vec<&str> = FIELDS.into_iter().filter(|field| object.get(*field).is_some_and(|it| !it.is_null())).collect();
+    let mut places: Vec<&str> =
+        FIELDS.into_iter().filter(|field| object.get(*field).is_some_and(|it| !it.is_null())).collect();
     if let Some(plain) = object.remove("token").filter(|it| !it.is_null()) {
-        let Value::String(plain) = plain else { return Err(ApiError::violations(vec![Violation::new("token", "must be text")]).into()) };
+        let Value::String(plain) = plain else {
+            return Err(ApiError::violations(vec![Violation::new("token", "must be text")]).into());
+        };
         places.push("token");
         object.entry(FIELDS[0]).or_insert_with(|| BASE64_STANDARD.encode(plain.trim()).into());
     }
@@ -46,7 +49,8 @@ pub(super) fn accept_anywhere(object: &mut Map<String, Value>, headers: &HeaderM
     if let [first, others @ ..] = places.as_slice()
         && !others.is_empty()
     {
-        let twice = |place: &&str| Violation::new(*place, format!("a token is in '{first}' already; give it in one place"));
+        let twice =
+            |place: &&str| Violation::new(*place, format!("a token is in '{first}' already; give it in one place"));
         return Err(ApiError::violations(others.iter().map(twice).collect()).into());
     }
     accept_plain(object);
@@ -77,16 +81,24 @@ mod tests {
     #[test]
     fn a_token_may_be_pasted_as_it_is() {
         let expected = json!({"callbackToken": BASE64_STANDARD.encode("baton1.abc")});
-        for body in [json!({"callbackToken": "baton1.abc"}), json!({"callbackToken": BASE64_STANDARD.encode("baton1.abc")}), json!({"token": " baton1.abc\n"})] {
+        for body in [
+            json!({"callbackToken": "baton1.abc"}),
+            json!({"callbackToken": BASE64_STANDARD.encode("baton1.abc")}),
+            json!({"token": " baton1.abc\n"}),
+        ] {
             assert_eq!(taken(body, None).unwrap(), expected);
         }
         assert_eq!(taken(json!({}), Some("baton1.abc")).unwrap(), expected);
-        assert_eq!(taken(json!({"callback_token": "baton1.abc"}), None).unwrap(), json!({"callback_token": BASE64_STANDARD.encode("baton1.abc")}));
+        assert_eq!(
+            taken(json!({"callback_token": "baton1.abc"}), None).unwrap(),
+            json!({"callback_token": BASE64_STANDARD.encode("baton1.abc")})
+        );
     }
 
     #[test]
     fn one_place_only() {
-        let status = taken(json!({"callbackToken": "baton1.a", "token": "baton1.b"}), Some("baton1.c")).unwrap_err().status();
+        let status =
+            taken(json!({"callbackToken": "baton1.a", "token": "baton1.b"}), Some("baton1.c")).unwrap_err().status();
         assert_eq!(status["details"]["causes"].as_array().unwrap().len(), 2);
         assert!(!status.to_string().contains("baton1."), "a token is never shown: {status}");
         taken(json!({"token": 5}), None).unwrap_err();

@@ -47,8 +47,10 @@ pub(super) fn parse(text: &[u8], media_type: MediaType) -> Result<Parsed, Refusa
         return Err(bad("the body is empty; allowed is one object".to_owned()));
     }
     let format = if media_type == MediaType::Yaml { "YAML" } else { "JSON" };
-    let text = std::str::from_utf8(text).map_err(|error| bad(format!("the body is not UTF-8: byte {} is out of place", error.valid_up_to())))?;
-    let limits = Limits { left: Cell::new(EXPANDED_BYTES_MAX), path: RefCell::default(), duplicates: RefCell::default() };
+    let text = std::str::from_utf8(text)
+        .map_err(|error| bad(format!("the body is not UTF-8: byte {} is out of place", error.valid_up_to())))?;
+    let limits =
+        Limits { left: Cell::new(EXPANDED_BYTES_MAX), path: RefCell::default(), duplicates: RefCell::default() };
     let seed = Seed(&limits);
     let read = match media_type {
         MediaType::Json => {
@@ -64,7 +66,9 @@ pub(super) fn parse(text: &[u8], media_type: MediaType) -> Result<Parsed, Refusa
         Ok(value) => Ok(Parsed { value, duplicates: limits.duplicates.into_inner() }),
         // The YAML parser has a limit of its own, on how often aliases are followed.
         Err(says) if limits.left.get() == 0 || says.contains("repetition limit") => {
-            let message = format!("the body is larger than the limit of {EXPANDED_BYTES_MAX} bytes once its aliases are filled in");
+            let message = format!(
+                "the body is larger than the limit of {EXPANDED_BYTES_MAX} bytes once its aliases are filled in"
+            );
             Err(ApiError::new(ErrorKind::TooLarge, "BODY_TOO_LARGE", message).into())
         }
         Err(says) if says.contains("recursion limit") => Err(too_deep(format)),
@@ -73,7 +77,10 @@ pub(super) fn parse(text: &[u8], media_type: MediaType) -> Result<Parsed, Refusa
 }
 
 fn too_deep(format: &str) -> Refusal {
-    Refusal::bad_request("BODY_MALFORMED", format!("the body is not {format} that is read here: it is nested deeper than {JSON_DEPTH_MAX} levels"))
+    Refusal::bad_request(
+        "BODY_MALFORMED",
+        format!("the body is not {format} that is read here: it is nested deeper than {JSON_DEPTH_MAX} levels"),
+    )
 }
 
 /// Counts brackets without regard to quotes: more than allowed is either deep or meant to do harm.
@@ -91,7 +98,8 @@ fn refuse_deep_brackets(text: &str) -> Result<(), Refusal> {
     }
     if opened > YAML_BRACKETS_MAX {
         let message = format!("the body is YAML with {opened} opening brackets; allowed are up to {YAML_BRACKETS_MAX}");
-        return Err(Refusal::bad_request("BODY_MALFORMED", message).hint("send it as application/json, which has no such limit"));
+        return Err(Refusal::bad_request("BODY_MALFORMED", message)
+            .hint("send it as application/json, which has no such limit"));
     }
     Ok(())
 }
@@ -258,7 +266,8 @@ mod tests {
 
     #[test]
     fn keeps_numbers_exact_and_names_what_is_set_twice() {
-        let parsed = parse(br#"{"a": 18446744073709551615, "b": [{"c": 1, "c": 5.0}], "a": -3}"#, MediaType::Json).unwrap();
+        let parsed =
+            parse(br#"{"a": 18446744073709551615, "b": [{"c": 1, "c": 5.0}], "a": -3}"#, MediaType::Json).unwrap();
         assert_eq!(parsed.value, json!({"a": -3, "b": [{"c": 5.0}]}));
         assert_eq!(parsed.duplicates, ["b[0].c", "a"]);
         let yaml = parse(b"a: 1\n200: yes\nlist: [1, 2.5, ~, 'x']\n", MediaType::Yaml).unwrap();

@@ -29,9 +29,14 @@ const TIMEOUT_SECONDS_MAX: u32 = 86_400;
 /// A collection, or the one object that the path names, and its changes.
 pub(super) async fn watch<R: ServedResource>(call: Call) -> Result<Response, Refusal> {
     if !call.query.text("sendInitialEvents").is_empty() {
-        return Err(unsupported("sendInitialEvents", "is not offered; list first, then watch from the list's resourceVersion"));
+        return Err(unsupported(
+            "sendInitialEvents",
+            "is not offered; list first, then watch from the list's resourceVersion",
+        ));
     }
-    let (bookmarks, seconds) = call.query.read(|it| (it.flag("allowWatchBookmarks"), it.count::<u32>("timeoutSeconds", "whole numbers of seconds")))?;
+    let (bookmarks, seconds) = call
+        .query
+        .read(|it| (it.flag("allowWatchBookmarks"), it.count::<u32>("timeoutSeconds", "whole numbers of seconds")))?;
     let text = |name| call.query.text(name).to_owned();
     let mut request = v1::WatchRequest {
         namespace: call.namespace.clone(),
@@ -41,12 +46,15 @@ pub(super) async fn watch<R: ServedResource>(call: Call) -> Result<Response, Ref
     };
     if !call.name.is_empty() {
         let own = format!("metadata.name={}", call.name);
-        request.field_selector = if request.field_selector.is_empty() { own } else { format!("{},{own}", request.field_selector) };
+        request.field_selector =
+            if request.field_selector.is_empty() { own } else { format!("{},{own}", request.field_selector) };
     }
     let items = call.app().watch::<R>(&request, bookmarks).await?;
     let watch = Watch {
         items: Box::pin(items),
-        deadline: seconds.filter(|it| *it > 0).map(|it| Instant::now() + Duration::from_secs(it.min(TIMEOUT_SECONDS_MAX).into())),
+        deadline: seconds
+            .filter(|it| *it > 0)
+            .map(|it| Instant::now() + Duration::from_secs(it.min(TIMEOUT_SECONDS_MAX).into())),
         stopping: call.stopping(),
         bookmarks,
         last_version: request.resource_version,

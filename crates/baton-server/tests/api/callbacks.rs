@@ -1,7 +1,7 @@
 //! Return addresses and answers over REST and gRPC: a token goes in as it was given out, and never comes back.
 
-use baton_proto::v1;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use baton_proto::v1;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -25,10 +25,21 @@ async fn a_caller_outside_is_answered() {
     let mut run = workflow_execution("run", "quick");
     run["spec"]["callbackToken"] = plain.as_str().into();
     let answer = server.post(RUNS, &run).await;
-    assert!(!answer.text.contains("baton1.") && !answer.text.contains(created["callbackToken"].as_str().unwrap()), "{}", answer.text);
+    assert!(
+        !answer.text.contains("baton1.") && !answer.text.contains(created["callbackToken"].as_str().unwrap()),
+        "{}",
+        answer.text
+    );
     answer.expect(StatusCode::CREATED);
-    let answered = server.post("callbacks:await", &json!({"callbackToken": created["callbackToken"], "timeout": "20s"})).await.expect(StatusCode::OK);
-    assert_eq!((&answered["state"], &answered["output"]), (&json!("Completed"), &json!({"greeting": "hello nobody"})), "{answered}");
+    let answered = server
+        .post("callbacks:await", &json!({"callbackToken": created["callbackToken"], "timeout": "20s"}))
+        .await
+        .expect(StatusCode::OK);
+    assert_eq!(
+        (&answered["state"], &answered["output"]),
+        (&json!("Completed"), &json!({"greeting": "hello nobody"})),
+        "{answered}"
+    );
     let list = server.get(&format!("{RUNS}/run/callbacks")).await.expect(StatusCode::OK);
     assert_eq!(list["items"][0]["fingerprint"], created["fingerprint"], "{list}");
 }
@@ -51,7 +62,10 @@ async fn a_token_is_taken_in_every_form() {
         let answered = server.post("callbacks:await", &json!({"token": plain})).await.expect(StatusCode::OK);
         assert_eq!(answered["state"], "Completed", "{form}: {answered}");
     }
-    let message = server.post("callbacks:complete", &json!({"token": "baton1.a", "callbackToken": "baton1.b"})).await.refused(StatusCode::BAD_REQUEST, "BadRequest");
+    let message = server
+        .post("callbacks:complete", &json!({"token": "baton1.a", "callbackToken": "baton1.b"}))
+        .await
+        .refused(StatusCode::BAD_REQUEST, "BadRequest");
     assert!(message.contains("one place"), "{message}");
 }
 
@@ -60,7 +74,13 @@ async fn failures_and_cancellations_are_told() {
     let server = Server::start().await;
     let (plain, _) = address(&server).await;
     server.post("callbacks:heartbeat", &json!({"token": plain})).await.expect(StatusCode::OK);
-    server.post("callbacks:fail", &json!({"token": plain, "error": {"type": "https://example.com/broken", "title": "broken"}})).await.expect(StatusCode::OK);
+    server
+        .post(
+            "callbacks:fail",
+            &json!({"token": plain, "error": {"type": "https://example.com/broken", "title": "broken"}}),
+        )
+        .await
+        .expect(StatusCode::OK);
     let answered = server.post("callbacks:await", &json!({"token": plain})).await.expect(StatusCode::OK);
     assert_eq!((&answered["state"], &answered["error"]["title"]), (&json!("Failed"), &json!("broken")), "{answered}");
     let (plain, _) = address(&server).await;
@@ -72,11 +92,20 @@ async fn failures_and_cancellations_are_told() {
 #[tokio::test]
 async fn tokens_that_are_none_are_refused_and_not_shown() {
     let server = Server::start().await;
-    for body in [json!({}), json!({"token": "nonsense"}), json!({"token": "baton1.AAAA"}), json!({"callbackToken": "not base64!"})] {
+    for body in [
+        json!({}),
+        json!({"token": "nonsense"}),
+        json!({"token": "baton1.AAAA"}),
+        json!({"callbackToken": "not base64!"}),
+    ] {
         for verb in ["await", "complete", "fail", "cancel", "heartbeat"] {
             let answer = server.post(&format!("callbacks:{verb}"), &body).await;
             assert!(answer.status.is_client_error(), "{verb} {body}: {}", answer.text);
-            assert!(!answer.text.contains("nonsense") && !answer.text.contains("AAAA"), "{verb} {body}: {}", answer.text);
+            assert!(
+                !answer.text.contains("nonsense") && !answer.text.contains("AAAA"),
+                "{verb} {body}: {}",
+                answer.text
+            );
         }
     }
 }
@@ -88,13 +117,18 @@ async fn addresses_are_attached_and_retried() {
     let empty = server.get(&format!("{RUNS}/run/callbacks")).await.expect(StatusCode::OK);
     assert_eq!(empty["items"], json!([]));
     let (plain, created) = address(&server).await;
-    let list = server.post(&format!("{RUNS}/run/callbacks"), &json!({"callbackToken": plain})).await.expect(StatusCode::OK);
+    let list =
+        server.post(&format!("{RUNS}/run/callbacks"), &json!({"callbackToken": plain})).await.expect(StatusCode::OK);
     assert_eq!(list["items"][0]["fingerprint"], created["fingerprint"]);
     send(server.request(Method::POST, &format!("{RUNS}/run/terminate"))).await.expect(StatusCode::OK);
-    let answered = server.post("callbacks:await", &json!({"token": plain, "timeout": "20s"})).await.expect(StatusCode::OK);
+    let answered =
+        server.post("callbacks:await", &json!({"token": plain, "timeout": "20s"})).await.expect(StatusCode::OK);
     assert_eq!(answered["state"], "Cancelled", "{answered}");
     server.post(&format!("{RUNS}/run/callbacks/retry"), &json!({})).await.expect(StatusCode::OK);
-    server.post(&format!("{RUNS}/none/callbacks"), &json!({"token": plain})).await.refused(StatusCode::NOT_FOUND, "NotFound");
+    server
+        .post(&format!("{RUNS}/none/callbacks"), &json!({"token": plain}))
+        .await
+        .refused(StatusCode::NOT_FOUND, "NotFound");
 }
 
 #[tokio::test]
@@ -103,14 +137,28 @@ async fn grpc_has_the_same_tokens_as_bytes() {
     let mut callbacks = v1::callback_service_client::CallbackServiceClient::new(server.channel().await);
     let created = callbacks.create_callback(v1::CreateCallbackRequest::default()).await.unwrap().into_inner();
     assert!(created.callback_token.starts_with(b"baton1."));
-    let mut executions = v1::workflow_execution_service_client::WorkflowExecutionServiceClient::new(server.channel().await);
-    let spec = v1::WorkflowExecutionSpec { workflow: "quick".to_owned(), callback_token: Some(created.callback_token.clone()), ..Default::default() };
+    let mut executions =
+        v1::workflow_execution_service_client::WorkflowExecutionServiceClient::new(server.channel().await);
+    let spec = v1::WorkflowExecutionSpec {
+        workflow: "quick".to_owned(),
+        callback_token: Some(created.callback_token.clone()),
+        ..Default::default()
+    };
     let metadata = v1::ObjectMeta { name: "run".to_owned(), ..Default::default() };
     let object = v1::WorkflowExecution { metadata: Some(metadata), spec: Some(spec), ..Default::default() };
-    let answer = executions.create_workflow_execution(v1::CreateWorkflowExecutionRequest { workflow_execution: Some(object), options: None }).await.unwrap();
+    let answer = executions
+        .create_workflow_execution(v1::CreateWorkflowExecutionRequest {
+            workflow_execution: Some(object),
+            options: None,
+        })
+        .await
+        .unwrap();
     assert_eq!(answer.metadata().get("baton-created").unwrap(), "true");
     assert_eq!(answer.into_inner().spec.unwrap().callback_token.unwrap_or_default(), b"");
     let request = v1::AwaitCallbackRequest { callback_token: created.callback_token, timeout: "20s".to_owned() };
     let answered = callbacks.await_callback(request).await.unwrap().into_inner();
-    assert_eq!((answered.state.as_str(), answered.output.unwrap().text.as_str()), ("Completed", r#"{"greeting":"hello nobody"}"#));
+    assert_eq!(
+        (answered.state.as_str(), answered.output.unwrap().text.as_str()),
+        ("Completed", r#"{"greeting":"hello nobody"}"#)
+    );
 }

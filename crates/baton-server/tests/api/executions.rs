@@ -20,7 +20,10 @@ async fn both_kinds_run_to_their_end() {
     assert_eq!(ended["status"]["output"], json!({"greeting": "hello you"}), "{ended}");
     let output = server.get(&format!("{RUNS}/run/output")).await.expect(StatusCode::OK);
     assert_eq!(output, ended["status"]["output"]);
-    server.post("namespaces/default/agentexecutions", &agent_execution("talk", "echo")).await.expect(StatusCode::CREATED);
+    server
+        .post("namespaces/default/agentexecutions", &agent_execution("talk", "echo"))
+        .await
+        .expect(StatusCode::CREATED);
     let ended = server.ended("agentexecutions", "talk").await;
     assert_eq!(ended["status"]["phase"], "Completed", "{ended}");
 }
@@ -52,9 +55,15 @@ async fn cancel_terminate_suspend_and_resume() {
     let going = server.post(&format!("{RUNS}/c/resume"), &json!({})).await.expect(StatusCode::OK);
     assert_ne!(going["spec"]["suspend"], true);
 
-    let message = server.post(&format!("{RUNS}/a/cancel"), &json!({"why": "x"})).await.refused(StatusCode::BAD_REQUEST, "BadRequest");
+    let message = server
+        .post(&format!("{RUNS}/a/cancel"), &json!({"why": "x"}))
+        .await
+        .refused(StatusCode::BAD_REQUEST, "BadRequest");
     assert!(message.contains("why: no such field"), "{message}");
-    let message = server.post(&format!("{RUNS}/a/cancel"), &json!({"name": "b"})).await.refused(StatusCode::BAD_REQUEST, "BadRequest");
+    let message = server
+        .post(&format!("{RUNS}/a/cancel"), &json!({"name": "b"}))
+        .await
+        .refused(StatusCode::BAD_REQUEST, "BadRequest");
     assert!(message.contains("differs from 'a' in the path"), "{message}");
     server.post(&format!("{RUNS}/a/cancel"), &json!({})).await.refused(StatusCode::BAD_REQUEST, "BadRequest");
     server.post(&format!("{RUNS}/none/cancel"), &json!({})).await.refused(StatusCode::NOT_FOUND, "NotFound");
@@ -93,7 +102,8 @@ fn old_execution(token: &[u8]) -> Vec<u8> {
     });
     let metadata = v1::ObjectMeta { name: "old".to_owned(), ..Default::default() };
     let spec = v1::WorkflowExecutionSpec { definition: Some(v1::Json::from_value(&definition)), ..Default::default() };
-    let mut bytes = v1::WorkflowExecution { metadata: Some(metadata), spec: Some(spec), ..Default::default() }.encode_to_vec();
+    let mut bytes =
+        v1::WorkflowExecution { metadata: Some(metadata), spec: Some(spec), ..Default::default() }.encode_to_vec();
     prost::encoding::message::encode(5, &OldStatus { callback_token: token.to_vec() }, &mut bytes);
     bytes
 }
@@ -109,7 +119,12 @@ async fn old_executions_are_imported_with_their_token_in_spec() {
     let server = Server::start().await;
     let created = server.post("callbacks:create", &json!({})).await.expect(StatusCode::CREATED);
     let token = created["token"].as_str().unwrap().as_bytes();
-    let import = |bytes: Vec<u8>| server.request(Method::POST, &format!("{RUNS}:import")).header("content-type", "application/octet-stream").body(bytes);
+    let import = |bytes: Vec<u8>| {
+        server
+            .request(Method::POST, &format!("{RUNS}:import"))
+            .header("content-type", "application/octet-stream")
+            .body(bytes)
+    };
     let imported = send(import(old_execution(token))).await.expect(StatusCode::CREATED);
     assert!(!imported.to_string().contains("baton1."), "a token is never shown: {imported}");
     assert_eq!(imported["status"]["callbacks"][0]["fingerprint"], created["fingerprint"], "{imported}");

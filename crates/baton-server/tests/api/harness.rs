@@ -55,7 +55,12 @@ impl Server {
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
-        send(self.request(Method::PATCH, path).header("content-type", "application/merge-patch+json").body(body.to_string())).await
+        send(
+            self.request(Method::PATCH, path)
+                .header("content-type", "application/merge-patch+json")
+                .body(body.to_string()),
+        )
+        .await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
@@ -69,7 +74,9 @@ impl Server {
 
     /// Creates what the other tests refer to: a workflow `quick` that ends at once, `slow` that does not end, an agent.
     pub(crate) async fn with_templates(self) -> Self {
-        for (plural, object) in [("workflows", workflow("quick")), ("workflows", slow_workflow("slow")), ("agents", agent("echo"))] {
+        for (plural, object) in
+            [("workflows", workflow("quick")), ("workflows", slow_workflow("slow")), ("agents", agent("echo"))]
+        {
             self.post(&format!("namespaces/default/{plural}"), &object).await.expect(StatusCode::CREATED);
         }
         self
@@ -108,7 +115,11 @@ impl Answer {
     pub(crate) fn refused(self, status: StatusCode, reason: &str) -> String {
         assert_eq!(self.status, status, "{}", self.text);
         let body = self.json();
-        assert_eq!((&body["kind"], &body["apiVersion"], &body["status"]), (&json!("Status"), &json!("v1"), &json!("Failure")), "{body}");
+        assert_eq!(
+            (&body["kind"], &body["apiVersion"], &body["status"]),
+            (&json!("Status"), &json!("v1"), &json!("Failure")),
+            "{body}"
+        );
         assert_eq!((&body["code"], &body["reason"]), (&json!(status.as_u16()), &json!(reason)), "{body}");
         assert!(body["batonReason"].as_str().is_some_and(|it| !it.is_empty()), "{body}");
         body["message"].as_str().unwrap().to_owned()

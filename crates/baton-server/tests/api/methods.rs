@@ -43,7 +43,8 @@ const CALLBACK_CASES: [(&str, Code); 6] = [
 ];
 
 fn cases() -> BTreeMap<String, Code> {
-    let mut cases = BTreeMap::from(CALLBACK_CASES.map(|(method, code)| (format!("baton.v1.CallbackService/{method}"), code)));
+    let mut cases =
+        BTreeMap::from(CALLBACK_CASES.map(|(method, code)| (format!("baton.v1.CallbackService/{method}"), code)));
     for kind in ["Workflow", "Agent", "WorkflowExecution", "AgentExecution"] {
         let more = EXECUTION_CASES.iter().filter(|_| kind.ends_with("Execution"));
         for (before, after, code) in RESOURCE_CASES.iter().chain(more) {
@@ -59,7 +60,8 @@ async fn every_method_answers_an_empty_request() {
     let client = client().http2_prior_knowledge().build().unwrap();
     let cases = cases();
     let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
-    let methods: Vec<String> = pool.services().flat_map(|it| it.methods().map(|it| it.full_name().to_owned()).collect::<Vec<_>>()).collect();
+    let methods: Vec<String> =
+        pool.services().flat_map(|it| it.methods().map(|it| it.full_name().to_owned()).collect::<Vec<_>>()).collect();
     assert!(methods.len() >= 52, "{methods:?}");
     let mut wrong = Vec::new();
     for method in methods {
@@ -70,12 +72,19 @@ async fn every_method_answers_an_empty_request() {
             continue;
         };
         // One message of no bytes, which every request is when it says nothing.
-        let request = client.post(format!("{}/{path}", server.url)).header("content-type", "application/grpc").header("te", "trailers").body(vec![0; 5]);
+        let request = client
+            .post(format!("{}/{path}", server.url))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(vec![0; 5]);
         let response = request.send().await.unwrap();
         assert_eq!(response.version(), Version::HTTP_2);
         let code = response.headers().get("grpc-status").map_or(Code::Ok, |it| Code::from_bytes(it.as_bytes()));
         if code != *expected {
-            wrong.push(format!("{path}: {code:?} rather than {expected:?}, {:?}", response.headers().get("grpc-message")));
+            wrong.push(format!(
+                "{path}: {code:?} rather than {expected:?}, {:?}",
+                response.headers().get("grpc-message")
+            ));
         }
         if code != Code::Ok {
             assert!(response.headers().contains_key("baton-reason"), "{path}: {:?}", response.headers());
@@ -87,8 +96,13 @@ async fn every_method_answers_an_empty_request() {
 #[tokio::test]
 async fn refusals_carry_reason_hint_and_violations() {
     let server = Server::start().await;
-    let mut executions = v1::workflow_execution_service_client::WorkflowExecutionServiceClient::new(server.channel().await);
-    let spec = v1::WorkflowExecutionSpec { timeout: "soon".to_owned(), parent_close_policy: "Maybe".to_owned(), ..Default::default() };
+    let mut executions =
+        v1::workflow_execution_service_client::WorkflowExecutionServiceClient::new(server.channel().await);
+    let spec = v1::WorkflowExecutionSpec {
+        timeout: "soon".to_owned(),
+        parent_close_policy: "Maybe".to_owned(),
+        ..Default::default()
+    };
     let object = v1::WorkflowExecution { spec: Some(spec), ..Default::default() };
     let request = v1::CreateWorkflowExecutionRequest { workflow_execution: Some(object), options: None };
     let status = executions.create_workflow_execution(request).await.unwrap_err();
@@ -102,8 +116,14 @@ async fn refusals_carry_reason_hint_and_violations() {
     }
 
     let options = Some(v1::CreateOptions { dry_run: "Some".to_owned() });
-    let status = executions.create_workflow_execution(v1::CreateWorkflowExecutionRequest { workflow_execution: None, options }).await.unwrap_err();
-    assert!(status.message().contains("options.dry_run") && status.message().contains("workflow_execution: must be set"), "{status}");
+    let status = executions
+        .create_workflow_execution(v1::CreateWorkflowExecutionRequest { workflow_execution: None, options })
+        .await
+        .unwrap_err();
+    assert!(
+        status.message().contains("options.dry_run") && status.message().contains("workflow_execution: must be set"),
+        "{status}"
+    );
 }
 
 #[tokio::test]
@@ -111,7 +131,8 @@ async fn messages_have_a_limit() {
     let server = Server::start().await;
     let mut agents = v1::agent_service_client::AgentServiceClient::new(server.channel().await);
     let spec = v1::AgentSpec { instructions: "x".repeat(3 << 20), ..Default::default() };
-    let request = v1::CreateAgentRequest { agent: Some(v1::Agent { spec: Some(spec), ..Default::default() }), options: None };
+    let request =
+        v1::CreateAgentRequest { agent: Some(v1::Agent { spec: Some(spec), ..Default::default() }), options: None };
     let status = agents.create_agent(request).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status}");
     assert!(status.message().contains("2097152"), "names the limit: {status}");
@@ -122,7 +143,10 @@ async fn unknown_services_and_methods_are_unimplemented() {
     let server = Server::start().await;
     let client = client().http2_prior_knowledge().build().unwrap();
     for path in ["baton.v1.WorkflowService/Nothing", "nothing.v1.Service/Nothing"] {
-        let request = client.post(format!("{}/{path}", server.url)).header("content-type", "application/grpc+proto").body(vec![0; 5]);
+        let request = client
+            .post(format!("{}/{path}", server.url))
+            .header("content-type", "application/grpc+proto")
+            .body(vec![0; 5]);
         let response = request.send().await.unwrap();
         assert_eq!(response.headers()["grpc-status"], "12", "{path}");
     }
@@ -145,14 +169,20 @@ async fn health_is_told_for_each_service() {
 #[tokio::test]
 async fn reflection_lists_the_services() {
     use tonic_reflection::pb::v1::{
-        ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
-        server_reflection_response::MessageResponse,
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
     };
     let server = Server::start().await;
     let mut reflection = ServerReflectionClient::new(server.channel().await);
-    let request = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
     let mut answers = reflection.server_reflection_info(futures::stream::iter([request])).await.unwrap().into_inner();
-    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response else { panic!("not a list") };
+    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response
+    else {
+        panic!("not a list")
+    };
     let names: Vec<_> = list.service.into_iter().map(|it| it.name).collect();
     for name in ["baton.v1.WorkflowExecutionService", "baton.v1.CallbackService", "grpc.health.v1.Health"] {
         assert!(names.iter().any(|it| it == name), "{names:?}");

@@ -66,7 +66,20 @@ async fn empty_lists_have_items() {
 #[tokio::test]
 async fn discovery_names_what_answers() {
     let server = Server::start().await.with_templates().await;
-    for path in ["/apis", "/apis/", "/apis/baton.dev", "/apis/baton.dev/", "/apis/baton.dev/v1", "/apis/baton.dev/v1/", "/api", "/version", "/version/", "/", "/openapi/v3", "/openapi/v3/apis/baton.dev/v1"] {
+    for path in [
+        "/apis",
+        "/apis/",
+        "/apis/baton.dev",
+        "/apis/baton.dev/",
+        "/apis/baton.dev/v1",
+        "/apis/baton.dev/v1/",
+        "/api",
+        "/version",
+        "/version/",
+        "/",
+        "/openapi/v3",
+        "/openapi/v3/apis/baton.dev/v1",
+    ] {
         server.get(path).await.expect(StatusCode::OK);
     }
     for (path, body) in [("/healthz", "ok"), ("/livez", "ok"), ("/readyz", "ok")] {
@@ -74,8 +87,14 @@ async fn discovery_names_what_answers() {
     }
     assert_eq!(server.get("/metrics").await.status, StatusCode::OK);
 
-    server.post("namespaces/default/workflowexecutions", &workflow_execution("probe", "slow")).await.expect(StatusCode::CREATED);
-    server.post("namespaces/default/agentexecutions", &agent_execution("probe", "echo")).await.expect(StatusCode::CREATED);
+    server
+        .post("namespaces/default/workflowexecutions", &workflow_execution("probe", "slow"))
+        .await
+        .expect(StatusCode::CREATED);
+    server
+        .post("namespaces/default/agentexecutions", &agent_execution("probe", "echo"))
+        .await
+        .expect(StatusCode::CREATED);
     let resources = server.get("/apis/baton.dev/v1").await.expect(StatusCode::OK);
     let mut seen = BTreeSet::new();
     for resource in resources["resources"].as_array().unwrap() {
@@ -84,8 +103,15 @@ async fn discovery_names_what_answers() {
         let Some((plural, subresource)) = name.split_once('/') else { continue };
         for verb in resource["verbs"].as_array().unwrap() {
             let method = if verb == "get" { Method::GET } else { Method::POST };
-            let object = if plural == "workflows" { "slow" } else if plural == "agents" { "echo" } else { "probe" };
-            let answer = send(server.request(method, &format!("namespaces/default/{plural}/{object}/{subresource}"))).await;
+            let object = if plural == "workflows" {
+                "slow"
+            } else if plural == "agents" {
+                "echo"
+            } else {
+                "probe"
+            };
+            let answer =
+                send(server.request(method, &format!("namespaces/default/{plural}/{object}/{subresource}"))).await;
             let known = !matches!(answer.json()["batonReason"].as_str(), Some("PATH_NOT_FOUND" | "METHOD_NOT_ALLOWED"));
             assert!(known, "{verb} {name}: {}", answer.text);
             assert!(answer.status.as_u16() < 500, "{verb} {name}: {}", answer.text);
@@ -99,7 +125,14 @@ async fn discovery_names_what_answers() {
 #[tokio::test]
 async fn other_paths_and_methods_are_refused() {
     let server = Server::start().await;
-    for path in ["/nothing", "secrets", "namespaces/default/pods", "namespaces/default/workflows/a/b", "namespaces/default/workflows/a/cancel", "callbacks:nothing"] {
+    for path in [
+        "/nothing",
+        "secrets",
+        "namespaces/default/pods",
+        "namespaces/default/workflows/a/b",
+        "namespaces/default/workflows/a/cancel",
+        "callbacks:nothing",
+    ] {
         server.get(path).await.refused(StatusCode::NOT_FOUND, "NotFound");
     }
     for (method, path, allowed) in [

@@ -23,14 +23,23 @@ async fn rest_speaks_both_versions_of_http() {
 #[tokio::test]
 async fn a_stop_ends_streams_and_refuses_what_comes_after() {
     let server = Server::start().await.with_templates().await;
-    server.post("namespaces/default/workflowexecutions", &workflow_execution("run", "slow")).await.expect(StatusCode::CREATED);
+    server
+        .post("namespaces/default/workflowexecutions", &workflow_execution("run", "slow"))
+        .await
+        .expect(StatusCode::CREATED);
     let mut workflows = v1::workflow_service_client::WorkflowServiceClient::new(server.channel().await);
     let mut events = workflows.watch_workflows(v1::WatchRequest::default()).await.unwrap().into_inner();
     events.message().await.unwrap().unwrap();
     let watch = server.request(Method::GET, "workflows?watch=1").send().await.unwrap();
-    let history = server.request(Method::GET, "namespaces/default/workflowexecutions/run/history?follow=true").send().await.unwrap();
+    let history = server
+        .request(Method::GET, "namespaces/default/workflowexecutions/run/history?follow=true")
+        .send()
+        .await
+        .unwrap();
     let token = server.post("callbacks:create", &json!({})).await.expect(StatusCode::CREATED)["token"].clone();
-    let waiting = tokio::spawn(send(server.request(Method::POST, "callbacks:await").json(&json!({"token": token, "timeout": "60s"}))));
+    let waiting = tokio::spawn(send(
+        server.request(Method::POST, "callbacks:await").json(&json!({"token": token, "timeout": "60s"})),
+    ));
     // The await is under way once the server has read its request, which nothing tells; an answer either way is right.
     tokio::time::timeout(LIMIT, server.running.shutdown()).await.unwrap();
     watch.text().await.unwrap();

@@ -12,9 +12,14 @@ const ONE: &str = "namespaces/default/agents/one";
 async fn yaml_and_unnamed_media_types() {
     let server = Server::start().await;
     let yaml = "apiVersion: baton.dev/v1\nkind: Agent\nmetadata: {name: one}\nspec:\n  instructions: Say hello.\n  model: {name: m}\n";
-    send(server.request(Method::POST, AGENTS).header("content-type", "application/yaml").body(yaml)).await.expect(StatusCode::CREATED);
+    send(server.request(Method::POST, AGENTS).header("content-type", "application/yaml").body(yaml))
+        .await
+        .expect(StatusCode::CREATED);
     send(server.request(Method::POST, AGENTS).body(agent("two").to_string())).await.expect(StatusCode::CREATED);
-    let form = server.request(Method::POST, AGENTS).header("content-type", "application/x-www-form-urlencoded").body(agent("three").to_string());
+    let form = server
+        .request(Method::POST, AGENTS)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(agent("three").to_string());
     send(form).await.expect(StatusCode::CREATED);
 }
 
@@ -56,7 +61,10 @@ async fn a_dry_run_stores_nothing() {
     server.post(&format!("{AGENTS}?dryRun=All"), &agent("one")).await.expect(StatusCode::CREATED);
     server.get(ONE).await.refused(StatusCode::NOT_FOUND, "NotFound");
     let before = server.post(AGENTS, &agent("one")).await.expect(StatusCode::CREATED);
-    let patched = server.patch(&format!("{ONE}?dryRun=All"), &json!({"spec": {"instructions": "x"}})).await.expect(StatusCode::OK);
+    let patched = server
+        .patch(&format!("{ONE}?dryRun=All"), &json!({"spec": {"instructions": "x"}}))
+        .await
+        .expect(StatusCode::OK);
     assert_eq!(patched["spec"]["instructions"], "x");
     server.delete(&format!("{ONE}?dryRun=All")).await.expect(StatusCode::OK);
     send(server.request(Method::DELETE, ONE).json(&json!({"dryRun": ["All"]}))).await.expect(StatusCode::OK);
@@ -72,13 +80,20 @@ async fn deletion_has_preconditions_and_one_policy() {
         send(server.request(Method::DELETE, &path).json(&other)).await.refused(StatusCode::CONFLICT, "Conflict");
     }
     for policy in ["Orphan", "Foreground", "Later"] {
-        send(server.request(Method::DELETE, ONE).json(&json!({"propagationPolicy": policy}))).await.refused(StatusCode::UNPROCESSABLE_ENTITY, "Invalid");
+        send(server.request(Method::DELETE, ONE).json(&json!({"propagationPolicy": policy})))
+            .await
+            .refused(StatusCode::UNPROCESSABLE_ENTITY, "Invalid");
     }
-    let message = send(server.request(Method::DELETE, ONE).json(&json!({"precondition": {}}))).await.refused(StatusCode::BAD_REQUEST, "BadRequest");
+    let message = send(server.request(Method::DELETE, ONE).json(&json!({"precondition": {}})))
+        .await
+        .refused(StatusCode::BAD_REQUEST, "BadRequest");
     assert!(message.contains("precondition: no such field"), "{message}");
     let own = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "preconditions": {"uid": object["metadata"]["uid"]}});
     let deleted = send(server.request(Method::DELETE, ONE).json(&own)).await.expect(StatusCode::OK);
-    assert_eq!(deleted["details"], json!({"name": "one", "group": "baton.dev", "kind": "agents", "uid": object["metadata"]["uid"]}));
+    assert_eq!(
+        deleted["details"],
+        json!({"name": "one", "group": "baton.dev", "kind": "agents", "uid": object["metadata"]["uid"]})
+    );
     server.delete(ONE).await.refused(StatusCode::NOT_FOUND, "NotFound");
 }
 
@@ -97,14 +112,22 @@ async fn finalizers_hold_an_object() {
 #[tokio::test]
 async fn the_spec_of_an_execution_is_immutable() {
     let server = Server::start().await.with_templates().await;
-    server.post("namespaces/default/workflowexecutions", &workflow_execution("run", "slow")).await.expect(StatusCode::CREATED);
-    let answer = server.patch("namespaces/default/workflowexecutions/run", &json!({"spec": {"workflow": "quick", "timeout": "5m"}})).await;
+    server
+        .post("namespaces/default/workflowexecutions", &workflow_execution("run", "slow"))
+        .await
+        .expect(StatusCode::CREATED);
+    let answer = server
+        .patch("namespaces/default/workflowexecutions/run", &json!({"spec": {"workflow": "quick", "timeout": "5m"}}))
+        .await;
     let details = answer.json()["details"].clone();
     assert_eq!(details["kind"], "WorkflowExecution", "{details}");
     let fields: Vec<_> = details["causes"].as_array().unwrap().iter().map(|it| it["field"].clone()).collect();
     assert!(fields.contains(&json!("spec.workflow")) && fields.contains(&json!("spec.timeout")), "{fields:?}");
     answer.refused(StatusCode::UNPROCESSABLE_ENTITY, "Invalid");
-    let suspended = server.patch("namespaces/default/workflowexecutions/run", &json!({"spec": {"suspend": true}})).await.expect(StatusCode::OK);
+    let suspended = server
+        .patch("namespaces/default/workflowexecutions/run", &json!({"spec": {"suspend": true}}))
+        .await
+        .expect(StatusCode::OK);
     assert_eq!(suspended["spec"]["suspend"], true);
 }
 
@@ -116,7 +139,14 @@ async fn lists_are_selected_and_paged() {
         object["metadata"]["labels"] = json!({"parity": if n % 2 == 0 { "even" } else { "odd" }});
         server.post("namespaces/default/workflows", &object).await.expect(StatusCode::CREATED);
     }
-    let names = |page: &serde_json::Value| page["items"].as_array().unwrap().iter().map(|it| it["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let names = |page: &serde_json::Value| {
+        page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     let odd = server.get("workflows?labelSelector=parity%3Dodd").await.expect(StatusCode::OK);
     assert_eq!(names(&odd), ["w1", "w3", "w5"]);
     let one = server.get("workflows?fieldSelector=metadata.name%3Dw4").await.expect(StatusCode::OK);
@@ -127,7 +157,12 @@ async fn lists_are_selected_and_paged() {
         assert!(names(&page).len() <= 3);
         all.extend(names(&page));
         match page["metadata"]["continue"].as_str().filter(|it| !it.is_empty()) {
-            Some(next) => path = format!("workflows?limit=3&continue={}", next.replace('+', "%2B").replace('=', "%3D").replace('/', "%2F")),
+            Some(next) => {
+                path = format!(
+                    "workflows?limit=3&continue={}",
+                    next.replace('+', "%2B").replace('=', "%3D").replace('/', "%2F")
+                )
+            }
             None => break,
         }
     }

@@ -62,7 +62,16 @@ async fn metadata_is_checked_whole() {
     let mut object = trivial("x");
     object["metadata"] = json!({"labels": {long: "v"}, "annotations": {"big": "x".repeat(300 * 1024)}});
     let label = format!("metadata.labels.{}…", "x".repeat(64));
-    check::<Workflow>(&server, object, &[("metadata.name", "or metadata.generateName"), (label.as_str(), "has 70 bytes"), ("metadata.annotations", "allowed are up to 262144")]).await;
+    check::<Workflow>(
+        &server,
+        object,
+        &[
+            ("metadata.name", "or metadata.generateName"),
+            (label.as_str(), "has 70 bytes"),
+            ("metadata.annotations", "allowed are up to 262144"),
+        ],
+    )
+    .await;
     server.stop().await;
 }
 
@@ -72,7 +81,10 @@ async fn templates_are_checked_whole() {
     check::<Workflow>(&server, json!({"metadata": {"name": "a"}}), &[("spec.definition", "must be set")]).await;
     check::<Agent>(&server, json!({"metadata": {"name": "a"}}), &[("spec", "must be set")]).await;
     let definition = document("a", &json!([{"one": {"set": {"x": 1}, "then": "nowhere"}}, {"two": {"sett": {}}}]));
-    let refused = server.create::<Workflow>(json!({"metadata": {"name": "A"}, "spec": {"definition": definition}})).await.unwrap_err();
+    let refused = server
+        .create::<Workflow>(json!({"metadata": {"name": "A"}, "spec": {"definition": definition}}))
+        .await
+        .unwrap_err();
     let found = fields(&refused);
     assert!(found.iter().any(|field| field.starts_with("spec.definition.do[0].one")), "{found:?}");
     assert!(found.iter().any(|field| field.starts_with("spec.definition.do[1].two")), "{found:?}");
@@ -82,7 +94,11 @@ async fn templates_are_checked_whole() {
     broken["spec"]["tools"] = json!([{"name": "t", "description": "d"}]);
     let refused = server.create::<Agent>(broken).await.unwrap_err();
     let found = fields(&refused);
-    assert!(found.iter().any(|field| field.starts_with("spec.limits")) && found.iter().any(|field| field.starts_with("spec.tools[0]")), "{found:?}");
+    assert!(
+        found.iter().any(|field| field.starts_with("spec.limits"))
+            && found.iter().any(|field| field.starts_with("spec.tools[0]")),
+        "{found:?}"
+    );
     server.stop().await;
 }
 
@@ -105,7 +121,10 @@ async fn executions_are_checked_whole() {
         &server,
         json!({"metadata": {"name": "run"}, "spec": spec}),
         &[
-            ("spec.workflow", "no workflow 'trage' in namespace 'default'; workflows there are 'tirage', 'triage', 'summary'"),
+            (
+                "spec.workflow",
+                "no workflow 'trage' in namespace 'default'; workflows there are 'tirage', 'triage', 'summary'",
+            ),
             ("spec.env.not ok", "is not a valid name"),
             ("spec.env.BIG", "has 40960 bytes"),
             ("spec.timeout", "'soon' is not a duration"),
@@ -116,17 +135,22 @@ async fn executions_are_checked_whole() {
         ],
     )
     .await;
-    check::<WorkflowExecution>(&server, json!({"metadata": {"name": "run"}, "spec": {}}), &[("spec", "it has none")]).await;
+    check::<WorkflowExecution>(&server, json!({"metadata": {"name": "run"}, "spec": {}}), &[("spec", "it has none")])
+        .await;
     check::<WorkflowExecution>(&server, json!({"metadata": {"name": "run"}}), &[("spec", "it has none")]).await;
     let both = json!({"workflow": "triage", "definition": document("x", &json!([{"a": {"set": {}}}]))});
-    check::<WorkflowExecution>(&server, json!({"metadata": {"name": "run"}, "spec": both}), &[("spec", "it has both")]).await;
+    check::<WorkflowExecution>(&server, json!({"metadata": {"name": "run"}, "spec": both}), &[("spec", "it has both")])
+        .await;
     check::<AgentExecution>(
         &server,
         json!({"metadata": {"name": "run"}, "spec": {"agent": "nobody", "session": "Not Valid", "limits": {"maxTurns": -1, "maxTokens": 5}}}),
         &[("spec.agent", "no agent 'nobody' in namespace 'default'; there are no agents there"), ("spec.session", "'Not Valid'"), ("spec.limits.maxTurns", "is -1")],
     )
     .await;
-    let refused = server.create::<WorkflowExecution>(json!({"metadata": {"name": "run"}, "spec": {"workflow": "none"}})).await.unwrap_err();
+    let refused = server
+        .create::<WorkflowExecution>(json!({"metadata": {"name": "run"}, "spec": {"workflow": "none"}}))
+        .await
+        .unwrap_err();
     assert_eq!(refused.hint.as_deref(), Some("create it first with baton apply -f FILE"));
     server.stop().await;
 }
@@ -135,9 +159,17 @@ async fn executions_are_checked_whole() {
 async fn an_inline_definition_is_checked_under_its_path() {
     let server = Server::start().await;
     let definition = document("x", &json!([{"a": {"set": {}, "then": "b"}}]));
-    let refused = server.create::<WorkflowExecution>(json!({"metadata": {"name": "run"}, "spec": {"definition": definition}})).await.unwrap_err();
+    let refused = server
+        .create::<WorkflowExecution>(json!({"metadata": {"name": "run"}, "spec": {"definition": definition}}))
+        .await
+        .unwrap_err();
     assert!(fields(&refused).iter().all(|field| field.starts_with("spec.definition.do[0].a")), "{}", refused.message);
-    let refused = server.create::<AgentExecution>(json!({"metadata": {"name": "run"}, "spec": {"definition": {"model": {"name": "m"}}}})).await.unwrap_err();
+    let refused = server
+        .create::<AgentExecution>(
+            json!({"metadata": {"name": "run"}, "spec": {"definition": {"model": {"name": "m"}}}}),
+        )
+        .await
+        .unwrap_err();
     assert_eq!(fields(&refused), ["spec.definition.instructions"], "{}", refused.message);
     server.stop().await;
 }
@@ -148,7 +180,8 @@ async fn what_is_not_json_is_refused_and_not_stored() {
     server.create::<Workflow>(trivial("w")).await.unwrap();
     let mut execution: WorkflowExecution = read(json!({"metadata": {"name": "run"}, "spec": {"workflow": "w"}}));
     let deep = "[".repeat(200) + &"]".repeat(200);
-    for (text, says) in [("{", "is not JSON"), (deep.as_str(), "nested deeper than 128 levels"), ("1 2", "is not JSON")] {
+    for (text, says) in [("{", "is not JSON"), (deep.as_str(), "nested deeper than 128 levels"), ("1 2", "is not JSON")]
+    {
         execution.spec.as_mut().unwrap().input = Some(baton_proto::v1::Json { text: text.to_owned() });
         let refused = server.app().create(execution.clone(), REAL).await.unwrap_err();
         assert_eq!(fields(&refused), ["spec.input"]);
@@ -165,7 +198,11 @@ async fn a_resource_over_its_limit_names_size_and_limit() {
     object["spec"]["definition"]["document"]["summary"] = json!("x".repeat(1_100_000));
     let refused = server.create::<Workflow>(object).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::TooLarge);
-    assert!(refused.message.contains("allowed are up to 1048576") && refused.message.contains("1100"), "{}", refused.message);
+    assert!(
+        refused.message.contains("allowed are up to 1048576") && refused.message.contains("1100"),
+        "{}",
+        refused.message
+    );
     server.create::<Workflow>(trivial("w")).await.unwrap();
     let run = json!({"metadata": {"name": "run"}, "spec": {"workflow": "w", "input": "x".repeat(1_100_000)}});
     assert_eq!(server.create::<WorkflowExecution>(run).await.unwrap_err().kind, ErrorKind::TooLarge);
@@ -184,7 +221,10 @@ async fn a_token_in_status_is_refused_and_any_other_status_ignored() {
         let answer = refuse_misplaced_token(&object);
         assert_eq!(answer.is_err(), refused, "{object}");
         if let Err(error) = answer {
-            assert_eq!((fields(&error), error.reason), (vec!["status.callbackToken".to_owned()], "CALLBACK_TOKEN_IN_STATUS"));
+            assert_eq!(
+                (fields(&error), error.reason),
+                (vec!["status.callbackToken".to_owned()], "CALLBACK_TOKEN_IN_STATUS")
+            );
             assert!(error.message.contains("spec.callbackToken") && !error.message.contains("dG9rZW4="));
         }
     }

@@ -1,8 +1,9 @@
 //! Executions: their life, what may change in them, who is told, and their children.
 
 use baton_proto::v1::{
-    Agent, AgentExecution, AttachCallbackRequest, AwaitCallbackRequest, CompleteCallbackRequest, CreateCallbackRequest, DeleteRequest, FailCallbackRequest, HistoryRequest, Json,
-    ListCallbacksRequest, WatchRequest, Workflow, WorkflowExecution,
+    Agent, AgentExecution, AttachCallbackRequest, AwaitCallbackRequest, CompleteCallbackRequest, CreateCallbackRequest,
+    DeleteRequest, FailCallbackRequest, HistoryRequest, Json, ListCallbacksRequest, WatchRequest, Workflow,
+    WorkflowExecution,
 };
 use baton_server::app::WatchKind;
 use baton_types::{ErrorKind, fingerprint};
@@ -47,14 +48,25 @@ async fn a_workflow_runs_to_its_output_pinned_to_its_template() {
 async fn an_agent_and_inline_definitions_run() {
     let server = Server::start().await;
     server.create::<Agent>(agent("a")).await.unwrap();
-    server.create::<AgentExecution>(json!({"metadata": {"name": "named"}, "spec": {"agent": "a", "message": "hello"}})).await.unwrap();
-    server.create::<AgentExecution>(json!({"metadata": {"name": "inline"}, "spec": {"definition": agent("x")["spec"], "message": "hello"}})).await.unwrap();
+    server
+        .create::<AgentExecution>(json!({"metadata": {"name": "named"}, "spec": {"agent": "a", "message": "hello"}}))
+        .await
+        .unwrap();
+    server
+        .create::<AgentExecution>(
+            json!({"metadata": {"name": "inline"}, "spec": {"definition": agent("x")["spec"], "message": "hello"}}),
+        )
+        .await
+        .unwrap();
     for name in ["named", "inline"] {
         let status = server.ended::<AgentExecution>(name).await.status.unwrap();
         assert_eq!((status.phase.as_str(), status.output.unwrap().text.as_str()), ("Completed", "\"done\""), "{name}");
     }
     let definition = trivial("x")["spec"]["definition"].clone();
-    server.create::<WorkflowExecution>(json!({"metadata": {"name": "inline"}, "spec": {"definition": definition}})).await.unwrap();
+    server
+        .create::<WorkflowExecution>(json!({"metadata": {"name": "inline"}, "spec": {"definition": definition}}))
+        .await
+        .unwrap();
     let status = server.ended::<WorkflowExecution>("inline").await.status.unwrap();
     assert_eq!((status.phase.as_str(), status.template.unwrap().name.as_str()), ("Completed", ""));
     server.stop().await;
@@ -70,7 +82,10 @@ async fn the_template_that_is_there_at_creation_is_the_one_that_runs() {
     let created: WorkflowExecution = server.create(run("two", "w")).await.unwrap();
     assert_eq!(created.status.unwrap().template.unwrap().generation, 2, "a written template is seen at once");
     assert_eq!(server.ended::<WorkflowExecution>("one").await.status.unwrap().output.unwrap().text, r#"{"got":null}"#);
-    assert_eq!(server.ended::<WorkflowExecution>("two").await.status.unwrap().output.unwrap().text, r#"{"version":"new"}"#);
+    assert_eq!(
+        server.ended::<WorkflowExecution>("two").await.status.unwrap().output.unwrap().text,
+        r#"{"version":"new"}"#
+    );
     server.app().delete::<Workflow>(&DeleteRequest { name: "w".into(), ..DeleteRequest::default() }).await.unwrap();
     assert_eq!(fields(&server.create::<WorkflowExecution>(run("three", "w")).await.unwrap_err()), ["spec.workflow"]);
     server.stop().await;
@@ -128,7 +143,10 @@ async fn the_spec_cannot_change_but_for_suspend() {
     let patch = json!({"spec": {"workflow": "other", "input": {"x": 2}, "timeout": "10s", "env": {"A": "2", "B": "1"}, "callbackToken": "b3RoZXI=", "suspend": true}});
     let refused = server.app().patch::<WorkflowExecution>("", "run", patch, REAL).await.unwrap_err();
     assert_eq!((refused.kind, refused.reason), (ErrorKind::Invalid, "SPEC_IMMUTABLE"));
-    assert_eq!(fields(&refused), ["spec.callbackToken", "spec.env.A", "spec.env.B", "spec.input.x", "spec.timeout", "spec.workflow"]);
+    assert_eq!(
+        fields(&refused),
+        ["spec.callbackToken", "spec.env.A", "spec.env.B", "spec.input.x", "spec.timeout", "spec.workflow"]
+    );
     let token_refused = refused.violations.iter().find(|it| it.field == "spec.callbackToken").unwrap();
     assert!(token_refused.message.contains(&fingerprint(&token)), "{token_refused}");
     let current = server.app().get::<WorkflowExecution>("", "run").await.unwrap();
@@ -143,7 +161,12 @@ async fn metadata_and_suspend_change_and_the_token_stays() {
     let token = mailbox(&server).await;
     let created = server.app().create(told("run", "w", &token), REAL).await.unwrap().object;
     assert_eq!(created.spec.as_ref().unwrap().callback_token.clone().unwrap_or_default(), b"");
-    let labelled = server.app().patch::<WorkflowExecution>("", "run", json!({"metadata": {"labels": {"a": "b"}, "finalizers": null}}), REAL).await.unwrap().object;
+    let labelled = server
+        .app()
+        .patch::<WorkflowExecution>("", "run", json!({"metadata": {"labels": {"a": "b"}, "finalizers": null}}), REAL)
+        .await
+        .unwrap()
+        .object;
     let meta = labelled.metadata.as_ref().unwrap();
     assert_eq!((meta.labels["a"].as_str(), meta.generation), ("b", 1));
     let mut named = labelled.clone();
@@ -168,9 +191,16 @@ async fn a_stale_version_of_an_execution_conflicts() {
     let server = Server::start().await;
     server.create::<Workflow>(waiting("w")).await.unwrap();
     server.create::<WorkflowExecution>(run("run", "w")).await.unwrap();
-    server.app().patch::<WorkflowExecution>("", "run", json!({"metadata": {"labels": {"a": "b"}}}), REAL).await.unwrap();
+    server
+        .app()
+        .patch::<WorkflowExecution>("", "run", json!({"metadata": {"labels": {"a": "b"}}}), REAL)
+        .await
+        .unwrap();
     let patch = json!({"metadata": {"resourceVersion": "1", "labels": {"a": "c"}}});
-    assert_eq!(server.app().patch::<WorkflowExecution>("", "run", patch, REAL).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(
+        server.app().patch::<WorkflowExecution>("", "run", patch, REAL).await.unwrap_err().kind,
+        ErrorKind::Conflict
+    );
     server.stop().await;
 }
 
@@ -195,7 +225,11 @@ async fn a_wait_shows_its_fingerprint_and_no_token_is_ever_read_back() {
     server.create::<WorkflowExecution>(run("run", "w")).await.unwrap();
     let shown = token_of(&server, "run").await;
     assert_eq!(shown.len(), 12);
-    let page = server.app().history::<WorkflowExecution>(&HistoryRequest { name: "run".into(), ..HistoryRequest::default() }).await.unwrap();
+    let page = server
+        .app()
+        .history::<WorkflowExecution>(&HistoryRequest { name: "run".into(), ..HistoryRequest::default() })
+        .await
+        .unwrap();
     assert!(!baton_proto::to_json(&page).contains("baton1."), "no token in history");
     let object = server.app().get::<WorkflowExecution>("", "run").await.unwrap();
     assert!(!baton_proto::to_json(&object).contains("baton1."), "no token in the object");
@@ -216,10 +250,20 @@ async fn history_is_paged_and_followed() {
     assert_eq!((first.events.len(), first.next_after), (2, 2));
     let rest = server.app().history::<WorkflowExecution>(&request(first.next_after, 1000)).await.unwrap();
     assert_eq!(rest.events, all.events[2..]);
-    let followed: Vec<_> = server.app().watch_history::<WorkflowExecution>(&request(2, 0)).await.unwrap().map(Result::unwrap).collect().await;
+    let followed: Vec<_> = server
+        .app()
+        .watch_history::<WorkflowExecution>(&request(2, 0))
+        .await
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+        .await;
     assert_eq!(followed, all.events[2..]);
     for (after, limit, field) in [(-1, 0, "after"), (0, -1, "limit"), (0, 1001, "limit")] {
-        assert_eq!(fields(&server.app().history::<WorkflowExecution>(&request(after, limit)).await.unwrap_err()), [field]);
+        assert_eq!(
+            fields(&server.app().history::<WorkflowExecution>(&request(after, limit)).await.unwrap_err()),
+            [field]
+        );
     }
     assert_eq!(server.app().history::<AgentExecution>(&request(0, 0)).await.unwrap_err().kind, ErrorKind::NotFound);
     server.stop().await;
@@ -232,21 +276,33 @@ async fn callers_outside_are_told_and_can_be_added_later() {
     server.create::<WorkflowExecution>(run("run", "w")).await.unwrap();
     server.ended::<WorkflowExecution>("run").await;
     let token = mailbox(&server).await;
-    let waiting = server.app().await_callback(&AwaitCallbackRequest { callback_token: token.clone(), timeout: String::new() }).await.unwrap();
+    let waiting = server
+        .app()
+        .await_callback(&AwaitCallbackRequest { callback_token: token.clone(), timeout: String::new() })
+        .await
+        .unwrap();
     assert_eq!(waiting.state, "Waiting");
-    let attach = AttachCallbackRequest { name: "run".into(), callback_token: token.clone(), ..AttachCallbackRequest::default() };
+    let attach =
+        AttachCallbackRequest { name: "run".into(), callback_token: token.clone(), ..AttachCallbackRequest::default() };
     let list = server.app().attach_callback::<WorkflowExecution>(&attach).await.unwrap();
     assert_eq!(list.items[0].fingerprint, fingerprint(&token));
     let answered = answer(&server, &token).await;
     assert_eq!((answered.state.as_str(), answered.output.unwrap().text.as_str()), ("Completed", r#"{"got":null}"#));
-    let callbacks = server.app().callbacks::<WorkflowExecution>(&ListCallbacksRequest { name: "run".into(), ..ListCallbacksRequest::default() }).await.unwrap();
+    let callbacks = server
+        .app()
+        .callbacks::<WorkflowExecution>(&ListCallbacksRequest { name: "run".into(), ..ListCallbacksRequest::default() })
+        .await
+        .unwrap();
     assert_eq!(callbacks.items.len(), 1);
     for (token, field) in [(vec![], "callbackToken"), (vec![b'x'; 9000], "callbackToken")] {
         let request = AttachCallbackRequest { callback_token: token, ..attach.clone() };
         assert_eq!(fields(&server.app().attach_callback::<WorkflowExecution>(&request).await.unwrap_err()), [field]);
     }
     let foreign = AttachCallbackRequest { callback_token: b"foreign".to_vec(), ..attach };
-    assert_eq!(server.app().attach_callback::<WorkflowExecution>(&foreign).await.unwrap_err().reason, "CALLBACK_TOKEN_UNKNOWN");
+    assert_eq!(
+        server.app().attach_callback::<WorkflowExecution>(&foreign).await.unwrap_err().reason,
+        "CALLBACK_TOKEN_UNKNOWN"
+    );
     server.stop().await;
 }
 
@@ -254,7 +310,10 @@ async fn callers_outside_are_told_and_can_be_added_later() {
 async fn answers_are_checked_before_they_count() {
     let server = Server::start().await;
     let token = mailbox(&server).await;
-    let complete = |text: &str| CompleteCallbackRequest { callback_token: token.clone(), output: Some(Json { text: text.into() }) };
+    let complete = |text: &str| CompleteCallbackRequest {
+        callback_token: token.clone(),
+        output: Some(Json { text: text.into() }),
+    };
     assert_eq!(fields(&server.app().complete_callback(&complete("{")).await.unwrap_err()), ["output"]);
     let large = format!("\"{}\"", "x".repeat(1_100_000));
     assert_eq!(server.app().complete_callback(&complete(&large)).await.unwrap_err().kind, ErrorKind::TooLarge);
@@ -264,7 +323,10 @@ async fn answers_are_checked_before_they_count() {
     assert_eq!(server.app().complete_callback(&complete("5")).await.unwrap().fingerprint, fingerprint(&token));
     assert_eq!(answer(&server, &token).await.output.unwrap().text, "5");
     assert_eq!(server.app().complete_callback(&complete("6")).await.unwrap_err().reason, "CALLBACK_ALREADY_COMPLETED");
-    for (request, field) in [(CreateCallbackRequest { expires_after: "0s".into(), ..CreateCallbackRequest::default() }, "expiresAfter"), (CreateCallbackRequest { namespace: "No".into(), ..CreateCallbackRequest::default() }, "namespace")] {
+    for (request, field) in [
+        (CreateCallbackRequest { expires_after: "0s".into(), ..CreateCallbackRequest::default() }, "expiresAfter"),
+        (CreateCallbackRequest { namespace: "No".into(), ..CreateCallbackRequest::default() }, "namespace"),
+    ] {
         assert_eq!(fields(&server.app().create_callback(&request).await.unwrap_err()), [field]);
     }
     let long = AwaitCallbackRequest { callback_token: token, timeout: "2m".into() };
@@ -280,12 +342,18 @@ async fn a_child_is_admitted_like_any_other_and_knows_its_parent() {
     let top: WorkflowExecution = server.create(run("top", "top")).await.unwrap();
     let ended = server.ended::<WorkflowExecution>("top").await;
     assert_eq!(ended.status.as_ref().unwrap().phase, "Completed", "{ended:?}");
-    let request = baton_proto::v1::ListRequest { field_selector: "spec.workflow=leaf".into(), ..baton_proto::v1::ListRequest::default() };
+    let request = baton_proto::v1::ListRequest {
+        field_selector: "spec.workflow=leaf".into(),
+        ..baton_proto::v1::ListRequest::default()
+    };
     let (_, children) = server.app().list::<WorkflowExecution>(&request).await.unwrap();
     let child = &children[0];
     let owner = &child.metadata.as_ref().unwrap().owner_references[0];
     let uid = top.metadata.unwrap().uid;
-    assert_eq!((owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str(), owner.controller), ("WorkflowExecution", "top", uid.as_str(), true));
+    assert_eq!(
+        (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str(), owner.controller),
+        ("WorkflowExecution", "top", uid.as_str(), true)
+    );
     let status = child.status.as_ref().unwrap();
     assert_eq!(status.parent.as_ref().unwrap().uid, uid);
     assert_eq!(status.root.as_ref().unwrap().uid, uid);
@@ -298,7 +366,11 @@ async fn a_child_that_cannot_be_is_a_fault_of_its_parent() {
     server.create::<Workflow>(calling("top", "missing")).await.unwrap();
     server.create::<WorkflowExecution>(run("top", "top")).await.unwrap();
     let error = server.ended::<WorkflowExecution>("top").await.status.unwrap().error.unwrap();
-    assert!(error.r#type.ends_with("/configuration") && error.detail.contains("no workflow 'missing' in namespace 'default'"), "{error:?}");
+    assert!(
+        error.r#type.ends_with("/configuration")
+            && error.detail.contains("no workflow 'missing' in namespace 'default'"),
+        "{error:?}"
+    );
     let mut other = calling("other", "leaf");
     other["spec"]["definition"]["do"][0]["call"]["run"]["workflow"]["version"] = json!("2.0.0");
     server.create::<Workflow>(trivial("leaf")).await.unwrap();
@@ -319,7 +391,11 @@ async fn a_deleted_parent_takes_its_children_along() {
     let request = WatchRequest { field_selector: "spec.workflow=leaf".into(), ..WatchRequest::default() };
     let mut events = Box::pin(server.app().watch::<WorkflowExecution>(&request, false).await.unwrap());
     assert_eq!(events.next().await.unwrap().unwrap().kind, WatchKind::Added);
-    server.app().delete::<WorkflowExecution>(&DeleteRequest { name: "top".into(), ..DeleteRequest::default() }).await.unwrap();
+    server
+        .app()
+        .delete::<WorkflowExecution>(&DeleteRequest { name: "top".into(), ..DeleteRequest::default() })
+        .await
+        .unwrap();
     while events.next().await.unwrap().unwrap().kind != WatchKind::Deleted {}
     drop(events);
     server.stop().await;
@@ -333,7 +409,11 @@ async fn a_running_execution_that_is_deleted_answers_first() {
     let created = server.app().create(told("run", "w", &token), REAL).await.unwrap().object;
     let request = WatchRequest { resource_version: version(&created), ..WatchRequest::default() };
     let mut events = Box::pin(server.app().watch::<WorkflowExecution>(&request, false).await.unwrap());
-    server.app().delete::<WorkflowExecution>(&DeleteRequest { name: "run".into(), ..DeleteRequest::default() }).await.unwrap();
+    server
+        .app()
+        .delete::<WorkflowExecution>(&DeleteRequest { name: "run".into(), ..DeleteRequest::default() })
+        .await
+        .unwrap();
     assert_eq!(answer(&server, &token).await.state, "Cancelled");
     while events.next().await.unwrap().unwrap().kind != WatchKind::Deleted {}
     assert_eq!(server.app().get::<WorkflowExecution>("", "run").await.unwrap_err().kind, ErrorKind::NotFound);
@@ -404,7 +484,9 @@ async fn what_is_owned_goes_with_its_last_owner_unless_it_may_stay() {
     let mut owners = Vec::new();
     for name in ["one", "two"] {
         let owner: Workflow = server.create(trivial(name)).await.unwrap();
-        owners.push(json!({"apiVersion": "baton.dev/v1", "kind": "Workflow", "name": name, "uid": owner.metadata.unwrap().uid}));
+        owners.push(
+            json!({"apiVersion": "baton.dev/v1", "kind": "Workflow", "name": name, "uid": owner.metadata.unwrap().uid}),
+        );
     }
     for (name, policy) in [("abandoned", "Abandon"), ("bound", "Cancel")] {
         let mut object = run(name, "w");
@@ -417,7 +499,13 @@ async fn what_is_owned_goes_with_its_last_owner_unless_it_may_stay() {
     let only: Workflow = server.create(only).await.unwrap();
     let from = WatchRequest { resource_version: version(&only), ..WatchRequest::default() };
     let delete = |name: &str| DeleteRequest { name: name.into(), ..DeleteRequest::default() };
-    let mut templates = Box::pin(server.app().watch::<Workflow>(&WatchRequest { field_selector: "metadata.name=only".into(), ..from.clone() }, false).await.unwrap());
+    let mut templates = Box::pin(
+        server
+            .app()
+            .watch::<Workflow>(&WatchRequest { field_selector: "metadata.name=only".into(), ..from.clone() }, false)
+            .await
+            .unwrap(),
+    );
     server.app().delete::<Workflow>(&delete("one")).await.unwrap();
     while templates.next().await.unwrap().unwrap().kind != WatchKind::Deleted {}
     assert!(server.app().get::<WorkflowExecution>("", "bound").await.is_ok(), "its other owner is there");
@@ -430,7 +518,10 @@ async fn what_is_owned_goes_with_its_last_owner_unless_it_may_stay() {
             break;
         }
     }
-    assert!(server.app().get::<WorkflowExecution>("", "abandoned").await.is_ok(), "it may outlive its owner while it runs");
+    assert!(
+        server.app().get::<WorkflowExecution>("", "abandoned").await.is_ok(),
+        "it may outlive its owner while it runs"
+    );
     drop((templates, runs));
     server.stop().await;
 }

@@ -18,9 +18,18 @@ fn with_old_token(execution: &WorkflowExecution, token: &[u8]) -> Vec<u8> {
 
 fn execution(name: &str, phase: &str) -> WorkflowExecution {
     WorkflowExecution {
-        metadata: Some(ObjectMeta { name: name.into(), resource_version: "77".into(), finalizers: vec!["old.example.com/x".into()], ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta {
+            name: name.into(),
+            resource_version: "77".into(),
+            finalizers: vec!["old.example.com/x".into()],
+            ..ObjectMeta::default()
+        }),
         spec: Some(WorkflowExecutionSpec { workflow: "w".into(), ..WorkflowExecutionSpec::default() }),
-        status: Some(WorkflowExecutionStatus { phase: phase.into(), temporal_workflow_id: "wf-1".into(), ..WorkflowExecutionStatus::default() }),
+        status: Some(WorkflowExecutionStatus {
+            phase: phase.into(),
+            temporal_workflow_id: "wf-1".into(),
+            ..WorkflowExecutionStatus::default()
+        }),
         ..WorkflowExecution::default()
     }
 }
@@ -30,7 +39,9 @@ async fn token(app: &App) -> Vec<u8> {
 }
 
 async fn answer(app: &App, token: Vec<u8>) -> baton_proto::v1::AwaitCallbackResponse {
-    app.await_callback(&baton_proto::v1::AwaitCallbackRequest { callback_token: token, timeout: "60s".into() }).await.unwrap()
+    app.await_callback(&baton_proto::v1::AwaitCallbackRequest { callback_token: token, timeout: "60s".into() })
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -38,7 +49,8 @@ async fn one_that_has_not_ended_runs_here_and_answers_its_lifted_token() {
     let server = Server::start().await;
     server.create::<baton_proto::v1::Workflow>(trivial("w")).await.unwrap();
     let token = token(server.app()).await;
-    let imported = server.app().import_legacy(&with_old_token(&execution("old", "Running"), &token), None).await.unwrap();
+    let imported =
+        server.app().import_legacy(&with_old_token(&execution("old", "Running"), &token), None).await.unwrap();
     let callbacks = imported.status.unwrap().callbacks;
     assert_eq!(callbacks[0].fingerprint, fingerprint(&token));
     assert_eq!(imported.spec.unwrap().callback_token.unwrap_or_default(), b"", "a token is never read back");
@@ -65,14 +77,18 @@ async fn one_that_has_ended_is_kept_as_it_is_and_answers() {
     let read = server.app().get::<WorkflowExecution>("archive", "old").await.unwrap();
     assert_eq!(read.spec.unwrap().callback_token.unwrap_or_default(), b"");
     old.status.as_mut().unwrap().phase = "Failed".into();
-    assert_eq!(server.app().import_legacy(&old.encode_to_vec(), Some("archive")).await.unwrap_err().kind, ErrorKind::AlreadyExists);
+    assert_eq!(
+        server.app().import_legacy(&old.encode_to_vec(), Some("archive")).await.unwrap_err().kind,
+        ErrorKind::AlreadyExists
+    );
     server.stop().await;
 }
 
 #[tokio::test]
 async fn an_ended_one_of_another_installation_says_who_was_not_told() {
     let server = Server::start().await;
-    let imported = server.app().import_legacy(&with_old_token(&execution("old", "Failed"), b"foreign"), None).await.unwrap();
+    let imported =
+        server.app().import_legacy(&with_old_token(&execution("old", "Failed"), b"foreign"), None).await.unwrap();
     let callback = imported.status.unwrap().callbacks.remove(0);
     assert_eq!((callback.state.as_str(), callback.fingerprint), ("Abandoned", fingerprint(b"foreign")));
     server.stop().await;
@@ -86,9 +102,21 @@ async fn what_cannot_be_told_apart_is_refused_and_nothing_written() {
     both.spec.as_mut().unwrap().callback_token = Some(b"new".to_vec());
     let refused = server.app().import_legacy(&with_old_token(&both, b"old"), None).await.unwrap_err();
     assert_eq!((refused.kind, refused.reason), (ErrorKind::InvalidArgument, "CALLBACK_TOKENS_DIFFER"));
-    assert!(refused.message.contains(&fingerprint(b"old")) && refused.message.contains(&fingerprint(b"new")), "{}", refused.message);
+    assert!(
+        refused.message.contains(&fingerprint(b"old")) && refused.message.contains(&fingerprint(b"new")),
+        "{}",
+        refused.message
+    );
     assert_eq!(server.app().import_legacy(b"\xff\xff", None).await.unwrap_err().reason, "LEGACY_MALFORMED");
-    assert_eq!(server.app().import_legacy(&with_old_token(&execution("old", "Running"), b"foreign"), None).await.unwrap_err().reason, "CALLBACK_TOKEN_UNKNOWN");
+    assert_eq!(
+        server
+            .app()
+            .import_legacy(&with_old_token(&execution("old", "Running"), b"foreign"), None)
+            .await
+            .unwrap_err()
+            .reason,
+        "CALLBACK_TOKEN_UNKNOWN"
+    );
     assert_eq!(server.app().get::<WorkflowExecution>("", "old").await.unwrap_err().kind, ErrorKind::NotFound);
     server.stop().await;
 }

@@ -46,11 +46,25 @@ async fn selectors_select() {
         ("two", "", "metadata.name=zzz", vec![]),
         ("two", "", "metadata.name!=a", vec!["two/c"]),
     ] {
-        let request = ListRequest { namespace: namespace.into(), label_selector: labels.into(), field_selector: fields.into(), ..ListRequest::default() };
+        let request = ListRequest {
+            namespace: namespace.into(),
+            label_selector: labels.into(),
+            field_selector: fields.into(),
+            ..ListRequest::default()
+        };
         assert_eq!(names(&server, request).await, expected, "{namespace} {labels} {fields}");
     }
-    for (labels, fields, limit, says) in [("a=(", "", 0, "selector"), ("", "spec.input=1", 0, "field label not supported: spec.input"), ("", "", -1, "limit")] {
-        let request = ListRequest { label_selector: labels.into(), field_selector: fields.into(), limit, ..ListRequest::default() };
+    for (labels, fields, limit, says) in [
+        ("a=(", "", 0, "selector"),
+        ("", "spec.input=1", 0, "field label not supported: spec.input"),
+        ("", "", -1, "limit"),
+    ] {
+        let request = ListRequest {
+            label_selector: labels.into(),
+            field_selector: fields.into(),
+            limit,
+            ..ListRequest::default()
+        };
         let refused = server.app().list::<Workflow>(&request).await.unwrap_err();
         assert!(refused.kind == ErrorKind::InvalidArgument && refused.message.contains(says), "{refused:?}");
     }
@@ -65,7 +79,12 @@ async fn executions_are_selected_by_phase_and_template() {
     server.create::<WorkflowExecution>(run("q", "quick")).await.unwrap();
     server.create::<WorkflowExecution>(run("s", "slow")).await.unwrap();
     server.ended::<WorkflowExecution>("q").await;
-    for (selector, expected) in [("status.phase=Completed", vec!["q"]), ("status.phase!=Completed", vec!["s"]), ("spec.workflow=slow", vec!["s"]), ("spec.workflow=slow,status.phase=Completed", vec![])] {
+    for (selector, expected) in [
+        ("status.phase=Completed", vec!["q"]),
+        ("status.phase!=Completed", vec!["s"]),
+        ("spec.workflow=slow", vec!["s"]),
+        ("spec.workflow=slow,status.phase=Completed", vec![]),
+    ] {
         let request = ListRequest { field_selector: selector.into(), ..ListRequest::default() };
         let (_, items) = server.app().list::<WorkflowExecution>(&request).await.unwrap();
         let names: Vec<_> = items.into_iter().map(|item| item.metadata.unwrap().name).collect();
@@ -106,7 +125,12 @@ async fn a_limit_counts_what_matches() {
         object["metadata"]["labels"] = json!({"mod": (number % 10).to_string()});
         server.create::<Workflow>(object).await.unwrap();
     }
-    let request = |token: String| ListRequest { label_selector: "mod in (7,9)".into(), limit: 2, r#continue: token, ..ListRequest::default() };
+    let request = |token: String| ListRequest {
+        label_selector: "mod in (7,9)".into(),
+        limit: 2,
+        r#continue: token,
+        ..ListRequest::default()
+    };
     let (meta, first) = server.app().list::<Workflow>(&request(String::new())).await.unwrap();
     let (_, second) = server.app().list::<Workflow>(&request(meta.r#continue)).await.unwrap();
     let names: Vec<_> = first.into_iter().chain(second).map(|item| item.metadata.unwrap().name).collect();

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
+use crate::support::{REAL, Server, options, read, run, trivial, waiting};
 use baton_proto::v1::{Workflow, WorkflowExecution};
 use baton_server::{ServerOptions, StartError, start};
-use crate::support::{REAL, Server, options, read, run, trivial, waiting};
 
 #[tokio::test]
 async fn it_refuses_to_listen_where_others_could_call() {
@@ -12,7 +12,10 @@ async fn it_refuses_to_listen_where_others_could_call() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let address: SocketAddr = address.parse().unwrap();
         let refused = start(ServerOptions { listen: address, ..options(folder.path()) }).await.unwrap_err();
-        assert!(matches!(refused, StartError::NotLoopback { .. }) && refused.hint().unwrap().contains("127.0.0.1"), "{refused}");
+        assert!(
+            matches!(refused, StartError::NotLoopback { .. }) && refused.hint().unwrap().contains("127.0.0.1"),
+            "{refused}"
+        );
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the data was not touched");
 }
@@ -42,8 +45,13 @@ async fn everything_is_there_after_a_restart_and_goes_on() {
     let mut next: WorkflowExecution = read(run("next", "quick"));
     next.spec.as_mut().unwrap().callback_token = Some(mailbox.callback_token.clone());
     server.app().create(next, REAL).await.unwrap();
-    let request = baton_proto::v1::AwaitCallbackRequest { callback_token: mailbox.callback_token, timeout: "60s".into() };
-    assert_eq!(server.app().await_callback(&request).await.unwrap().state, "Completed", "a token of before the restart");
+    let request =
+        baton_proto::v1::AwaitCallbackRequest { callback_token: mailbox.callback_token, timeout: "60s".into() };
+    assert_eq!(
+        server.app().await_callback(&request).await.unwrap().state,
+        "Completed",
+        "a token of before the restart"
+    );
     server.app().cancel::<WorkflowExecution>("", "open", "enough").await.unwrap();
     assert_eq!(server.ended::<WorkflowExecution>("open").await.status.unwrap().phase, "Cancelled");
     server.stop().await;

@@ -31,11 +31,18 @@ async fn a_name_is_taken_once_and_generated_names_differ() {
     let server = Server::start().await;
     server.create::<Workflow>(trivial("w")).await.unwrap();
     let refused = server.create::<Workflow>(trivial("w")).await.unwrap_err();
-    assert_eq!((refused.kind, refused.message.as_str()), (ErrorKind::AlreadyExists, "workflow 'w' exists already in namespace 'default'"));
-    assert_eq!(server.app().create(read::<Workflow>(trivial("w")), DRY).await.unwrap_err().kind, ErrorKind::AlreadyExists);
+    assert_eq!(
+        (refused.kind, refused.message.as_str()),
+        (ErrorKind::AlreadyExists, "workflow 'w' exists already in namespace 'default'")
+    );
+    assert_eq!(
+        server.app().create(read::<Workflow>(trivial("w")), DRY).await.unwrap_err().kind,
+        ErrorKind::AlreadyExists
+    );
     let mut object = trivial("");
     object["metadata"] = json!({"generateName": "w-"});
-    let (one, other): (Workflow, Workflow) = (server.create(object.clone()).await.unwrap(), server.create(object).await.unwrap());
+    let (one, other): (Workflow, Workflow) =
+        (server.create(object.clone()).await.unwrap(), server.create(object).await.unwrap());
     let (one, other) = (one.metadata.unwrap().name, other.metadata.unwrap().name);
     assert!(one.starts_with("w-") && one.len() == 7 && one != other, "{one} {other}");
     server.stop().await;
@@ -63,8 +70,15 @@ async fn an_update_needs_the_version_that_is_stored() {
     assert_eq!(second.metadata.as_ref().unwrap().generation, 1, "labels are not the desired state");
     let refused = server.app().update(changed.clone(), REAL).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Conflict);
-    let expected = format!("workflow 'w' changed since it was read: resourceVersion is {}, the request has {}", version(&second), version(&first));
-    assert_eq!((refused.message, refused.hint.as_deref()), (expected, Some("read it again with baton get workflow w -n default")));
+    let expected = format!(
+        "workflow 'w' changed since it was read: resourceVersion is {}, the request has {}",
+        version(&second),
+        version(&first)
+    );
+    assert_eq!(
+        (refused.message, refused.hint.as_deref()),
+        (expected, Some("read it again with baton get workflow w -n default"))
+    );
     changed.metadata.as_mut().unwrap().resource_version.clear();
     assert_eq!(fields(&server.app().update(changed.clone(), REAL).await.unwrap_err()), ["metadata.resourceVersion"]);
     changed.metadata.as_mut().unwrap().name = "other".into();
@@ -100,7 +114,12 @@ async fn patches_follow_rfc_7386_and_keep_identity() {
     let mut object = trivial("w");
     object["metadata"]["labels"] = json!({"a": "1", "b": "2"});
     let first: Workflow = server.create(object).await.unwrap();
-    let patched = server.app().patch::<Workflow>("", "w", json!({"metadata": {"labels": {"a": null, "c": "3"}}}), REAL).await.unwrap().object;
+    let patched = server
+        .app()
+        .patch::<Workflow>("", "w", json!({"metadata": {"labels": {"a": null, "c": "3"}}}), REAL)
+        .await
+        .unwrap()
+        .object;
     let labels: Vec<_> = patched.metadata.as_ref().unwrap().labels.clone().into_iter().collect();
     assert_eq!(labels, [("b".to_owned(), "2".to_owned()), ("c".to_owned(), "3".to_owned())]);
     for (patch, kind, says) in [
@@ -125,7 +144,11 @@ async fn concurrent_patches_all_arrive() {
     server.create::<Workflow>(trivial("w")).await.unwrap();
     let patch = |number: usize| {
         let app = server.app().clone();
-        async move { app.patch::<Workflow>("", "w", json!({"metadata": {"labels": {format!("l{number}"): "x"}}}), REAL).await.map(|_| ()) }
+        async move {
+            app.patch::<Workflow>("", "w", json!({"metadata": {"labels": {format!("l{number}"): "x"}}}), REAL)
+                .await
+                .map(|_| ())
+        }
     };
     for answer in futures::future::join_all((0..4).map(patch)).await {
         answer.unwrap();
@@ -149,9 +172,22 @@ async fn finalizers_hold_a_deletion() {
     assert!(!marked.gone && meta.deletion_timestamp.is_some() && meta.generation == 2);
     let again = server.app().delete::<Workflow>(&delete("w")).await.unwrap();
     assert_eq!((again.gone, version(&again.object)), (false, meta.resource_version), "a second delete changes nothing");
-    let refused = server.app().patch::<Workflow>("", "w", json!({"metadata": {"finalizers": ["example.com/one", "example.com/new"]}}), REAL).await.unwrap_err();
+    let refused = server
+        .app()
+        .patch::<Workflow>("", "w", json!({"metadata": {"finalizers": ["example.com/one", "example.com/new"]}}), REAL)
+        .await
+        .unwrap_err();
     assert_eq!(fields(&refused), ["metadata.finalizers[1]"]);
-    server.app().patch::<Workflow>("", "w", json!({"metadata": {"finalizers": ["example.com/two"], "deletionTimestamp": null}}), REAL).await.unwrap();
+    server
+        .app()
+        .patch::<Workflow>(
+            "",
+            "w",
+            json!({"metadata": {"finalizers": ["example.com/two"], "deletionTimestamp": null}}),
+            REAL,
+        )
+        .await
+        .unwrap();
     assert!(server.app().get::<Workflow>("", "w").await.unwrap().metadata.unwrap().deletion_timestamp.is_some());
     server.app().patch::<Workflow>("", "w", json!({"metadata": {"finalizers": null}}), REAL).await.unwrap();
     assert_eq!(server.app().get::<Workflow>("", "w").await.unwrap_err().kind, ErrorKind::NotFound);
@@ -169,7 +205,11 @@ async fn a_delete_can_name_what_it_means() {
     ] {
         assert_eq!(server.app().delete::<Workflow>(&request).await.unwrap_err().kind, ErrorKind::Conflict);
     }
-    let gone = server.app().delete::<Workflow>(&DeleteRequest { uid: meta.uid, resource_version: meta.resource_version, ..delete("w") }).await.unwrap();
+    let gone = server
+        .app()
+        .delete::<Workflow>(&DeleteRequest { uid: meta.uid, resource_version: meta.resource_version, ..delete("w") })
+        .await
+        .unwrap();
     assert!(gone.gone);
     let missing = server.app().delete::<Workflow>(&delete("w")).await.unwrap_err();
     assert_eq!(missing.message, "no workflow 'w' in namespace 'default'");

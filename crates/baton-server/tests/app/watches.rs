@@ -1,6 +1,9 @@
 //! Watches: what is there, then what changes, in the words of the selection.
 
-use baton_proto::{Resource as _, v1::{DeleteRequest, ListRequest, WatchRequest, Workflow}};
+use baton_proto::{
+    Resource as _,
+    v1::{DeleteRequest, ListRequest, WatchRequest, Workflow},
+};
 use baton_server::app::WatchKind;
 use baton_types::ErrorKind;
 use futures::{Stream, StreamExt as _};
@@ -10,7 +13,9 @@ use crate::support::{REAL, Server, trivial, version};
 
 type Event = (&'static str, String, String);
 
-async fn next(events: &mut (impl Stream<Item = Result<baton_server::app::WatchItem<Workflow>, baton_types::ApiError>> + Unpin)) -> Event {
+async fn next(
+    events: &mut (impl Stream<Item = Result<baton_server::app::WatchItem<Workflow>, baton_types::ApiError>> + Unpin),
+) -> Event {
     let item = events.next().await.expect("the watch goes on").unwrap();
     let meta = item.object.metadata().unwrap();
     (item.kind.as_str(), meta.name.clone(), meta.labels.get("tier").cloned().unwrap_or_default())
@@ -65,7 +70,11 @@ async fn from_a_list_it_misses_nothing() {
     let mut events = Box::pin(server.app().watch::<Workflow>(&request, false).await.unwrap());
     assert_eq!(next(&mut events).await, event("ADDED", "b", "web"));
     let last = events.next().await.unwrap().unwrap();
-    assert_eq!((last.kind, version(&last.object)), (WatchKind::Deleted, version(&gone)), "with the version of the deletion");
+    assert_eq!(
+        (last.kind, version(&last.object)),
+        (WatchKind::Deleted, version(&gone)),
+        "with the version of the deletion"
+    );
     drop(events);
     server.stop().await;
 }
@@ -97,7 +106,11 @@ async fn a_selection_is_entered_and_left() {
 #[tokio::test]
 async fn a_namespace_and_a_name_select_too() {
     let server = Server::start().await;
-    let request = WatchRequest { namespace: "default".into(), field_selector: "metadata.name=b".into(), ..WatchRequest::default() };
+    let request = WatchRequest {
+        namespace: "default".into(),
+        field_selector: "metadata.name=b".into(),
+        ..WatchRequest::default()
+    };
     let mut events = Box::pin(server.app().watch::<Workflow>(&request, false).await.unwrap());
     create(&server, "a", "x").await;
     let mut other = trivial("b");
@@ -112,7 +125,9 @@ async fn a_namespace_and_a_name_select_too() {
 #[tokio::test]
 async fn a_version_that_is_none_or_not_of_this_store_is_refused() {
     let server = Server::start().await;
-    for (version, kind) in [("x", ErrorKind::InvalidArgument), ("-1", ErrorKind::InvalidArgument), ("999999", ErrorKind::Gone)] {
+    for (version, kind) in
+        [("x", ErrorKind::InvalidArgument), ("-1", ErrorKind::InvalidArgument), ("999999", ErrorKind::Gone)]
+    {
         let request = WatchRequest { resource_version: version.into(), ..WatchRequest::default() };
         let refused = server.app().watch::<Workflow>(&request, false).await.err().unwrap();
         assert_eq!(refused.kind, kind, "{version}");

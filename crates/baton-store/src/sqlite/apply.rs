@@ -6,13 +6,13 @@
 
 use super::check::{Indexed, Stop};
 use super::rows::{
-    blob_sum, change_code, change_sum, is_pinned, journal_sum, mailbox_sum, meta_sum, outbox_sum,
-    resource_sum, snapshot_sum,
+    blob_sum, change_code, change_sum, is_pinned, journal_sum, mailbox_sum, meta_sum, outbox_sum, resource_sum,
+    snapshot_sum,
 };
 use super::writer::SqliteWriter;
 use crate::model::{
-    BlobPut, ChangeKind, Committed, Expect, JournalAppend, Number, OutboxUpdate, ResourceDelete,
-    ResourceKey, ResourcePut, Txn, Uid,
+    BlobPut, ChangeKind, Committed, Expect, JournalAppend, Number, OutboxUpdate, ResourceDelete, ResourceKey,
+    ResourcePut, Txn, Uid,
 };
 use crate::value::seal;
 
@@ -25,9 +25,7 @@ impl SqliteWriter<'_> {
 
     fn write(&mut self, txn: &Txn) -> Result<Committed, Stop> {
         for timer in &txn.timers_clear {
-            self.s
-                .timer_clear
-                .execute((timer.due_ms, timer.n, timer.id))?;
+            self.s.timer_clear.execute((timer.due_ms, timer.n, timer.id))?;
         }
         for id in &txn.outbox_delete {
             self.s.outbox_delete.execute([id])?;
@@ -44,19 +42,11 @@ impl SqliteWriter<'_> {
             self.append(record)?;
         }
         if let Some(snapshot) = &txn.snapshot {
-            seal(
-                &mut self.scratch,
-                snapshot_sum(snapshot.n, snapshot.seq),
-                &snapshot.body,
-            );
-            self.s
-                .snapshot_put
-                .execute((snapshot.n, snapshot.seq, &self.scratch))?;
+            seal(&mut self.scratch, snapshot_sum(snapshot.n, snapshot.seq), &snapshot.body);
+            self.s.snapshot_put.execute((snapshot.n, snapshot.seq, &self.scratch))?;
         }
         for timer in &txn.timers_set {
-            self.s
-                .timer_set
-                .execute((timer.due_ms, timer.n, timer.id))?;
+            self.s.timer_set.execute((timer.due_ms, timer.n, timer.id))?;
         }
         self.write_outbox(txn)?;
         for blob in &txn.blobs {
@@ -103,9 +93,7 @@ impl SqliteWriter<'_> {
                 ChangeKind::Added
             }
             (Some(old), _) if old == indexed => {
-                self.s
-                    .resource_update
-                    .execute((signed, &put.labels, &self.scratch, put.number))?;
+                self.s.resource_update.execute((signed, &put.labels, &self.scratch, put.number))?;
                 ChangeKind::Modified
             }
             (Some(_), _) => {
@@ -126,9 +114,7 @@ impl SqliteWriter<'_> {
             Expect::Absent => 0,
             Expect::Revision(previous) => previous,
         };
-        self.record_change(
-            revision, previous, &put.key, &put.uid, put.number, kind, &put.body,
-        )?;
+        self.record_change(revision, previous, &put.key, &put.uid, put.number, kind, &put.body)?;
         Ok(revision)
     }
 
@@ -137,29 +123,12 @@ impl SqliteWriter<'_> {
         let revision = self.pending.revision;
         self.s.resource_delete.execute([delete.number])?;
         self.s.doomed_put.execute([delete.number])?;
-        let ResourceDelete {
-            key,
-            uid,
-            number,
-            revision: previous,
-            body,
-        } = delete;
-        self.record_change(
-            revision,
-            *previous,
-            key,
-            uid,
-            *number,
-            ChangeKind::Deleted,
-            body,
-        )?;
+        let ResourceDelete { key, uid, number, revision: previous, body } = delete;
+        self.record_change(revision, *previous, key, uid, *number, ChangeKind::Deleted, body)?;
         Ok(revision)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one argument a column, in the order of the columns"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one argument a column, in the order of the columns")]
     fn record_change(
         &mut self,
         revision: u64,
@@ -170,11 +139,7 @@ impl SqliteWriter<'_> {
         kind: ChangeKind,
         body: &[u8],
     ) -> Result<(), Stop> {
-        seal(
-            &mut self.scratch,
-            change_sum(revision, previous, key, uid, number, kind),
-            body,
-        );
+        seal(&mut self.scratch, change_sum(revision, previous, key, uid, number, kind), body);
         self.s.change_insert.execute(rusqlite::params![
             revision.cast_signed(),
             previous.cast_signed(),
@@ -191,14 +156,8 @@ impl SqliteWriter<'_> {
 
     fn append(&mut self, record: &JournalAppend) -> Result<(), Stop> {
         self.journal_rid += 1;
-        seal(
-            &mut self.scratch,
-            journal_sum(record.n, record.seq),
-            &record.body,
-        );
-        self.s
-            .journal_insert
-            .execute((self.journal_rid, record.n, record.seq, &self.scratch))?;
+        seal(&mut self.scratch, journal_sum(record.n, record.seq), &record.body);
+        self.s.journal_insert.execute((self.journal_rid, record.n, record.seq, &self.scratch))?;
         Ok(())
     }
 
@@ -206,29 +165,14 @@ impl SqliteWriter<'_> {
         for row in &txn.outbox_put {
             self.pending.outbox = self.pending.outbox.max(row.id);
             seal(&mut self.scratch, outbox_sum(row.id, row.n), &row.body);
-            self.s.outbox_insert.execute((
-                row.id,
-                row.n,
-                row.next_at_ms,
-                row.attempts,
-                &self.scratch,
-            ))?;
+            self.s.outbox_insert.execute((row.id, row.n, row.next_at_ms, row.attempts, &self.scratch))?;
         }
-        for OutboxUpdate {
-            id,
-            n,
-            next_at_ms,
-            attempts,
-            body,
-        } in &txn.outbox_update
-        {
+        for OutboxUpdate { id, n, next_at_ms, attempts, body } in &txn.outbox_update {
             match body {
                 None => self.s.outbox_update.execute((next_at_ms, attempts, id))?,
                 Some(body) => {
                     seal(&mut self.scratch, outbox_sum(*id, *n), body);
-                    self.s
-                        .outbox_update_body
-                        .execute((next_at_ms, attempts, &self.scratch, id))?
+                    self.s.outbox_update_body.execute((next_at_ms, attempts, &self.scratch, id))?
                 }
             };
         }
@@ -240,9 +184,7 @@ impl SqliteWriter<'_> {
         if let Some(body) = &blob.body {
             if !self.s.blob_exists.exists([&blob.digest])? {
                 seal(&mut self.scratch, blob_sum(&blob.digest), body);
-                self.s
-                    .blob_insert
-                    .execute((&blob.digest, is_pinned(blob), &self.scratch))?;
+                self.s.blob_insert.execute((&blob.digest, is_pinned(blob), &self.scratch))?;
             } else if is_pinned(blob) {
                 self.s.blob_pin.execute([&blob.digest])?;
             }
@@ -260,14 +202,8 @@ impl SqliteWriter<'_> {
             self.s.mailbox_delete.execute([id])?;
         }
         for row in &txn.mailbox_put {
-            seal(
-                &mut self.scratch,
-                mailbox_sum(&row.id, row.expires_ms, row.answered),
-                &row.body,
-            );
-            self.s
-                .mailbox_put
-                .execute((&row.id, row.expires_ms, row.answered, &self.scratch))?;
+            seal(&mut self.scratch, mailbox_sum(&row.id, row.expires_ms, row.answered), &row.body);
+            self.s.mailbox_put.execute((&row.id, row.expires_ms, row.answered, &self.scratch))?;
         }
         Ok(())
     }

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    DATABASE_FILE, check_format, check_header, doing, open_for_reading, put_cluster_id,
-    sync_directory, verify, writer,
+    DATABASE_FILE, check_format, check_header, doing, open_for_reading, put_cluster_id, sync_directory, verify, writer,
 };
 use crate::directory::free_bytes;
 use crate::error::StoreError;
@@ -38,18 +37,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 fn io(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path = path.to_owned();
-    move |source| StoreError::Io {
-        operation,
-        path,
-        source,
-    }
+    move |source| StoreError::Io { operation, path, source }
 }
 
 fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(io("remove", path)(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(error)),
         _ => Ok(()),
     }
 }
@@ -64,19 +57,13 @@ fn parent(path: &Path) -> &Path {
 /// Writes a copy of the database in `dir` to `to`, which must not exist.
 pub(crate) fn backup(dir: &Path, to: &Path) -> Result<BackupReport, StoreError> {
     if to.exists() {
-        return Err(StoreError::Occupied {
-            path: to.to_owned(),
-        });
+        return Err(StoreError::Occupied { path: to.to_owned() });
     }
     let source = dir.join(DATABASE_FILE);
     let needed = fs::metadata(&source).map_err(io("look at", &source))?.len();
     let free = free_bytes(parent(to))?;
     if free < needed {
-        return Err(StoreError::NoRoom {
-            path: parent(to).to_owned(),
-            free,
-            needed,
-        });
+        return Err(StoreError::NoRoom { path: parent(to).to_owned(), free, needed });
     }
     let partial = with_suffix(to, ".partial");
     remove_if_there(&partial)?;
@@ -85,28 +72,18 @@ pub(crate) fn backup(dir: &Path, to: &Path) -> Result<BackupReport, StoreError> 
     fs::rename(&partial, to).map_err(io("name", to))?;
     sync_directory(parent(to))?;
     let bytes = fs::metadata(to).map_err(io("look at", to))?.len();
-    Ok(BackupReport {
-        path: to.to_owned(),
-        bytes,
-        revision,
-    })
+    Ok(BackupReport { path: to.to_owned(), bytes, revision })
 }
 
 fn copy_out(source: &Path, partial: &Path) -> Result<(), StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(source, flags)
-        .map_err(doing("open the database for a backup"))?;
+    let connection = Connection::open_with_flags(source, flags).map_err(doing("open the database for a backup"))?;
     let Some(target) = partial.to_str() else {
-        let invalid =
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8");
+        let invalid = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8");
         return Err(io("write", partial)(invalid));
     };
-    connection
-        .execute("VACUUM INTO ?", [target])
-        .map_err(doing("copy the database"))?;
-    File::open(partial)
-        .and_then(|file| file.sync_all())
-        .map_err(io("sync", partial))
+    connection.execute("VACUUM INTO ?", [target]).map_err(doing("copy the database"))?;
+    File::open(partial).and_then(|file| file.sync_all()).map_err(io("sync", partial))
 }
 
 /// Checks a file that nobody has open; its revision.
@@ -115,14 +92,9 @@ fn check_copy(path: &Path) -> Result<u64, StoreError> {
     let connection = open_for_reading(path, 8 << 20)?;
     check_format(&connection, path)?;
     if let Some(detail) = verify::check(&connection, false)?.into_iter().next() {
-        return Err(StoreError::CheckFailed {
-            path: path.to_owned(),
-            detail,
-        });
+        return Err(StoreError::CheckFailed { path: path.to_owned(), detail });
     }
-    Ok(writer::read_head(&connection)
-        .map_err(doing("read the head"))?
-        .revision)
+    Ok(writer::read_head(&connection).map_err(doing("read the head"))?.revision)
 }
 
 /// Puts the backup `from` in place in `dir`, whose lock the caller holds. A database that is there is refused, or with
@@ -139,15 +111,10 @@ pub(crate) fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupRe
     {
         // Watchers of the old life must notice that this is another one.
         let connection = Connection::open(&partial).map_err(doing("open the copy"))?;
-        put_cluster_id(&connection, uuid::Uuid::now_v7().into_bytes())
-            .map_err(doing("give the copy a new id"))?;
-        connection
-            .close()
-            .map_err(|(_, error)| doing("close the copy")(error))?;
+        put_cluster_id(&connection, uuid::Uuid::now_v7().into_bytes()).map_err(doing("give the copy a new id"))?;
+        connection.close().map_err(|(_, error)| doing("close the copy")(error))?;
     }
-    File::open(&partial)
-        .and_then(|file| file.sync_all())
-        .map_err(io("sync", &partial))?;
+    File::open(&partial).and_then(|file| file.sync_all()).map_err(io("sync", &partial))?;
     let marker = dir.join(RESTORING_FILE);
     let aside = with_suffix(&target, ".replaced");
     if !marker.exists() {
@@ -164,11 +131,7 @@ pub(crate) fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupRe
     remove_if_there(&marker)?;
     sync_directory(dir)?;
     let bytes = fs::metadata(&target).map_err(io("look at", &target))?.len();
-    Ok(BackupReport {
-        path: target,
-        bytes,
-        revision,
-    })
+    Ok(BackupReport { path: target, bytes, revision })
 }
 
 /// Files of one database, in the order in which they are set aside.

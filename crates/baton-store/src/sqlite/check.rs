@@ -19,12 +19,7 @@ pub(super) struct Indexed {
 
 impl Indexed {
     pub(super) fn of(put: &ResourcePut) -> Self {
-        Self {
-            state: state_code(put.state),
-            owner: put.owner,
-            expires_at: put.expires_at_ms,
-            deleting: put.deleting,
-        }
+        Self { state: state_code(put.state), owner: put.owner, expires_at: put.expires_at_ms, deleting: put.deleting }
     }
 }
 
@@ -41,11 +36,7 @@ impl From<rusqlite::Error> for Stop {
 }
 
 fn conflict(what: String, expected: u64, found: u64) -> Stop {
-    Stop::Refused(CommitError::Conflict {
-        what,
-        expected,
-        found,
-    })
+    Stop::Refused(CommitError::Conflict { what, expected, found })
 }
 
 fn not_found(what: impl Into<String>) -> Stop {
@@ -57,17 +48,13 @@ fn check_once_each(txn: &Txn) -> Result<(), Stop> {
     if txn.puts.len() + txn.deletes.len() < 2 {
         return Ok(());
     }
-    let mut numbers: Vec<Number> = txn
-        .puts
-        .iter()
-        .map(|put| put.number)
-        .chain(txn.deletes.iter().map(|delete| delete.number))
-        .collect();
+    let mut numbers: Vec<Number> =
+        txn.puts.iter().map(|put| put.number).chain(txn.deletes.iter().map(|delete| delete.number)).collect();
     numbers.sort_unstable();
     match numbers.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Stop::Refused(CommitError::Rejected {
-            detail: format!("resource {} appears twice", pair[0]),
-        })),
+        Some(pair) => {
+            Err(Stop::Refused(CommitError::Rejected { detail: format!("resource {} appears twice", pair[0]) }))
+        }
         None => Ok(()),
     }
 }
@@ -108,11 +95,7 @@ impl SqliteWriter<'_> {
             }
             Guard::ResourceAbsent(key) => self.check_absent(key)?,
             Guard::JournalNext { n, seq } => {
-                let last: Option<i64> = self
-                    .s
-                    .journal_last
-                    .query_row([n], |row| row.get(0))
-                    .optional()?;
+                let last: Option<i64> = self.s.journal_last.query_row([n], |row| row.get(0)).optional()?;
                 if let Some(next) = last.map(|last| last.saturating_add(1))
                     && next != *seq
                 {
@@ -121,23 +104,12 @@ impl SqliteWriter<'_> {
                 }
             }
             Guard::TimerExists(timer) => {
-                if !self
-                    .s
-                    .timer_exists
-                    .exists((timer.due_ms, timer.n, timer.id))?
-                {
-                    return Err(not_found(format!(
-                        "timer {} of execution {}",
-                        timer.id, timer.n
-                    )));
+                if !self.s.timer_exists.exists((timer.due_ms, timer.n, timer.id))? {
+                    return Err(not_found(format!("timer {} of execution {}", timer.id, timer.n)));
                 }
             }
             Guard::MailboxUnanswered(id) => {
-                let answered: Option<i64> = self
-                    .s
-                    .mailbox_answered
-                    .query_row([id], |row| row.get(0))
-                    .optional()?;
+                let answered: Option<i64> = self.s.mailbox_answered.query_row([id], |row| row.get(0)).optional()?;
                 match answered {
                     None => return Err(not_found(format!("mailbox {}", hex(id)))),
                     Some(0) => {}
@@ -156,23 +128,15 @@ impl SqliteWriter<'_> {
     }
 
     fn revision_of(&mut self, number: Number) -> Result<u64, Stop> {
-        let found: Option<i64> = self
-            .s
-            .resource_revision
-            .query_row([number], |row| row.get(0))
-            .optional()?;
-        found
-            .map(i64::cast_unsigned)
-            .ok_or_else(|| not_found(format!("resource {number}")))
+        let found: Option<i64> = self.s.resource_revision.query_row([number], |row| row.get(0)).optional()?;
+        found.map(i64::cast_unsigned).ok_or_else(|| not_found(format!("resource {number}")))
     }
 
     fn check_absent(&mut self, key: &ResourceKey) -> Result<(), Stop> {
         let found: Option<(Number, i64)> = self
             .s
             .resource_by_name
-            .query_row((&key.kind, &key.namespace, &key.name), |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+            .query_row((&key.kind, &key.namespace, &key.name), |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         match found {
             None => Ok(()),
@@ -188,20 +152,12 @@ impl SqliteWriter<'_> {
     fn check_put(&mut self, put: &ResourcePut) -> Result<Option<Indexed>, Stop> {
         match put.expect {
             Expect::Absent => self.check_absent(&put.key).map(|()| None),
-            Expect::Revision(revision) => self
-                .check_row(&put.key, &put.uid, put.number, revision)
-                .map(Some),
+            Expect::Revision(revision) => self.check_row(&put.key, &put.uid, put.number, revision).map(Some),
         }
     }
 
     /// The living row must have this number, key, uid and revision.
-    fn check_row(
-        &mut self,
-        key: &ResourceKey,
-        uid: &Uid,
-        number: Number,
-        revision: u64,
-    ) -> Result<Indexed, Stop> {
+    fn check_row(&mut self, key: &ResourceKey, uid: &Uid, number: Number, revision: u64) -> Result<Indexed, Stop> {
         let mut rows = self.s.resource_by_number.query([number])?;
         let Some(row) = rows.next()? else {
             return Err(not_found(key.to_string()));
@@ -212,10 +168,7 @@ impl SqliteWriter<'_> {
             && row.get_ref(7)?.as_bytes().ok() == Some(key.namespace.as_bytes())
             && row.get_ref(8)?.as_bytes().ok() == Some(key.name.as_bytes());
         if !same_key || found_uid != *uid {
-            return Err(not_found(format!(
-                "{key} with number {number} and uid {}",
-                hex(uid)
-            )));
+            return Err(not_found(format!("{key} with number {number} and uid {}", hex(uid))));
         }
         if found.cast_unsigned() != revision {
             return Err(conflict(key.to_string(), revision, found.cast_unsigned()));

@@ -89,50 +89,36 @@ pub(crate) fn library_version() -> &'static str {
 
 fn check_library() -> Result<(), StoreError> {
     if rusqlite::version_number() < LIBRARY_VERSION_MIN {
-        return Err(StoreError::LibraryTooOld {
-            found: rusqlite::version(),
-        });
+        return Err(StoreError::LibraryTooOld { found: rusqlite::version() });
     }
     Ok(())
 }
 
 /// Opens, creating if needed, the database for writing. Returns the connection and the cluster id.
-pub(crate) fn open_for_writing(
-    dir: &Path,
-    options: &StoreOptions,
-) -> Result<(Connection, [u8; 16]), StoreError> {
+pub(crate) fn open_for_writing(dir: &Path, options: &StoreOptions) -> Result<(Connection, [u8; 16]), StoreError> {
     check_library()?;
     let path = dir.join(DATABASE_FILE);
     if dir.join(backup::RESTORING_FILE).exists() {
-        return Err(StoreError::RestoreUnfinished {
-            path: dir.to_owned(),
-        });
+        return Err(StoreError::RestoreUnfinished { path: dir.to_owned() });
     }
     check_header(&path)?;
     let connection = Connection::open(&path).map_err(doing("open the database"))?;
     let is_new = is_empty(&connection).map_err(doing("read the schema"))?;
     if is_new {
-        connection
-            .execute_batch(schema::CREATION_PRAGMAS)
-            .map_err(doing("set the page size"))?;
+        connection.execute_batch(schema::CREATION_PRAGMAS).map_err(doing("set the page size"))?;
     } else {
         check_format(&connection, &path)?;
     }
-    schema::for_writing(&connection, options.cache_bytes)
-        .map_err(doing("set up the connection"))?;
+    schema::for_writing(&connection, options.cache_bytes).map_err(doing("set up the connection"))?;
     if is_new {
         create(&connection).map_err(doing("create the tables"))?;
         sync_directory(dir)?;
     }
     if let Some(bytes) = options.database_bytes_max {
         let pages = i64::try_from(bytes / schema::PAGE_BYTES).unwrap_or(i64::MAX);
-        connection
-            .pragma_update(None, "max_page_count", pages)
-            .map_err(doing("bound the database"))?;
+        connection.pragma_update(None, "max_page_count", pages).map_err(doing("bound the database"))?;
     }
-    connection
-        .execute("UPDATE head SET epoch = epoch + 1", [])
-        .map_err(doing("begin a new epoch"))?;
+    connection.execute("UPDATE head SET epoch = epoch + 1", []).map_err(doing("begin a new epoch"))?;
     let id = cluster_id(&connection)?;
     Ok((connection, id))
 }
@@ -140,8 +126,7 @@ pub(crate) fn open_for_writing(
 /// A reading connection.
 pub(crate) fn open_for_reading(path: &Path, cache_bytes: usize) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(doing("open the database for reading"))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(doing("open the database for reading"))?;
     schema::for_reading(&connection, cache_bytes).map_err(doing("set up a reading connection"))?;
     Ok(connection)
 }
@@ -153,35 +138,20 @@ fn check_header(path: &Path) -> Result<(), StoreError> {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => {
-            return Err(StoreError::Io {
-                operation: "open",
-                path: path.to_owned(),
-                source,
-            });
+            return Err(StoreError::Io { operation: "open", path: path.to_owned(), source });
         }
     };
     let mut header = Vec::with_capacity(MAGIC.len());
-    let reading = |source| StoreError::Io {
-        operation: "read",
-        path: path.to_owned(),
-        source,
-    };
-    file.by_ref()
-        .take(MAGIC.len() as u64)
-        .read_to_end(&mut header)
-        .map_err(reading)?;
+    let reading = |source| StoreError::Io { operation: "read", path: path.to_owned(), source };
+    file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut header).map_err(reading)?;
     if header.is_empty() || header == MAGIC {
         return Ok(());
     }
-    Err(StoreError::Foreign {
-        path: path.to_owned(),
-        found: "it does not begin like an SQLite database".to_owned(),
-    })
+    Err(StoreError::Foreign { path: path.to_owned(), found: "it does not begin like an SQLite database".to_owned() })
 }
 
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(tables == 0 && pragma(connection, "application_id")? == 0)
 }
 
@@ -191,22 +161,14 @@ fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
 
 /// Refuses other programs' databases and newer formats.
 fn check_format(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let application =
-        pragma(connection, "application_id").map_err(doing("read the application id"))?;
+    let application = pragma(connection, "application_id").map_err(doing("read the application id"))?;
     if application != schema::APPLICATION_ID {
         let found = format!("an SQLite database with application id {application}");
-        return Err(StoreError::Foreign {
-            path: path.to_owned(),
-            found,
-        });
+        return Err(StoreError::Foreign { path: path.to_owned(), found });
     }
     let found = pragma(connection, "user_version").map_err(doing("read the format"))?;
     if !(1..=schema::FORMAT).contains(&found) {
-        return Err(StoreError::NewerFormat {
-            path: path.to_owned(),
-            found,
-            supported: schema::FORMAT,
-        });
+        return Err(StoreError::NewerFormat { path: path.to_owned(), found, supported: schema::FORMAT });
     }
     Ok(())
 }
@@ -223,27 +185,15 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 fn put_cluster_id(connection: &Connection, id: [u8; 16]) -> rusqlite::Result<()> {
     let mut value = Vec::new();
-    seal(
-        &mut value,
-        RowSum::new(Table::Meta).bytes(CLUSTER_ID.as_bytes()),
-        &id,
-    );
-    connection.execute(
-        "INSERT OR REPLACE INTO meta (k, v) VALUES (?, ?)",
-        (CLUSTER_ID, value),
-    )?;
+    seal(&mut value, RowSum::new(Table::Meta).bytes(CLUSTER_ID.as_bytes()), &id);
+    connection.execute("INSERT OR REPLACE INTO meta (k, v) VALUES (?, ?)", (CLUSTER_ID, value))?;
     Ok(())
 }
 
 fn cluster_id(connection: &Connection) -> Result<[u8; 16], StoreError> {
-    let corrupt = || StoreError::Corrupt {
-        table: Table::Meta.name(),
-        key: CLUSTER_ID.to_owned(),
-    };
+    let corrupt = || StoreError::Corrupt { table: Table::Meta.name(), key: CLUSTER_ID.to_owned() };
     let stored: Option<Vec<u8>> = connection
-        .query_row("SELECT v FROM meta WHERE k = ?", [CLUSTER_ID], |row| {
-            row.get(0)
-        })
+        .query_row("SELECT v FROM meta WHERE k = ?", [CLUSTER_ID], |row| row.get(0))
         .optional()
         .map_err(doing("read the cluster id"))?;
     let stored = stored.ok_or_else(corrupt)?;
@@ -254,16 +204,10 @@ fn cluster_id(connection: &Connection) -> Result<[u8; 16], StoreError> {
 
 /// Makes a file's creation or renaming durable.
 pub(crate) fn sync_directory(dir: &Path) -> Result<(), StoreError> {
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    };
-    fs::File::open(dir)
-        .and_then(|file| file.sync_all())
-        .map_err(|source| StoreError::Io {
-            operation: "sync",
-            path: PathBuf::from(dir),
-            source,
-        })
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    fs::File::open(dir).and_then(|file| file.sync_all()).map_err(|source| StoreError::Io {
+        operation: "sync",
+        path: PathBuf::from(dir),
+        source,
+    })
 }

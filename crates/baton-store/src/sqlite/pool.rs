@@ -33,10 +33,7 @@ struct Clock {
 
 impl Clock {
     fn set(&self, since: Option<Instant>) {
-        *self
-            .busy_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = since;
+        *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 }
 
@@ -81,28 +78,13 @@ impl SqliteReads {
             .map(|_| {
                 let connection = open_for_reading(&path, options.cache_bytes / count)?;
                 let interrupt = connection.get_interrupt_handle();
-                Ok(Slot {
-                    connection,
-                    clock: Arc::new(Clock {
-                        busy_since: Mutex::new(None),
-                        interrupt,
-                    }),
-                })
+                Ok(Slot { connection, clock: Arc::new(Clock { busy_since: Mutex::new(None), interrupt }) })
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
         let clocks = idle.iter().map(|slot| Arc::clone(&slot.clock)).collect();
         let budget = Duration::from_millis(options.read_budget_ms);
-        let pool = Mutex::new(Pool {
-            idle,
-            closed: false,
-        });
-        Ok(Self {
-            pool,
-            returned: Condvar::new(),
-            clocks,
-            budget,
-            path,
-        })
+        let pool = Mutex::new(Pool { idle, closed: false });
+        Ok(Self { pool, returned: Condvar::new(), clocks, budget, path })
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
@@ -110,10 +92,7 @@ impl SqliteReads {
     }
 
     /// Runs `read` on an idle connection, waiting for one.
-    pub(super) fn with<T>(
-        &self,
-        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn with<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut pool = self.lock();
         let slot = loop {
             if pool.closed {
@@ -122,17 +101,11 @@ impl SqliteReads {
             if let Some(slot) = pool.idle.pop() {
                 break slot;
             }
-            pool = self
-                .returned
-                .wait(pool)
-                .unwrap_or_else(PoisonError::into_inner);
+            pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
         };
         drop(pool);
         slot.clock.set(Some(Instant::now()));
-        let lease = Lease {
-            reads: self,
-            slot: Some(slot),
-        };
+        let lease = Lease { reads: self, slot: Some(slot) };
         let slot = lease.slot.as_ref().ok_or(StoreError::Closed)?;
         read(&slot.connection)
     }
@@ -148,9 +121,7 @@ impl SqliteReads {
             let mut statement = connection.prepare_cached(sql).map_err(doing(operation))?;
             let mut found = statement.query(params).map_err(doing(operation))?;
             match found.next().map_err(doing(operation))? {
-                Some(row) => convert(row)
-                    .map(Some)
-                    .map_err(|error| error.into_store(operation)),
+                Some(row) => convert(row).map(Some).map_err(|error| error.into_store(operation)),
                 None => Ok(None),
             }
         })
@@ -164,12 +135,8 @@ impl SqliteReads {
     ) -> Result<Vec<T>, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(sql).map_err(doing(operation))?;
-            let values = statement
-                .query_map(params, |row| row.get(0))
-                .map_err(doing(operation))?;
-            values
-                .collect::<rusqlite::Result<_>>()
-                .map_err(doing(operation))
+            let values = statement.query_map(params, |row| row.get(0)).map_err(doing(operation))?;
+            values.collect::<rusqlite::Result<_>>().map_err(doing(operation))
         })
     }
 
@@ -186,10 +153,7 @@ impl SqliteReads {
     /// Interrupts whatever has been busy for longer than the budget.
     pub(super) fn interrupt_over_budget(&self) {
         for clock in &self.clocks {
-            let busy_since = clock
-                .busy_since
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let busy_since = clock.busy_since.lock().unwrap_or_else(PoisonError::into_inner);
             if busy_since.is_some_and(|since| since.elapsed() > self.budget) {
                 clock.interrupt.interrupt();
             }
@@ -234,18 +198,12 @@ mod tests {
     use super::*;
     use crate::store::Store;
 
-    const ENDLESS: &str =
-        "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
+    const ENDLESS: &str = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c";
 
     #[test]
     fn a_read_over_its_budget_is_interrupted_and_the_connection_lives_on() {
         let dir = tempfile::tempdir().unwrap();
-        let options = StoreOptions {
-            read_budget_ms: 0,
-            readers: 1,
-            free_bytes_min: 0,
-            ..StoreOptions::default()
-        };
+        let options = StoreOptions { read_budget_ms: 0, readers: 1, free_bytes_min: 0, ..StoreOptions::default() };
         let _store = Store::open(dir.path(), options.clone()).unwrap();
         let reads = SqliteReads::open(dir.path(), &options).unwrap();
         let ended = AtomicBool::new(false);
@@ -258,19 +216,11 @@ mod tests {
             });
             let outcome = reads.column::<i64>("count for ever", ENDLESS, []);
             ended.store(true, Ordering::Relaxed);
-            let Err(StoreError::Database { source, .. }) = outcome else {
-                panic!("{outcome:?}")
-            };
-            assert_eq!(
-                source.sqlite_error_code(),
-                Some(rusqlite::ErrorCode::OperationInterrupted)
-            );
+            let Err(StoreError::Database { source, .. }) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(source.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
         });
         assert_eq!(reads.column::<i64>("count", "SELECT 1", []).unwrap(), [1]);
         reads.close_all();
-        assert!(matches!(
-            reads.column::<i64>("count", "SELECT 1", []),
-            Err(StoreError::Closed)
-        ));
+        assert!(matches!(reads.column::<i64>("count", "SELECT 1", []), Err(StoreError::Closed)));
     }
 }

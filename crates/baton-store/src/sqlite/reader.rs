@@ -14,8 +14,8 @@ use crate::backend::{ChangePage, Head, Reads, Which};
 use crate::error::StoreError;
 use crate::maintenance::VerifyReport;
 use crate::model::{
-    Digest, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows,
-    SnapshotRecord, StoredResource, TimerKey, TimerRow, Uid,
+    Digest, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows, SnapshotRecord,
+    StoredResource, TimerKey, TimerRow, Uid,
 };
 use crate::value::{Table, hex};
 
@@ -26,62 +26,33 @@ impl Reads for SqliteReads {
 
     fn get(&self, key: &ResourceKey) -> Result<Option<StoredResource>, StoreError> {
         let sql = resources("WHERE kind = ? AND ns = ? AND name = ?");
-        self.one(
-            "get a resource",
-            &sql,
-            (&key.kind, &key.namespace, &key.name),
-            rows::resource,
-        )
+        self.one("get a resource", &sql, (&key.kind, &key.namespace, &key.name), rows::resource)
     }
 
     fn get_by_uid(&self, uid: &Uid) -> Result<Option<StoredResource>, StoreError> {
-        self.one(
-            "get a resource by uid",
-            &resources("WHERE uid = ?"),
-            [uid],
-            rows::resource,
-        )
+        self.one("get a resource by uid", &resources("WHERE uid = ?"), [uid], rows::resource)
     }
 
     fn get_by_number(&self, number: Number) -> Result<Option<StoredResource>, StoreError> {
-        self.one(
-            "get a resource by number",
-            &resources("WHERE n = ?"),
-            [number],
-            rows::resource,
-        )
+        self.one("get a resource by number", &resources("WHERE n = ?"), [number], rows::resource)
     }
 
     fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
         self.with(|connection| scan::list(connection, query))
     }
 
-    fn by_owner(
-        &self,
-        owner: &Uid,
-        after: Number,
-        limit: usize,
-    ) -> Result<Rows<StoredResource>, StoreError> {
+    fn by_owner(&self, owner: &Uid, after: Number, limit: usize) -> Result<Rows<StoredResource>, StoreError> {
         let sql = resources("WHERE owner = ? AND n > ? ORDER BY n LIMIT ?");
-        self.many(
-            "list by owner",
-            &sql,
-            (owner, after, limit_of(limit)),
-            rows::resource,
-        )
+        self.many("list by owner", &sql, (owner, after, limit_of(limit)), rows::resource)
     }
 
     fn numbers(&self, which: Which, limit: usize) -> Result<Vec<Number>, StoreError> {
         // Each condition is spelled as in its partial index, or SQLite would not use it.
         let (sql, value) = match which {
-            Which::Active { after } => (
-                "SELECT n FROM resource WHERE state = 1 AND n > ? ORDER BY n LIMIT ?",
-                after,
-            ),
-            Which::Deleting { after } => (
-                "SELECT n FROM resource WHERE deleting = 1 AND n > ? ORDER BY n LIMIT ?",
-                after,
-            ),
+            Which::Active { after } => ("SELECT n FROM resource WHERE state = 1 AND n > ? ORDER BY n LIMIT ?", after),
+            Which::Deleting { after } => {
+                ("SELECT n FROM resource WHERE deleting = 1 AND n > ? ORDER BY n LIMIT ?", after)
+            }
             Which::Expiring { before_ms } => (
                 "SELECT n FROM resource WHERE expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?",
                 before_ms,
@@ -90,32 +61,16 @@ impl Reads for SqliteReads {
         self.column("list numbers", sql, (value, limit_of(limit)))
     }
 
-    fn journal(
-        &self,
-        n: Number,
-        from_seq: i64,
-        limit: usize,
-    ) -> Result<Vec<JournalRecord>, StoreError> {
+    fn journal(&self, n: Number, from_seq: i64, limit: usize) -> Result<Vec<JournalRecord>, StoreError> {
         let sql = "SELECT seq, body FROM journal WHERE n = ? AND seq >= ? ORDER BY seq LIMIT ?";
-        let found = self.many(
-            "read a journal",
-            sql,
-            (n, from_seq, limit_of(limit)),
-            |row| {
-                let seq: i64 = row.get(0)?;
-                let key = || format!("{seq} of execution {n}");
-                Ok(JournalRecord {
-                    seq,
-                    body: rows::body(row, 1, Table::Journal, rows::journal_sum(n, seq), key, n)?,
-                })
-            },
-        )?;
+        let found = self.many("read a journal", sql, (n, from_seq, limit_of(limit)), |row| {
+            let seq: i64 = row.get(0)?;
+            let key = || format!("{seq} of execution {n}");
+            Ok(JournalRecord { seq, body: rows::body(row, 1, Table::Journal, rows::journal_sum(n, seq), key, n)? })
+        })?;
         // Half a history is worse than none.
         match found.corrupt.into_iter().next() {
-            Some(corrupt) => Err(StoreError::Corrupt {
-                table: corrupt.table,
-                key: corrupt.key,
-            }),
+            Some(corrupt) => Err(StoreError::Corrupt { table: corrupt.table, key: corrupt.key }),
             None => Ok(found.items),
         }
     }
@@ -126,57 +81,31 @@ impl Reads for SqliteReads {
     }
 
     fn snapshot(&self, n: Number) -> Result<Option<SnapshotRecord>, StoreError> {
-        self.one(
-            "read a snapshot",
-            "SELECT seq, body FROM snapshot WHERE n = ?",
-            [n],
-            |row| {
-                let seq = row.get(0)?;
-                let key = || format!("of execution {n}");
-                Ok(SnapshotRecord {
-                    seq,
-                    body: rows::body(row, 1, Table::Snapshot, rows::snapshot_sum(n, seq), key, n)?,
-                })
-            },
-        )
+        self.one("read a snapshot", "SELECT seq, body FROM snapshot WHERE n = ?", [n], |row| {
+            let seq = row.get(0)?;
+            let key = || format!("of execution {n}");
+            Ok(SnapshotRecord { seq, body: rows::body(row, 1, Table::Snapshot, rows::snapshot_sum(n, seq), key, n)? })
+        })
     }
 
-    fn timers_due(
-        &self,
-        until_ms: i64,
-        after: Option<TimerKey>,
-        limit: usize,
-    ) -> Result<Vec<TimerRow>, StoreError> {
-        let sql = "SELECT due, n, id FROM timer WHERE due <= ? AND (due, n, id) > (?, ?, ?) ORDER BY due, n, id LIMIT ?";
-        let after = after.unwrap_or(TimerRow {
-            due_ms: i64::MIN,
-            n: i64::MIN,
-            id: i64::MIN,
-        });
+    fn timers_due(&self, until_ms: i64, after: Option<TimerKey>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+        let sql =
+            "SELECT due, n, id FROM timer WHERE due <= ? AND (due, n, id) > (?, ?, ?) ORDER BY due, n, id LIMIT ?";
+        let after = after.unwrap_or(TimerRow { due_ms: i64::MIN, n: i64::MIN, id: i64::MIN });
         let params = (until_ms, after.due_ms, after.n, after.id, limit_of(limit));
         let found = self.many("read timers", sql, params, |row| {
-            Ok(TimerRow {
-                due_ms: row.get(0)?,
-                n: row.get(1)?,
-                id: row.get(2)?,
-            })
+            Ok(TimerRow { due_ms: row.get(0)?, n: row.get(1)?, id: row.get(2)? })
         })?;
         Ok(found.items)
     }
 
     fn outbox_due(&self, now_ms: i64, limit: usize) -> Result<Rows<OutboxRow>, StoreError> {
         let sql = "SELECT id, n, next_at, attempts, body FROM outbox WHERE next_at <= ? ORDER BY next_at, id LIMIT ?";
-        self.many(
-            "read the outbox",
-            sql,
-            (now_ms, limit_of(limit)),
-            rows::outbox,
-        )
+        self.many("read the outbox", sql, (now_ms, limit_of(limit)), rows::outbox)
     }
 
     fn outbox_next(&self) -> Result<Option<i64>, StoreError> {
-        let next: Vec<Option<i64>> =
-            self.column("read the outbox", "SELECT min(next_at) FROM outbox", [])?;
+        let next: Vec<Option<i64>> = self.column("read the outbox", "SELECT min(next_at) FROM outbox", [])?;
         Ok(next.into_iter().next().flatten())
     }
 
@@ -186,21 +115,9 @@ impl Reads for SqliteReads {
     }
 
     fn blob(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
-        self.one(
-            "read a blob",
-            "SELECT body FROM blob WHERE digest = ?",
-            [digest],
-            |row| {
-                rows::body(
-                    row,
-                    0,
-                    Table::Blob,
-                    rows::blob_sum(digest),
-                    || hex(digest),
-                    0,
-                )
-            },
-        )
+        self.one("read a blob", "SELECT body FROM blob WHERE digest = ?", [digest], |row| {
+            rows::body(row, 0, Table::Blob, rows::blob_sum(digest), || hex(digest), 0)
+        })
     }
 
     fn mailbox(&self, id: &[u8; 16]) -> Result<Option<MailboxRow>, StoreError> {
@@ -209,41 +126,18 @@ impl Reads for SqliteReads {
     }
 
     fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.one(
-            "read a named value",
-            "SELECT v FROM meta WHERE k = ?",
-            [key],
-            |row| {
-                Ok(rows::body(
-                    row,
-                    0,
-                    Table::Meta,
-                    rows::meta_sum(key),
-                    || key.to_owned(),
-                    0,
-                )?
-                .to_vec())
-            },
-        )
+        self.one("read a named value", "SELECT v FROM meta WHERE k = ?", [key], |row| {
+            Ok(rows::body(row, 0, Table::Meta, rows::meta_sum(key), || key.to_owned(), 0)?.to_vec())
+        })
     }
 
-    fn changes(
-        &self,
-        kind: Option<&str>,
-        after: u64,
-        limit: usize,
-    ) -> Result<Option<ChangePage>, StoreError> {
+    fn changes(&self, kind: Option<&str>, after: u64, limit: usize) -> Result<Option<ChangePage>, StoreError> {
         self.with(|connection| scan::changes(connection, kind, after, limit))
     }
 
     fn change_body(&self, revision: u64) -> Result<Option<Bytes>, StoreError> {
-        let sql = format!(
-            "SELECT {} FROM change WHERE revision = ?",
-            rows::CHANGE_COLUMNS
-        );
-        self.one("read a change", &sql, [revision.cast_signed()], |row| {
-            Ok(rows::change(row)?.body)
-        })
+        let sql = format!("SELECT {} FROM change WHERE revision = ?", rows::CHANGE_COLUMNS);
+        self.one("read a change", &sql, [revision.cast_signed()], |row| Ok(rows::change(row)?.body))
     }
 
     fn size(&self) -> Result<(u64, u64), StoreError> {

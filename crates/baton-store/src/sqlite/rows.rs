@@ -7,8 +7,8 @@ use rusqlite::types::ValueRef;
 
 use crate::error::StoreError;
 use crate::model::{
-    BlobPut, Change, ChangeKind, CorruptRow, Digest, ExecState, MailboxRow, Number, OutboxRow,
-    ResourceKey, ResourcePut, StoredResource, Uid,
+    BlobPut, Change, ChangeKind, CorruptRow, Digest, ExecState, MailboxRow, Number, OutboxRow, ResourceKey,
+    ResourcePut, StoredResource, Uid,
 };
 use crate::value::{RowSum, Table, hex, open};
 
@@ -27,10 +27,7 @@ impl From<rusqlite::Error> for RowError {
 impl RowError {
     pub(super) fn into_store(self, operation: &'static str) -> StoreError {
         match self {
-            Self::Corrupt(row) => StoreError::Corrupt {
-                table: row.table,
-                key: row.key,
-            },
+            Self::Corrupt(row) => StoreError::Corrupt { table: row.table, key: row.key },
             Self::Database(source) => StoreError::Database { operation, source },
         }
     }
@@ -46,14 +43,9 @@ pub(super) fn state_code(state: ExecState) -> i64 {
 }
 
 fn state_of(code: i64) -> Option<ExecState> {
-    [
-        ExecState::None,
-        ExecState::Active,
-        ExecState::Parked,
-        ExecState::Closed,
-    ]
-    .into_iter()
-    .find(|state| state_code(*state) == code)
+    [ExecState::None, ExecState::Active, ExecState::Parked, ExecState::Closed]
+        .into_iter()
+        .find(|state| state_code(*state) == code)
 }
 
 pub(super) fn change_code(kind: ChangeKind) -> i64 {
@@ -65,9 +57,7 @@ pub(super) fn change_code(kind: ChangeKind) -> i64 {
 }
 
 fn change_of(code: i64) -> Option<ChangeKind> {
-    [ChangeKind::Added, ChangeKind::Modified, ChangeKind::Deleted]
-        .into_iter()
-        .find(|kind| change_code(*kind) == code)
+    [ChangeKind::Added, ChangeKind::Modified, ChangeKind::Deleted].into_iter().find(|kind| change_code(*kind) == code)
 }
 
 /// The sum of a resource row covers every column: a flipped bit in its revision or owner is as bad as one in its body.
@@ -81,12 +71,7 @@ pub(super) fn resource_sum(put: &ResourcePut, revision: u64) -> RowSum {
         .int(revision.cast_signed())
         .int(state_code(put.state))
         .optional(put.owner.as_ref().map(<[u8; 16]>::as_slice))
-        .optional(
-            put.expires_at_ms
-                .map(i64::to_le_bytes)
-                .as_ref()
-                .map(<[u8; 8]>::as_slice),
-        )
+        .optional(put.expires_at_ms.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice))
         .int(i64::from(put.deleting))
         .optional(put.labels.as_ref().map(String::as_bytes))
 }
@@ -99,20 +84,12 @@ pub(super) const RESOURCE_COLUMNS: &str =
 pub(super) fn resource(row: &Row<'_>) -> Result<StoredResource, RowError> {
     let number: Number = row.get(0)?;
     let damaged = |detail: String| {
-        RowError::Corrupt(CorruptRow {
-            table: Table::Resource.name(),
-            key: format!("{number} ({detail})"),
-            number,
-        })
+        RowError::Corrupt(CorruptRow { table: Table::Resource.name(), key: format!("{number} ({detail})"), number })
     };
     let column = |_: rusqlite::Error| damaged("a column has another type".to_owned());
     let read = || -> rusqlite::Result<(ResourcePut, u64, i64)> {
         let put = ResourcePut {
-            key: ResourceKey {
-                kind: Cow::Owned(row.get(1)?),
-                namespace: row.get(2)?,
-                name: row.get(3)?,
-            },
+            key: ResourceKey { kind: Cow::Owned(row.get(1)?), namespace: row.get(2)?, name: row.get(3)? },
             uid: row.get(4)?,
             number,
             expect: crate::model::Expect::Absent,
@@ -129,13 +106,7 @@ pub(super) fn resource(row: &Row<'_>) -> Result<StoredResource, RowError> {
     let text = put.key.to_string();
     put.state = state_of(state).ok_or_else(|| damaged(text.clone()))?;
     let stored = blob(row, 11).ok_or_else(|| damaged(text.clone()))?;
-    let body = open(
-        Table::Resource,
-        resource_sum(&put, revision),
-        stored,
-        String::new,
-    )
-    .map_err(|_| damaged(text))?;
+    let body = open(Table::Resource, resource_sum(&put, revision), stored, String::new).map_err(|_| damaged(text))?;
     Ok(StoredResource {
         key: put.key,
         uid: put.uid,
@@ -183,22 +154,13 @@ pub(super) const CHANGE_COLUMNS: &str = "revision, previous, kind, ns, name, uid
 /// A change from [`CHANGE_COLUMNS`].
 pub(super) fn change(row: &Row<'_>) -> Result<Change, RowError> {
     let revision = row.get::<_, i64>(0)?.cast_unsigned();
-    let damaged = || {
-        RowError::Corrupt(CorruptRow {
-            table: Table::Change.name(),
-            key: revision.to_string(),
-            number: 0,
-        })
-    };
+    let damaged =
+        || RowError::Corrupt(CorruptRow { table: Table::Change.name(), key: revision.to_string(), number: 0 });
     let read = || -> rusqlite::Result<(Change, i64)> {
         let change = Change {
             revision,
             previous_revision: row.get::<_, i64>(1)?.cast_unsigned(),
-            key: ResourceKey {
-                kind: Cow::Owned(row.get(2)?),
-                namespace: row.get(3)?,
-                name: row.get(4)?,
-            },
+            key: ResourceKey { kind: Cow::Owned(row.get(2)?), namespace: row.get(3)?, name: row.get(4)? },
             uid: row.get(5)?,
             number: row.get(6)?,
             kind: ChangeKind::Added,
@@ -208,21 +170,8 @@ pub(super) fn change(row: &Row<'_>) -> Result<Change, RowError> {
     };
     let (mut change, code) = read().map_err(|_| damaged())?;
     change.kind = change_of(code).ok_or_else(damaged)?;
-    let sum = change_sum(
-        revision,
-        change.previous_revision,
-        &change.key,
-        &change.uid,
-        change.number,
-        change.kind,
-    );
-    change.body = open(
-        Table::Change,
-        sum,
-        blob(row, 8).ok_or_else(damaged)?,
-        String::new,
-    )
-    .map_err(|_| damaged())?;
+    let sum = change_sum(revision, change.previous_revision, &change.key, &change.uid, change.number, change.kind);
+    change.body = open(Table::Change, sum, blob(row, 8).ok_or_else(damaged)?, String::new).map_err(|_| damaged())?;
     Ok(change)
 }
 
@@ -244,10 +193,7 @@ pub(super) fn blob_sum(digest: &Digest) -> RowSum {
 }
 
 pub(super) fn mailbox_sum(id: &[u8; 16], expires_ms: i64, answered: bool) -> RowSum {
-    RowSum::new(Table::Mailbox)
-        .bytes(id)
-        .int(expires_ms)
-        .int(i64::from(answered))
+    RowSum::new(Table::Mailbox).bytes(id).int(expires_ms).int(i64::from(answered))
 }
 
 pub(super) fn meta_sum(key: &str) -> RowSum {
@@ -263,60 +209,23 @@ pub(super) fn body(
     key: impl Fn() -> String,
     number: Number,
 ) -> Result<bytes::Bytes, RowError> {
-    let corrupt = || {
-        RowError::Corrupt(CorruptRow {
-            table: table.name(),
-            key: key(),
-            number,
-        })
-    };
-    open(
-        table,
-        sum,
-        blob(row, index).ok_or_else(corrupt)?,
-        String::new,
-    )
-    .map_err(|_| corrupt())
+    let corrupt = || RowError::Corrupt(CorruptRow { table: table.name(), key: key(), number });
+    open(table, sum, blob(row, index).ok_or_else(corrupt)?, String::new).map_err(|_| corrupt())
 }
 
 /// A row of `id, n, next_at, attempts, body`.
 pub(super) fn outbox(row: &Row<'_>) -> Result<OutboxRow, RowError> {
     let (id, n): (i64, Number) = (row.get(0)?, row.get(1)?);
-    let body = body(
-        row,
-        4,
-        Table::Outbox,
-        outbox_sum(id, n),
-        || format!("{id} of execution {n}"),
-        id,
-    )?;
+    let body = body(row, 4, Table::Outbox, outbox_sum(id, n), || format!("{id} of execution {n}"), id)?;
     let attempts = u32::try_from(row.get::<_, i64>(3)?).unwrap_or(u32::MAX);
-    Ok(OutboxRow {
-        id,
-        n,
-        next_at_ms: row.get(2)?,
-        attempts,
-        body,
-    })
+    Ok(OutboxRow { id, n, next_at_ms: row.get(2)?, attempts, body })
 }
 
 /// A row of `expires, answered, body`.
 pub(super) fn mailbox(row: &Row<'_>, id: &[u8; 16]) -> Result<MailboxRow, RowError> {
     let (expires_ms, answered) = (row.get(0)?, row.get::<_, i64>(1)? != 0);
-    let body = body(
-        row,
-        2,
-        Table::Mailbox,
-        mailbox_sum(id, expires_ms, answered),
-        || hex(id),
-        0,
-    )?;
-    Ok(MailboxRow {
-        id: *id,
-        expires_ms,
-        answered,
-        body,
-    })
+    let body = body(row, 2, Table::Mailbox, mailbox_sum(id, expires_ms, answered), || hex(id), 0)?;
+    Ok(MailboxRow { id: *id, expires_ms, answered, body })
 }
 
 /// Whether a blob is kept without references.

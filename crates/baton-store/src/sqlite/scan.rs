@@ -62,22 +62,12 @@ struct Listed {
 
 fn listed(row: &Row<'_>) -> Result<Listed, RowError> {
     let text = |index| -> rusqlite::Result<String> {
-        Ok(row
-            .get_ref(index)?
-            .as_bytes()
-            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-            .unwrap_or_default())
+        Ok(row.get_ref(index)?.as_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default())
     };
     let place = (text(2)?, text(3)?);
     match rows::resource(row) {
-        Ok(resource) => Ok(Listed {
-            place,
-            row: Ok(resource),
-        }),
-        Err(RowError::Corrupt(corrupt)) => Ok(Listed {
-            place,
-            row: Err(corrupt),
-        }),
+        Ok(resource) => Ok(Listed { place, row: Ok(resource) }),
+        Err(RowError::Corrupt(corrupt)) => Ok(Listed { place, row: Err(corrupt) }),
         Err(error) => Err(error),
     }
 }
@@ -86,25 +76,15 @@ fn listed(row: &Row<'_>) -> Result<Listed, RowError> {
 pub(super) fn list(connection: &Connection, query: &ListQuery) -> Result<ListPage, StoreError> {
     const OPERATION: &str = "list resources";
     // One transaction, so that the revision is that of the rows.
-    let snapshot = connection
-        .unchecked_transaction()
-        .map_err(doing(OPERATION))?;
-    let revision = writer::read_head(&snapshot)
-        .map_err(doing(OPERATION))?
-        .revision;
+    let snapshot = connection.unchecked_transaction().map_err(doing(OPERATION))?;
+    let revision = writer::read_head(&snapshot).map_err(doing(OPERATION))?.revision;
     let (sql, params) = list_sql(query);
     let params = rusqlite::params_from_iter(params);
     let mut rows = collect(&snapshot, OPERATION, &sql, params, &listed)?.items;
     let more = rows.len() > query.limit;
     rows.truncate(query.limit);
     let last = rows.last().map(|listed| listed.place.clone());
-    let mut page = ListPage {
-        items: Vec::with_capacity(rows.len()),
-        corrupt: Vec::new(),
-        revision,
-        more,
-        last,
-    };
+    let mut page = ListPage { items: Vec::with_capacity(rows.len()), corrupt: Vec::new(), revision, more, last };
     for listed in rows {
         match listed.row {
             Ok(resource) => page.items.push(resource),
@@ -122,9 +102,7 @@ pub(super) fn changes(
     limit: usize,
 ) -> Result<Option<ChangePage>, StoreError> {
     const OPERATION: &str = "read changes";
-    let snapshot = connection
-        .unchecked_transaction()
-        .map_err(doing(OPERATION))?;
+    let snapshot = connection.unchecked_transaction().map_err(doing(OPERATION))?;
     let head = writer::read_head(&snapshot).map_err(doing(OPERATION))?;
     if after < head.compacted {
         return Ok(None);
@@ -135,27 +113,16 @@ pub(super) fn changes(
          ORDER BY revision LIMIT ?4",
         rows::CHANGE_COLUMNS
     );
-    let params = (
-        after.cast_signed(),
-        until.cast_signed(),
-        kind,
-        limit_of(limit),
-    );
+    let params = (after.cast_signed(), until.cast_signed(), kind, limit_of(limit));
     let found = collect(&snapshot, OPERATION, &sql, params, &rows::change)?;
     if let Some(corrupt) = found.corrupt.into_iter().next() {
         // A watcher must not miss a change without knowing.
-        return Err(StoreError::Corrupt {
-            table: corrupt.table,
-            key: corrupt.key,
-        });
+        return Err(StoreError::Corrupt { table: corrupt.table, key: corrupt.key });
     }
     let changes = found.items;
     let scanned_to = match changes.last() {
         Some(last) if changes.len() >= limit => last.revision,
         _ => until,
     };
-    Ok(Some(ChangePage {
-        changes,
-        scanned_to,
-    }))
+    Ok(Some(ChangePage { changes, scanned_to }))
 }

@@ -20,8 +20,7 @@ pub(crate) const PAGE_BYTES: u64 = 8192;
 pub(crate) const STATE_ACTIVE: i64 = 1;
 
 /// Must be set before the first table exists.
-pub(crate) const CREATION_PRAGMAS: &str =
-    "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL;";
+pub(crate) const CREATION_PRAGMAS: &str = "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL;";
 
 pub(crate) const TABLES: &str = "
 CREATE TABLE meta (k TEXT PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID;

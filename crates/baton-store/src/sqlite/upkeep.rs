@@ -12,17 +12,11 @@ const MARKS_MAX: i64 = 1_440;
 impl SqliteWriter<'_> {
     pub(super) fn run_upkeep(&mut self, step: &Upkeep) -> Result<UpkeepReport, GroupError> {
         if let Upkeep::Vacuum { pages_max } = step {
-            return self
-                .vacuum(*pages_max)
-                .map_err(|error| self.abandon(&error));
+            return self.vacuum(*pages_max).map_err(|error| self.abandon(&error));
         }
         self.begin()?;
         let report = match step {
-            Upkeep::Mark {
-                now_ms,
-                keep_revisions,
-                keep_age_ms,
-            } => self.mark(*now_ms, *keep_revisions, *keep_age_ms),
+            Upkeep::Mark { now_ms, keep_revisions, keep_age_ms } => self.mark(*now_ms, *keep_revisions, *keep_age_ms),
             Upkeep::DeleteChanges { rows_max } => self.delete_changes(*rows_max),
             Upkeep::Sweep { now_ms, rows_max } => self.sweep(*now_ms, *rows_max),
             Upkeep::Vacuum { .. } => Ok(UpkeepReport::Done(0)),
@@ -33,12 +27,7 @@ impl SqliteWriter<'_> {
         }
     }
 
-    fn mark(
-        &mut self,
-        now_ms: i64,
-        keep_revisions: u64,
-        keep_age_ms: i64,
-    ) -> rusqlite::Result<UpkeepReport> {
+    fn mark(&mut self, now_ms: i64, keep_revisions: u64, keep_age_ms: i64) -> rusqlite::Result<UpkeepReport> {
         let newest = self.pending.revision;
         let marks = self.connection;
         marks
@@ -48,9 +37,7 @@ impl SqliteWriter<'_> {
             .prepare_cached("SELECT max(revision) FROM mark WHERE at <= ?")?
             .query_row([now_ms.saturating_sub(keep_age_ms)], |row| row.get(0))?;
         marks
-            .prepare_cached(
-                "DELETE FROM mark WHERE at NOT IN (SELECT at FROM mark ORDER BY at DESC LIMIT ?)",
-            )?
+            .prepare_cached("DELETE FROM mark WHERE at NOT IN (SELECT at FROM mark ORDER BY at DESC LIMIT ?)")?
             .execute([MARKS_MAX])?;
         let by_age = old_enough.map_or(0, i64::cast_unsigned);
         let by_count = newest.saturating_sub(keep_revisions);
@@ -72,15 +59,17 @@ impl SqliteWriter<'_> {
     fn sweep(&mut self, now_ms: i64, rows_max: usize) -> rusqlite::Result<UpkeepReport> {
         let mut room = rows_max;
         while room > 0 {
-            let doomed: Option<Number> = self
-                .connection
-                .prepare_cached("SELECT min(n) FROM doomed")?
-                .query_row([], |row| row.get(0))?;
+            let doomed: Option<Number> =
+                self.connection.prepare_cached("SELECT min(n) FROM doomed")?.query_row([], |row| row.get(0))?;
             let Some(n) = doomed else { break };
             room -= self.sweep_execution(n, room)?;
         }
         if room > 0 {
-            room -= self.limited("DELETE FROM mailbox WHERE rowid IN (SELECT rowid FROM mailbox WHERE expires <= ?1 LIMIT ?2)", now_ms, room)?;
+            room -= self.limited(
+                "DELETE FROM mailbox WHERE rowid IN (SELECT rowid FROM mailbox WHERE expires <= ?1 LIMIT ?2)",
+                now_ms,
+                room,
+            )?;
         }
         if room > 0 {
             room -= self.limited(
@@ -91,10 +80,7 @@ impl SqliteWriter<'_> {
             )?;
         }
         let deleted = (rows_max - room) as u64;
-        Ok(UpkeepReport::Swept(SweepReport {
-            deleted,
-            more: room == 0,
-        }))
+        Ok(UpkeepReport::Swept(SweepReport { deleted, more: room == 0 }))
     }
 
     /// Deletes up to `room` rows of one deleted resource; the mark itself counts as a row, so that this always gets on.
@@ -123,9 +109,7 @@ impl SqliteWriter<'_> {
             .query_map((n, limit_of(room)), |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         for digest in &digests {
-            self.connection
-                .prepare_cached("DELETE FROM blob_ref WHERE n = ? AND digest = ?")?
-                .execute((n, digest))?;
+            self.connection.prepare_cached("DELETE FROM blob_ref WHERE n = ? AND digest = ?")?.execute((n, digest))?;
             self.connection
                 .prepare_cached(
                     "DELETE FROM blob WHERE digest = ?1 AND pinned = 0 \
@@ -137,26 +121,17 @@ impl SqliteWriter<'_> {
     }
 
     fn limited(&self, sql: &str, value: i64, room: usize) -> rusqlite::Result<usize> {
-        self.connection
-            .prepare_cached(sql)?
-            .execute((value, limit_of(room)))
+        self.connection.prepare_cached(sql)?.execute((value, limit_of(room)))
     }
 
     /// The pragma is its own transaction.
     fn vacuum(&mut self, pages_max: u32) -> rusqlite::Result<UpkeepReport> {
-        let free = || {
-            self.connection
-                .pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0))
-        };
+        let free = || self.connection.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0));
         let before = free()?;
         // One page a step: it must be stepped to the end.
-        let mut statement = self
-            .connection
-            .prepare(&format!("PRAGMA incremental_vacuum({pages_max})"))?;
+        let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages_max})"))?;
         let mut steps = statement.query([])?;
         while steps.next()?.is_some() {}
-        Ok(UpkeepReport::Done(
-            before.saturating_sub(free()?).max(0).cast_unsigned(),
-        ))
+        Ok(UpkeepReport::Done(before.saturating_sub(free()?).max(0).cast_unsigned()))
     }
 }

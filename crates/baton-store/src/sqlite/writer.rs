@@ -38,9 +38,7 @@ pub(crate) fn run(
 ) -> Result<(), StoreError> {
     let head = read_head(connection).map_err(doing("read the head"))?;
     let last_rid = "SELECT coalesce(max(rid), 0) FROM journal";
-    let journal_rid = connection
-        .query_row(last_rid, [], |row| row.get(0))
-        .map_err(doing("read the journal's end"))?;
+    let journal_rid = connection.query_row(last_rid, [], |row| row.get(0)).map_err(doing("read the journal's end"))?;
     let checkpoint_frames = (options.checkpoint_bytes / PAGE_BYTES).max(1);
     let mut writer = SqliteWriter {
         connection,
@@ -59,8 +57,7 @@ pub(crate) fn run(
 }
 
 pub(super) fn read_head(connection: &Connection) -> rusqlite::Result<Head> {
-    let mut statement =
-        connection.prepare_cached("SELECT revision, compacted, number, outbox FROM head")?;
+    let mut statement = connection.prepare_cached("SELECT revision, compacted, number, outbox FROM head")?;
     statement.query_row([], |row| {
         Ok(Head {
             revision: row.get::<_, i64>(0)?.cast_unsigned(),
@@ -86,10 +83,7 @@ impl SqliteWriter<'_> {
         for txn in group {
             let before = self.pending;
             if isolate {
-                self.s
-                    .savepoint
-                    .execute([])
-                    .map_err(|error| self.give_up(&error))?;
+                self.s.savepoint.execute([]).map_err(|error| self.give_up(&error))?;
             }
             match self.apply_one(txn) {
                 Ok(committed) => outcomes.push(Ok(committed)),
@@ -98,22 +92,14 @@ impl SqliteWriter<'_> {
                     outcomes.push(Err(refusal));
                 }
                 Err(Stop::Database(error)) if isolate && classify(&error) == Class::Data => {
-                    self.s
-                        .savepoint_undo
-                        .execute([])
-                        .map_err(|error| self.give_up(&error))?;
+                    self.s.savepoint_undo.execute([]).map_err(|error| self.give_up(&error))?;
                     self.pending = before;
-                    outcomes.push(Err(CommitError::Rejected {
-                        detail: error.to_string(),
-                    }));
+                    outcomes.push(Err(CommitError::Rejected { detail: error.to_string() }));
                 }
                 Err(Stop::Database(error)) => return Err(self.give_up(&error)),
             }
             if isolate {
-                self.s
-                    .savepoint_release
-                    .execute([])
-                    .map_err(|error| self.give_up(&error))?;
+                self.s.savepoint_release.execute([]).map_err(|error| self.give_up(&error))?;
             }
         }
         self.commit().map_err(Attempt::Group)?;
@@ -142,18 +128,8 @@ impl SqliteWriter<'_> {
     /// Records the head if it moved, and commits.
     pub(super) fn commit(&mut self) -> Result<(), GroupError> {
         if self.pending != self.committed {
-            let Head {
-                revision,
-                compacted,
-                number,
-                outbox,
-            } = self.pending;
-            let values = (
-                revision.cast_signed(),
-                compacted.cast_signed(),
-                number,
-                outbox,
-            );
+            let Head { revision, compacted, number, outbox } = self.pending;
+            let values = (revision.cast_signed(), compacted.cast_signed(), number, outbox);
             if let Err(error) = self.s.head_put.execute(values) {
                 return Err(self.abandon(&error));
             }
@@ -164,9 +140,7 @@ impl SqliteWriter<'_> {
                 Ok(())
             }
             // The data was accepted before; what goes wrong now goes wrong on the disk.
-            Err(error) if classify(&error) == Class::Data => {
-                Err(GroupError::Fatal(error.to_string()))
-            }
+            Err(error) if classify(&error) == Class::Data => Err(GroupError::Fatal(error.to_string())),
             Err(error) => Err(self.abandon(&error)),
         }
     }
@@ -183,9 +157,7 @@ impl SqliteWriter<'_> {
         GroupError::NotDone(match class {
             // The committer fills in the disk's figures.
             Class::Full => CommitError::DiskFull { free: 0, needed: 0 },
-            Class::Busy | Class::Data | Class::Fatal => CommitError::Rejected {
-                detail: error.to_string(),
-            },
+            Class::Busy | Class::Data | Class::Fatal => CommitError::Rejected { detail: error.to_string() },
         })
     }
 
@@ -204,18 +176,13 @@ impl SqliteWriter<'_> {
     /// Runs a checkpoint pragma; frames in the log, and frames of them that are in the database.
     fn checkpoint(statement: &mut rusqlite::Statement<'_>) -> rusqlite::Result<(u64, u64)> {
         statement.query_row([], |row| {
-            let count = |index| {
-                row.get::<_, i64>(index)
-                    .map(|count| u64::try_from(count).unwrap_or(0))
-            };
+            let count = |index| row.get::<_, i64>(index).map(|count| u64::try_from(count).unwrap_or(0));
             Ok((count(1)?, count(2)?))
         })
     }
 
     /// A checkpoint's error is as bad as a commit's, except for lack of room: the log still has everything.
-    fn checkpoint_outcome(
-        result: rusqlite::Result<(u64, u64)>,
-    ) -> Result<Option<(u64, u64)>, GroupError> {
+    fn checkpoint_outcome(result: rusqlite::Result<(u64, u64)>) -> Result<Option<(u64, u64)>, GroupError> {
         match result {
             Ok(counts) => Ok(Some(counts)),
             Err(error) => match classify(&error) {
@@ -223,9 +190,7 @@ impl SqliteWriter<'_> {
                     tracing::warn!(%error, "checkpoint put off");
                     Ok(None)
                 }
-                Class::Data | Class::Fatal => {
-                    Err(GroupError::Fatal(format!("checkpoint: {error}")))
-                }
+                Class::Data | Class::Fatal => Err(GroupError::Fatal(format!("checkpoint: {error}"))),
             },
         }
     }
@@ -272,11 +237,9 @@ impl Writer for SqliteWriter<'_> {
     }
 
     fn finish(&mut self) -> Result<(), GroupError> {
-        let result = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-                Ok((u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0), 0))
-            });
+        let result = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            Ok((u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0), 0))
+        });
         Self::checkpoint_outcome(result).map(|_| ())
     }
 }

@@ -3,11 +3,7 @@
 //! [`conformance`] checks what callers rely on through the public API alone, so that it says the same of any backend. What
 //! belongs to one backend (files, locks, damaged bytes) is tested beside that backend.
 
-#[expect(
-    clippy::unwrap_used,
-    clippy::too_many_lines,
-    reason = "test code, though outside of a test target"
-)]
+#[expect(clippy::unwrap_used, clippy::too_many_lines, reason = "test code, though outside of a test target")]
 mod cases;
 mod conformance;
 
@@ -17,8 +13,8 @@ pub use conformance::{CASES, Case, conformance};
 
 use crate::error::CommitError;
 use crate::model::{
-    Committed, ExecState, Expect, JournalAppend, Lane, Number, ResourceDelete, ResourceKey,
-    ResourcePut, StoredResource, Txn, Uid,
+    Committed, ExecState, Expect, JournalAppend, Lane, Number, ResourceDelete, ResourceKey, ResourcePut,
+    StoredResource, Txn, Uid,
 };
 use crate::options::StoreOptions;
 use crate::store::Store;
@@ -28,13 +24,7 @@ pub const KIND: &str = "WorkflowExecution";
 
 /// Options for tests: small, and independent of how full the machine's disk is.
 pub fn options() -> StoreOptions {
-    StoreOptions {
-        cache_bytes: 8 << 20,
-        free_bytes_min: 0,
-        ballast_bytes: 0,
-        readers: 2,
-        ..StoreOptions::default()
-    }
+    StoreOptions { cache_bytes: 8 << 20, free_bytes_min: 0, ballast_bytes: 0, readers: 2, ..StoreOptions::default() }
 }
 
 /// The key of a test resource in namespace `ns`.
@@ -93,22 +83,12 @@ pub fn delete(stored: &StoredResource) -> ResourceDelete {
 
 /// A transaction of one put.
 pub fn put(put: ResourcePut) -> Txn {
-    Txn {
-        puts: vec![put],
-        ..Txn::default()
-    }
+    Txn { puts: vec![put], ..Txn::default() }
 }
 
 /// A transaction of one journal record.
 pub fn append(n: Number, seq: i64, body: impl Into<Bytes>) -> Txn {
-    Txn {
-        journal: vec![JournalAppend {
-            n,
-            seq,
-            body: body.into(),
-        }],
-        ..Txn::default()
-    }
+    Txn { journal: vec![JournalAppend { n, seq, body: body.into() }], ..Txn::default() }
 }
 
 /// Commits and waits.
@@ -122,8 +102,5 @@ pub fn commit(store: &Store, txn: Txn) -> Result<Committed, CommitError> {
 /// If either fails: tests only.
 pub fn created(store: &Store, name: &str, body: &'static str) -> StoredResource {
     commit(store, put(create(store, name, body))).expect("a test's creation commits");
-    store
-        .get(&key(name))
-        .expect("a test's read succeeds")
-        .expect("a committed resource is found")
+    store.get(&key(name)).expect("a test's read succeeds").expect("a committed resource is found")
 }

@@ -23,7 +23,12 @@ const BEGUN_EACH: usize = 4;
 
 pub(crate) async fn measure(folder: &Path, count: usize, table: &mut Table) -> anyhow::Result<()> {
     let directory = tempfile::tempdir_in(folder)?;
-    let mut child = Command::new(std::env::current_exe()?).arg("in-flight").arg(directory.path()).arg(count.to_string()).stdout(Stdio::piped()).spawn()?;
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("in-flight")
+        .arg(directory.path())
+        .arg(count.to_string())
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut begun = HashMap::<String, u32>::new();
     let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
     for line in lines.by_ref().take(count * BEGUN_EACH) {
@@ -55,8 +60,18 @@ pub(crate) async fn measure(folder: &Path, count: usize, table: &mut Table) -> a
     }
     let ended = began.elapsed();
     let twice = again.lock().map_err(|_| anyhow!("poisoned"))?.keys().filter(|key| begun.contains_key(*key)).count();
-    table.figure("crash: killed in flight, until the server is ready", count, format!("{:.0}", ready.as_secs_f64() * 1000.0), "ms");
-    table.figure("crash: killed in flight, until all have ended", count, format!("{:.0}", ended.as_secs_f64() * 1000.0), "ms");
+    table.figure(
+        "crash: killed in flight, until the server is ready",
+        count,
+        format!("{:.0}", ready.as_secs_f64() * 1000.0),
+        "ms",
+    );
+    table.figure(
+        "crash: killed in flight, until all have ended",
+        count,
+        format!("{:.0}", ended.as_secs_f64() * 1000.0),
+        "ms",
+    );
     table.figure("crash: steps begun before the kill", count, before.to_string(), "steps");
     table.figure("crash: of them without a recorded result, run again", count, twice.to_string(), "steps");
     site.server.shutdown().await;
@@ -64,7 +79,8 @@ pub(crate) async fn measure(folder: &Path, count: usize, table: &mut Table) -> a
 }
 
 async fn unfinished(site: &Site) -> anyhow::Result<usize> {
-    let request = v1::ListRequest { field_selector: "status.phase=Running".to_owned(), limit: 1, ..v1::ListRequest::default() };
+    let request =
+        v1::ListRequest { field_selector: "status.phase=Running".to_owned(), limit: 1, ..v1::ListRequest::default() };
     let (_, page) = site.app().list::<v1::WorkflowExecution>(&request).await.map_err(|error| anyhow!("{error}"))?;
     Ok(page.len())
 }

@@ -55,7 +55,9 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match &arguments.part {
-        Some(Part::Answer { directory, tokens, asked_ms }) => runtime.block_on(parked::answer(directory, tokens, *asked_ms)),
+        Some(Part::Answer { directory, tokens, asked_ms }) => {
+            runtime.block_on(parked::answer(directory, tokens, *asked_ms))
+        }
         Some(Part::InFlight { directory, count }) => runtime.block_on(crash::in_flight(directory, *count)),
         None => runtime.block_on(measure(&arguments)),
     }
@@ -64,7 +66,8 @@ fn main() -> anyhow::Result<()> {
 async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.directory)?;
     let folder = tempfile::tempdir_in(&arguments.directory)?;
-    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part.as_str()));
+    let wanted =
+        |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part.as_str()));
     let length = Duration::from_secs_f64(arguments.seconds);
     let mut table = Table::new();
     if wanted("raw") {
@@ -100,8 +103,19 @@ fn raw(folder: &std::path::Path, seconds: f64, table: &mut Table) -> anyhow::Res
     let disk = baton_store::bench::raw_disk(folder)?;
     table.rate("raw: 4 KiB appended and synced", 1, disk.per_second, "writes/s", Some((disk.p50_us, disk.p99_us)));
     for producers in [1, 64, 256] {
-        let report = baton_store::bench::raw_group_commit(&folder.join(format!("store-{producers}")), producers, 300, seconds.min(3.0))?;
-        table.rate("raw: store, one 300 B record each", producers, report.per_second, "commits/s", Some((report.p50_us, report.p99_us)));
+        let report = baton_store::bench::raw_group_commit(
+            &folder.join(format!("store-{producers}")),
+            producers,
+            300,
+            seconds.min(3.0),
+        )?;
+        table.rate(
+            "raw: store, one 300 B record each",
+            producers,
+            report.per_second,
+            "commits/s",
+            Some((report.p50_us, report.p99_us)),
+        );
     }
     Ok(())
 }

@@ -54,12 +54,27 @@ pub(crate) async fn measure(folder: &Path, count: usize, table: &mut Table) -> a
     }
     let grown = memory_bytes(pid).saturating_sub(memory);
     table.rate("parked parents: started", count, rate, "parents/s", None);
-    table.figure("parked parents: memory each, server running", count, format!("{:.2}", grown as f64 / count as f64 / 1024.0), "KiB");
+    table.figure(
+        "parked parents: memory each, server running",
+        count,
+        format!("{:.2}", grown as f64 / count as f64 / 1024.0),
+        "KiB",
+    );
     written.lock().map_err(|_| anyhow!("poisoned"))?.0.flush()?;
     Arc::into_inner(site).context("somebody still uses the site")?.server.shutdown().await;
-    table.figure("parked parents: disk each", count, format!("{:.2}", disk_bytes(directory.path()).saturating_sub(disk) as f64 / count as f64 / 1024.0), "KiB");
+    table.figure(
+        "parked parents: disk each",
+        count,
+        format!("{:.2}", disk_bytes(directory.path()).saturating_sub(disk) as f64 / count as f64 / 1024.0),
+        "KiB",
+    );
     let asked_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let output = Command::new(std::env::current_exe()?).arg("answer").arg(directory.path()).arg(&tokens_path).arg(asked_ms.to_string()).output()?;
+    let output = Command::new(std::env::current_exe()?)
+        .arg("answer")
+        .arg(directory.path())
+        .arg(&tokens_path)
+        .arg(asked_ms.to_string())
+        .output()?;
     if !output.status.success() {
         bail!("answering: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -77,7 +92,10 @@ async fn park(site: &Arc<Site>, count: usize) -> anyhow::Result<()> {
         let site = Arc::clone(site);
         tasks.spawn(async move {
             for _ in (lane..count).step_by(WIDTH) {
-                site.app().create(execution(site.name(), "wait"), WriteOptions::default()).await.map_err(|error| anyhow!("{error}"))?;
+                site.app()
+                    .create(execution(site.name(), "wait"), WriteOptions::default())
+                    .await
+                    .map_err(|error| anyhow!("{error}"))?;
             }
             anyhow::Ok(())
         });
@@ -93,8 +111,12 @@ async fn parked(site: &Site) -> anyhow::Result<usize> {
     let mut request = v1::ListRequest { limit: 1000, ..v1::ListRequest::default() };
     let mut count = 0;
     loop {
-        let (meta, page) = site.app().list::<v1::WorkflowExecution>(&request).await.map_err(|error| anyhow!("{error}"))?;
-        count += page.iter().filter(|object| object.status.as_ref().is_some_and(|status| !status.waiting_for.is_empty())).count();
+        let (meta, page) =
+            site.app().list::<v1::WorkflowExecution>(&request).await.map_err(|error| anyhow!("{error}"))?;
+        count += page
+            .iter()
+            .filter(|object| object.status.as_ref().is_some_and(|status| !status.waiting_for.is_empty()))
+            .count();
         if meta.r#continue.is_empty() {
             return Ok(count);
         }

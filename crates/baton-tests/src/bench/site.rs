@@ -62,13 +62,20 @@ impl Site {
         let url = serve_no_op().await?;
         let get = |n: usize| json!({format!("step{n}"): {"call": "http", "with": {"method": "get", "endpoint": url}}});
         let ten_http: Vec<Value> = (0..10).map(get).collect();
-        let child = json!([{"ask": {"run": {"workflow": {"namespace": "default", "name": "no-op", "version": "1.0.0"}}}}]);
+        let child =
+            json!([{"ask": {"run": {"workflow": {"namespace": "default", "name": "no-op", "version": "1.0.0"}}}}]);
         let wait = json!([{"ask": {
             "call": "baton.dev/echo",
             "with": {"token": "${ $task.callbackToken }"},
             "metadata": {"await": "callback"},
         }}]);
-        for (name, tasks) in [("no-op", json!([{"done": {"set": {"ok": true}}}])), ("ten", json!(ten)), ("ten-http", json!(ten_http)), ("handshake", child), ("wait", wait)] {
+        for (name, tasks) in [
+            ("no-op", json!([{"done": {"set": {"ok": true}}}])),
+            ("ten", json!(ten)),
+            ("ten-http", json!(ten_http)),
+            ("handshake", child),
+            ("wait", wait),
+        ] {
             let definition = json!({"document": {"dsl": "1.0.3", "namespace": "default", "name": name, "version": "1.0.0"}, "do": tasks});
             let workflow = Workflow {
                 metadata: Some(metadata(name.to_owned())),
@@ -82,7 +89,8 @@ impl Site {
 
     /// Begins to hear of ends.
     pub(crate) async fn listen(&self) -> anyhow::Result<()> {
-        let (meta, _) = self.app().list::<WorkflowExecution>(&v1::ListRequest { limit: 1, ..Default::default() }).await?;
+        let (meta, _) =
+            self.app().list::<WorkflowExecution>(&v1::ListRequest { limit: 1, ..Default::default() }).await?;
         let from = v1::WatchRequest { resource_version: meta.resource_version, ..Default::default() };
         let changes = self.app().watch::<WorkflowExecution>(&from, false).await?;
         let waiting = Arc::clone(&self.waiting);
@@ -92,7 +100,8 @@ impl Site {
                 let object = change.object;
                 let phase = object.status.map(|status| status.phase).unwrap_or_default();
                 if ["Completed", "Failed", "Cancelled", "TimedOut"].contains(&phase.as_str())
-                    && let Some(told) = waiting.lock().ok().and_then(|mut all| all.remove(&object.metadata.unwrap_or_default().name))
+                    && let Some(told) =
+                        waiting.lock().ok().and_then(|mut all| all.remove(&object.metadata.unwrap_or_default().name))
                 {
                     let _gone = told.send(phase);
                 }
@@ -123,7 +132,11 @@ impl Site {
     pub(crate) async fn run(&self, workflow: &str) -> anyhow::Result<()> {
         let name = self.name();
         let end = self.end_of(&name);
-        let created = self.app().create(execution(name, workflow), WriteOptions::default()).await.map_err(|error| anyhow!("{error}"))?;
+        let created = self
+            .app()
+            .create(execution(name, workflow), WriteOptions::default())
+            .await
+            .map_err(|error| anyhow!("{error}"))?;
         let phase = match created.object.status.map(|status| status.phase).unwrap_or_default() {
             phase if phase == "Running" => end.await.context("the watch ended")?,
             phase => phase,
@@ -160,5 +173,9 @@ pub(crate) fn memory_bytes(pid: u32) -> u64 {
 /// Size of the files in a directory, in bytes.
 pub(crate) fn disk_bytes(directory: &Path) -> u64 {
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    files.filter(|file| !file.file_name().to_string_lossy().contains("ballast")).filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
+    files
+        .filter(|file| !file.file_name().to_string_lossy().contains("ballast"))
+        .filter_map(|file| file.metadata().ok())
+        .map(|meta| meta.len())
+        .sum()
 }

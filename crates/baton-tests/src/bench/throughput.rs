@@ -54,7 +54,13 @@ impl Work {
     }
 }
 
-pub(crate) async fn measure(folder: &Path, work: Work, width: usize, length: Duration, table: &mut Table) -> anyhow::Result<()> {
+pub(crate) async fn measure(
+    folder: &Path,
+    work: Work,
+    width: usize,
+    length: Duration,
+    table: &mut Table,
+) -> anyhow::Result<()> {
     let directory = tempfile::tempdir_in(folder)?;
     let site = Arc::new(Site::open(directory.path(), None).await?);
     site.prepare().await?;
@@ -128,7 +134,10 @@ pub(crate) async fn over_grpc(folder: &Path, width: usize, length: Duration, tab
             let name = site.name();
             let mut client = channels[name.len() % channels.len()].clone();
             async move {
-                let request = v1::CreateWorkflowExecutionRequest { workflow_execution: Some(execution(name, "no-op")), options: None };
+                let request = v1::CreateWorkflowExecutionRequest {
+                    workflow_execution: Some(execution(name, "no-op")),
+                    options: None,
+                };
                 let created = client.create_workflow_execution(request).await?.into_inner();
                 let phase = created.status.map(|status| status.phase).unwrap_or_default();
                 if phase == "Completed" { Ok(()) } else { Err(anyhow!("ended as {phase}")) }
@@ -136,7 +145,13 @@ pub(crate) async fn over_grpc(folder: &Path, width: usize, length: Duration, tab
         }
     };
     let (count, micros) = drive(width, length, run).await?;
-    table.rate("no-op workflow executions over gRPC, clients in the same process", width, count, "executions/s", Some(micros));
+    table.rate(
+        "no-op workflow executions over gRPC, clients in the same process",
+        width,
+        count,
+        "executions/s",
+        Some(micros),
+    );
     drop(channels);
     close(site).await
 }
@@ -157,7 +172,10 @@ pub(crate) async fn answer_to_end(folder: &Path, length: Duration, table: &mut T
     while Instant::now() < stop {
         let name = site.name();
         let end = site.end_of(&name);
-        site.app().create(execution(name, "wait"), WriteOptions::default()).await.map_err(|error| anyhow!("{error}"))?;
+        site.app()
+            .create(execution(name, "wait"), WriteOptions::default())
+            .await
+            .map_err(|error| anyhow!("{error}"))?;
         let token = tokens.recv().await.context("no token came")?;
         let began = Instant::now();
         let answer = v1::CompleteCallbackRequest { callback_token: token, output: None };

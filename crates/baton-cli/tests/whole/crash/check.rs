@@ -110,6 +110,7 @@ fn check_calls(story: &Story, histories: &HashMap<String, Vec<Value>>) {
     let steps = story.runs.iter().filter(|run| run.flow == Flow::Steps).count();
     assert!(recorded >= steps * super::load::STEPS, "{recorded} results are recorded");
     let repeats = calls.values().map(|calls| *calls as usize - 1).sum::<usize>();
+    std::fs::write("/tmp/h/stats", format!("runs {} mail {} recorded {recorded} repeats {repeats} max {} under load {} answered {}\n", story.runs.len(), story.runs.iter().filter(|r| r.mailbox.is_some()).count(), story.in_flight_max, story.kills_under_load, story.world.answered().len())).unwrap();
     assert!(repeats <= story.in_flight_max, "{repeats} calls were repeated, at most {} can have been in flight", story.in_flight_max);
 }
 

@@ -10,25 +10,10 @@ use crate::testing::{append, commit, created, key};
 pub(in super::super) fn every_guard_holds_and_refuses(store: &Store) {
     let stored = created(store, "a", "1");
     let (n, revision) = (stored.number, stored.revision);
-    let timer = TimerRow {
-        due_ms: 5,
-        n,
-        id: 1,
-    };
-    let outbox = OutboxRow {
-        id: store.next_outbox_id(),
-        n,
-        next_at_ms: 1,
-        attempts: 0,
-        body: Bytes::new(),
-    };
+    let timer = TimerRow { due_ms: 5, n, id: 1 };
+    let outbox = OutboxRow { id: store.next_outbox_id(), n, next_at_ms: 1, attempts: 0, body: Bytes::new() };
     let (open, answered) = ([1; 16], [2; 16]);
-    let mailbox = |id, answered| MailboxRow {
-        id,
-        expires_ms: 9,
-        answered,
-        body: Bytes::new(),
-    };
+    let mailbox = |id, answered| MailboxRow { id, expires_ms: 9, answered, body: Bytes::new() };
     let txn = Txn {
         timers_set: vec![timer],
         outbox_put: vec![outbox.clone()],
@@ -36,20 +21,9 @@ pub(in super::super) fn every_guard_holds_and_refuses(store: &Store) {
         ..append(n, 1, "x")
     };
     commit(store, txn).unwrap();
-    let check = |guard: Guard| {
-        commit(
-            store,
-            Txn {
-                guards: vec![guard],
-                ..Txn::default()
-            },
-        )
-    };
+    let check = |guard: Guard| commit(store, Txn { guards: vec![guard], ..Txn::default() });
     for holds in [
-        Guard::ResourceAt {
-            number: n,
-            revision,
-        },
+        Guard::ResourceAt { number: n, revision },
         Guard::ResourceExists(n),
         Guard::ResourceAbsent(key("b")),
         Guard::JournalNext { n, seq: 2 },
@@ -62,23 +36,11 @@ pub(in super::super) fn every_guard_holds_and_refuses(store: &Store) {
         assert!(outcome.is_ok(), "{holds:?}: {outcome:?}");
     }
     for (refuses, conflict) in [
-        (
-            Guard::ResourceAt {
-                number: n,
-                revision: revision + 1,
-            },
-            true,
-        ),
+        (Guard::ResourceAt { number: n, revision: revision + 1 }, true),
         (Guard::JournalNext { n, seq: 1 }, true),
         (Guard::JournalNext { n, seq: 3 }, true),
         (Guard::MailboxUnanswered(answered), true),
-        (
-            Guard::ResourceAt {
-                number: n + 1,
-                revision,
-            },
-            false,
-        ),
+        (Guard::ResourceAt { number: n + 1, revision }, false),
         (Guard::ResourceExists(n + 1), false),
         (Guard::TimerExists(TimerRow { id: 2, ..timer }), false),
         (Guard::MailboxUnanswered([3; 16]), false),
@@ -91,8 +53,5 @@ pub(in super::super) fn every_guard_holds_and_refuses(store: &Store) {
             "{refuses:?}: {error:?}"
         );
     }
-    assert!(matches!(
-        check(Guard::ResourceAbsent(key("a"))),
-        Err(CommitError::Exists { .. })
-    ));
+    assert!(matches!(check(Guard::ResourceAbsent(key("a"))), Err(CommitError::Exists { .. })));
 }

@@ -17,9 +17,7 @@ use crate::watch::Watch;
 /// Waits for a future that needs Tokio's blocking pool.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    runtime
-        .expect("a runtime without I/O starts")
-        .block_on(future)
+    runtime.expect("a runtime without I/O starts").block_on(future)
 }
 
 /// A resource that is there.

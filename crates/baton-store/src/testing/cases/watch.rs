@@ -15,19 +15,9 @@ pub(in super::super) fn a_watch_sees_everything_in_order(store: &Store) {
     let a = created(store, "a", "1");
     commit(store, put(update(&a, "2"))).unwrap();
     let a = read(store, "a");
-    commit(
-        store,
-        Txn {
-            deletes: vec![delete(&a)],
-            ..Txn::default()
-        },
-    )
-    .unwrap();
+    commit(store, Txn { deletes: vec![delete(&a)], ..Txn::default() }).unwrap();
     let seen = changes(&mut watch, 3);
-    let short: Vec<_> = seen
-        .iter()
-        .map(|c| (c.kind, c.revision, c.previous_revision, c.body.clone()))
-        .collect();
+    let short: Vec<_> = seen.iter().map(|c| (c.kind, c.revision, c.previous_revision, c.body.clone())).collect();
     let r = before.revision;
     assert_eq!(
         short,
@@ -37,10 +27,7 @@ pub(in super::super) fn a_watch_sees_everything_in_order(store: &Store) {
             (ChangeKind::Deleted, r + 3, r + 2, Bytes::from_static(b"2")),
         ]
     );
-    assert!(
-        seen.iter()
-            .all(|c| c.key == key("a") && c.uid == a.uid && c.number == a.number)
-    );
+    assert!(seen.iter().all(|c| c.key == key("a") && c.uid == a.uid && c.number == a.number));
     assert_eq!((watch.revision(), watch.head_revision()), (r + 3, r + 3));
 }
 
@@ -64,10 +51,7 @@ pub(in super::super) fn a_watch_of_one_kind_moves_on_while_others_change(store: 
 
 /// Whether a future is pending when polled once.
 async fn is_pending<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
-    std::future::poll_fn(|context| {
-        std::task::Poll::Ready(future.as_mut().poll(context).is_pending())
-    })
-    .await
+    std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_pending())).await
 }
 
 pub(in super::super) fn a_watch_from_a_wrong_revision_is_gone(store: &Store) {
@@ -75,25 +59,13 @@ pub(in super::super) fn a_watch_from_a_wrong_revision_is_gone(store: &Store) {
     let head = store.revision();
     let from = head + 1;
     let ahead = store.watch(None, from).unwrap_err();
-    assert!(
-        matches!(ahead, WatchError::Gone(Gone::Ahead { from: f, head: h }) if f == from && h == head)
-    );
+    assert!(matches!(ahead, WatchError::Gone(Gone::Ahead { from: f, head: h }) if f == from && h == head));
     created(store, "b", "1");
-    store
-        .compact(
-            0,
-            Keep {
-                revisions: 0,
-                age_ms: 0,
-            },
-        )
-        .unwrap();
+    store.compact(0, Keep { revisions: 0, age_ms: 0 }).unwrap();
     let compacted = store.compacted_revision();
     assert_eq!(compacted, head + 1);
     let gone = store.watch(None, head).unwrap_err();
-    assert!(
-        matches!(gone, WatchError::Gone(Gone::Compacted { from, compacted: c }) if from == head && c == compacted)
-    );
+    assert!(matches!(gone, WatchError::Gone(Gone::Compacted { from, compacted: c }) if from == head && c == compacted));
     assert!(store.watch(None, compacted).is_ok());
 }
 
@@ -105,20 +77,10 @@ pub(in super::super) fn a_slow_watch_gets_everything_from_the_table(store: &Stor
     for round in 0..60 {
         let names: Vec<String> = (0..10).map(|i| format!("r{round}-{i}")).collect();
         let puts = names.iter().map(|name| create(store, name, "x")).collect();
-        commit(
-            store,
-            Txn {
-                puts,
-                ..Txn::default()
-            },
-        )
-        .unwrap();
+        commit(store, Txn { puts, ..Txn::default() }).unwrap();
     }
     for watch in [&mut watch, &mut all] {
-        let seen: Vec<u64> = changes(watch, 600)
-            .iter()
-            .map(|change| change.revision)
-            .collect();
+        let seen: Vec<u64> = changes(watch, 600).iter().map(|change| change.revision).collect();
         assert_eq!(seen, (start + 1..=start + 600).collect::<Vec<_>>());
     }
     // It rejoins the ring.
