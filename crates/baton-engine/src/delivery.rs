@@ -28,12 +28,12 @@ const RETRY_MS: (i64, i64) = (1000, 5 * 60 * 1000);
 const HOLDERS_PAGE: usize = 200;
 
 /// Sets one row of the outbox going. Its result comes back as a message.
-pub(crate) fn dispatch(shared: &Arc<Shared>, entry: &mut Entry, row: OutboxRow) {
+pub(crate) fn dispatch(shared: &Arc<Shared>, entry: &mut Entry, row: &OutboxRow) {
     let result = match OutboxMessage::decode(row.body.clone()) {
-        Ok(message) if message.fingerprint.is_empty() => return tell_holders(shared, entry, &row, &message),
+        Ok(message) if message.fingerprint.is_empty() => return tell_holders(shared, entry, row, &message),
         Ok(message) => {
             match entry.extra.addresses.iter().find(|address| address.fingerprint == message.fingerprint).cloned() {
-                Some(address) => return send_answer(shared, entry, &row, &address),
+                Some(address) => return send_answer(shared, entry, row, &address),
                 None => DeliveryResult::Done,
             }
         }

@@ -104,7 +104,7 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
         Message { number, kind: MessageKind::ActivityDone { id: done, result } }
     });
     match begin(work) {
-        Begun::Done(message) => entry.queue.push_back(message),
+        Begun::Done(message) => entry.queue.push_back(*message),
         Begun::Pending(work) => {
             let running = shared.runtime.spawn(async move { route.send(work.await) });
             entry.running.insert(id, running.abort_handle());
@@ -113,7 +113,7 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
 }
 
 enum Begun<F> {
-    Done(Message),
+    Done(Box<Message>),
     Pending(F),
 }
 
@@ -121,7 +121,7 @@ enum Begun<F> {
 /// the runtime, which polls it again before it waits.
 fn begin<F: Future<Output = Message> + Unpin>(mut work: F) -> Begun<F> {
     match Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(message) => Begun::Done(message),
+        Poll::Ready(message) => Begun::Done(Box::new(message)),
         Poll::Pending => Begun::Pending(work),
     }
 }
@@ -175,7 +175,7 @@ fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
         }
     });
     match begin(work) {
-        Begun::Done(message) => entry.queue.push_back(message),
+        Begun::Done(message) => entry.queue.push_back(*message),
         Begun::Pending(work) => drop(shared.runtime.spawn(async move { route.send(work.await) })),
     }
 }

@@ -34,7 +34,7 @@ use crate::{
 /// Rows read at a time at start.
 const RECOVERY_PAGE: usize = 1000;
 /// Longest wait for a mailbox or for new history in one call.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// How the engine uses this machine.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,6 @@ impl Engine {
     ///
     /// # Errors
     /// See [`StartError`].
-    #[expect(clippy::too_many_arguments, reason = "these are the parts that the server joins; each is another thing")]
     pub fn start(
         options: EngineOptions,
         store: Store,
@@ -407,7 +406,9 @@ fn recover(shared: &Arc<Shared>) -> Result<(), StoreError> {
         let page = shared.store.active(after, RECOVERY_PAGE)?;
         let Some(last) = page.last() else { break };
         after = *last;
-        page.into_iter().for_each(|number| shared.route.send(Message { number, kind: MessageKind::Recover }));
+        for number in page {
+            shared.route.send(Message { number, kind: MessageKind::Recover });
+        }
     }
     for row in shared.store.outbox_due(i64::MAX, usize::MAX >> 1)?.items {
         // Those whose pause is not over keep it.

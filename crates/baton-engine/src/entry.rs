@@ -251,10 +251,11 @@ impl Entry {
     /// Forgets the draft that is durable now and returns what it leaves to do.
     pub(crate) fn committed(&mut self) -> (Vec<StepEffect>, Draft) {
         let mut draft = std::mem::take(&mut self.draft);
-        if let Some(execution) = &mut self.execution {
-            if execution.events_since_snapshot >= SNAPSHOT_EVENTS && !draft.step.events.is_empty() {
-                execution.events_since_snapshot = 0;
-            }
+        if let Some(execution) = &mut self.execution
+            && execution.events_since_snapshot >= SNAPSHOT_EVENTS
+            && !draft.step.events.is_empty()
+        {
+            execution.events_since_snapshot = 0;
         }
         if draft.put {
             self.stored_state = self.state();

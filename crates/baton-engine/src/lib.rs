@@ -56,7 +56,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 pub const HISTORY_EVENTS_MAX: i64 = 200_000;
 
 /// How long answers are tried after the end if `spec.callbackDeadline` does not say.
-pub const CALLBACK_DEADLINE_DEFAULT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+pub const CALLBACK_DEADLINE_DEFAULT: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// Finalizer that holds a deleted execution until its callers were told.
 pub const CALLBACK_FINALIZER: &str = "baton.dev/callback-delivery";

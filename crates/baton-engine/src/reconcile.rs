@@ -69,7 +69,9 @@ impl Engine {
             let Some(last) = page.last() else { break };
             after = *last;
             report.active += page.len();
-            page.into_iter().for_each(|number| shared.route.send(Message { number, kind: MessageKind::Recover }));
+            for number in page {
+                shared.route.send(Message { number, kind: MessageKind::Recover });
+            }
         }
         let mut cursors = self.scan.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (index, of) in [kind::WORKFLOW_EXECUTION, kind::AGENT_EXECUTION].into_iter().enumerate() {

@@ -107,6 +107,9 @@ impl std::fmt::Debug for Sealer {
 
 impl Sealer {
     /// A sealer over a key of 32 bytes.
+    ///
+    /// # Panics
+    /// Never: the derived keys have the length that the cipher takes.
     pub fn new(key: &[u8; KEY_BYTES]) -> Self {
         let master = hmac::Key::new(hmac::HMAC_SHA256, key);
         let derive = |purpose: &str| hmac::sign(&master, purpose.as_bytes());

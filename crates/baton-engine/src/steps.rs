@@ -58,20 +58,13 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     }
     let caller = shared.sealer.open_token(&token).filter(|claims| !claims.is_mailbox()).and_then(|claims| claims.uid());
     let owner = admitted.parent.as_ref().map(|parent| parent.uid).or(caller);
-    write_first_status(&mut resource, uid, &admitted.parent, at);
+    write_first_status(&mut resource, uid, admitted.parent.as_ref(), at);
     *resource.template_mut() = Some(PinnedTemplate {
         name: admitted.template_name,
         generation: admitted.template_generation,
         digest: admitted.digest.to_string(),
     });
-    let start = Start {
-        uid,
-        namespace: resource.metadata().namespace.clone(),
-        name: resource.metadata().name.clone(),
-        input: admitted.input,
-        env: resource.env().clone(),
-        settings: admitted.settings,
-    };
+    let start = start_of(&resource, uid, admitted.input, admitted.settings);
     let pinned = Pinned { kind: resource.program_kind(), digest: admitted.digest, definition: &admitted.definition };
     let execution = Execution::new(shared.programs.as_ref(), &pinned);
     let suspended = resource.suspend();
@@ -107,10 +100,22 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     entry
 }
 
+fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Value) -> Start {
+    let metadata = resource.metadata();
+    Start {
+        uid,
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        input,
+        env: resource.env().clone(),
+        settings,
+    }
+}
+
 fn write_first_status(
     resource: &mut ExecutionResource,
     uid: Uid,
-    parent: &Option<crate::api::ParentRef>,
+    parent: Option<&crate::api::ParentRef>,
     at: Timestamp,
 ) {
     let generation = resource.metadata().generation;
@@ -119,25 +124,22 @@ fn write_first_status(
     *resource.observed_generation_mut() = generation;
     resource.set_condition(condition::ACCEPTED, true, "Admitted", "", at);
     status::write_callback_condition(resource, at);
-    match parent {
-        Some(parent) => {
-            *resource.root_mut() = Some(parent.root.clone());
-            *resource.parent_mut() = Some(ExecutionReference {
-                kind: parent.kind.execution_kind().to_owned(),
-                name: parent.name.clone(),
-                uid: parent.uid.to_string(),
-                position: parent.operation.clone(),
-            });
-        }
-        None => {
-            let root = ExecutionReference {
-                kind: resource.kind().to_owned(),
-                name: resource.metadata().name.clone(),
-                uid: uid.to_string(),
-                position: String::new(),
-            };
-            *resource.root_mut() = Some(root);
-        }
+    if let Some(parent) = parent {
+        *resource.root_mut() = Some(parent.root.clone());
+        *resource.parent_mut() = Some(ExecutionReference {
+            kind: parent.kind.execution_kind().to_owned(),
+            name: parent.name.clone(),
+            uid: parent.uid.to_string(),
+            position: parent.operation.clone(),
+        });
+    } else {
+        let root = ExecutionReference {
+            kind: resource.kind().to_owned(),
+            name: resource.metadata().name.clone(),
+            uid: uid.to_string(),
+            position: String::new(),
+        };
+        *resource.root_mut() = Some(root);
     }
 }
 
@@ -449,17 +451,17 @@ pub(crate) fn answer(
     entry: &mut Entry,
     claims: &Claims,
     fingerprint: String,
-    outcome: Outcome,
+    outcome: &Outcome,
     reply: AnswerReply,
 ) {
-    match take_answer(shared, entry, claims, &fingerprint, &outcome) {
+    match take_answer(shared, entry, claims, &fingerprint, outcome) {
         Ok(()) => entry.draft.after.push(AfterCommit::Answered { reply, fingerprint }),
         Err(refusal) => match reply {
             AnswerReply::Caller(reply) => drop(reply.send(Err(refusal))),
             AnswerReply::Outbox { number, outbox_id } => {
                 let result = match refusal.kind {
                     ErrorKind::Unavailable | ErrorKind::Internal => DeliveryResult::Failed(refusal.to_string()),
-                    _ if was_answered_so(shared, entry, &claims.operation(), &outcome) => DeliveryResult::Delivered,
+                    _ if was_answered_so(shared, entry, &claims.operation(), outcome) => DeliveryResult::Delivered,
                     _ => DeliveryResult::Rejected(refusal.to_string()),
                 };
                 shared.route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });

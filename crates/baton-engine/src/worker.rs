@@ -263,7 +263,7 @@ impl Worker {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         let revisions = match result {
             Ok(committed) => committed.revisions,
-            Err(error) => return self.commit_failed(number, error),
+            Err(error) => return self.commit_failed(number, &error),
         };
         entry.committing = false;
         if let Some(revision) = revisions.first() {
@@ -282,7 +282,7 @@ impl Worker {
             effects::carry_out(&self.shared, entry, effect);
         }
         for row in draft.outbox_put {
-            delivery::dispatch(&self.shared, entry, row);
+            delivery::dispatch(&self.shared, entry, &row);
         }
         for after in draft.after {
             tell(&self.shared, entry, after, draft.delete);
@@ -309,10 +309,10 @@ impl Worker {
         }
     }
 
-    fn commit_failed(&mut self, number: Number, error: CommitError) {
+    fn commit_failed(&mut self, number: Number, error: &CommitError) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         if entry.draft.create {
-            return self.create_failed(number, &error);
+            return self.create_failed(number, error);
         }
         match error {
             // Nothing was written and nothing is wrong with the step: it waits for room. Its execution stays as it is.
@@ -320,13 +320,13 @@ impl Worker {
                 tracing::warn!(execution_id = %entry.uid, %error, "a step waits to be written");
                 self.recommit.push_back((Instant::now() + RECOMMIT_AFTER, number));
             }
-            CommitError::Failed { .. } => self.drop_entry(number, &errors::commit_failed(&error)),
+            CommitError::Failed { .. } => self.drop_entry(number, &errors::commit_failed(error)),
             CommitError::Conflict { .. }
             | CommitError::Exists { .. }
             | CommitError::NotFound { .. }
             | CommitError::Rejected { .. } => {
                 tracing::error!(execution_id = %entry.uid, %error, "a step was refused by the store; the execution is read again");
-                self.drop_entry(number, &errors::commit_failed(&error));
+                self.drop_entry(number, &errors::commit_failed(error));
                 self.shared.route.send(Message { number, kind: MessageKind::Recover });
             }
         }
@@ -416,7 +416,7 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::ActivityDone { id, result } => steps::activity_done(shared, entry, id, result),
         MessageKind::ChildDone { id, result } => steps::child_done(shared, entry, id, result),
         MessageKind::Answer { claims, fingerprint, outcome, reply } => {
-            steps::answer(shared, entry, &claims, fingerprint, outcome, reply)
+            steps::answer(shared, entry, &claims, fingerprint, &outcome, reply);
         }
         MessageKind::Heartbeat { claims, fingerprint, reply } => {
             let _gone = reply.send(steps::heartbeat(shared, entry, &claims, fingerprint));
@@ -424,7 +424,7 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::TimerDue(row) => steps::timer_due(shared, entry, row),
         MessageKind::End { reason, terminate, reply } => steps::end(shared, entry, &reason, terminate, reply),
         MessageKind::CallerGone { caller, operation, ack } => {
-            steps::caller_gone(shared, entry, caller, operation.as_ref(), ack)
+            steps::caller_gone(shared, entry, caller, operation.as_ref(), ack);
         }
         MessageKind::ChildMissing { position } => steps::child_missing(shared, entry, &position),
         MessageKind::Settle => steps::settle(shared, entry),
@@ -432,14 +432,14 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::Delete { expected_revision, reply } => changes::delete(shared, entry, expected_revision, reply),
         MessageKind::Attach { token, reply } => changes::attach(shared, entry, &token, reply),
         MessageKind::Repeat { request_id, spec_digest, token, reply } => {
-            changes::repeat(shared, entry, &request_id, &spec_digest, &token, reply)
+            changes::repeat(shared, entry, &request_id, &spec_digest, &token, reply);
         }
         MessageKind::RetryCallbacks { fingerprint, reply } => {
-            delivery::retry(shared, entry, fingerprint.as_deref(), reply)
+            delivery::retry(shared, entry, fingerprint.as_deref(), reply);
         }
-        MessageKind::Deliver(row) => delivery::dispatch(shared, entry, row),
+        MessageKind::Deliver(row) => delivery::dispatch(shared, entry, &row),
         MessageKind::Delivered { outbox_id, fingerprint, result } => {
-            delivery::settled(shared, entry, outbox_id, &fingerprint, result)
+            delivery::settled(shared, entry, outbox_id, &fingerprint, result);
         }
         MessageKind::Create { .. } | MessageKind::Committed(_) | MessageKind::Stop => {}
     }
@@ -511,7 +511,7 @@ fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
             }
         }
         MessageKind::Heartbeat { fingerprint, reply, .. } => {
-            drop(reply.send(Err(error.cloned().unwrap_or_else(|| errors::callback_gone(&fingerprint)))))
+            drop(reply.send(Err(error.cloned().unwrap_or_else(|| errors::callback_gone(&fingerprint)))));
         }
         MessageKind::Create { reply, .. } | MessageKind::Repeat { reply, .. } => drop(reply.send(Err(gone()))),
         MessageKind::End { reply, .. }

@@ -101,6 +101,7 @@ pub const fn outcome_phase(outcome: &Outcome) -> Phase {
 
 type Keep<'a> = &'a mut Vec<(Digest, Vec<u8>)>;
 
+#[expect(clippy::unnecessary_wraps, reason = "the generated fields are options")]
 fn operation(id: &OperationId) -> Option<wire::Operation> {
     Some(wire::Operation { position: id.position.clone(), attempt: i32::try_from(id.attempt).unwrap_or(i32::MAX) })
 }

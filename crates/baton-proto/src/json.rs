@@ -1,5 +1,7 @@
 //! JSON in and out, with every unknown field reported at once and a path for what cannot be read.
 
+use std::fmt::Write as _;
+
 use baton_types::{JSON_DEPTH_MAX, Violation};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -70,7 +72,7 @@ pub fn to_json_value<T: Serialize>(message: &T) -> Value {
 fn brackets(path: &str) -> String {
     path.split('.').fold(String::new(), |mut written, part| {
         if part.parse::<usize>().is_ok() {
-            written.push_str(&format!("[{part}]"));
+            let _ = write!(written, "[{part}]");
         } else {
             if !written.is_empty() {
                 written.push('.');

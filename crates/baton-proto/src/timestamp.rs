@@ -23,6 +23,7 @@ impl Timestamp {
     }
 
     /// The same moment without its fraction, as Kubernetes has it in `metadata`.
+    #[must_use]
     pub const fn whole_seconds(self) -> Self {
         Self { seconds: self.seconds, nanos: 0 }
     }

@@ -39,7 +39,7 @@ fn incompatible_changes(old: &DescriptorPool, new: &DescriptorPool) -> Vec<Strin
             match methods.get(method.name()) {
                 None => found.push(format!("{} is gone", method.full_name())),
                 Some(now) if signature(now) != signature(&method) => {
-                    found.push(format!("{} has another signature", method.full_name()))
+                    found.push(format!("{} has another signature", method.full_name()));
                 }
                 Some(_) => {}
             }
@@ -63,7 +63,7 @@ fn compare_fields(old: &MessageDescriptor, new: &MessageDescriptor, found: &mut 
         match new.get_field(field.number()) {
             Some(now) if shape(&now) == shape(&field) => {}
             Some(now) => {
-                found.push(format!("{name} field {}: was {:?}, is {:?}", field.number(), shape(&field), shape(&now)))
+                found.push(format!("{name} field {}: was {:?}, is {:?}", field.number(), shape(&field), shape(&now)));
             }
             None => {
                 let reserved = new.reserved_ranges().any(|range| range.contains(&field.number()))
@@ -119,11 +119,11 @@ fn the_check_finds_what_breaks_clients() {
             .field
             .iter_mut()
             .filter(|field| field.name() == "temporal_workflow_id")
-            .for_each(|field| field.number = Some(30))
+            .for_each(|field| field.number = Some(30));
     });
     assert_eq!(renumbered.len(), 1, "{renumbered:?}");
     let retyped = change(&|message| {
-        message.field.iter_mut().filter(|field| field.name() == "phase").for_each(|field| field.r#type = Some(12))
+        message.field.iter_mut().filter(|field| field.name() == "phase").for_each(|field| field.r#type = Some(12));
     });
     assert_eq!(retyped.len(), 1, "{retyped:?}");
     let removed = change(&|message| message.field.retain(|field| field.name() != "phase"));

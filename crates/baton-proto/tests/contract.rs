@@ -1,4 +1,5 @@
 //! The wire contract, byte for byte, and what an old writer left behind.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use baton_proto::{DESCRIPTORS, legacy, v1};
 use prost::Message as _;

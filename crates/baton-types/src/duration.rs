@@ -1,6 +1,6 @@
 //! Durations as people write them: `90s`, `10m`, `1h30m` (Kubernetes) and `PT10M` (ISO 8601).
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 /// Longest duration that is accepted, in milliseconds: ten years, so that sums with a wall clock never overflow.
 pub const DURATION_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;
@@ -39,14 +39,14 @@ pub fn format_duration(duration: Duration) -> String {
             _ => total % 3600 / size,
         };
         if count > 0 {
-            text.push_str(&format!("{count}{unit}"));
+            let _ = write!(text, "{count}{unit}");
         }
     }
     if total % 60 > 0 || (text.is_empty() && millis == 0) {
-        text.push_str(&format!("{}s", total % 60));
+        let _ = write!(text, "{}s", total % 60);
     }
     if millis > 0 {
-        text.push_str(&format!("{millis}ms"));
+        let _ = write!(text, "{millis}ms");
     }
     text
 }

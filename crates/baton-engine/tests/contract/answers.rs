@@ -140,7 +140,7 @@ async fn a_wait_without_the_heartbeats_it_wants_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_outside_collects_its_answer() {
     let site = Site::new();
-    let mailbox = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
+    let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     assert_eq!(site.engine.await_mailbox(&mailbox.token, Duration::ZERO).await.unwrap(), None);
     let created =
         site.engine.create(admitted("job", &json!([{"echo": {"n": 5}}]), mailbox.token.clone())).await.unwrap();
@@ -161,7 +161,7 @@ async fn a_repeated_create_runs_once_and_adds_its_token() {
     let mut tokens = Vec::new();
     let mut uids = Vec::new();
     for existing in [false, true, true] {
-        let mailbox = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
+        let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
         let mut again = admitted("job", &json!([{"echo": 5}]), mailbox.token.clone());
         spec(&mut again.resource).request_id = "r1".to_owned();
         let created = site.engine.create(again).await.unwrap();
@@ -189,14 +189,14 @@ async fn a_repeated_create_runs_once_and_adds_its_token() {
 async fn a_token_can_be_attached_before_and_after_the_end() {
     let site = Site::new();
     let job = site.create("job", json!([{"wait": {"as": "go"}}])).await;
-    let early = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
+    let early = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     let with = site.engine.attach(uid(&job), early.token.clone()).await.unwrap();
     assert_eq!(callback_states(&with), ["Waiting"]);
     site.engine.attach(uid(&job), early.token.clone()).await.unwrap();
     let token = site.world.token("go").await;
     site.engine.answer(token.as_bytes(), Outcome::Cancelled { reason: "no".into() }).await.unwrap();
     site.ended("job").await;
-    let late = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
+    let late = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     site.engine.attach(uid(&job), late.token.clone()).await.unwrap();
     for token in [&early.token, &late.token] {
         assert_eq!(
@@ -212,7 +212,7 @@ async fn a_token_can_be_attached_before_and_after_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_over_the_limit_is_delivered_as_a_reference() {
     let site = Site::new();
-    let mailbox = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
+    let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     let created = site.engine.create(admitted("big", &json!([{"big": 700_000}]), mailbox.token.clone())).await.unwrap();
     let Some(Outcome::Completed(reference)) =
         site.engine.await_mailbox(&mailbox.token, Duration::from_secs(20)).await.unwrap()

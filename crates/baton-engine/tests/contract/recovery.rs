@@ -70,7 +70,7 @@ async fn more_waiting_than_fit_in_memory_are_all_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_was_not_delivered_before_a_restart_is_delivered_after_it() {
     let site = Site::new();
-    let mailbox = site.engine.create_mailbox("default", Duration::from_secs(3600)).await.unwrap();
+    let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     site.engine.create(admitted("job", &json!([{"wait": {"as": "go"}}]), mailbox.token.clone())).await.unwrap();
     let go = site.world.token("go").await;
     site.engine.answer(go.as_bytes(), Outcome::Completed(json!(1))).await.unwrap();

@@ -4,6 +4,7 @@ use std::io;
 
 use serde_json::{Value, json};
 
+use super::world::ONCE;
 use crate::{
     flows::{RUNS, agent, call, call_and_wait, run, run_workflow, scripted, workflow},
     http::Api,
@@ -13,6 +14,9 @@ use crate::{
 const RUNS_PER_CLIENT: usize = 20;
 /// Sequential calls of [`Flow::Steps`].
 pub(crate) const STEPS: usize = 10;
+
+/// Type of the fault of a call that must not be repeated and may have happened.
+pub(crate) const IN_DOUBT: &str = "https://baton.dev/errors/in-doubt";
 
 /// What an execution does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +37,12 @@ pub(crate) enum Flow {
     Catches,
     /// An hour's wait, which is cancelled in the end.
     Sleeps,
+    /// An agent whose tool must not run twice.
+    Pays,
 }
 
 impl Flow {
-    pub(crate) const ALL: [Self; 8] = [Self::Steps, Self::Parent, Self::Waits, Self::Asks, Self::Catches, Self::Pauses, Self::Fails, Self::Sleeps];
+    pub(crate) const ALL: [Self; 9] = [Self::Steps, Self::Parent, Self::Waits, Self::Asks, Self::Pays, Self::Catches, Self::Pauses, Self::Fails, Self::Sleeps];
 
     pub(crate) fn workflow(self) -> &'static str {
         match self {
@@ -48,18 +54,21 @@ impl Flow {
             Self::Fails => "fails",
             Self::Catches => "catches",
             Self::Sleeps => "sleeps",
+            Self::Pays => "pays",
         }
     }
 
-    /// How it ends: the phase and, if it completes, the output.
-    pub(crate) fn end(self, name: &str) -> (&'static str, Value) {
+    /// How it may end: the phase and, if it completes, the output.
+    pub(crate) fn ends(self, name: &str) -> Vec<(&'static str, Value)> {
         match self {
-            Self::Steps | Self::Pauses | Self::Waits => ("Completed", json!({"run": name})),
-            Self::Parent => ("Completed", json!({"child": name})),
-            Self::Asks => ("Completed", json!({"answer": "pong", "run": name})),
-            Self::Catches => ("Completed", json!({"caught": 409, "run": name})),
-            Self::Fails => ("Failed", Value::Null),
-            Self::Sleeps => ("Cancelled", Value::Null),
+            Self::Steps | Self::Pauses | Self::Waits => vec![("Completed", json!({"run": name}))],
+            Self::Parent => vec![("Completed", json!({"child": name}))],
+            Self::Asks => vec![("Completed", json!({"answer": "pong", "run": name}))],
+            Self::Catches => vec![("Completed", json!({"caught": 409, "run": name}))],
+            Self::Fails => vec![("Failed", Value::Null)],
+            Self::Sleeps => vec![("Cancelled", Value::Null)],
+            // Whether the tool did its work before the kill is what nobody can know.
+            Self::Pays => vec![("Completed", json!({"answer": "paid", "run": name})), ("Completed", json!({"doubt": IN_DOUBT, "run": name}))],
         }
     }
 
@@ -67,7 +76,7 @@ impl Flow {
     pub(crate) fn children(self) -> Option<&'static str> {
         match self {
             Self::Parent | Self::Catches => Some("workflowexecutions"),
-            Self::Asks => Some("agentexecutions"),
+            Self::Asks | Self::Pays => Some("agentexecutions"),
             Self::Steps | Self::Waits | Self::Pauses | Self::Fails | Self::Sleeps => None,
         }
     }
@@ -96,6 +105,11 @@ pub(crate) fn templates(url: &str) -> Vec<Value> {
     let wait = call_and_wait(&format!("{url}/wait"), &json!({"run": "${ $workflow.input.run }", "token": "${ $task.callbackToken }"}));
     let pause = json!({"wait": {"milliseconds": 20}});
     let ask = json!({"call": "baton.dev/agent", "with": {"agent": "helper", "message": "ping"}, "output": {"as": "${ {answer: ., run: $workflow.input.run} }"}});
+    let ask_to_pay = json!({"call": "baton.dev/agent", "with": {"agent": "payer", "message": "pay"}, "output": {"as": "${ {answer: ., run: $workflow.input.run} }"}});
+    let doubt = json!({
+        "try": [{"pay": ask_to_pay}],
+        "catch": {"as": "error", "do": [{"note": {"set": {"doubt": "${ $error.type }", "run": "${ $workflow.input.run }"}}}]},
+    });
     let caught = json!({
         "try": [{"fail": run_workflow("fails", &input)}],
         "catch": {"as": "error", "do": [{"note": {"set": {"caught": "${ $error.status }", "run": "${ $workflow.input.run }"}}}]},
@@ -108,12 +122,23 @@ pub(crate) fn templates(url: &str) -> Vec<Value> {
         workflow("parent", &json!([{"child": parent}])),
         agent("helper", &scripted("pong")),
         workflow("asks", &json!([{"ask": ask}])),
+        payer(url),
+        workflow("pays", &json!([{"attempt": doubt}])),
         workflow("waits", &json!([{"wait": wait}])),
         workflow("pauses", &json!([{"first": pause}, {"second": pause}, {"third": pause}, {"name": name}])),
         workflow("fails", &json!([{"fail": raise}])),
         workflow("catches", &json!([{"attempt": caught}])),
         workflow("sleeps", &json!([{"sleep": {"wait": {"hours": 1}}}])),
     ]
+}
+
+/// An agent with a tool that is neither read-only nor idempotent.
+fn payer(url: &str) -> Value {
+    let turns = json!([{"toolCalls": [{"name": "pay", "arguments": {"amount": 5}}]}, {"text": "paid"}]);
+    let mut payer = agent("payer", &json!({"name": "script", "provider": "playback", "playback": {"conversations": [{"turns": turns}]}}));
+    let parameters = json!({"type": "object", "properties": {"amount": {"type": "integer"}}});
+    payer["spec"]["tools"] = json!([{"name": "pay", "description": "Pays.", "parameters": parameters, "http": {"method": "POST", "url": format!("{url}{ONCE}")}}]);
+    payer
 }
 
 /// Creates until an answer is lost, which is when the server was killed, or enough was created.

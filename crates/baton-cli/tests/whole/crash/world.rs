@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Condvar, Mutex, OnceLock, mpsc},
     thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -14,16 +15,33 @@ use crate::{
     stub::{Reply, Request, Stub},
 };
 
+/// Where a call must never arrive twice.
+pub(crate) const ONCE: &str = "/once";
+/// Longest that a call is held, in hope of another one.
+const HOLD: Duration = Duration::from_millis(40);
+
 /// A token and what it is to be answered with.
 struct Handed {
     token: String,
     run: Value,
 }
 
+/// What was called.
+#[derive(Clone, Default)]
+pub(crate) struct Calls {
+    /// How often, by `Idempotency-Key`.
+    pub(crate) by_key: HashMap<String, u32>,
+    /// Keys of calls at [`ONCE`].
+    pub(crate) once: HashSet<String>,
+    /// All of them.
+    count: usize,
+}
+
 pub(crate) struct World {
     url: OnceLock<String>,
-    /// Calls by `Idempotency-Key`.
-    calls: Mutex<HashMap<String, u32>>,
+    calls: Mutex<Calls>,
+    /// Another call has come.
+    called: Condvar,
     /// Where the server is now.
     server: Mutex<Option<Api>>,
     moved: Condvar,
@@ -38,6 +56,7 @@ impl World {
         let world = Arc::new(Self {
             url: OnceLock::new(),
             calls: Mutex::default(),
+            called: Condvar::new(),
             server: Mutex::default(),
             moved: Condvar::new(),
             surprises: Mutex::default(),
@@ -61,8 +80,8 @@ impl World {
         self.moved.notify_all();
     }
 
-    /// Calls so far, by key.
-    pub(crate) fn calls(&self) -> HashMap<String, u32> {
+    /// Calls so far.
+    pub(crate) fn calls(&self) -> Calls {
         self.calls.lock().unwrap().clone()
     }
 
@@ -79,17 +98,28 @@ impl World {
     /// Answers a call with its number among those of the same key, so that a recorded result says which call it is of.
     fn take(&self, request: &Request, hand: &mpsc::Sender<Handed>) -> Reply {
         let key = request.header("idempotency-key").to_owned();
-        let call = {
-            let mut calls = self.calls.lock().unwrap();
-            let call = calls.entry(key.clone()).or_default();
-            *call += 1;
-            *call
-        };
         let body = request.json();
         if let Some(token) = body["token"].as_str() {
             drop(hand.send(Handed { token: token.to_owned(), run: body["run"].clone() }));
         }
+        let call = self.count(request, &key);
         Reply::Json(json!({"key": key, "call": call}))
+    }
+
+    /// Counts a call, and holds it for a while or until the next one: a kill is to find calls in flight.
+    fn count(&self, request: &Request, key: &str) -> u32 {
+        let mut calls = self.calls.lock().unwrap();
+        calls.count += 1;
+        let number = calls.count;
+        if request.path == ONCE {
+            calls.once.insert(key.to_owned());
+        }
+        let call = calls.by_key.entry(key.to_owned()).or_default();
+        *call += 1;
+        let call = *call;
+        self.called.notify_all();
+        drop(self.called.wait_timeout_while(calls, HOLD, |calls| calls.count == number).unwrap());
+        call
     }
 
     fn answer_all(&self, handed: &mpsc::Receiver<Handed>) {
