@@ -37,7 +37,7 @@ const SEED: u64 = 0x5eed;
 fn moments() -> Vec<Duration> {
     let (first, last) = KILL_MS;
     let mut moments: Vec<u64> = (0..ROUNDS).map(|round| first + (last - first) * round / (ROUNDS - 1)).collect();
-    let mut state = SEED ^ u64::from(std::process::id());
+    let mut state = SEED;
     for at in (1..moments.len()).rev() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         moments.swap(at, usize::try_from(state >> 33).unwrap() % (at + 1));

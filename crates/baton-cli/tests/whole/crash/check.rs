@@ -112,7 +112,6 @@ fn check_calls(story: &Story, histories: &HashMap<String, Vec<Value>>) {
     let steps = story.runs.iter().filter(|run| run.flow == Flow::Steps).count();
     assert!(recorded >= steps * super::load::STEPS, "{recorded} results are recorded");
     let repeats = calls.by_key.values().map(|calls| *calls as usize - 1).sum::<usize>();
-    std::fs::write("/tmp/h/stats", format!("doubts {} runs {} mail {} recorded {recorded} repeats {repeats} max {} under load {} answered {}\n", histories.values().filter(|events| events.iter().any(|e| e.to_string().contains("in-doubt"))).count(), story.runs.len(), story.runs.iter().filter(|r| r.mailbox.is_some()).count(), story.in_flight_max, story.kills_under_load, story.world.answered().len())).unwrap();
     assert!(repeats <= story.in_flight_max, "{repeats} calls were repeated, at most {} can have been in flight", story.in_flight_max);
 }
 
