@@ -142,7 +142,7 @@ impl Resolve for GuardedResolver {
                         refusal = Some(Refused {
                             target: format!("{} ({})", name.as_str(), refused.target),
                             why: refused.why,
-                        })
+                        });
                     }
                 }
             }

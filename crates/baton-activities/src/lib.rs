@@ -15,11 +15,6 @@
 //! # Failure
 //! A [`Fault`] in the words of the workflow language; `non_retryable` says whether repeating is useless.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "a fault is data that programs and engines pass on, and rare: boxing it would only blur the contract"
-)]
-
 mod echo;
 mod egress;
 mod http;

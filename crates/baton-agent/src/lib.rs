@@ -20,11 +20,6 @@
 //! What a model answers is never trusted: text that is not what was demanded becomes a message to the
 //! model, a few times, and then a fault that says so.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "a fault is data that programs and engines pass on, and rare: boxing it would only blur the contract"
-)]
-
 mod definition;
 mod fields;
 mod limits;

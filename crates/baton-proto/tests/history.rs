@@ -22,6 +22,7 @@ fn fault() -> Fault {
         .with_data(json!({"body": [1, 2.5]}))
 }
 
+#[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn every_event() -> Vec<HistoryEventKind> {
     let id = OperationId::new("/do/1/ask/for/3", 2);
     let inputs = [

@@ -122,7 +122,6 @@ impl ProgramCache {
     }
 
     /// The definition of a digest, compiled from its content if it is not kept.
-    #[expect(clippy::result_large_err, reason = "the contract's own type of refusal, and rare")]
     pub(crate) fn get(&self, kind: ProgramKind, digest: &Digest, content: &[u8]) -> Result<Compiled, Fault> {
         if let Some(compiled) = self.find(kind, digest) {
             return Ok(compiled);

@@ -2,6 +2,7 @@
 //! opens and goes on. The fixtures are added to, never edited.
 //!
 //! `RECORD_FIXTURES=NAME cargo test -p baton-tests` records those of this version under a new name.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     fs,

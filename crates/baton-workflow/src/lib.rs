@@ -16,11 +16,6 @@
 //! A fault of a workflow is data: it is raised, caught, retried or ends the execution. A
 //! [`ProgramError`](baton_execution::ProgramError) means a bug or a foreign snapshot.
 
-#![expect(
-    clippy::result_large_err,
-    reason = "a fault is the data of a workflow; it is moved once, not passed up a deep stack"
-)]
-
 mod data;
 mod document;
 mod expression;

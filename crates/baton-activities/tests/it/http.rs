@@ -234,7 +234,7 @@ async fn refused_reset_and_broken_connections_are_faults_that_name_the_url() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let closing = raw_server(|stream| async move { drop(stream) }).await;
     let cutting = raw_server(|mut stream| async move {
-        _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await;
     })
     .await;
     let babbling =
@@ -269,7 +269,7 @@ async fn a_body_is_never_read_beyond_the_limit() {
     assert_eq!((fault.kind.as_str(), fault.status, fault.non_retryable), (fault_type::TOO_LARGE, 413, true));
 
     let announced = raw_server(|mut stream| async move {
-        _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n").await
+        _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n").await;
     })
     .await;
     let fault =

@@ -58,7 +58,7 @@ impl AgentProgram {
                 );
             }
             FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other if !calls.is_empty() => {
-                self.begin_calls(calls, step)
+                self.begin_calls(calls, step);
             }
             FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other => match text {
                 Some(text) => self.final_answer(text, step),

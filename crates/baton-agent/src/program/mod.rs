@@ -83,13 +83,13 @@ impl Program for AgentProgram {
             (_, Input::CancelRequested { reason }) => self.cancel(reason, &mut step),
             (_, Input::TimeoutReached) => self.time_out(&mut step),
             (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
-                self.activity_ended(id, Ok(output), &mut step)
+                self.activity_ended(id, Ok(output), &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
-                self.activity_ended(id, Err(fault), &mut step)
+                self.activity_ended(id, Err(fault), &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => {
-                self.child_ended(id, outcome, &mut step)
+                self.child_ended(id, outcome, &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::TimerFired { id }) => self.child_overdue(id, &mut step),
             (Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => return Err(unexpected("started", &input.input)),

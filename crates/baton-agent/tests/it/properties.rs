@@ -94,7 +94,7 @@ impl Open {
                 Command::StartChild(child) => self.children.push(child.id.clone()),
                 Command::CloseWait { id } => self.children.retain(|open| open != id),
                 Command::Note(Note::TaskStarted { position, .. }) => {
-                    assert!(self.started.insert(position.clone()), "{position} begins once")
+                    assert!(self.started.insert(position.clone()), "{position} begins once");
                 }
                 Command::Note(
                     Note::TaskCompleted { position }
@@ -145,7 +145,7 @@ fn assert_calls_are_answered(messages: &[Message]) {
                 open.retain(|id| *id != call_id);
             }
             Message::User { .. } | Message::Assistant { .. } => {
-                assert!(open.is_empty(), "calls without a result: {open:?}")
+                assert!(open.is_empty(), "calls without a result: {open:?}");
             }
         }
         if let Message::Assistant { tool_calls, .. } = message {

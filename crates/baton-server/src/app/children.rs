@@ -222,7 +222,6 @@ fn workflow_execution(
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the contract's own type of refusal, and rare")]
 fn agent_execution(
     parent: &ParentRef,
     mut start: StartChild,

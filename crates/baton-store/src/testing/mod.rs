@@ -3,7 +3,7 @@
 //! [`conformance`] checks what callers rely on through the public API alone, so that it says the same of any backend. What
 //! belongs to one backend (files, locks, damaged bytes) is tested beside that backend.
 
-#[expect(clippy::unwrap_used, clippy::too_many_lines, reason = "test code, though outside of a test target")]
+#[expect(clippy::unwrap_used, reason = "test code, though outside of a test target")]
 mod cases;
 mod conformance;
 

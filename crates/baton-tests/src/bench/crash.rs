@@ -53,7 +53,7 @@ pub(crate) async fn measure(folder: &Path, count: usize, table: &mut Table) -> a
     let site = Site::open(directory.path(), Some(Arc::new(sink))).await?;
     let ready = began.elapsed();
     while unfinished(&site).await? > 0 {
-        if began.elapsed() > Duration::from_secs(120) {
+        if began.elapsed() > Duration::from_mins(2) {
             bail!("not all executions have ended two minutes after the kill");
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

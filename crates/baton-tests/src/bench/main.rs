@@ -3,6 +3,7 @@
 //! One run on one machine prints one table, with the raw figures of the disk and of the store beside it. Absolute
 //! figures vary with the machine and its neighbours; the ratios within a run are what to compare.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table")]
+#![expect(clippy::cast_precision_loss, reason = "counts of a short run, printed with few digits")]
 
 mod crash;
 mod parked;

@@ -47,7 +47,7 @@ pub(crate) async fn measure(folder: &Path, count: usize, table: &mut Table) -> a
     let rate = count as f64 / began.elapsed().as_secs_f64();
     let settled = Instant::now();
     while written.lock().map_err(|_| anyhow!("poisoned"))?.1 < count || parked(&site).await? < count {
-        if settled.elapsed() > Duration::from_secs(300) {
+        if settled.elapsed() > Duration::from_mins(5) {
             bail!("not all of {count} are parked");
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

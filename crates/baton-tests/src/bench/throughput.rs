@@ -38,7 +38,6 @@ impl Work {
         match self {
             Self::NoOp => "no-op",
             Self::TenActivities => "ten",
-            Self::TenHttpActivities => "executions of 10 HTTP activities, their server in the same process",
             Self::TenHttpActivities => "ten-http",
             Self::Handshake => "handshake",
         }
@@ -113,7 +112,6 @@ where
             histogram.record(u64::try_from(each.as_micros())?)?;
         }
     }
-    #[expect(clippy::cast_precision_loss, reason = "a count in a short run")]
     let per_second = histogram.len() as f64 / warm.elapsed().as_secs_f64();
     let at = |quantile| u32::try_from(histogram.value_at_quantile(quantile)).unwrap_or(u32::MAX);
     Ok((per_second, (at(0.5), at(0.99))))
@@ -184,7 +182,6 @@ pub(crate) async fn answer_to_end(folder: &Path, length: Duration, table: &mut T
         histogram.record(u64::try_from(began.elapsed().as_micros())?)?;
     }
     let at = |quantile| u32::try_from(histogram.value_at_quantile(quantile)).unwrap_or(u32::MAX);
-    #[expect(clippy::cast_precision_loss, reason = "a count in a short run")]
     let per_second = histogram.len() as f64 / length.as_secs_f64();
     table.rate("answer given to parent ended", 1, per_second, "parents/s", Some((at(0.5), at(0.99))));
     site.server.shutdown().await;
