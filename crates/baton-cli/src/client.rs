@@ -9,7 +9,8 @@ use baton_proto::{
     Resource, history_v1,
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
-        callback_service_client::CallbackServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
+        callback_service_client::CallbackServiceClient,
+        workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
 };
@@ -91,12 +92,18 @@ impl Client {
     /// Connects, so that a server that is not there is told at once.
     pub(crate) async fn connect(address: &str) -> Result<Self, Failure> {
         if address.starts_with("https://") {
-            return Err(Failure::usage(format!("--server '{address}': https is not offered in this version; allowed is http://HOST:PORT")));
+            return Err(Failure::usage(format!(
+                "--server '{address}': https is not offered in this version; allowed is http://HOST:PORT"
+            )));
         }
         let endpoint = Endpoint::from_shared(address.to_owned())
             .ok()
             .filter(|endpoint| endpoint.uri().scheme_str() == Some("http") && endpoint.uri().authority().is_some())
-            .ok_or_else(|| Failure::usage(format!("--server '{address}' is not a URL; allowed is http://HOST:PORT, such as http://127.0.0.1:8377")))?;
+            .ok_or_else(|| {
+                Failure::usage(format!(
+                    "--server '{address}' is not a URL; allowed is http://HOST:PORT, such as http://127.0.0.1:8377"
+                ))
+            })?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
@@ -152,16 +159,28 @@ impl Client {
     }
 
     /// Reads an execution.
-    pub(crate) async fn execution(&self, kind: Kind, namespace: &str, name: &str) -> Result<baton_proto::ExecutionResource, Failure> {
+    pub(crate) async fn execution(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<baton_proto::ExecutionResource, Failure> {
         let object = self.get(kind, namespace, name).await?;
         object.execution().ok_or_else(|| Failure::usage(format!("a {} is not an execution", kind.title())))
     }
 
     /// Reads all objects of a selection, page by page, with the metadata of the first page.
-    pub(crate) async fn list(&self, kind: Kind, selection: &Selection, limit: Option<i32>) -> Result<(v1::ListMeta, Vec<Object>), Failure> {
+    pub(crate) async fn list(
+        &self,
+        kind: Kind,
+        selection: &Selection,
+        limit: Option<i32>,
+    ) -> Result<(v1::ListMeta, Vec<Object>), Failure> {
         let (mut first, mut items, mut next) = (None, Vec::new(), String::new());
         loop {
-            let left = limit.map_or(PAGE_ITEMS, |limit| limit.saturating_sub(i32::try_from(items.len()).unwrap_or(i32::MAX)).min(PAGE_ITEMS));
+            let left = limit.map_or(PAGE_ITEMS, |limit| {
+                limit.saturating_sub(i32::try_from(items.len()).unwrap_or(i32::MAX)).min(PAGE_ITEMS)
+            });
             let request = v1::ListRequest {
                 namespace: selection.namespace.clone(),
                 label_selector: selection.labels.clone(),
@@ -186,12 +205,21 @@ impl Client {
 
     /// Deletes an object; the answer says whether it is gone.
     pub(crate) async fn delete(&self, kind: Kind, namespace: &str, name: &str) -> Result<v1::DeleteResponse, Failure> {
-        let request = v1::DeleteRequest { namespace: namespace.to_owned(), name: name.to_owned(), ..v1::DeleteRequest::default() };
+        let request = v1::DeleteRequest {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            ..v1::DeleteRequest::default()
+        };
         Ok(with_kind!(kind, K => K::remove(self.channel.clone(), request).await?))
     }
 
     /// Changes of a selection; first the present state, if `resource_version` is empty.
-    pub(crate) async fn watch(&self, kind: Kind, selection: &Selection, resource_version: &str) -> Result<BoxStream<'static, Result<Change, Failure>>, Failure> {
+    pub(crate) async fn watch(
+        &self,
+        kind: Kind,
+        selection: &Selection,
+        resource_version: &str,
+    ) -> Result<BoxStream<'static, Result<Change, Failure>>, Failure> {
         let request = v1::WatchRequest {
             namespace: selection.namespace.clone(),
             label_selector: selection.labels.clone(),
@@ -211,11 +239,20 @@ impl Client {
     }
 
     /// Asks something of an execution.
-    pub(crate) async fn ask(&self, kind: Kind, namespace: &str, name: &str, ask: Ask, reason: &str) -> Result<Object, Failure> {
+    pub(crate) async fn ask(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        ask: Ask,
+        reason: &str,
+    ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match Kind::execution_of(kind) {
             Kind::AgentExecution | Kind::Agent => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
-            Kind::WorkflowExecution | Kind::Workflow => v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into(),
+            Kind::WorkflowExecution | Kind::Workflow => {
+                v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into()
+            }
         })
     }
 
@@ -223,48 +260,80 @@ impl Client {
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match Kind::execution_of(kind) {
             Kind::AgentExecution | Kind::Agent => v1::AgentExecution::history(self.channel.clone(), request).await,
-            Kind::WorkflowExecution | Kind::Workflow => v1::WorkflowExecution::history(self.channel.clone(), request).await,
+            Kind::WorkflowExecution | Kind::Workflow => {
+                v1::WorkflowExecution::history(self.channel.clone(), request).await
+            }
         };
         Ok(page?)
     }
 
     /// The history of an execution as it is recorded, until it has ended.
-    pub(crate) async fn watch_history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
+    pub(crate) async fn watch_history(
+        &self,
+        kind: Kind,
+        request: v1::HistoryRequest,
+    ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
         let stream = match Kind::execution_of(kind) {
             Kind::AgentExecution | Kind::Agent => v1::AgentExecution::follow(self.channel.clone(), request).await,
-            Kind::WorkflowExecution | Kind::Workflow => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
+            Kind::WorkflowExecution | Kind::Workflow => {
+                v1::WorkflowExecution::follow(self.channel.clone(), request).await
+            }
         };
         Ok(stream?)
     }
 
     /// The return addresses of an execution.
-    pub(crate) async fn callbacks(&self, kind: Kind, request: v1::ListCallbacksRequest) -> Result<v1::CallbackList, Failure> {
+    pub(crate) async fn callbacks(
+        &self,
+        kind: Kind,
+        request: v1::ListCallbacksRequest,
+    ) -> Result<v1::CallbackList, Failure> {
         let list = match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => AgentExecutionServiceClient::new(self.channel.clone()).list_agent_execution_callbacks(request).await,
+            Kind::AgentExecution | Kind::Agent => {
+                AgentExecutionServiceClient::new(self.channel.clone()).list_agent_execution_callbacks(request).await
+            }
             Kind::WorkflowExecution | Kind::Workflow => {
-                WorkflowExecutionServiceClient::new(self.channel.clone()).list_workflow_execution_callbacks(request).await
+                WorkflowExecutionServiceClient::new(self.channel.clone())
+                    .list_workflow_execution_callbacks(request)
+                    .await
             }
         };
         Ok(list?.into_inner())
     }
 
     /// Adds a return address to an execution.
-    pub(crate) async fn attach_callback(&self, kind: Kind, request: v1::AttachCallbackRequest) -> Result<v1::CallbackList, Failure> {
+    pub(crate) async fn attach_callback(
+        &self,
+        kind: Kind,
+        request: v1::AttachCallbackRequest,
+    ) -> Result<v1::CallbackList, Failure> {
         let list = match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => AgentExecutionServiceClient::new(self.channel.clone()).attach_agent_execution_callback(request).await,
+            Kind::AgentExecution | Kind::Agent => {
+                AgentExecutionServiceClient::new(self.channel.clone()).attach_agent_execution_callback(request).await
+            }
             Kind::WorkflowExecution | Kind::Workflow => {
-                WorkflowExecutionServiceClient::new(self.channel.clone()).attach_workflow_execution_callback(request).await
+                WorkflowExecutionServiceClient::new(self.channel.clone())
+                    .attach_workflow_execution_callback(request)
+                    .await
             }
         };
         Ok(list?.into_inner())
     }
 
     /// Has undelivered answers of an execution tried again.
-    pub(crate) async fn retry_callback(&self, kind: Kind, request: v1::RetryCallbackRequest) -> Result<v1::CallbackList, Failure> {
+    pub(crate) async fn retry_callback(
+        &self,
+        kind: Kind,
+        request: v1::RetryCallbackRequest,
+    ) -> Result<v1::CallbackList, Failure> {
         let list = match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => AgentExecutionServiceClient::new(self.channel.clone()).retry_agent_execution_callback(request).await,
+            Kind::AgentExecution | Kind::Agent => {
+                AgentExecutionServiceClient::new(self.channel.clone()).retry_agent_execution_callback(request).await
+            }
             Kind::WorkflowExecution | Kind::Workflow => {
-                WorkflowExecutionServiceClient::new(self.channel.clone()).retry_workflow_execution_callback(request).await
+                WorkflowExecutionServiceClient::new(self.channel.clone())
+                    .retry_workflow_execution_callback(request)
+                    .await
             }
         };
         Ok(list?.into_inner())
@@ -281,8 +350,13 @@ fn unreachable_server(address: &str, error: &tonic::transport::Error) -> Failure
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<io::Error>() {
-            let words = if io.kind() == io::ErrorKind::ConnectionRefused { "connection refused".to_owned() } else { io.to_string() };
-            return Failure::environment(format!("connect to {address}: {words}")).hint("start the server with baton server, or name another one with --server");
+            let words = if io.kind() == io::ErrorKind::ConnectionRefused {
+                "connection refused".to_owned()
+            } else {
+                io.to_string()
+            };
+            return Failure::environment(format!("connect to {address}: {words}"))
+                .hint("start the server with baton server, or name another one with --server");
         }
         source = cause.source();
     }
@@ -312,29 +386,42 @@ trait Api: Resource {
 trait ExecutionApi: Api {
     async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status>;
     async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status>;
-    async fn follow(channel: Channel, request: v1::HistoryRequest) -> Result<Streaming<history_v1::HistoryEvent>, Status>;
+    async fn follow(
+        channel: Channel,
+        request: v1::HistoryRequest,
+    ) -> Result<Streaming<history_v1::HistoryEvent>, Status>;
 }
 
 macro_rules! api {
     ($kind:ident, $client:ident, $field:ident, $create:ident $create_request:ident, $update:ident $update_request:ident, $get:ident, $list:ident, $delete:ident, $watch:ident) => {
         impl Api for v1::$kind {
             async fn create(channel: Channel, object: Self, dry_run: bool) -> Result<Response<Self>, Status> {
-                Self::client(channel).$create(v1::$create_request { $field: Some(object), options: options(dry_run) }).await
+                Self::client(channel)
+                    .$create(v1::$create_request { $field: Some(object), options: options(dry_run) })
+                    .await
             }
             async fn update(channel: Channel, object: Self, dry_run: bool) -> Result<Response<Self>, Status> {
-                Self::client(channel).$update(v1::$update_request { $field: Some(object), options: options(dry_run) }).await
+                Self::client(channel)
+                    .$update(v1::$update_request { $field: Some(object), options: options(dry_run) })
+                    .await
             }
             async fn read(channel: Channel, request: v1::GetRequest) -> Result<Self, Status> {
                 Ok(Self::client(channel).$get(request).await?.into_inner())
             }
-            async fn list_page(channel: Channel, request: v1::ListRequest) -> Result<(v1::ListMeta, Vec<Self>), Status> {
+            async fn list_page(
+                channel: Channel,
+                request: v1::ListRequest,
+            ) -> Result<(v1::ListMeta, Vec<Self>), Status> {
                 let list = Self::client(channel).$list(request).await?.into_inner();
                 Ok((list.metadata.unwrap_or_default(), list.items))
             }
             async fn remove(channel: Channel, request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status> {
                 Ok(Self::client(channel).$delete(request).await?.into_inner())
             }
-            async fn changes(channel: Channel, request: v1::WatchRequest) -> Result<Streaming<Self::WatchEvent>, Status> {
+            async fn changes(
+                channel: Channel,
+                request: v1::WatchRequest,
+            ) -> Result<Streaming<Self::WatchEvent>, Status> {
                 Ok(Self::client(channel).$watch(request).await?.into_inner())
             }
             fn parts(event: Self::WatchEvent) -> (String, Option<Self>) {
@@ -368,7 +455,10 @@ macro_rules! execution_api {
             async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status> {
                 Ok(Self::client(channel).$history(request).await?.into_inner())
             }
-            async fn follow(channel: Channel, request: v1::HistoryRequest) -> Result<Streaming<history_v1::HistoryEvent>, Status> {
+            async fn follow(
+                channel: Channel,
+                request: v1::HistoryRequest,
+            ) -> Result<Streaming<history_v1::HistoryEvent>, Status> {
                 Ok(Self::client(channel).$follow(request).await?.into_inner())
             }
         }
@@ -400,10 +490,20 @@ api!(
     get_agent_execution, list_agent_executions, delete_agent_execution, watch_agent_executions
 );
 execution_api!(
-    WorkflowExecution, cancel_workflow_execution, terminate_workflow_execution, suspend_workflow_execution, resume_workflow_execution,
-    get_workflow_execution_history, watch_workflow_execution_history
+    WorkflowExecution,
+    cancel_workflow_execution,
+    terminate_workflow_execution,
+    suspend_workflow_execution,
+    resume_workflow_execution,
+    get_workflow_execution_history,
+    watch_workflow_execution_history
 );
 execution_api!(
-    AgentExecution, cancel_agent_execution, terminate_agent_execution, suspend_agent_execution, resume_agent_execution,
-    get_agent_execution_history, watch_agent_execution_history
+    AgentExecution,
+    cancel_agent_execution,
+    terminate_agent_execution,
+    suspend_agent_execution,
+    resume_agent_execution,
+    get_agent_execution_history,
+    watch_agent_execution_history
 );

@@ -35,7 +35,13 @@ struct Content {
 
 impl Failure {
     fn new(blame: Blame, message: impl Into<String>) -> Self {
-        Self(Box::new(Content { blame, chain: vec![message.into()], violations: Vec::new(), hints: Vec::new(), code: None }))
+        Self(Box::new(Content {
+            blame,
+            chain: vec![message.into()],
+            violations: Vec::new(),
+            hints: Vec::new(),
+            code: None,
+        }))
     }
 
     /// Exit code 1.
@@ -182,7 +188,8 @@ impl From<tonic::Status> for Failure {
         let violations = read_violations(&status);
         let mut failure = if violations.is_empty() {
             let said = status.message();
-            let message = if said.is_empty() { format!("the server answered {:?}", status.code()) } else { said.to_owned() };
+            let message =
+                if said.is_empty() { format!("the server answered {:?}", status.code()) } else { said.to_owned() };
             let failure = Self::new(blame, message);
             match status.source() {
                 Some(source) => failure.because(source),
@@ -220,7 +227,9 @@ mod tests {
 
     #[test]
     fn one_violation_is_one_line_and_several_are_listed() {
-        let one = Failure::violations(vec![Violation::new("spec.input", "must be an object")]).while_doing("a.yaml").hint("look");
+        let one = Failure::violations(vec![Violation::new("spec.input", "must be an object")])
+            .while_doing("a.yaml")
+            .hint("look");
         assert_eq!(one.lines(), ["error: a.yaml: spec.input: must be an object", "hint: look"]);
         let two = Failure::violations(vec![Violation::new("a", "x"), Violation::new("b", "y")]);
         assert_eq!(two.lines(), ["error: 2 things are wrong", "  a: x", "  b: y"]);
@@ -235,7 +244,12 @@ mod tests {
 
     #[test]
     fn codes_of_the_server_become_exit_codes() {
-        for (code, exit) in [(tonic::Code::NotFound, 1), (tonic::Code::Aborted, 1), (tonic::Code::Unavailable, 3), (tonic::Code::Internal, 3)] {
+        for (code, exit) in [
+            (tonic::Code::NotFound, 1),
+            (tonic::Code::Aborted, 1),
+            (tonic::Code::Unavailable, 3),
+            (tonic::Code::Internal, 3),
+        ] {
             assert_eq!(Failure::from(tonic::Status::new(code, "x")).exit_code(), exit, "{code:?}");
         }
     }

@@ -89,7 +89,10 @@ impl FromStr for Kind {
             .into_iter()
             .find(|kind| plain == kind.word() || plain == kind.plural() || kind.short_names().contains(&plain.as_str()))
             .ok_or_else(|| {
-                let allowed: Vec<_> = Self::ALL.iter().map(|kind| format!("{} ({})", kind.plural(), kind.short_names().join(", "))).collect();
+                let allowed: Vec<_> = Self::ALL
+                    .iter()
+                    .map(|kind| format!("{} ({})", kind.plural(), kind.short_names().join(", ")))
+                    .collect();
                 format!("no kind '{}'; kinds are {}", crate::printer::one_line(text), allowed.join(", "))
             })
     }
@@ -117,7 +120,9 @@ impl KindArg {
     /// The name, from either place.
     pub(crate) fn with_name(self, name: Option<String>) -> Result<(Kind, Option<String>), Failure> {
         match (self.name, name) {
-            (Some(first), Some(second)) => Err(Failure::usage(format!("two names were given, '{first}' and '{second}'"))),
+            (Some(first), Some(second)) => {
+                Err(Failure::usage(format!("two names were given, '{first}' and '{second}'")))
+            }
             (first, second) => Ok((self.kind, first.or(second))),
         }
     }
@@ -126,7 +131,10 @@ impl KindArg {
     pub(crate) fn named(self, name: Option<String>) -> Result<(Kind, String), Failure> {
         let (kind, name) = self.with_name(name)?;
         let hint = format!("list them with baton get {}", kind.plural());
-        Ok((kind, name.ok_or_else(|| Failure::usage(format!("the name of the {} is missing", kind.title())).hint(hint))?))
+        Ok((
+            kind,
+            name.ok_or_else(|| Failure::usage(format!("the name of the {} is missing", kind.title())).hint(hint))?,
+        ))
     }
 
     /// The name of an execution, which it must be.
@@ -135,8 +143,16 @@ impl KindArg {
         if kind.is_execution() {
             return Ok((kind, name));
         }
-        let hint = format!("list its runs with baton get {}s --field-selector spec.{}={name}", Kind::execution_of(kind).word(), kind.word());
-        Err(Failure::usage(format!("a {} does not run; this command is for workflow executions (wfx) and agent executions (agx)", kind.title())).hint(hint))
+        let hint = format!(
+            "list its runs with baton get {}s --field-selector spec.{}={name}",
+            Kind::execution_of(kind).word(),
+            kind.word()
+        );
+        Err(Failure::usage(format!(
+            "a {} does not run; this command is for workflow executions (wfx) and agent executions (agx)",
+            kind.title()
+        ))
+        .hint(hint))
     }
 }
 
@@ -211,7 +227,11 @@ impl Object {
 
     /// `workflow/hello`.
     pub(crate) fn reference(&self) -> String {
-        let name = if self.name().is_empty() { format!("{}…", self.metadata().generate_name) } else { self.name().to_owned() };
+        let name = if self.name().is_empty() {
+            format!("{}…", self.metadata().generate_name)
+        } else {
+            self.name().to_owned()
+        };
         format!("{}/{name}", self.kind().word())
     }
 
@@ -236,7 +256,9 @@ mod tests {
 
     #[test]
     fn a_kind_has_many_names() {
-        for text in ["wfx", "WorkflowExecution", "workflowexecutions", "workflow-execution", "workflowexecutions.baton.dev"] {
+        for text in
+            ["wfx", "WorkflowExecution", "workflowexecutions", "workflow-execution", "workflowexecutions.baton.dev"]
+        {
             assert_eq!(text.parse(), Ok(Kind::WorkflowExecution), "{text}");
         }
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));

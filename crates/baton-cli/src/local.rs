@@ -42,7 +42,12 @@ pub(crate) struct LocalServer {
 
 impl LocalServer {
     /// Starts a server on `listen` over `data_dir`. One whose data is not kept does without reserves on the disk.
-    pub(crate) async fn start(settings: &Settings, data_dir: &Path, listen: SocketAddr, keep: bool) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        settings: &Settings,
+        data_dir: &Path,
+        listen: SocketAddr,
+        keep: bool,
+    ) -> Result<Self, Failure> {
         let mut options = ServerOptions::from(server_config(settings, &[])?.config);
         options.listen = listen;
         data_dir.clone_into(&mut options.data_dir);

@@ -106,9 +106,13 @@ fn start_log(settings: &Settings, command: &Command) -> Result<(), Failure> {
         (Command::Server(_), Source::Default) => "info",
         _ => level.value.as_str(),
     };
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| Failure::usage(format!("log level '{filter}' ({})", level.source)).because(&error).hint("allowed are forms such as warn, info and baton_engine=debug"))?;
-    let colour = ProcessEnvironment.read(env_vars::NO_COLOR).is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
+        Failure::usage(format!("log level '{filter}' ({})", level.source))
+            .because(&error)
+            .hint("allowed are forms such as warn, info and baton_engine=debug")
+    })?;
+    let colour =
+        ProcessEnvironment.read(env_vars::NO_COLOR).is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
     Ok(())
 }

@@ -116,7 +116,10 @@ impl Printer {
 
 /// Text of somebody else for one line of a terminal: control characters are shown, not obeyed.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c == '\n' || c == '\t' { ' ' } else { c })
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// At most `length_max` characters, the last one an ellipsis if something was left out.

@@ -111,8 +111,10 @@ impl Settings {
         };
         let log_level = pick(flags.log_level.clone(), env_vars::LOG, None).unwrap_or_else(|| default(LOG_DEFAULT));
         Ok(Self {
-            server: pick(flags.server.clone(), env_vars::SERVER, client.server).unwrap_or_else(|| default(SERVER_DEFAULT)),
-            namespace: pick(flags.namespace.clone(), env_vars::NAMESPACE, client.namespace).unwrap_or_else(|| default(NAMESPACE_DEFAULT)),
+            server: pick(flags.server.clone(), env_vars::SERVER, client.server)
+                .unwrap_or_else(|| default(SERVER_DEFAULT)),
+            namespace: pick(flags.namespace.clone(), env_vars::NAMESPACE, client.namespace)
+                .unwrap_or_else(|| default(NAMESPACE_DEFAULT)),
             output,
             log_level,
             file,
@@ -127,23 +129,31 @@ impl Settings {
 }
 
 fn parse_format(text: &str, source: &Source) -> Result<Format, Failure> {
-    <Format as clap::ValueEnum>::from_str(text, true)
-        .map_err(|_| Failure::usage(format!("output '{text}' ({source}) is not a form; allowed are table, json, jsonl, yaml and name")))
+    <Format as clap::ValueEnum>::from_str(text, true).map_err(|_| {
+        Failure::usage(format!(
+            "output '{text}' ({source}) is not a form; allowed are table, json, jsonl, yaml and name"
+        ))
+    })
 }
 
 /// The file that was named, or the one in the home folder if it exists.
 fn config_file(flags: &GlobalArgs, environment: &impl Environment) -> Option<PathBuf> {
     let named = flags.config.clone().or_else(|| environment.read(env_vars::CONFIG).map(PathBuf::from));
     named.or_else(|| {
-        let folder = environment.read("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| environment.read("HOME").map(|home| PathBuf::from(home).join(".config")))?;
+        let folder = environment
+            .read("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| environment.read("HOME").map(|home| PathBuf::from(home).join(".config")))?;
         Some(folder.join("baton").join("baton.toml")).filter(|file| file.is_file())
     })
 }
 
 fn read_table(file: &std::path::Path) -> Result<toml::Table, Failure> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| Failure::environment(format!("read the configuration '{shown}'")).because(&error))?;
-    text.parse().map_err(|error: toml::de::Error| Failure::environment(format!("{shown}: {}", error.to_string().trim_end())))
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::environment(format!("read the configuration '{shown}'")).because(&error))?;
+    text.parse()
+        .map_err(|error: toml::de::Error| Failure::environment(format!("{shown}: {}", error.to_string().trim_end())))
 }
 
 #[cfg(test)]
@@ -168,11 +178,19 @@ mod tests {
     fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("baton.toml");
-        std::fs::write(&file, "[client]\nserver = 'http://file:1'\nnamespace = 'from-file'\n[store]\nreaders = 2\n").unwrap();
-        let environment = fake(&[("BATON_CONFIG", file.to_str().unwrap()), ("BATON_SERVER", "http://env:1"), ("BATON_OUTPUT", "json")]);
+        std::fs::write(&file, "[client]\nserver = 'http://file:1'\nnamespace = 'from-file'\n[store]\nreaders = 2\n")
+            .unwrap();
+        let environment = fake(&[
+            ("BATON_CONFIG", file.to_str().unwrap()),
+            ("BATON_SERVER", "http://env:1"),
+            ("BATON_OUTPUT", "json"),
+        ]);
         let flags = GlobalArgs { output: Some(Format::Yaml), ..GlobalArgs::default() };
         let settings = Settings::resolve(&flags, &environment).unwrap();
-        assert_eq!(settings.server, Setting { value: "http://env:1".to_owned(), source: Source::Environment("BATON_SERVER") });
+        assert_eq!(
+            settings.server,
+            Setting { value: "http://env:1".to_owned(), source: Source::Environment("BATON_SERVER") }
+        );
         assert_eq!(settings.namespace, Setting { value: "from-file".to_owned(), source: Source::File });
         assert_eq!(settings.output, Setting { value: Format::Yaml, source: Source::Flag });
         assert_eq!(settings.log_level, Setting { value: "warn".to_owned(), source: Source::Default });

@@ -12,7 +12,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use callback::{CallbackCommand, TokenArgs};
 pub(crate) use execution::{AskArgs, HistoryArgs, TreeArgs};
-pub(crate) use resource::{ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, ValidateArgs, WatchArgs};
+pub(crate) use resource::{
+    ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, ValidateArgs, WatchArgs,
+};
 pub(crate) use run::RunArgs;
 pub(crate) use server::{BackupArgs, ImportArgs, RestoreArgs, ServerArgs};
 

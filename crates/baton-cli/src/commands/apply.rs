@@ -9,8 +9,7 @@ use crate::{
     client::{Client, Written},
     failure::Failure,
     kind::{Kind, Object, each},
-    manifest,
-    output,
+    manifest, output,
     settings::Source,
 };
 
@@ -76,7 +75,12 @@ pub(crate) struct AppliedAll {
 /// Applies objects in their order. One that is refused does not keep the others from being applied; a server that is gone
 /// does. What the server warned of is told if it still holds when all are there: an agent may name a workflow that comes
 /// after it.
-pub(crate) async fn apply_all(context: &Context, client: &Client, objects: Vec<(String, Object)>, dry_run: bool) -> Result<AppliedAll, Failure> {
+pub(crate) async fn apply_all(
+    context: &Context,
+    client: &Client,
+    objects: Vec<(String, Object)>,
+    dry_run: bool,
+) -> Result<AppliedAll, Failure> {
     let mut all = AppliedAll { applied: Vec::new(), refused: Vec::new() };
     let mut warned = Vec::new();
     for (origin, object) in objects {
@@ -107,7 +111,10 @@ pub(crate) fn place(context: &Context, object: &mut Object) -> Result<(), Failur
     if metadata.namespace.is_empty() {
         metadata.namespace.clone_from(&wanted.value);
     } else if wanted.source == Source::Flag && metadata.namespace != wanted.value {
-        return Err(Failure::refused(format!("metadata.namespace: is '{}', the command line says '{}'", metadata.namespace, wanted.value)));
+        return Err(Failure::refused(format!(
+            "metadata.namespace: is '{}', the command line says '{}'",
+            metadata.namespace, wanted.value
+        )));
     }
     Ok(())
 }
@@ -121,7 +128,11 @@ async fn apply_object(client: &Client, object: Object, dry_run: bool) -> Result<
     loop {
         tries += 1;
         let attempt = apply_once(client, object.clone(), dry_run).await;
-        let raced = attempt.as_ref().err().and_then(Failure::code).is_some_and(|code| matches!(code, tonic::Code::Aborted | tonic::Code::AlreadyExists));
+        let raced = attempt
+            .as_ref()
+            .err()
+            .and_then(Failure::code)
+            .is_some_and(|code| matches!(code, tonic::Code::Aborted | tonic::Code::AlreadyExists));
         // A version in the manifest is a condition that the caller set: then a race is the answer.
         if !raced || tries >= TRIES_MAX || !object.metadata().resource_version.is_empty() {
             return attempt;
@@ -163,6 +174,7 @@ fn same_content(one: &Object, other: &Object) -> bool {
         let metadata = object.metadata();
         (metadata.generation, metadata.labels.clone(), metadata.annotations.clone())
     };
-    let same_spec = each!(one, it => baton_proto::to_json_value(it.as_ref())).get("spec") == other.to_json().get("spec");
+    let same_spec =
+        each!(one, it => baton_proto::to_json_value(it.as_ref())).get("spec") == other.to_json().get("spec");
     same_spec && of(one) == of(other)
 }

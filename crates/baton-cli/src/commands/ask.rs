@@ -11,7 +11,11 @@ use crate::{
 pub(crate) async fn ask(context: &Context, args: AskArgs, ask: Ask) -> Result<(), Failure> {
     let (kind, name) = args.kind.execution(args.name)?;
     if ask == Ask::Terminate {
-        let question = format!("End {} '{name}' in namespace '{}' at once, without winding up?", kind.title(), context.namespace());
+        let question = format!(
+            "End {} '{name}' in namespace '{}' at once, without winding up?",
+            kind.title(),
+            context.namespace()
+        );
         context.printer.confirm(&question, args.yes)?;
     }
     let client = context.client().await?;

@@ -24,16 +24,25 @@ pub(crate) fn backup(context: &Context, args: &BackupArgs) -> Result<(), Failure
     let flags: Vec<_> = args.data_dir.iter().map(|dir| ("data-dir", dir.display().to_string())).collect();
     let data_dir = local::server_config(&context.settings, &flags)?.config.data_dir;
     if !data_dir.join(KEY_FILE).is_file() {
-        return Err(Failure::refused(format!("'{}' is not the data directory of a server: it has no {KEY_FILE}", data_dir.display())));
+        return Err(Failure::refused(format!(
+            "'{}' is not the data directory of a server: it has no {KEY_FILE}",
+            data_dir.display()
+        )));
     }
     // The reserves of a server on its disk are not a backup's business.
     let options = StoreOptions { free_bytes_min: 0, ballast_bytes: 0, ..StoreOptions::default() };
     let store = Store::open(&data_dir, options).map_err(|error| {
         let failure = refused(&format!("open '{}'", data_dir.display()), &error);
-        if matches!(error, StoreError::Locked { .. }) { failure.hint("a running server cannot be backed up in this version") } else { failure }
+        if matches!(error, StoreError::Locked { .. }) {
+            failure.hint("a running server cannot be backed up in this version")
+        } else {
+            failure
+        }
     })?;
     make_folder(&args.to)?;
-    let report = store.backup(&args.to.join(STORE_FILE)).map_err(|error| refused(&format!("back up to '{}'", args.to.display()), &error));
+    let report = store
+        .backup(&args.to.join(STORE_FILE))
+        .map_err(|error| refused(&format!("back up to '{}'", args.to.display()), &error));
     store.close();
     let report = report?;
     copy_key(&data_dir.join(KEY_FILE), &args.to.join(KEY_FILE))?;
@@ -68,5 +77,7 @@ pub(super) fn copy_key(from: &Path, to: &Path) -> Result<(), Failure> {
         fs::rename(&partial, to)?;
         to.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
     };
-    copy().map_err(|error| Failure::environment(format!("copy '{}' to '{}'", from.display(), to.display())).because(&error))
+    copy().map_err(|error| {
+        Failure::environment(format!("copy '{}' to '{}'", from.display(), to.display())).because(&error)
+    })
 }

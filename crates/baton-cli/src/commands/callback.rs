@@ -72,18 +72,22 @@ async fn wait(context: &Context, token: &TokenArgs, timeout: Option<&str>) -> Re
     loop {
         let left = limit.map(|limit| limit.saturating_sub(began.elapsed()));
         let piece = left.map_or(WAIT_PIECE, |left| left.min(WAIT_PIECE));
-        let request = v1::AwaitCallbackRequest { callback_token: callback_token.clone(), timeout: format_duration(piece) };
+        let request =
+            v1::AwaitCallbackRequest { callback_token: callback_token.clone(), timeout: format_duration(piece) };
         let answer = service.await_callback(request).await?.into_inner();
         match answer.state.as_str() {
             "Waiting" if left.is_some_and(|left| left.is_zero()) => {
                 let limit = limit.map(format_duration).unwrap_or_default();
-                return Err(Failure::refused(format!("no answer within {limit}")).hint("await it again: the answer is kept until the token expires"));
+                return Err(Failure::refused(format!("no answer within {limit}"))
+                    .hint("await it again: the answer is kept until the token expires"));
             }
             "Waiting" => {}
             "Completed" => {
                 let value = answer.output.as_ref().map_or(Ok(serde_json::Value::Null), v1::Json::to_value);
                 let value = value.map_err(|error| Failure::environment("read the output").because(&error))?;
-                return context.printer.data(&output::value(context.settings.output.value, &value, || output::pretty(&value)));
+                return context
+                    .printer
+                    .data(&output::value(context.settings.output.value, &value, || output::pretty(&value)));
             }
             _ => {
                 if let Some(problem) = &answer.error {
@@ -97,7 +101,10 @@ async fn wait(context: &Context, token: &TokenArgs, timeout: Option<&str>) -> Re
 
 async fn complete(context: &Context, token: &TokenArgs, result: Option<&InputArg>) -> Result<(), Failure> {
     let value = result.map(|result| result.value("--result")).transpose()?;
-    let request = v1::CompleteCallbackRequest { callback_token: read_token(token)?, output: value.as_ref().map(v1::Json::from_value) };
+    let request = v1::CompleteCallbackRequest {
+        callback_token: read_token(token)?,
+        output: value.as_ref().map(v1::Json::from_value),
+    };
     let answer = context.client().await?.callback_service().complete_callback(request).await?.into_inner();
     answered(context, &answer, "completed")
 }
@@ -112,7 +119,11 @@ async fn heartbeat(context: &Context, token: &TokenArgs) -> Result<(), Failure> 
 
 async fn attach(context: &Context, execution: KindArg, token: &TokenArgs) -> Result<(), Failure> {
     let (kind, name): (Kind, String) = execution.execution(None)?;
-    let request = v1::AttachCallbackRequest { namespace: context.namespace().to_owned(), name, callback_token: read_token(token)? };
+    let request = v1::AttachCallbackRequest {
+        namespace: context.namespace().to_owned(),
+        name,
+        callback_token: read_token(token)?,
+    };
     let list = context.client().await?.attach_callback(kind, request).await?;
     show_list(context, &list)
 }
@@ -128,7 +139,9 @@ fn answered(context: &Context, answer: &v1::AnswerResponse, how: &str) -> Result
 
 fn show_list(context: &Context, list: &v1::CallbackList) -> Result<(), Failure> {
     let json = baton_proto::to_json_value(list);
-    context.printer.data(&output::value(context.settings.output.value, &json, || output::callbacks_table(list, output::now_ms())))
+    context
+        .printer
+        .data(&output::value(context.settings.output.value, &json, || output::callbacks_table(list, output::now_ms())))
 }
 
 /// The bytes of a token, from the command line, stdin, a file or the environment.
@@ -136,7 +149,8 @@ fn read_token(args: &TokenArgs) -> Result<Vec<u8>, Failure> {
     let given = match &args.token {
         Some(token) => manifest::read_text("the token", token)?,
         None => ProcessEnvironment.read(env_vars::CALLBACK_TOKEN).ok_or_else(|| {
-            Failure::usage("the token is missing").hint(format!("give it as an argument, as - on stdin, or in {}", env_vars::CALLBACK_TOKEN))
+            Failure::usage("the token is missing")
+                .hint(format!("give it as an argument, as - on stdin, or in {}", env_vars::CALLBACK_TOKEN))
         })?,
     };
     let text = given.trim();

@@ -30,7 +30,9 @@ pub(crate) async fn delete(context: &Context, args: DeleteArgs) -> Result<(), Fa
         let reference = format!("{}/{name}", kind.word());
         match client.delete(kind, &namespace, &name).await {
             Ok(answer) if answer.gone => context.printer.message(&format!("{reference} deleted")),
-            Ok(_) => context.printer.message(&format!("{reference}: deletion asked; it goes when whoever waits for it has been told")),
+            Ok(_) => context
+                .printer
+                .message(&format!("{reference}: deletion asked; it goes when whoever waits for it has been told")),
             Err(failure) if args.ignore_not_found && failure.code() == Some(tonic::Code::NotFound) => {
                 context.printer.message(&format!("{reference} does not exist"));
             }

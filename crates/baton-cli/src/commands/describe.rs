@@ -16,14 +16,16 @@ pub(crate) async fn describe(context: &Context, args: DescribeArgs) -> Result<()
     let (kind, name) = args.kind.named(args.name)?;
     let client = context.client().await?;
     let object = client.get(kind, context.namespace(), &name).await?;
-    let events = if kind.is_execution() { last_events(&client, kind, context.namespace(), &name).await? } else { Vec::new() };
+    let events =
+        if kind.is_execution() { last_events(&client, kind, context.namespace(), &name).await? } else { Vec::new() };
     context.printer.data(&output::describe(&object, &events, output::now_ms()))
 }
 
 async fn last_events(client: &Client, kind: Kind, namespace: &str, name: &str) -> Result<Vec<HistoryEvent>, Failure> {
     let (mut last, mut after) = (VecDeque::new(), 0);
     loop {
-        let request = v1::HistoryRequest { namespace: namespace.to_owned(), name: name.to_owned(), after, limit: PAGE_EVENTS };
+        let request =
+            v1::HistoryRequest { namespace: namespace.to_owned(), name: name.to_owned(), after, limit: PAGE_EVENTS };
         let page = client.history(kind, request).await?;
         last.extend(page.events);
         while last.len() > EVENTS_SHOWN {

@@ -14,7 +14,11 @@ use crate::{
 pub(crate) async fn get(context: &Context, args: GetArgs) -> Result<(), Failure> {
     match args.kind.with_name(args.name)? {
         (kind, None) => list_kind(context, kind, &args.selector, args.limit).await,
-        (_, Some(_)) if args.selector.selector.is_some() || args.selector.field_selector.is_some() || args.selector.all_namespaces => {
+        (_, Some(_))
+            if args.selector.selector.is_some()
+                || args.selector.field_selector.is_some()
+                || args.selector.all_namespaces =>
+        {
             Err(Failure::usage("a name and a selection were given; allowed is one of them"))
         }
         (kind, Some(name)) => {
@@ -28,7 +32,9 @@ pub(crate) async fn get(context: &Context, args: GetArgs) -> Result<(), Failure>
 pub(crate) async fn list(context: &Context, args: ListArgs) -> Result<(), Failure> {
     match args.kind.with_name(None)? {
         (kind, None) => list_kind(context, kind, &args.selector, args.limit).await,
-        (kind, Some(name)) => Err(Failure::usage("list takes no name").hint(format!("show one with baton get {} {name}", kind.word()))),
+        (kind, Some(name)) => {
+            Err(Failure::usage("list takes no name").hint(format!("show one with baton get {} {name}", kind.word())))
+        }
     }
 }
 
@@ -36,7 +42,11 @@ async fn list_kind(context: &Context, kind: Kind, selector: &SelectorArgs, limit
     let client = context.client().await?;
     let (metadata, objects) = client.list(kind, &selection(context, selector), limit).await?;
     if objects.is_empty() {
-        let place = if selector.all_namespaces { "any namespace".to_owned() } else { format!("namespace '{}'", context.namespace()) };
+        let place = if selector.all_namespaces {
+            "any namespace".to_owned()
+        } else {
+            format!("namespace '{}'", context.namespace())
+        };
         context.printer.message(&format!("no {}s in {place}", kind.title()));
         if context.settings.output.value == crate::args::Format::Table {
             return Ok(());

@@ -25,7 +25,12 @@ pub(crate) async fn history(context: &Context, args: HistoryArgs) -> Result<(), 
     let format = context.settings.output.value;
     let mut is_first = true;
     loop {
-        let request = v1::HistoryRequest { namespace: context.namespace().to_owned(), name: name.clone(), after, limit: PAGE_EVENTS };
+        let request = v1::HistoryRequest {
+            namespace: context.namespace().to_owned(),
+            name: name.clone(),
+            after,
+            limit: PAGE_EVENTS,
+        };
         let page = client.history(kind, request).await?;
         for event in page.events {
             if matches!(format, Format::Json | Format::Yaml) {
@@ -52,7 +57,8 @@ pub(crate) async fn history(context: &Context, args: HistoryArgs) -> Result<(), 
 async fn follow(context: &Context, client: &Client, kind: Kind, name: &str, mut after: i32) -> Result<(), Failure> {
     let (mut is_first, mut tries) = (true, 0);
     loop {
-        let request = v1::HistoryRequest { namespace: context.namespace().to_owned(), name: name.to_owned(), after, limit: 0 };
+        let request =
+            v1::HistoryRequest { namespace: context.namespace().to_owned(), name: name.to_owned(), after, limit: 0 };
         let mut stream = client.watch_history(kind, request).await?;
         let failure = loop {
             match stream.message().await {

@@ -30,10 +30,13 @@ pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<(), Fa
 }
 
 fn read(bytes: &[u8], context: &Context) -> Result<Object, Failure> {
-    let mut execution = legacy::decode_workflow_execution(bytes).map_err(|error| Failure::refused("it cannot be imported").because(&error))?;
+    let mut execution = legacy::decode_workflow_execution(bytes)
+        .map_err(|error| Failure::refused("it cannot be imported").because(&error))?;
     let status = execution.status.take().unwrap_or_default();
     if let Some(phase) = status.phase.parse::<Phase>().ok().filter(|phase| phase.is_terminal()) {
-        return Err(Failure::refused(format!("status.phase: is '{phase}': the execution has ended where it ran, so there is nothing to take over")));
+        return Err(Failure::refused(format!(
+            "status.phase: is '{phase}': the execution has ended where it ran, so there is nothing to take over"
+        )));
     }
     let mut object = Object::from(execution);
     let metadata = object.metadata_mut();

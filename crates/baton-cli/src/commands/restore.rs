@@ -12,16 +12,24 @@ use crate::{args::RestoreArgs, failure::Failure, output};
 pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<(), Failure> {
     for file in [STORE_FILE, KEY_FILE] {
         if !args.from.join(file).is_file() {
-            return Err(Failure::refused(format!("'{}' is not a backup: it has no {file}", args.from.display())).hint("make one with baton backup"));
+            return Err(Failure::refused(format!("'{}' is not a backup: it has no {file}", args.from.display()))
+                .hint("make one with baton backup"));
         }
     }
     if args.replace {
-        let question = format!("Put the backup in place of the data in '{}'? What is there is set aside.", args.data_dir.display());
+        let question = format!(
+            "Put the backup in place of the data in '{}'? What is there is set aside.",
+            args.data_dir.display()
+        );
         context.printer.confirm(&question, args.yes)?;
     }
     let report = Store::restore(&args.from.join(STORE_FILE), &args.data_dir, args.replace).map_err(|error| {
         let failure = refused(&format!("restore to '{}'", args.data_dir.display()), &error);
-        if matches!(error, StoreError::Occupied { .. }) { failure.hint("add --replace to set it aside") } else { failure }
+        if matches!(error, StoreError::Occupied { .. }) {
+            failure.hint("add --replace to set it aside")
+        } else {
+            failure
+        }
     })?;
     // After the store: while one that is there is refused, its key must not be touched.
     copy_key(&args.from.join(KEY_FILE), &args.data_dir.join(KEY_FILE))?;

@@ -24,8 +24,8 @@ use crate::{
     local::LocalServer,
     manifest, output,
     progress::ExecutionKey,
-    settings::Source,
     run::{Following, Plan, ServicePorts, Services, Signals, Wishes, follow, plan},
+    settings::Source,
 };
 
 /// Lines of services that may wait to be shown.
@@ -49,10 +49,13 @@ struct Mark {
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<(), Failure> {
     let on_server = context.settings.names_server();
     if args.detach && !on_server {
-        return Err(Failure::usage("--detach needs a server that goes on").hint("name it with --server URL, or start one with baton server"));
+        return Err(Failure::usage("--detach needs a server that goes on")
+            .hint("name it with --server URL, or start one with baton server"));
     }
     if args.data_dir.is_some() && on_server {
-        return Err(Failure::usage("--data-dir is for a run in this process, and a server is named (--server or BATON_SERVER)"));
+        return Err(Failure::usage(
+            "--data-dir is for a run in this process, and a server is named (--server or BATON_SERVER)",
+        ));
     }
     let paths: Vec<PathBuf> = args.file.iter().chain(&args.files).cloned().collect();
     let manifests = manifest::load(&paths)?;
@@ -104,7 +107,14 @@ async fn run_on_server(context: &Context, mut plan: Plan, detach: bool) -> Resul
         if detach {
             return context.printer.data(&reference(&key)).map(|()| None);
         }
-        let following = Following { client: &client, printer: context.printer, namespace: context.namespace(), key, logs: &mut logs, signals: &mut signals };
+        let following = Following {
+            client: &client,
+            printer: context.printer,
+            namespace: context.namespace(),
+            key,
+            logs: &mut logs,
+            signals: &mut signals,
+        };
         follow(following).await.map(Some)
     }
     .await;
@@ -123,7 +133,9 @@ async fn run_here(context: &Context, mut plan: Plan, data_dir: &Path, keep: bool
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // An execution that is taken up goes on as soon as the server starts: what it calls must be there by then.
     let early = match &mark {
-        Some(mark) => Some(signals.or(Services::start(&plan.services, &format!("http://{listen}"), &mark.services, &sender)).await?),
+        Some(mark) => Some(
+            signals.or(Services::start(&plan.services, &format!("http://{listen}"), &mark.services, &sender)).await?,
+        ),
         None => None,
     };
     let server = match LocalServer::start(&context.settings, data_dir, listen, keep).await {
@@ -155,7 +167,14 @@ async fn run_here(context: &Context, mut plan: Plan, data_dir: &Path, keep: bool
         if keep {
             write_mark(data_dir, context, &plan, &key, server.address().port(), services.ports())?;
         }
-        let following = Following { client: &client, printer: context.printer, namespace: context.namespace(), key, logs: &mut logs, signals: &mut signals };
+        let following = Following {
+            client: &client,
+            printer: context.printer,
+            namespace: context.namespace(),
+            key,
+            logs: &mut logs,
+            signals: &mut signals,
+        };
         follow(following).await
     };
     let result = tokio::select! {
@@ -175,19 +194,26 @@ async fn run_here(context: &Context, mut plan: Plan, data_dir: &Path, keep: bool
 fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
     let plays = |spec: Option<&v1::AgentSpec>| {
         let model = spec.and_then(|spec| spec.model.as_ref());
-        model.is_some_and(|model| model.playback.is_some() && (model.provider == "playback" || (model.base_url.is_empty() && !has_model)))
+        model.is_some_and(|model| {
+            model.playback.is_some() && (model.provider == "playback" || (model.base_url.is_empty() && !has_model))
+        })
     };
     let objects = plan.templates.iter().map(|(_, object)| object).chain([&plan.execution]);
     let names: Vec<&str> = objects
         .filter_map(|object| match object {
             Object::Agent(it) if plays(it.spec.as_ref()) => it.metadata.as_ref().map(|metadata| metadata.name.as_str()),
-            Object::AgentExecution(it) if plays(it.spec.as_ref().and_then(|spec| spec.definition.as_ref())) => Some("of this run"),
+            Object::AgentExecution(it) if plays(it.spec.as_ref().and_then(|spec| spec.definition.as_ref())) => {
+                Some("of this run")
+            }
             Object::Agent(_) | Object::AgentExecution(_) | Object::Workflow(_) | Object::WorkflowExecution(_) => None,
         })
         .collect();
     if !names.is_empty() {
         let why = if has_model { "" } else { "; BATON_MODEL_BASE_URL names a model" };
-        context.printer.message(&format!("playback: the answers of agent {} come from a script, not from a model{why}", names.join(", ")));
+        context.printer.message(&format!(
+            "playback: the answers of agent {} come from a script, not from a model{why}",
+            names.join(", ")
+        ));
     }
 }
 
@@ -198,7 +224,12 @@ async fn stop(services: Option<Services>) {
 }
 
 /// Applies the templates and creates the execution.
-async fn create(context: &Context, client: &Client, plan: &mut Plan, services: &Services) -> Result<ExecutionKey, Failure> {
+async fn create(
+    context: &Context,
+    client: &Client,
+    plan: &mut Plan,
+    services: &Services,
+) -> Result<ExecutionKey, Failure> {
     for (_, template) in &mut plan.templates {
         place(context, template)?;
     }
@@ -233,7 +264,10 @@ async fn taken_up(context: &Context, client: &Client, mark: Option<&Mark>) -> Re
 fn is_same(context: &Context, mark: &Mark, plan: &Plan) -> bool {
     let same = mark.digest == plan.digest && mark.namespace == context.namespace();
     if !same {
-        context.printer.warning(&format!("the data directory holds '{}', an interrupted run of other content; it goes on beside this one", mark.name));
+        context.printer.warning(&format!(
+            "the data directory holds '{}', an interrupted run of other content; it goes on beside this one",
+            mark.name
+        ));
     }
     same
 }
@@ -242,15 +276,25 @@ fn read_mark(data_dir: &Path) -> Result<Option<Mark>, Failure> {
     let path = data_dir.join(MARK_FILE);
     match std::fs::read(&path) {
         Ok(bytes) => {
-            let wrong = |error: serde_json::Error| Failure::environment(format!("read '{}'", path.display())).because(&error);
-            serde_json::from_slice(&bytes).map(Some).map_err(|error| wrong(error).hint("remove the file to begin a new run"))
+            let wrong =
+                |error: serde_json::Error| Failure::environment(format!("read '{}'", path.display())).because(&error);
+            serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| wrong(error).hint("remove the file to begin a new run"))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::environment(format!("read '{}'", path.display())).because(&error)),
     }
 }
 
-fn write_mark(data_dir: &Path, context: &Context, plan: &Plan, key: &ExecutionKey, port: u16, services: ServicePorts) -> Result<(), Failure> {
+fn write_mark(
+    data_dir: &Path,
+    context: &Context,
+    plan: &Plan,
+    key: &ExecutionKey,
+    port: u16,
+    services: ServicePorts,
+) -> Result<(), Failure> {
     let mark = Mark {
         digest: plan.digest.clone(),
         kind: key.kind.name().to_owned(),
@@ -260,14 +304,17 @@ fn write_mark(data_dir: &Path, context: &Context, plan: &Plan, key: &ExecutionKe
         services,
     };
     let path = data_dir.join(MARK_FILE);
-    let written = serde_json::to_vec_pretty(&mark).map_err(std::io::Error::from).and_then(|bytes| std::fs::write(&path, bytes));
+    let written =
+        serde_json::to_vec_pretty(&mark).map_err(std::io::Error::from).and_then(|bytes| std::fs::write(&path, bytes));
     written.map_err(|error| Failure::environment(format!("write '{}'", path.display())).because(&error))
 }
 
 fn remove_mark(data_dir: &Path) -> Result<(), Failure> {
     let path = data_dir.join(MARK_FILE);
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::environment(format!("remove '{}'", path.display())).because(&error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::environment(format!("remove '{}'", path.display())).because(&error))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -280,7 +327,8 @@ fn reference(key: &ExecutionKey) -> String {
 fn report(context: &Context, execution: &ExecutionResource) -> Result<(), Failure> {
     let name = &execution.metadata().name;
     if execution.phase() == Phase::Completed {
-        let output = execution.output().and_then(Option::as_ref).map_or(Ok(serde_json::Value::Null), v1::Json::to_value);
+        let output =
+            execution.output().and_then(Option::as_ref).map_or(Ok(serde_json::Value::Null), v1::Json::to_value);
         let output = output.map_err(|error| Failure::environment("read the output").because(&error))?;
         return match context.settings.output.value {
             Format::Name => context.printer.data(&object_of(execution).reference()),
@@ -291,7 +339,9 @@ fn report(context: &Context, execution: &ExecutionResource) -> Result<(), Failur
         context.printer.say(&output::pretty(&baton_proto::to_json_value(problem)));
         return Err(Failure::told());
     }
-    let why = execution.conditions().and_then(|conditions| conditions.iter().find(|it| it.r#type == "Failed" && !it.message.is_empty()));
+    let why = execution
+        .conditions()
+        .and_then(|conditions| conditions.iter().find(|it| it.r#type == "Failed" && !it.message.is_empty()));
     let why = why.map(|condition| format!(": {}", condition.message)).unwrap_or_default();
     Err(Failure::refused(format!("'{name}' ended as {}{why}", execution.phase())))
 }

@@ -15,14 +15,16 @@ pub(crate) async fn server(context: &Context, args: ServerArgs) -> Result<(), Fa
     }
     let config = local::server_config(&context.settings, &flags)?;
     let mut signals = Signals::new()?;
-    let running = baton_server::start(ServerOptions::from(config.config)).await.map_err(|error| local::not_started(&error))?;
+    let running =
+        baton_server::start(ServerOptions::from(config.config)).await.map_err(|error| local::not_started(&error))?;
     context.printer.message(&format!("listening on http://{}", running.address));
     let failed = tokio::select! {
         () = signals.next() => None,
         why = running.failed() => Some(why),
     };
     if let Some(why) = failed {
-        return Err(Failure::environment(format!("the store has failed: {why}")).hint("start the server again: it recovers from what is on the disk"));
+        return Err(Failure::environment(format!("the store has failed: {why}"))
+            .hint("start the server again: it recovers from what is on the disk"));
     }
     context.printer.message("stopping; interrupt once more to stop at once");
     tokio::select! {

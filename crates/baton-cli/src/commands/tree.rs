@@ -78,11 +78,16 @@ impl Family {
         let is_new = seen.insert(metadata.uid.clone());
         let below = self.children.get(&metadata.uid).map(Vec::as_slice).unwrap_or_default();
         let children: Vec<Value> = if is_new && depth < DEPTH_MAX {
-            below.iter().filter_map(|uid| self.members.get(uid)).map(|child| self.node(child, depth + 1, seen)).collect()
+            below
+                .iter()
+                .filter_map(|uid| self.members.get(uid))
+                .map(|child| self.node(child, depth + 1, seen))
+                .collect()
         } else {
             Vec::new()
         };
-        let position = execution.parent().and_then(Option::as_ref).map(|parent| parent.position.clone()).unwrap_or_default();
+        let position =
+            execution.parent().and_then(Option::as_ref).map(|parent| parent.position.clone()).unwrap_or_default();
         json!({
             "kind": execution.kind(),
             "name": metadata.name,
@@ -108,7 +113,11 @@ fn draw(node: &Value, first: &str, rest: &str, asked: &str, lines: &mut Vec<Stri
     for it in list("waitingFor") {
         let waiting: Option<baton_proto::v1::WaitingFor> = baton_proto::from_json_value(it.clone()).ok();
         if let Some(it) = waiting {
-            lines.push(format!("{stem}waits for {} at {}", one_line(&output::waiting_words(&it)), one_line(&it.operation)));
+            lines.push(format!(
+                "{stem}waits for {} at {}",
+                one_line(&output::waiting_words(&it)),
+                one_line(&it.operation)
+            ));
         }
     }
     for it in list("callbacks") {

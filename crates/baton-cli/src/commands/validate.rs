@@ -39,7 +39,10 @@ pub(crate) fn validate(context: &Context, args: &ValidateArgs) -> Result<(), Fai
     }
     for (kind, name, place) in wanted {
         if !present.contains(&(kind, name.clone())) {
-            context.printer.warning(&format!("{place}: the {} '{name}' is not in these manifests; it must be on the server", kind.title()));
+            context.printer.warning(&format!(
+                "{place}: the {} '{name}' is not in these manifests; it must be on the server",
+                kind.title()
+            ));
         }
     }
     let count = manifests.len();
@@ -62,7 +65,9 @@ impl Findings {
                 self.present.insert((Kind::Agent, manifest.stem()));
             }
             Content::Run(run) => {
-                for (kind, name, field) in [(Kind::Workflow, &run.workflow, "spec.workflow"), (Kind::Agent, &run.agent, "spec.agent")] {
+                for (kind, name, field) in
+                    [(Kind::Workflow, &run.workflow, "spec.workflow"), (Kind::Agent, &run.agent, "spec.agent")]
+                {
                     self.want(kind, name, manifest, field);
                 }
             }
@@ -72,9 +77,7 @@ impl Findings {
     fn object(&mut self, manifest: &Manifest, object: &Object) {
         let metadata = object.metadata();
         let is_generated = metadata.name.is_empty() && !metadata.generate_name.is_empty();
-        if !is_generated
-            && let Err(says) = check_name(&metadata.name)
-        {
+        if !is_generated && let Err(says) = check_name(&metadata.name) {
             self.violate(manifest, Violation::new("metadata.name", says));
         }
         let json = object.to_json();

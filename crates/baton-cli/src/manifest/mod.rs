@@ -70,7 +70,11 @@ impl Manifest {
     pub(crate) fn stem(&self) -> String {
         let file = self.origin.split('#').next().unwrap_or_default();
         let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let plain: String = stem.to_ascii_lowercase().chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+        let plain: String = stem
+            .to_ascii_lowercase()
+            .chars()
+            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+            .collect();
         let plain = plain.trim_matches('-');
         if plain.is_empty() { "stdin".to_owned() } else { plain.to_owned() }
     }
@@ -86,7 +90,9 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
             let origin = if several { format!("{}#{}", file.origin, index + 1) } else { file.origin.clone() };
             for item in items(document) {
                 match read_document(item, &origin, &file.folder) {
-                    Ok(content) => manifests.push(Manifest { origin: origin.clone(), folder: file.folder.clone(), content }),
+                    Ok(content) => {
+                        manifests.push(Manifest { origin: origin.clone(), folder: file.folder.clone(), content })
+                    }
                     Err(found) => violations.extend(found.into_iter().map(|it| at(&origin, it))),
                 }
             }
@@ -105,17 +111,22 @@ pub(crate) fn at(origin: &str, violation: Violation) -> Violation {
 fn items(document: Value) -> Vec<Value> {
     let is_list = document.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
     match document {
-        Value::Object(mut fields) if is_list && matches!(fields.get("items"), Some(Value::Array(_))) => match fields.remove("items") {
-            Some(Value::Array(items)) => items,
-            _ => Vec::new(),
-        },
+        Value::Object(mut fields) if is_list && matches!(fields.get("items"), Some(Value::Array(_))) => {
+            match fields.remove("items") {
+                Some(Value::Array(items)) => items,
+                _ => Vec::new(),
+            }
+        }
         other => vec![other],
     }
 }
 
 fn read_document(mut document: Value, origin: &str, folder: &Path) -> Result<Content, Vec<Violation>> {
     let Value::Object(fields) = &document else {
-        return Err(vec![Violation::new("", "must be an object with apiVersion and kind, a workflow document, or an agent's spec")]);
+        return Err(vec![Violation::new(
+            "",
+            "must be an object with apiVersion and kind, a workflow document, or an agent's spec",
+        )]);
     };
     let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     match kind.as_str() {
@@ -126,7 +137,9 @@ fn read_document(mut document: Value, origin: &str, folder: &Path) -> Result<Con
         }
         RUN_KIND => return run::read(document).map(|run| Content::Run(Box::new(run))),
         kinds::AGENT => inline_playback(&mut document, &["spec", "model"], folder).map_err(|it| vec![it])?,
-        kinds::AGENT_EXECUTION => inline_playback(&mut document, &["spec", "definition", "model"], folder).map_err(|it| vec![it])?,
+        kinds::AGENT_EXECUTION => {
+            inline_playback(&mut document, &["spec", "definition", "model"], folder).map_err(|it| vec![it])?
+        }
         _ => {}
     }
     tracing::debug!(origin, kind, "read a manifest");
@@ -141,7 +154,8 @@ pub(crate) fn decode(document: Value) -> Result<Object, Vec<Violation>> {
     let mut violations = Vec::new();
     if known.is_none() {
         let allowed: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-        let found = if kind.is_empty() { "is missing".to_owned() } else { format!("'{kind}' is not a kind of this API") };
+        let found =
+            if kind.is_empty() { "is missing".to_owned() } else { format!("'{kind}' is not a kind of this API") };
         violations.push(Violation::new("kind", format!("{found}; allowed are {}", allowed.join(", "))));
     }
     if version != API_VERSION {
@@ -149,7 +163,10 @@ pub(crate) fn decode(document: Value) -> Result<Object, Vec<Violation>> {
         violations.push(Violation::new("apiVersion", format!("{found}; allowed is '{API_VERSION}'")));
     }
     if document.pointer("/status/callbackToken").is_some() {
-        violations.push(Violation::new("status.callbackToken", "the callback token is input: it belongs in spec.callbackToken"));
+        violations.push(Violation::new(
+            "status.callbackToken",
+            "the callback token is input: it belongs in spec.callbackToken",
+        ));
     }
     let Some(kind) = known.filter(|_| violations.is_empty()) else { return Err(violations) };
     let read = with_kind!(kind, K => from_json_value::<K>(document).map(Object::from));
@@ -161,7 +178,11 @@ pub(crate) fn decode(document: Value) -> Result<Object, Vec<Violation>> {
 
 /// Puts the content of `playback.file` in place of it.
 fn inline_playback(document: &mut Value, path: &[&str], folder: &Path) -> Result<(), Violation> {
-    let Some(playback) = path.iter().try_fold(document, |value, field| value.get_mut(*field)).and_then(|model| model.get_mut("playback")) else {
+    let Some(playback) = path
+        .iter()
+        .try_fold(document, |value, field| value.get_mut(*field))
+        .and_then(|model| model.get_mut("playback"))
+    else {
         return Ok(());
     };
     let Some(file) = playback.get("file") else { return Ok(()) };

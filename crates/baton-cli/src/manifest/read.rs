@@ -31,7 +31,10 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<File>, Failure> {
         } else if path.is_dir() {
             let inside = manifests_in(path)?;
             if inside.is_empty() {
-                return Err(Failure::refused(format!("no manifests in the folder '{}'; they end in .yaml, .yml or .json", path.display())));
+                return Err(Failure::refused(format!(
+                    "no manifests in the folder '{}'; they end in .yaml, .yml or .json",
+                    path.display()
+                )));
             }
             for path in inside {
                 files.push(one(&path)?);
@@ -59,7 +62,10 @@ fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
             found.push(path);
         }
         if found.len() > FOLDER_FILES_MAX {
-            return Err(Failure::refused(format!("the folder '{}' holds more than {FOLDER_FILES_MAX} manifests", folder.display())));
+            return Err(Failure::refused(format!(
+                "the folder '{}' holds more than {FOLDER_FILES_MAX} manifests",
+                folder.display()
+            )));
         }
     }
     found.sort();
@@ -79,7 +85,9 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
 
 fn limited(from: impl io::Read, what: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    from.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| Failure::refused(format!("read {what}")).because(&error))?;
+    from.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::refused(format!("read {what}")).because(&error))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(Failure::refused(format!("{what} is larger than the limit of {FILE_BYTES_MAX} bytes")));
     }

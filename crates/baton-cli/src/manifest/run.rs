@@ -66,7 +66,10 @@ pub(super) fn read(document: Value) -> Result<RunSpec, Vec<Violation>> {
     })?;
     let mut violations = Vec::new();
     if run.api_version != API_VERSION {
-        violations.push(Violation::new("apiVersion", format!("'{}' is not served; allowed is '{API_VERSION}'", run.api_version)));
+        violations.push(Violation::new(
+            "apiVersion",
+            format!("'{}' is not served; allowed is '{API_VERSION}'", run.api_version),
+        ));
     }
     let spec = run.spec;
     if !spec.workflow.is_empty() && !spec.agent.is_empty() {
@@ -85,10 +88,16 @@ pub(super) fn read(document: Value) -> Result<RunSpec, Vec<Violation>> {
             violations.push(Violation::new(format!("spec.services[{index}].name"), says));
         }
         if spec.services[..index].iter().any(|earlier| earlier.variable() == service.variable()) {
-            violations.push(Violation::new(format!("spec.services[{index}].name"), format!("'{}' is there twice", service.name)));
+            violations.push(Violation::new(
+                format!("spec.services[{index}].name"),
+                format!("'{}' is there twice", service.name),
+            ));
         }
         if service.command.first().is_none_or(String::is_empty) {
-            violations.push(Violation::new(format!("spec.services[{index}].command"), "must be a list with the program first"));
+            violations.push(Violation::new(
+                format!("spec.services[{index}].command"),
+                "must be a list with the program first",
+            ));
         }
     }
     if violations.is_empty() { Ok(spec) } else { Err(violations) }

@@ -21,8 +21,12 @@ fn check(files: &[(&str, &str)], expected: &Expect) {
             .map(|it| match &it.content {
                 Content::Resource(object) => format!("{} {}", it.origin, object.reference()),
                 Content::Run(run) => format!("{} {run:?}", it.origin),
-                Content::BareWorkflow(_) => format!("{} bare workflow, {}", it.origin, it.resource().unwrap().unwrap().reference()),
-                Content::BareAgent(spec) => format!("{} bare agent, {} {spec}", it.origin, it.resource().unwrap().unwrap().reference()),
+                Content::BareWorkflow(_) => {
+                    format!("{} bare workflow, {}", it.origin, it.resource().unwrap().unwrap().reference())
+                }
+                Content::BareAgent(spec) => {
+                    format!("{} bare agent, {} {spec}", it.origin, it.resource().unwrap().unwrap().reference())
+                }
             })
             .collect::<Vec<_>>()
             .join("\n"),
@@ -34,8 +38,14 @@ fn check(files: &[(&str, &str)], expected: &Expect) {
 fn a_folder_is_read_in_the_order_of_names() {
     check(
         &[
-            ("b.yaml", "apiVersion: baton.dev/v1\nkind: Workflow\nmetadata: {name: two}\nspec: {definition: {}}\n---\ndocument: {name: bare}\n"),
-            ("a.yml", "apiVersion: baton.dev/v1\nkind: AgentList\nitems: [{apiVersion: baton.dev/v1, kind: Agent, metadata: {name: one}}]\n"),
+            (
+                "b.yaml",
+                "apiVersion: baton.dev/v1\nkind: Workflow\nmetadata: {name: two}\nspec: {definition: {}}\n---\ndocument: {name: bare}\n",
+            ),
+            (
+                "a.yml",
+                "apiVersion: baton.dev/v1\nkind: AgentList\nitems: [{apiVersion: baton.dev/v1, kind: Agent, metadata: {name: one}}]\n",
+            ),
             ("My Agent.json", "{\"instructions\": \"be kind\", \"model\": {\"playback\": {\"file\": \"script.txt\"}}}"),
             ("script.txt", "conversations: [{turns: [{text: hi}]}]"),
             ("notes.md", "# no manifest"),
@@ -53,8 +63,14 @@ fn all_that_is_wrong_is_told_at_once() {
     check(
         &[
             ("a.yaml", "apiVersion: v1\nkind: Pod\n"),
-            ("b.yaml", "apiVersion: baton.dev/v1\nkind: WorkflowExecution\nspec: {workflow: a, inputs: 1}\nstatus: {callbackToken: YQ==}\n"),
-            ("c.yaml", "apiVersion: baton.dev/v1\nkind: Agent\nspec: {model: {playback: {file: gone.yaml}}, limit: 1, tool: 2}\n"),
+            (
+                "b.yaml",
+                "apiVersion: baton.dev/v1\nkind: WorkflowExecution\nspec: {workflow: a, inputs: 1}\nstatus: {callbackToken: YQ==}\n",
+            ),
+            (
+                "c.yaml",
+                "apiVersion: baton.dev/v1\nkind: Agent\nspec: {model: {playback: {file: gone.yaml}}, limit: 1, tool: 2}\n",
+            ),
             ("d.yaml", "- 1\n"),
             ("e.yaml", "apiVersion: baton.dev/v1\nkind: Agent\nspec: {instruction: x, modle: y}\n"),
         ],

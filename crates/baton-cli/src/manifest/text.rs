@@ -19,14 +19,16 @@ const DOCUMENTS_MAX: usize = 10_000;
 
 /// Reads the documents of a YAML text (JSON is YAML). Empty documents are left out.
 pub(crate) fn parse_yaml(origin: &str, text: &[u8]) -> Result<Vec<Value>, Failure> {
-    let text = std::str::from_utf8(text).map_err(|error| Failure::refused(format!("{origin}: byte {} is not UTF-8", error.valid_up_to())))?;
+    let text = std::str::from_utf8(text)
+        .map_err(|error| Failure::refused(format!("{origin}: byte {} is not UTF-8", error.valid_up_to())))?;
     let mut documents = Vec::new();
     for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         if index >= DOCUMENTS_MAX {
             return Err(Failure::refused(format!("{origin}: more than {DOCUMENTS_MAX} documents")));
         }
         let mut budget = Budget { values: DOCUMENT_VALUES_MAX, bytes: DOCUMENT_BYTES_MAX };
-        let value = Seed { budget: &mut budget, depth: 0 }.deserialize(document).map_err(|error| wrong_yaml(origin, &error))?;
+        let value =
+            Seed { budget: &mut budget, depth: 0 }.deserialize(document).map_err(|error| wrong_yaml(origin, &error))?;
         if !value.is_null() {
             documents.push(value);
         }
@@ -40,8 +42,13 @@ pub(crate) fn parse_json(what: &str, text: &str) -> Result<Value, Failure> {
     let value = Value::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| {
         let says = error.to_string();
-        let says = if says.contains("recursion limit") { format!("it is nested deeper than {JSON_DEPTH_MAX} levels") } else { says };
-        Failure::refused(format!("{what} is not JSON: {says}")).hint("text is JSON only in quotes, such as --input '\"text\"'")
+        let says = if says.contains("recursion limit") {
+            format!("it is nested deeper than {JSON_DEPTH_MAX} levels")
+        } else {
+            says
+        };
+        Failure::refused(format!("{what} is not JSON: {says}"))
+            .hint("text is JSON only in quotes, such as --input '\"text\"'")
     })
 }
 
@@ -64,18 +71,16 @@ struct Budget {
 
 impl Budget {
     fn take_value<E: Error>(&mut self) -> Result<(), E> {
-        self.values = self
-            .values
-            .checked_sub(1)
-            .ok_or_else(|| E::custom(format_args!("it holds more than {DOCUMENT_VALUES_MAX} values, aliases expanded")))?;
+        self.values = self.values.checked_sub(1).ok_or_else(|| {
+            E::custom(format_args!("it holds more than {DOCUMENT_VALUES_MAX} values, aliases expanded"))
+        })?;
         Ok(())
     }
 
     fn take_bytes<E: Error>(&mut self, bytes: usize) -> Result<(), E> {
-        self.bytes = self
-            .bytes
-            .checked_sub(bytes)
-            .ok_or_else(|| E::custom(format_args!("it holds more than {DOCUMENT_BYTES_MAX} bytes of text, aliases expanded")))?;
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
+            E::custom(format_args!("it holds more than {DOCUMENT_BYTES_MAX} bytes of text, aliases expanded"))
+        })?;
         Ok(())
     }
 }
@@ -137,7 +142,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom(format_args!("{value} is not a number that JSON can express")))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom(format_args!("{value} is not a number that JSON can express")))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
@@ -190,7 +197,13 @@ mod tests {
     fn reads_what_json_can_express() {
         let text = "a: 1\nb: [yes, ~, 1.5, 9007199254740993]\n1: x\nc: &x {d: '1'}\ne: *x\n---\n---\n{\"f\": 1}\n";
         let read = parse_yaml("a.yaml", text.as_bytes()).unwrap();
-        assert_eq!(read, [json!({"a": 1, "b": ["yes", null, 1.5, 9_007_199_254_740_993_i64], "1": "x", "c": {"d": "1"}, "e": {"d": "1"}}), json!({"f": 1})]);
+        assert_eq!(
+            read,
+            [
+                json!({"a": 1, "b": ["yes", null, 1.5, 9_007_199_254_740_993_i64], "1": "x", "c": {"d": "1"}, "e": {"d": "1"}}),
+                json!({"f": 1})
+            ]
+        );
     }
 
     #[test]

@@ -45,7 +45,15 @@ pub(crate) fn describe(object: &Object, events: &[baton_proto::history_v1::Histo
     let conditions = each!(object, it => baton_proto::Resource::conditions(it.as_ref()).to_vec());
     if !conditions.is_empty() {
         let mut rows = vec![["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"].map(str::to_owned).to_vec()];
-        rows.extend(conditions.iter().map(|it| vec![it.r#type.clone(), it.status.clone(), it.reason.clone(), age(it.last_transition_time, now_ms), it.message.clone()]));
+        rows.extend(conditions.iter().map(|it| {
+            vec![
+                it.r#type.clone(),
+                it.status.clone(),
+                it.reason.clone(),
+                age(it.last_transition_time, now_ms),
+                it.message.clone(),
+            ]
+        }));
         section(&mut text, "Conditions", &aligned(&rows));
     }
     if !events.is_empty() {
@@ -78,14 +86,25 @@ fn execution_parts(text: &mut String, execution: &ExecutionResource, now_ms: i64
     }
     for it in execution.waiting_for().map(Vec::as_slice).unwrap_or_default() {
         let until = it.until.map(|until| format!(", until {until}")).unwrap_or_default();
-        field(text, "Waits for", &format!("{} at {}, for {}{until}", waiting_words(it), it.operation, age(it.since, now_ms)));
+        field(
+            text,
+            "Waits for",
+            &format!("{} at {}, for {}{until}", waiting_words(it), it.operation, age(it.since, now_ms)),
+        );
     }
     for it in execution.callbacks().map(Vec::as_slice).unwrap_or_default() {
         let error = if it.last_error.is_empty() { String::new() } else { format!(", last error: {}", it.last_error) };
-        field(text, "Answers to", &format!("{} ({}): {}, {} attempts{error}", it.fingerprint, it.receiver, it.state, it.attempts));
+        field(
+            text,
+            "Answers to",
+            &format!("{} ({}): {}, {} attempts{error}", it.fingerprint, it.receiver, it.state, it.attempts),
+        );
     }
     if let Some(usage) = execution.usage().and_then(Option::as_ref) {
-        let words = format!("{} model calls, {} tool calls, {} tokens in, {} out", usage.model_calls, usage.tool_calls, usage.input_tokens, usage.output_tokens);
+        let words = format!(
+            "{} model calls, {} tool calls, {} tokens in, {} out",
+            usage.model_calls, usage.tool_calls, usage.input_tokens, usage.output_tokens
+        );
         field(text, "Used", &words);
     }
     if let Some(problem) = execution.error().and_then(Option::as_ref) {
@@ -98,10 +117,20 @@ fn execution_parts(text: &mut String, execution: &ExecutionResource, now_ms: i64
     if let Some(output) = value(execution.output().and_then(Option::as_ref)) {
         section(text, "Output", &limited(&output));
     }
-    if let Some(progress) = execution.progress().and_then(Option::as_ref).filter(|progress| !progress.recent.is_empty()) {
+    if let Some(progress) = execution.progress().and_then(Option::as_ref).filter(|progress| !progress.recent.is_empty())
+    {
         let mut rows = vec![["TASK", "KIND", "STATE", "WHERE"].map(str::to_owned).to_vec()];
-        rows.extend(progress.recent.iter().map(|it| vec![it.name.clone(), it.kind.clone(), it.state.clone(), it.position.clone()]));
-        section(text, &format!("Last tasks ({} started, {} ended)", progress.tasks_started, progress.tasks_ended), &aligned(&rows));
+        rows.extend(
+            progress
+                .recent
+                .iter()
+                .map(|it| vec![it.name.clone(), it.kind.clone(), it.state.clone(), it.position.clone()]),
+        );
+        section(
+            text,
+            &format!("Last tasks ({} started, {} ended)", progress.tasks_started, progress.tasks_ended),
+            &aligned(&rows),
+        );
     }
 }
 

@@ -36,12 +36,20 @@ impl Row {
         let clock = time.split('T').nth(1).unwrap_or_default().trim_end_matches('Z');
         let clock = if clock.contains('.') { format!("{clock}000") } else { format!("{clock}.000") };
         let (place, detail) = event.attributes.as_ref().map(words).unwrap_or_default();
-        Self { number: event.number, time: clock.chars().take(12).collect(), what, place: one_line(&place), detail: shortened(&one_line(&detail), DETAIL_LENGTH_MAX) }
+        Self {
+            number: event.number,
+            time: clock.chars().take(12).collect(),
+            what,
+            place: one_line(&place),
+            detail: shortened(&one_line(&detail), DETAIL_LENGTH_MAX),
+        }
     }
 }
 
 fn place(operation: Option<&wire::Operation>) -> String {
-    operation.map(|it| if it.attempt > 1 { format!("{}#{}", it.position, it.attempt) } else { it.position.clone() }).unwrap_or_default()
+    operation
+        .map(|it| if it.attempt > 1 { format!("{}#{}", it.position, it.attempt) } else { it.position.clone() })
+        .unwrap_or_default()
 }
 
 /// Long data by its size.
@@ -68,23 +76,35 @@ fn words(attributes: &Attributes) -> (String, String) {
         Attributes::Started(it) => (String::new(), data(it.input.as_ref())),
         Attributes::ActivityCompleted(it) => (place(it.operation.as_ref()), data(it.output.as_ref())),
         Attributes::ActivityFailed(it) => (place(it.operation.as_ref()), fault(it.fault.as_ref())),
-        Attributes::TimerFired(it) | Attributes::ActivityCancelled(it) | Attributes::TimerCancelled(it) | Attributes::WaitClosed(it) => {
-            (place(it.operation.as_ref()), String::new())
-        }
+        Attributes::TimerFired(it)
+        | Attributes::ActivityCancelled(it)
+        | Attributes::TimerCancelled(it)
+        | Attributes::WaitClosed(it) => (place(it.operation.as_ref()), String::new()),
         Attributes::CallbackAnswered(it) => (place(it.operation.as_ref()), outcome(it.outcome.as_ref())),
         Attributes::CancelRequested(it) => (String::new(), it.reason.clone()),
-        Attributes::TimeoutReached(_) | Attributes::Suspended(_) | Attributes::Resumed(_) => (String::new(), String::new()),
-        Attributes::ChildStarted(it) => (place(it.operation.as_ref()), format!("{}/{}", it.kind.to_ascii_lowercase(), it.name)),
-        Attributes::ActivityScheduled(it) => (place(it.operation.as_ref()), format!("{} {}", it.activity, data(it.input.as_ref()))),
+        Attributes::TimeoutReached(_) | Attributes::Suspended(_) | Attributes::Resumed(_) => {
+            (String::new(), String::new())
+        }
+        Attributes::ChildStarted(it) => {
+            (place(it.operation.as_ref()), format!("{}/{}", it.kind.to_ascii_lowercase(), it.name))
+        }
+        Attributes::ActivityScheduled(it) => {
+            (place(it.operation.as_ref()), format!("{} {}", it.activity, data(it.input.as_ref())))
+        }
         Attributes::TimerStarted(it) => (place(it.operation.as_ref()), until(it.due)),
         Attributes::CallbackAwaited(it) => (place(it.operation.as_ref()), until(it.expires)),
         Attributes::ChildRequested(it) => {
             let name = if it.name.is_empty() { "(inline)" } else { &it.name };
-            (place(it.operation.as_ref()), format!("{} {name}{}", it.kind.to_ascii_lowercase(), if it.awaited { ", awaited" } else { "" }))
+            (
+                place(it.operation.as_ref()),
+                format!("{} {name}{}", it.kind.to_ascii_lowercase(), if it.awaited { ", awaited" } else { "" }),
+            )
         }
         Attributes::Note(it) => it.note.as_ref().map(note_words).unwrap_or_default(),
         Attributes::Ended(it) => {
-            let detail = [it.reason.clone(), fault(it.fault.as_ref()), data(it.output.as_ref())].into_iter().find(|text| !text.is_empty());
+            let detail = [it.reason.clone(), fault(it.fault.as_ref()), data(it.output.as_ref())]
+                .into_iter()
+                .find(|text| !text.is_empty());
             (it.phase.clone(), detail.unwrap_or_default())
         }
     }
@@ -105,7 +125,10 @@ fn outcome(outcome: Option<&wire::Outcome>) -> String {
 
 fn note_words(it: &note::Note) -> (String, String) {
     match it {
-        note::Note::TaskStarted(it) => (it.position.clone(), if it.attempt > 1 { format!("{} (attempt {})", it.kind, it.attempt) } else { it.kind.clone() }),
+        note::Note::TaskStarted(it) => (
+            it.position.clone(),
+            if it.attempt > 1 { format!("{} (attempt {})", it.kind, it.attempt) } else { it.kind.clone() },
+        ),
         note::Note::TaskCompleted(position) | note::Note::TaskCancelled(position) => (position.clone(), String::new()),
         note::Note::TaskSkipped(it) => (it.position.clone(), String::new()),
         note::Note::TaskFaulted(it) => (it.position.clone(), fault(it.fault.as_ref())),

@@ -33,7 +33,13 @@ pub(crate) fn object(format: Format, object: &Object) -> String {
 }
 
 /// A list in any form. In JSON and YAML it is the API's list.
-pub(crate) fn list(format: Format, kind: Kind, metadata: &v1::ListMeta, objects: &[Object], columns: Columns) -> String {
+pub(crate) fn list(
+    format: Format,
+    kind: Kind,
+    metadata: &v1::ListMeta,
+    objects: &[Object],
+    columns: Columns,
+) -> String {
     let whole = || {
         let items: Vec<_> = objects.iter().map(Object::to_json).collect();
         json!({"apiVersion": API_VERSION, "kind": format!("{}List", kind.name()), "metadata": baton_proto::to_json_value(metadata), "items": items})

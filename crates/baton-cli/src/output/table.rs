@@ -24,8 +24,11 @@ pub(crate) enum Columns {
 /// A table of objects of a kind; only the header if there are none.
 pub(crate) fn objects_table(kind: Kind, objects: &[Object], columns: Columns, now_ms: i64) -> String {
     let wide = columns == Columns::WithNamespace;
-    let mut rows = vec![with_namespace(wide, "NAMESPACE".to_owned(), header(kind).iter().map(|it| (*it).to_owned()).collect())];
-    rows.extend(objects.iter().map(|object| with_namespace(wide, object.metadata().namespace.clone(), row(object, now_ms))));
+    let mut rows =
+        vec![with_namespace(wide, "NAMESPACE".to_owned(), header(kind).iter().map(|it| (*it).to_owned()).collect())];
+    rows.extend(
+        objects.iter().map(|object| with_namespace(wide, object.metadata().namespace.clone(), row(object, now_ms))),
+    );
     aligned(&rows)
 }
 
@@ -34,7 +37,11 @@ pub(crate) fn change_rows(what: &str, object: &Object, columns: Columns, with_he
     let wide = columns == Columns::WithNamespace;
     let line = |first: &str, namespace: &str, cells: Vec<String>| {
         let cells = with_namespace(wide, namespace.to_owned(), cells);
-        let padded: Vec<String> = cells.iter().enumerate().map(|(at, cell)| format!("{:<1$}", one_line(cell), if at == 0 { 28 } else { 14 })).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .enumerate()
+            .map(|(at, cell)| format!("{:<1$}", one_line(cell), if at == 0 { 28 } else { 14 }))
+            .collect();
         format!("{first:<9} {}", padded.join(" ")).trim_end().to_owned()
     };
     let row = line(what, &object.metadata().namespace, row(object, super::now_ms()));
@@ -47,10 +54,18 @@ pub(crate) fn change_rows(what: &str, object: &Object, columns: Columns, with_he
 
 /// A table of return addresses.
 pub(crate) fn callbacks_table(list: &v1::CallbackList, now_ms: i64) -> String {
-    let mut rows = vec![["FINGERPRINT", "STATE", "RECEIVER", "ATTEMPTS", "ADDED", "LAST-ERROR"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["FINGERPRINT", "STATE", "RECEIVER", "ATTEMPTS", "ADDED", "LAST-ERROR"].map(str::to_owned).to_vec()];
     rows.extend(list.items.iter().map(|it| {
         let error = if it.last_error.is_empty() { "-".to_owned() } else { it.last_error.clone() };
-        vec![it.fingerprint.clone(), it.state.clone(), it.receiver.clone(), it.attempts.to_string(), age(it.added_time, now_ms), error]
+        vec![
+            it.fingerprint.clone(),
+            it.state.clone(),
+            it.receiver.clone(),
+            it.attempts.to_string(),
+            age(it.added_time, now_ms),
+            error,
+        ]
     }));
     aligned(&rows)
 }
@@ -77,23 +92,35 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
     let age = age(metadata.creation_timestamp, now_ms);
     match object {
         Object::Workflow(it) => {
-            let definition = it.spec.as_ref().and_then(|spec| spec.definition.as_ref()).and_then(|it| it.to_value().ok()).unwrap_or_default();
+            let definition = it
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.definition.as_ref())
+                .and_then(|it| it.to_value().ok())
+                .unwrap_or_default();
             let version = definition.pointer("/document/version").and_then(|it| it.as_str()).unwrap_or("-").to_owned();
             vec![name, version, metadata.generation.to_string(), ready(it.conditions()), age]
         }
         Object::Agent(it) => {
             let spec = it.spec.clone().unwrap_or_default();
-            let model = spec.model.map(|model| model.name).filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned());
+            let model =
+                spec.model.map(|model| model.name).filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned());
             vec![name, model, spec.tools.len().to_string(), ready(it.conditions()), age]
         }
         Object::WorkflowExecution(it) => {
             let execution = ExecutionResource::Workflow(it.clone());
-            let progress = execution.progress().and_then(Option::as_ref).map_or_else(|| "-".to_owned(), |it| format!("{}/{}", it.tasks_ended, it.tasks_started));
+            let progress = execution
+                .progress()
+                .and_then(Option::as_ref)
+                .map_or_else(|| "-".to_owned(), |it| format!("{}/{}", it.tasks_ended, it.tasks_started));
             vec![name, template(&execution), phase(&execution), progress, waiting(&execution), age]
         }
         Object::AgentExecution(it) => {
             let execution = ExecutionResource::Agent(it.clone());
-            let tokens = execution.usage().and_then(Option::as_ref).map_or(0, |usage| i64::from(usage.input_tokens) + i64::from(usage.output_tokens));
+            let tokens = execution
+                .usage()
+                .and_then(Option::as_ref)
+                .map_or(0, |usage| i64::from(usage.input_tokens) + i64::from(usage.output_tokens));
             vec![name, template(&execution), phase(&execution), tokens.to_string(), waiting(&execution), age]
         }
     }
@@ -151,9 +178,12 @@ pub(super) fn age(since: Option<Timestamp>, now_ms: i64) -> String {
 
 /// Rows as columns of even width, two spaces apart.
 pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| shortened(&one_line(cell), CELL_LENGTH_MAX)).collect()).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| shortened(&one_line(cell), CELL_LENGTH_MAX)).collect()).collect();
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..count).map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..count)
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();

@@ -40,7 +40,13 @@ fn other_forms_are_the_json_of_the_api() {
     assert_eq!(super::object(Format::Name, &object), "workflowexecution/incident-x2k9d");
     let line = super::object(Format::Jsonl, &object);
     assert!(line.contains("\"input\":{\"n\":9007199254740993}") && !line.contains('\n'), "{line}");
-    let list = list(Format::Yaml, Kind::WorkflowExecution, &v1::ListMeta { resource_version: "9".to_owned(), ..v1::ListMeta::default() }, &[object], Columns::Narrow);
+    let list = list(
+        Format::Yaml,
+        Kind::WorkflowExecution,
+        &v1::ListMeta { resource_version: "9".to_owned(), ..v1::ListMeta::default() },
+        &[object],
+        Columns::Narrow,
+    );
     assert!(list.starts_with("apiVersion: baton.dev/v1\nkind: WorkflowExecutionList\nmetadata:\n  resourceVersion: '9'\nitems:\n- apiVersion:"), "{list}");
     let back = crate::manifest::text::parse_yaml("list", list.as_bytes()).unwrap();
     assert_eq!(back[0]["items"][0]["spec"]["input"]["n"], 9_007_199_254_740_993_i64);

@@ -6,7 +6,8 @@ pub(super) fn label(position: &str) -> String {
     let mut text = String::new();
     let mut index = 0;
     while index < parts.len() {
-        let number = parts.get(index + 1).filter(|next| !next.is_empty() && next.bytes().all(|byte| byte.is_ascii_digit()));
+        let number =
+            parts.get(index + 1).filter(|next| !next.is_empty() && next.bytes().all(|byte| byte.is_ascii_digit()));
         match (parts[index], number) {
             // Words of the language, with the number of a task in its list.
             ("do" | "branches" | "try" | "tools", Some(_)) => index += 2,

@@ -149,10 +149,17 @@ impl Progress {
         let mut effects = Vec::new();
         for it in waiting.iter().filter(|it| it.reason == "Callback" && !it.fingerprint.is_empty()) {
             let position = it.operation.rsplit_once('#').map_or(it.operation.as_str(), |(position, _)| position);
-            let Some(task) = execution.by_position.get(position).and_then(|at| execution.tasks.get_mut(*at)) else { continue };
+            let Some(task) = execution.by_position.get(position).and_then(|at| execution.tasks.get_mut(*at)) else {
+                continue;
+            };
             if let Some(Wait::Callback { fingerprint: known @ None }) = &mut task.waits_for {
                 *known = Some(it.fingerprint.clone());
-                effects.push(Effect::Line(format!("{} {}: waits for callback {}", execution.key, label(position), it.fingerprint)));
+                effects.push(Effect::Line(format!(
+                    "{} {}: waits for callback {}",
+                    execution.key,
+                    label(position),
+                    it.fingerprint
+                )));
             }
         }
         effects
@@ -180,7 +187,10 @@ impl Progress {
             Attributes::ChildRequested(it) => {
                 execution.requested.push(requested(it));
                 if it.awaited {
-                    execution.wait(it.operation.as_ref(), Wait::Child { kind: it.kind.to_ascii_lowercase(), name: it.name.clone() });
+                    execution.wait(
+                        it.operation.as_ref(),
+                        Wait::Child { kind: it.kind.to_ascii_lowercase(), name: it.name.clone() },
+                    );
                 }
                 Vec::new()
             }
@@ -192,7 +202,11 @@ impl Progress {
                 execution.unwait(it.operation.as_ref());
                 // A child that answers very soon does so before its start is recorded; one that could not be never was.
                 let never_was = matches!(&it.outcome, Some(wire::Outcome { result: Some(wire::outcome::Result::Failed(fault)) }) if fault.r#type.ends_with("/configuration"));
-                let unseen = execution.requested.iter().position(|child| child.operation == it.operation).map(|at| execution.requested.swap_remove(at));
+                let unseen = execution
+                    .requested
+                    .iter()
+                    .position(|child| child.operation == it.operation)
+                    .map(|at| execution.requested.swap_remove(at));
                 unseen.filter(|_| !never_was).map_or_else(Vec::new, |child| self.child(index, &child))
             }
             Attributes::WaitClosed(it) | Attributes::TimerFired(it) | Attributes::TimerCancelled(it) => {
@@ -210,7 +224,10 @@ impl Progress {
                 vec![execution.says("resumed")]
             }
             Attributes::Ended(it) => execution.end(it, time_ms),
-            Attributes::ActivityScheduled(_) | Attributes::ActivityCompleted(_) | Attributes::ActivityFailed(_) | Attributes::ActivityCancelled(_) => Vec::new(),
+            Attributes::ActivityScheduled(_)
+            | Attributes::ActivityCompleted(_)
+            | Attributes::ActivityFailed(_)
+            | Attributes::ActivityCancelled(_) => Vec::new(),
         }
     }
 
@@ -350,17 +367,31 @@ impl Execution {
             }
             note::Note::TaskCompleted(position) => self.end_task(position, State::Completed, None, time_ms),
             note::Note::TaskCancelled(position) => self.end_task(position, State::Cancelled, None, time_ms),
-            note::Note::TaskFaulted(it) => self.end_task(&it.position, State::Faulted, Some(crate::output::fault_words(it.fault.as_ref())), time_ms),
+            note::Note::TaskFaulted(it) => self.end_task(
+                &it.position,
+                State::Faulted,
+                Some(crate::output::fault_words(it.fault.as_ref())),
+                time_ms,
+            ),
             note::Note::TaskSkipped(it) => {
-                let started = wire::TaskStarted { position: it.position.clone(), name: it.name.clone(), kind: String::new(), attempt: 1 };
+                let started = wire::TaskStarted {
+                    position: it.position.clone(),
+                    name: it.name.clone(),
+                    kind: String::new(),
+                    attempt: 1,
+                };
                 self.start_task(&started, time_ms);
                 self.end_task(&it.position, State::Skipped, None, time_ms)
             }
             note::Note::TaskRetried(it) => {
                 if let Some(task) = self.task(&it.position) {
-                    task.waits_for = Some(Wait::Retry { attempt: it.attempt, due_ms: time_ms.saturating_add(it.delay_ms) });
+                    task.waits_for =
+                        Some(Wait::Retry { attempt: it.attempt, due_ms: time_ms.saturating_add(it.delay_ms) });
                 }
-                vec![self.says_at(&it.position, &format!("attempt {} in {}", it.attempt, super::render::elapsed(it.delay_ms)))]
+                vec![self.says_at(
+                    &it.position,
+                    &format!("attempt {} in {}", it.attempt, super::render::elapsed(it.delay_ms)),
+                )]
             }
             note::Note::Message(_) => Vec::new(),
         }
@@ -370,7 +401,9 @@ impl Execution {
         self.state = match ended.phase.parse() {
             Ok(Phase::Completed) => State::Completed,
             Ok(Phase::Cancelled) => State::Cancelled,
-            Ok(Phase::Failed | Phase::TimedOut | Phase::Pending | Phase::Running | Phase::Suspended) | Err(_) => State::Faulted,
+            Ok(Phase::Failed | Phase::TimedOut | Phase::Pending | Phase::Running | Phase::Suspended) | Err(_) => {
+                State::Faulted
+            }
         };
         self.ended_ms = Some(time_ms);
         for task in self.tasks.iter_mut().filter(|task| !task.state.has_ended()) {
@@ -378,7 +411,10 @@ impl Execution {
             task.ended_ms = Some(time_ms);
             task.waits_for = None;
         }
-        let took = self.started_ms.map(|started| format!(" after {}", super::render::elapsed(time_ms - started))).unwrap_or_default();
+        let took = self
+            .started_ms
+            .map(|started| format!(" after {}", super::render::elapsed(time_ms - started)))
+            .unwrap_or_default();
         let fault = crate::output::fault_words(ended.fault.as_ref());
         let why = if fault.is_empty() { reason(&ended.reason) } else { format!(": {fault}") };
         self.ending = (self.state != State::Completed).then(|| format!("{}{why}", ended.phase));

@@ -48,9 +48,16 @@ pub(crate) fn render(progress: &Progress, canvas: Canvas) -> Vec<String> {
 
 fn draw(progress: &Progress, index: usize, depth: usize, compact: bool, now_ms: i64, lines: &mut Vec<Line>) {
     let execution = &progress.executions[index];
-    let took = execution.started_ms.map(|started| elapsed(execution.ended_ms.unwrap_or(now_ms) - started)).unwrap_or_default();
+    let took =
+        execution.started_ms.map(|started| elapsed(execution.ended_ms.unwrap_or(now_ms) - started)).unwrap_or_default();
     let detail = execution.ending.clone().map(|ending| format!("{took}  {ending}")).unwrap_or(took);
-    lines.push(Line { depth, state: execution.state, waiting: false, text: format!("{} {}", execution.key.kind.title(), execution.key.name), detail });
+    lines.push(Line {
+        depth,
+        state: execution.state,
+        waiting: false,
+        text: format!("{} {}", execution.key.kind.title(), execution.key.name),
+        detail,
+    });
     if compact && execution.state == State::Completed {
         return;
     }
@@ -59,11 +66,25 @@ fn draw(progress: &Progress, index: usize, depth: usize, compact: bool, now_ms: 
     }
     draw_tasks(progress, execution, None, depth + 1, compact, now_ms, lines);
     if execution.unshown > 0 {
-        lines.push(Line { depth: depth + 1, state: State::Running, waiting: false, text: format!("and {} more tasks", execution.unshown), detail: String::new() });
+        lines.push(Line {
+            depth: depth + 1,
+            state: State::Running,
+            waiting: false,
+            text: format!("and {} more tasks", execution.unshown),
+            detail: String::new(),
+        });
     }
 }
 
-fn draw_tasks(progress: &Progress, execution: &Execution, parent: Option<usize>, depth: usize, compact: bool, now_ms: i64, lines: &mut Vec<Line>) {
+fn draw_tasks(
+    progress: &Progress,
+    execution: &Execution,
+    parent: Option<usize>,
+    depth: usize,
+    compact: bool,
+    now_ms: i64,
+    lines: &mut Vec<Line>,
+) {
     let within = parent.map_or(&execution.top, |parent| &execution.tasks[parent].tasks);
     for &index in within {
         let task = &execution.tasks[index];
@@ -81,7 +102,8 @@ fn draw_tasks(progress: &Progress, execution: &Execution, parent: Option<usize>,
 
 fn task_line(task: &Task, above: Option<&str>, depth: usize, now_ms: i64) -> Line {
     let took = elapsed(task.ended_ms.unwrap_or(now_ms) - task.started_ms);
-    let mut details = if task.state == State::Skipped { vec!["skipped".to_owned()] } else { vec![task.kind.clone(), took] };
+    let mut details =
+        if task.state == State::Skipped { vec!["skipped".to_owned()] } else { vec![task.kind.clone(), took] };
     if task.attempt > 1 {
         details.push(format!("attempt {}", task.attempt));
     }
@@ -117,7 +139,8 @@ fn finish(line: &Line, canvas: Canvas) -> String {
     let text = shortened(&one_line(&line.text), room);
     let room = room.saturating_sub(text.chars().count() + 2);
     let detail = if room > 4 { shortened(&one_line(&line.detail), room) } else { String::new() };
-    let paint = |text: &str, code: &str| if canvas.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
+    let paint =
+        |text: &str, code: &str| if canvas.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
     let gap = if detail.is_empty() { "" } else { "  " };
     let detail = if detail.is_empty() { detail } else { paint(&detail, "2") };
     format!("{indent}{} {text}{gap}{detail}", paint(glyph, colour))

@@ -40,13 +40,25 @@ fn story() -> Vec<(usize, u32, Value)> {
         (0, 1, json!({"note": {"taskCompleted": "/do/0/fetch"}})),
         (0, 1, started("/do/1/each", "for")),
         (0, 1, started(ask, "call agent")),
-        (0, 1, json!({"childRequested": {"operation": {"position": ask, "attempt": 1}, "kind": "Agent", "name": "triage", "awaited": true}})),
+        (
+            0,
+            1,
+            json!({"childRequested": {"operation": {"position": ask, "attempt": 1}, "kind": "Agent", "name": "triage", "awaited": true}}),
+        ),
         (0, 1, json!({"timerStarted": {"operation": {"position": ask, "attempt": 1}, "due": "2026-01-08T00:00:00Z"}})),
-        (0, 1, json!({"childStarted": {"operation": {"position": ask, "attempt": 1}, "kind": "AgentExecution", "name": "triage-a1", "uid": "v"}})),
+        (
+            0,
+            1,
+            json!({"childStarted": {"operation": {"position": ask, "attempt": 1}, "kind": "AgentExecution", "name": "triage-a1", "uid": "v"}}),
+        ),
         (1, 1, json!({"started": {"uid": "v"}})),
         (1, 1, started("/turns/1", "turn")),
         (1, 2, started("/turns/1/tools/0/runbook", "http")),
-        (1, 3, json!({"note": {"taskFaulted": {"position": "/turns/1/tools/0/runbook", "fault": {"type": "t", "status": 503, "title": "communication", "detail": "503 from the desk"}}}})),
+        (
+            1,
+            3,
+            json!({"note": {"taskFaulted": {"position": "/turns/1/tools/0/runbook", "fault": {"type": "t", "status": 503, "title": "communication", "detail": "503 from the desk"}}}}),
+        ),
         (0, 3, started("/do/2/page", "call http")),
         (0, 3, json!({"callbackAwaited": {"operation": {"position": "/do/2/page", "attempt": 1}}})),
     ]
@@ -60,13 +72,20 @@ fn check(progress: &Progress, rows: usize, seconds: i64, expected: &Expect) {
 #[test]
 fn a_child_stands_under_the_task_that_started_it() {
     let (mut progress, told) = picture(&story());
-    progress.on_waiting(0, &[baton_proto::v1::WaitingFor {
-        operation: "/do/2/page#1".to_owned(),
-        reason: "Callback".to_owned(),
-        fingerprint: "3fa2c81b90de".to_owned(),
-        ..Default::default()
-    }]);
-    check(&progress, 40, 65, &expect![[r"
+    progress.on_waiting(
+        0,
+        &[baton_proto::v1::WaitingFor {
+            operation: "/do/2/page#1".to_owned(),
+            reason: "Callback".to_owned(),
+            fingerprint: "3fa2c81b90de".to_owned(),
+            ..Default::default()
+        }],
+    );
+    check(
+        &progress,
+        40,
+        65,
+        &expect![[r"
         ● workflow execution incident-x2k9d  1m05s
           ✓ fetch  call http  1.0s
           ● each  for  1m04s
@@ -74,7 +93,8 @@ fn a_child_stands_under_the_task_that_started_it() {
               ● agent execution triage-a1  1m04s
                 ● turn 1  turn  1m04s
                   ✗ runbook  http  1.0s  communication: 503 from the desk
-          ◌ page  call http  1m02s  waiting for callback 3fa2c81b90de"]]);
+          ◌ page  call http  1m02s  waiting for callback 3fa2c81b90de"]],
+    );
     expect![[r"
         incident-x2k9d: workflow execution started
         incident-x2k9d fetch: completed in 1.0s
@@ -90,15 +110,25 @@ fn what_does_not_fit_is_folded_then_cut() {
     events.push((1, 4, json!({"ended": {"phase": "Completed"}})));
     events.push((0, 4, json!({"note": {"taskCompleted": "/do/1/each"}})));
     let (progress, _) = picture(&events);
-    check(&progress, 5, 65, &expect![[r"
+    check(
+        &progress,
+        5,
+        65,
+        &expect![[r"
         ● workflow execution incident-x2k9d  1m05s
           ✓ fetch  call http  1.0s
           ✓ each  for  3.0s
-          ◌ page  call http  1m02s  waiting for a callback"]]);
-    check(&progress, 3, 65, &expect![[r"
+          ◌ page  call http  1m02s  waiting for a callback"]],
+    );
+    check(
+        &progress,
+        3,
+        65,
+        &expect![[r"
         … 2 lines above
           ✓ each  for  3.0s
-          ◌ page  call http  1m02s  waiting for a callback"]]);
+          ◌ page  call http  1m02s  waiting for a callback"]],
+    );
 }
 
 #[test]
@@ -107,17 +137,23 @@ fn an_ending_closes_what_is_open() {
     events.push((0, 5, json!({"cancelRequested": {"reason": "enough"}})));
     events.push((0, 6, json!({"ended": {"phase": "Cancelled", "reason": "enough"}})));
     let (progress, told) = picture(&events);
-    check(&progress, 6, 65, &expect![[r"
+    check(
+        &progress,
+        6,
+        65,
+        &expect![[r"
         ⊘ workflow execution incident-x2k9d  6.0s  Cancelled: enough
           ✓ fetch  call http  1.0s
           ⊘ each  for  5.0s
-          ⊘ page  call http  3.0s"]]);
+          ⊘ page  call http  3.0s"]],
+    );
     assert_eq!(told.last().unwrap(), "incident-x2k9d: cancelled after 6.0s: enough");
 }
 
 #[test]
 fn a_loop_of_many_tasks_stays_small() {
-    let events: Vec<_> = (0..6000).map(|index| (0, 0, started(&format!("/do/0/each/for/{index}/do/0/a"), "set"))).collect();
+    let events: Vec<_> =
+        (0..6000).map(|index| (0, 0, started(&format!("/do/0/each/for/{index}/do/0/a"), "set"))).collect();
     let (progress, _) = picture(&events);
     assert_eq!((progress.executions[0].tasks.len(), progress.executions[0].unshown), (5000, 1000));
 }

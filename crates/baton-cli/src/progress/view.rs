@@ -45,7 +45,8 @@ impl View {
         if !self.is_live() {
             return;
         }
-        let (columns, rows) = terminal_size::terminal_size_of(std::io::stderr()).map_or((COLUMNS, ROWS), |(width, height)| (width.0, height.0));
+        let (columns, rows) = terminal_size::terminal_size_of(std::io::stderr())
+            .map_or((COLUMNS, ROWS), |(width, height)| (width.0, height.0));
         let canvas = Canvas {
             rows: usize::from(rows).saturating_sub(3).max(3),
             columns: usize::from(columns).saturating_sub(1).max(20),

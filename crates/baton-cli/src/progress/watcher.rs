@@ -6,10 +6,7 @@ use baton_proto::{
     history_v1::{HistoryEvent, history_event::Attributes},
     v1,
 };
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::model::ExecutionKey;
 use crate::{
@@ -83,7 +80,13 @@ impl Watcher {
 }
 
 /// Sends every event once, in order, over as many streams as it takes; ends after the last event.
-async fn follow(client: &Client, namespace: &str, key: &ExecutionKey, index: usize, sender: &mpsc::Sender<Update>) -> Result<(), Failure> {
+async fn follow(
+    client: &Client,
+    namespace: &str,
+    key: &ExecutionKey,
+    index: usize,
+    sender: &mpsc::Sender<Update>,
+) -> Result<(), Failure> {
     let (mut after, mut tries, mut pause) = (0, 0, PAUSE);
     loop {
         let request = v1::HistoryRequest { namespace: namespace.to_owned(), name: key.name.clone(), after, limit: 0 };
@@ -98,7 +101,12 @@ async fn follow(client: &Client, namespace: &str, key: &ExecutionKey, index: usi
                             return Ok(());
                         }
                     }
-                    Ok(None) => break Failure::environment(format!("the history of {} broke off after event {after}", key.name)),
+                    Ok(None) => {
+                        break Failure::environment(format!(
+                            "the history of {} broke off after event {after}",
+                            key.name
+                        ));
+                    }
                     Err(status) => break status.into(),
                 }
             },

@@ -1,9 +1,6 @@
 //! What is to be run, decided from manifests and flags before anything is started.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use baton_proto::{API_VERSION, kind as kinds};
 use baton_types::Digest;
@@ -59,10 +56,15 @@ pub(crate) fn plan(manifests: &[Manifest], wishes: Wishes) -> Result<Plan, Failu
         })
         .collect();
     if let [(first, _), (second, _), ..] = runs.as_slice() {
-        return Err(Failure::refused(format!("{} and {} both hold a Run; allowed is one", first.origin, second.origin)));
+        return Err(Failure::refused(format!(
+            "{} and {} both hold a Run; allowed is one",
+            first.origin, second.origin
+        )));
     }
     let run = runs.first().map(|(_, run)| (*run).clone()).unwrap_or_default();
-    let services = runs.first().map_or_else(Vec::new, |(it, run)| run.services.iter().map(|service| (service.clone(), it.folder.clone())).collect());
+    let services = runs.first().map_or_else(Vec::new, |(it, run)| {
+        run.services.iter().map(|service| (service.clone(), it.folder.clone())).collect()
+    });
     let mut objects = Vec::new();
     let mut origins = Vec::new();
     for manifest in manifests {
@@ -73,9 +75,15 @@ pub(crate) fn plan(manifests: &[Manifest], wishes: Wishes) -> Result<Plan, Failu
     }
     let target = target(manifests, &objects, &run, &wishes)?;
     let is_inline = matches!(target, Target::Inline(..));
-    let templates: Vec<(String, Object)> = origins.into_iter().zip(objects).filter(|(_, object)| !is_inline && !object.kind().is_execution()).collect();
+    let templates: Vec<(String, Object)> =
+        origins.into_iter().zip(objects).filter(|(_, object)| !is_inline && !object.kind().is_execution()).collect();
     let mut execution = execution(target, &run, wishes)?;
-    let content: Vec<String> = templates.iter().map(|(_, object)| object).chain([&execution]).map(|object| object.to_json().to_string()).collect();
+    let content: Vec<String> = templates
+        .iter()
+        .map(|(_, object)| object)
+        .chain([&execution])
+        .map(|object| object.to_json().to_string())
+        .collect();
     let digest = Digest::of(content.join("\n").as_bytes()).to_string();
     if !execution.name().is_empty() {
         set_request_id(&mut execution, &digest);
@@ -93,16 +101,21 @@ fn set_request_id(execution: &mut Object, digest: &str) {
 }
 
 fn target(manifests: &[Manifest], objects: &[Object], run: &RunSpec, wishes: &Wishes) -> Result<Target, Failure> {
-    let names = |kind: Kind| -> Vec<String> { objects.iter().filter(|object| object.kind() == kind).map(|object| object.name().to_owned()).collect() };
+    let names = |kind: Kind| -> Vec<String> {
+        objects.iter().filter(|object| object.kind() == kind).map(|object| object.name().to_owned()).collect()
+    };
     let (workflows, agents) = (names(Kind::Workflow), names(Kind::Agent));
     let named = |kind: Kind, name: &str, present: &[String]| {
         if present.iter().any(|it| it == name) || wishes.server_may_have {
             return Ok(Target::Named(kind, name.to_owned()));
         }
-        let there = if present.is_empty() { "there is none".to_owned() } else { format!("there are {}", quoted(present)) };
+        let there =
+            if present.is_empty() { "there is none".to_owned() } else { format!("there are {}", quoted(present)) };
         Err(Failure::refused(format!("no {} '{name}' in the manifests; {there}", kind.title())))
     };
-    let given = |text: &Option<String>, field: &str| text.clone().or_else(|| Some(field.to_owned()).filter(|field| !field.is_empty()));
+    let given = |text: &Option<String>, field: &str| {
+        text.clone().or_else(|| Some(field.to_owned()).filter(|field| !field.is_empty()))
+    };
     if let Some(name) = &wishes.agent {
         return named(Kind::Agent, name, &agents);
     }
@@ -115,7 +128,10 @@ fn target(manifests: &[Manifest], objects: &[Object], run: &RunSpec, wishes: &Wi
     if let [only] = manifests {
         match &only.content {
             Content::BareWorkflow(document) => {
-                let name = document.pointer("/document/name").and_then(Value::as_str).map_or_else(|| only.stem(), str::to_owned);
+                let name = document
+                    .pointer("/document/name")
+                    .and_then(Value::as_str)
+                    .map_or_else(|| only.stem(), str::to_owned);
                 return Ok(Target::Inline(Kind::Workflow, name, document.clone()));
             }
             Content::BareAgent(spec) => return Ok(Target::Inline(Kind::Agent, only.stem(), spec.clone())),
@@ -125,12 +141,17 @@ fn target(manifests: &[Manifest], objects: &[Object], run: &RunSpec, wishes: &Wi
     let executions: Vec<&Object> = objects.iter().filter(|object| object.kind().is_execution()).collect();
     match (executions.as_slice(), workflows.as_slice(), agents.as_slice()) {
         ([only], _, _) => Ok(Target::Execution(Box::new((*only).clone()))),
-        ([_, _, ..], _, _) => Err(Failure::refused("the manifests hold several executions; baton run runs one").hint("create them with baton apply -f")),
+        ([_, _, ..], _, _) => Err(Failure::refused("the manifests hold several executions; baton run runs one")
+            .hint("create them with baton apply -f")),
         ([], [only], _) => Ok(Target::Named(Kind::Workflow, only.clone())),
         ([], [], [only]) => Ok(Target::Named(Kind::Agent, only.clone())),
-        ([], [], []) => Err(Failure::refused("nothing to run in the manifests; allowed are a Workflow, an Agent, and an execution of one")),
-        ([], [], several) => Err(Failure::refused(format!("the manifests hold the agents {}", quoted(several))).hint("name one with --agent NAME")),
-        ([], several, _) => Err(Failure::refused(format!("the manifests hold the workflows {}", quoted(several))).hint("name one with --workflow NAME")),
+        ([], [], []) => Err(Failure::refused(
+            "nothing to run in the manifests; allowed are a Workflow, an Agent, and an execution of one",
+        )),
+        ([], [], several) => Err(Failure::refused(format!("the manifests hold the agents {}", quoted(several)))
+            .hint("name one with --agent NAME")),
+        ([], several, _) => Err(Failure::refused(format!("the manifests hold the workflows {}", quoted(several)))
+            .hint("name one with --workflow NAME")),
     }
 }
 
@@ -142,16 +163,24 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
     let (kind, base, mut spec) = match target {
         Target::Execution(object) => {
             let json = object.to_json();
-            let name = if object.name().is_empty() { object.metadata().generate_name.trim_end_matches('-').to_owned() } else { String::new() };
+            let name = if object.name().is_empty() {
+                object.metadata().generate_name.trim_end_matches('-').to_owned()
+            } else {
+                String::new()
+            };
             let mut execution = existing(json, wishes)?;
             if !name.is_empty() && execution.name().is_empty() {
                 execution.metadata_mut().generate_name = format!("{name}-");
             }
             return Ok(execution);
         }
-        Target::Named(Kind::Agent | Kind::AgentExecution, name) => (Kind::AgentExecution, name.clone(), json!({"agent": name})),
+        Target::Named(Kind::Agent | Kind::AgentExecution, name) => {
+            (Kind::AgentExecution, name.clone(), json!({"agent": name}))
+        }
         Target::Named(_, name) => (Kind::WorkflowExecution, name.clone(), json!({"workflow": name})),
-        Target::Inline(template, name, definition) => (Kind::execution_of(template), name, json!({"definition": definition})),
+        Target::Inline(template, name, definition) => {
+            (Kind::execution_of(template), name, json!({"definition": definition}))
+        }
     };
     let message = wishes.message.clone().or_else(|| run.message.clone());
     let input = wishes.input.clone().or_else(|| run.input.clone());
@@ -160,14 +189,17 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
             return Err(Failure::usage("--message is for agents").hint("a workflow takes --input"));
         }
         Kind::AgentExecution | Kind::Agent if message.is_none() && input.is_none() => {
-            return Err(Failure::usage(format!("agent '{base}' has nothing to answer")).hint("say something with --message TEXT, or give --input JSON"));
+            return Err(Failure::usage(format!("agent '{base}' has nothing to answer"))
+                .hint("say something with --message TEXT, or give --input JSON"));
         }
         Kind::Workflow | Kind::WorkflowExecution | Kind::Agent | Kind::AgentExecution => {}
     }
     let mut env = run.env.clone();
     env.extend(wishes.env);
     let timeout = wishes.timeout.or_else(|| Some(run.timeout.clone()).filter(|timeout| !timeout.is_empty()));
-    for (field, value) in [("message", message.map(Value::String)), ("input", input), ("timeout", timeout.map(Value::String))] {
+    for (field, value) in
+        [("message", message.map(Value::String)), ("input", input), ("timeout", timeout.map(Value::String))]
+    {
         if let Some(value) = value {
             spec[field] = value;
         }
@@ -187,7 +219,11 @@ fn existing(mut json: Value, wishes: Wishes) -> Result<Object, Failure> {
     if json.get("spec").is_none_or(Value::is_null) {
         json["spec"] = json!({});
     }
-    for (field, value) in [("message", wishes.message.map(Value::String)), ("input", wishes.input), ("timeout", wishes.timeout.map(Value::String))] {
+    for (field, value) in [
+        ("message", wishes.message.map(Value::String)),
+        ("input", wishes.input),
+        ("timeout", wishes.timeout.map(Value::String)),
+    ] {
         if let Some(value) = value {
             json["spec"][field] = value;
         }
@@ -234,12 +270,18 @@ mod tests {
 
     const TWO: &str = "{apiVersion: baton.dev/v1, kind: Workflow, metadata: {name: one}, spec: {definition: {}}}\n---\n\
                        {apiVersion: baton.dev/v1, kind: Workflow, metadata: {name: two}, spec: {definition: {}}}\n";
-    const AGENT: &str = "---\n{apiVersion: baton.dev/v1, kind: Agent, metadata: {name: helper}, spec: {instructions: help}}\n";
+    const AGENT: &str =
+        "---\n{apiVersion: baton.dev/v1, kind: Agent, metadata: {name: helper}, spec: {instructions: help}}\n";
 
     #[test]
     fn a_bare_document_is_run_inline() {
-        let execution = planned("document: {name: hello}\ndo: []\n", Wishes { input: Some(json!({"n": 1})), ..Wishes::default() }).unwrap();
-        assert_eq!(execution["spec"], json!({"definition": {"document": {"name": "hello"}, "do": []}, "input": {"n": 1}}));
+        let execution =
+            planned("document: {name: hello}\ndo: []\n", Wishes { input: Some(json!({"n": 1})), ..Wishes::default() })
+                .unwrap();
+        assert_eq!(
+            execution["spec"],
+            json!({"definition": {"document": {"name": "hello"}, "do": []}, "input": {"n": 1}})
+        );
         assert_eq!(execution["metadata"], json!({"generateName": "hello-"}));
     }
 
@@ -247,7 +289,9 @@ mod tests {
     fn the_only_workflow_is_run_and_of_several_one_must_be_named() {
         let says = planned(TWO, Wishes::default()).unwrap_err();
         assert_eq!(says, "error: the manifests hold the workflows 'one', 'two'\nhint: name one with --workflow NAME");
-        let execution = planned(TWO, Wishes { workflow: Some("two".to_owned()), name: Some("x".to_owned()), ..Wishes::default() }).unwrap();
+        let execution =
+            planned(TWO, Wishes { workflow: Some("two".to_owned()), name: Some("x".to_owned()), ..Wishes::default() })
+                .unwrap();
         assert_eq!(execution["spec"]["workflow"], "two");
         assert!(execution["spec"]["requestId"].as_str().unwrap().starts_with("sha256:"));
         let says = planned(TWO, Wishes { workflow: Some("three".to_owned()), ..Wishes::default() }).unwrap_err();
@@ -257,9 +301,16 @@ mod tests {
     #[test]
     fn a_run_decides_and_flags_go_before_it() {
         let run = "---\n{apiVersion: baton.dev/v1, kind: Run, spec: {workflow: one, input: {n: 1}, env: {A: run, B: run}, timeout: 5m}}\n";
-        let wishes = Wishes { input: Some(json!(2)), env: BTreeMap::from([("A".to_owned(), "flag".to_owned())]), ..Wishes::default() };
+        let wishes = Wishes {
+            input: Some(json!(2)),
+            env: BTreeMap::from([("A".to_owned(), "flag".to_owned())]),
+            ..Wishes::default()
+        };
         let execution = planned(&format!("{TWO}{AGENT}{run}"), wishes).unwrap();
-        assert_eq!(execution["spec"], json!({"workflow": "one", "input": 2, "env": {"A": "flag", "B": "run"}, "timeout": "5m"}));
+        assert_eq!(
+            execution["spec"],
+            json!({"workflow": "one", "input": 2, "env": {"A": "flag", "B": "run"}, "timeout": "5m"})
+        );
     }
 
     #[test]
@@ -268,7 +319,11 @@ mod tests {
         assert!(says.contains("agent 'helper' has nothing to answer"), "{says}");
         let execution = planned(AGENT, Wishes { message: Some("hi".to_owned()), ..Wishes::default() }).unwrap();
         assert_eq!(execution["spec"], json!({"agent": "helper", "message": "hi"}));
-        let says = planned(&format!("{TWO}{AGENT}"), Wishes { workflow: Some("one".to_owned()), message: Some("hi".to_owned()), ..Wishes::default() }).unwrap_err();
+        let says = planned(
+            &format!("{TWO}{AGENT}"),
+            Wishes { workflow: Some("one".to_owned()), message: Some("hi".to_owned()), ..Wishes::default() },
+        )
+        .unwrap_err();
         assert!(says.contains("--message is for agents"), "{says}");
     }
 }

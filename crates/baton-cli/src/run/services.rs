@@ -5,12 +5,7 @@
 //!   what it started.
 //! - Nothing is left running by a run that ends, well or not. Only a run that is killed outright leaves its services.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -75,7 +70,12 @@ impl Services {
 
     /// The port of each.
     pub(crate) fn ports(&self) -> ServicePorts {
-        self.running.iter().filter_map(|it| Some((it.spec.name.clone(), it.url.rsplit(':').next()?.trim_end_matches('/').parse().ok()?))).collect()
+        self.running
+            .iter()
+            .filter_map(|it| {
+                Some((it.spec.name.clone(), it.url.rsplit(':').next()?.trim_end_matches('/').parse().ok()?))
+            })
+            .collect()
     }
 
     /// Stops all: asks first, then insists.
@@ -112,7 +112,13 @@ impl Running {
     }
 }
 
-async fn start(spec: &ServiceSpec, folder: &Path, server_url: &str, port: Option<u16>, logs: &mpsc::Sender<String>) -> Result<Running, Failure> {
+async fn start(
+    spec: &ServiceSpec,
+    folder: &Path,
+    server_url: &str,
+    port: Option<u16>,
+    logs: &mpsc::Sender<String>,
+) -> Result<Running, Failure> {
     let (program, arguments) = spec.command.split_first().ok_or_else(|| Failure::refused("its command is empty"))?;
     let mut command = Command::new(program);
     command
@@ -126,7 +132,9 @@ async fn start(spec: &ServiceSpec, folder: &Path, server_url: &str, port: Option
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| Failure::refused(format!("run '{program}' in '{}'", folder.display())).because(&error))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| Failure::refused(format!("run '{program}' in '{}'", folder.display())).because(&error))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(Failure::environment("its output cannot be read"));
@@ -140,10 +148,17 @@ async fn start(spec: &ServiceSpec, folder: &Path, server_url: &str, port: Option
         Ok(Ok(None)) => {
             let status = running.child.wait().await.map_or_else(|_| String::new(), |status| format!(" ({status})"));
             running.group = None;
-            return Err(Failure::refused(format!("it ended{status} before it printed '{LISTENING}http://127.0.0.1:PORT'")));
+            return Err(Failure::refused(format!(
+                "it ended{status} before it printed '{LISTENING}http://127.0.0.1:PORT'"
+            )));
         }
         Ok(Err(failure)) => return Err(failure),
-        Err(_) => return Err(Failure::refused(format!("it did not print '{LISTENING}http://127.0.0.1:PORT' within {} s", START_TIMEOUT.as_secs()))),
+        Err(_) => {
+            return Err(Failure::refused(format!(
+                "it did not print '{LISTENING}http://127.0.0.1:PORT' within {} s",
+                START_TIMEOUT.as_secs()
+            )));
+        }
     };
     running.url = url;
     pass_on(stdout, spec.name.clone(), logs.clone());
@@ -151,13 +166,22 @@ async fn start(spec: &ServiceSpec, folder: &Path, server_url: &str, port: Option
 }
 
 /// The URL that it prints; other lines before it are passed on.
-async fn first_url<R: AsyncRead + Unpin>(reader: &mut BufReader<R>, spec: &ServiceSpec, logs: &mpsc::Sender<String>) -> Result<Option<String>, Failure> {
-    while let Some(line) = next_line(reader).await.map_err(|error| Failure::environment("read what it prints").because(&error))? {
+async fn first_url<R: AsyncRead + Unpin>(
+    reader: &mut BufReader<R>,
+    spec: &ServiceSpec,
+    logs: &mpsc::Sender<String>,
+) -> Result<Option<String>, Failure> {
+    while let Some(line) =
+        next_line(reader).await.map_err(|error| Failure::environment("read what it prints").because(&error))?
+    {
         if let Some(url) = line.trim().strip_prefix(LISTENING) {
             let url = url.trim().trim_end_matches('/');
-            let is_loopback = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|start| url.starts_with(start));
+            let is_loopback =
+                ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"].iter().any(|start| url.starts_with(start));
             if !is_loopback {
-                return Err(Failure::refused(format!("it listens on '{url}'; allowed is the loopback interface, http://127.0.0.1:PORT")));
+                return Err(Failure::refused(format!(
+                    "it listens on '{url}'; allowed is the loopback interface, http://127.0.0.1:PORT"
+                )));
             }
             return Ok(Some(url.to_owned()));
         }
@@ -207,7 +231,16 @@ mod tests {
 
     async fn started(script: &str) -> (Result<Services, Failure>, mpsc::Receiver<String>) {
         let (sender, receiver) = mpsc::channel(16);
-        (Services::start(&[service(script)], "http://127.0.0.1:1", &ServicePorts::from([("desk".to_owned(), 4000)]), &sender).await, receiver)
+        (
+            Services::start(
+                &[service(script)],
+                "http://127.0.0.1:1",
+                &ServicePorts::from([("desk".to_owned(), 4000)]),
+                &sender,
+            )
+            .await,
+            receiver,
+        )
     }
 
     #[tokio::test]

@@ -5,8 +5,30 @@ use expect_test::expect_file;
 use crate::support::Baton;
 
 const COMMANDS: [&str; 24] = [
-    "run", "server", "apply", "get", "list", "describe", "delete", "watch", "cancel", "terminate", "suspend", "resume", "history", "tree", "callback", "callback create",
-    "callback complete", "callback fail", "validate", "import", "backup", "restore", "config", "completion",
+    "run",
+    "server",
+    "apply",
+    "get",
+    "list",
+    "describe",
+    "delete",
+    "watch",
+    "cancel",
+    "terminate",
+    "suspend",
+    "resume",
+    "history",
+    "tree",
+    "callback",
+    "callback create",
+    "callback complete",
+    "callback fail",
+    "validate",
+    "import",
+    "backup",
+    "restore",
+    "config",
+    "completion",
 ];
 
 #[test]
@@ -36,6 +58,9 @@ fn the_version_is_data() {
 fn completion_knows_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = Baton::new().run(&["completion", shell]).ok();
-        assert!(script.contains("callback") && script.contains("--field-selector") || script.contains("field-selector"), "{shell}");
+        assert!(
+            script.contains("callback") && script.contains("--field-selector") || script.contains("field-selector"),
+            "{shell}"
+        );
     }
 }

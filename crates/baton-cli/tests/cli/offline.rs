@@ -23,7 +23,10 @@ fn a_wrong_command_line_is_told_with_code_2() {
         (&["run", hello, "--detach"], "error: --detach needs a server that goes on"),
         (&["run", hello, "--message", "x"], "error: --message is for agents"),
         (&["run", hello, "--env", "A"], "allowed is NAME=VALUE"),
-        (&["run", hello, "--data-dir", "x", "--server", "http://127.0.0.1:1"], "--data-dir is for a run in this process"),
+        (
+            &["run", hello, "--data-dir", "x", "--server", "http://127.0.0.1:1"],
+            "--data-dir is for a run in this process",
+        ),
         (&["run", "examples/hello/agent.yaml"], "has nothing to answer"),
         (&["callback", "heartbeat"], "error: the token is missing"),
         (&["callback", "heartbeat", "--base64", "?"], "error: the token is not base64"),
@@ -39,9 +42,16 @@ fn a_wrong_command_line_is_told_with_code_2() {
 fn a_server_that_is_not_there_is_told_with_code_3() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{address}");
-    for args in [&["get", "wf"][..], &["apply", "-f", "examples/incident-triage/agents.yaml"], &["callback", "create"], &["history", "wfx", "a", "--follow"]] {
+    for args in [
+        &["get", "wf"][..],
+        &["apply", "-f", "examples/incident-triage/agents.yaml"],
+        &["callback", "create"],
+        &["history", "wfx", "a", "--follow"],
+    ] {
         let said = Baton::new().with("BATON_SERVER", &url).run(args).refused(3);
-        let expected = format!("error: connect to {url}: connection refused\nhint: start the server with baton server, or name another one with --server\n");
+        let expected = format!(
+            "error: connect to {url}: connection refused\nhint: start the server with baton server, or name another one with --server\n"
+        );
         assert_eq!(said, expected, "{args:?}");
     }
 }
@@ -74,7 +84,11 @@ fn all_violations_of_all_documents_are_told_at_once() {
 fn a_name_that_is_not_in_the_manifests_is_only_said() {
     let said = Baton::new().run(&["validate", "examples/incident-triage/workflow.yaml"]);
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.stderr.contains("the agent 'triage' is not in these manifests; it must be on the server"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("the agent 'triage' is not in these manifests; it must be on the server"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -97,7 +111,12 @@ fn the_example_configuration_is_complete_and_holds_the_defaults() {
 fn a_secret_of_the_configuration_is_not_shown() {
     let baton = Baton::new().with("BATON_MODEL_API_KEY", "sk-very-secret");
     let shown = baton.run(&["config", "show"]).ok();
-    assert!(shown.contains("***") && shown.contains("environment, BATON_MODEL_API_KEY") && !shown.contains("sk-very-secret"), "{shown}");
+    assert!(
+        shown.contains("***")
+            && shown.contains("environment, BATON_MODEL_API_KEY")
+            && !shown.contains("sk-very-secret"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::support::Baton;
 
-const WAITS: &str = "document: {dsl: 1.0.3, namespace: default, name: waits, version: 1.0.0}\ndo:\n  - pause: {wait: {hours: 1}}\n";
+const WAITS: &str =
+    "document: {dsl: 1.0.3, namespace: default, name: waits, version: 1.0.0}\ndo:\n  - pause: {wait: {hours: 1}}\n";
 
 #[test]
 fn a_workflow_gives_its_output() {
@@ -13,7 +14,11 @@ fn a_workflow_gives_its_output() {
     let hello = "examples/hello/hello.yaml";
     let expected = json!({"greeting": "hello, 40", "n": 40});
     let output = baton.run(&["run", hello, "--input", "{\"n\": 20}"]);
-    assert!(output.stderr.contains(" double: completed in ") && output.stderr.contains(": completed after "), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(" double: completed in ") && output.stderr.contains(": completed after "),
+        "{}",
+        output.stderr
+    );
     assert_eq!(output.json(), expected);
     assert_eq!(baton.run_with(&["run", hello, "--input", "-"], "n: 20").json(), expected);
     let file = baton.file("in.json", "{\"n\": 20}");
@@ -45,7 +50,10 @@ fn a_fault_is_problem_details_on_stderr_and_code_1() {
 #[test]
 fn what_is_refused_is_told_with_code_1() {
     let baton = Baton::new();
-    let wrong = baton.file("wrong.yaml", "document: {dsl: 1.0.3, namespace: default, name: a, version: 1.0.0}\ndo:\n  - one: {st: 1}\n");
+    let wrong = baton.file(
+        "wrong.yaml",
+        "document: {dsl: 1.0.3, namespace: default, name: a, version: 1.0.0}\ndo:\n  - one: {st: 1}\n",
+    );
     let said = baton.run(&["run", &wrong]).refused(1);
     assert!(said.starts_with("error: ") && said.contains("spec.definition.do[0].one"), "{said}");
     let said = baton.run(&["run", "examples/hello/hello.yaml", "--input", "hello"]).refused(1);
@@ -74,7 +82,11 @@ fn an_interrupt_cancels_the_execution() {
     run.signal(Signal::INT);
     let output = run.end();
     assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
-    assert!(output.stderr.contains("cancelling waits-") && output.stderr.contains(": cancelled after "), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("cancelling waits-") && output.stderr.contains(": cancelled after "),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]

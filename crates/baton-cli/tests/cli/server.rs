@@ -41,32 +41,54 @@ fn served() -> (Served, String) {
     let served = Served::new();
     let path = served.baton.file("templates.yaml", TEMPLATES);
     let said = served.run(&["apply", "-f", &path]);
-    assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (0, "", "agent/helper created\nworkflow/waits created\nworkflow/parent created\n"));
+    assert_eq!(
+        (said.code, said.stdout.as_str(), said.stderr.as_str()),
+        (0, "", "agent/helper created\nworkflow/waits created\nworkflow/parent created\n")
+    );
     (served, path)
 }
 
 #[test]
 fn resources_are_applied_shown_and_deleted() {
     let (served, path) = served();
-    assert_eq!(served.run(&["apply", "-f", &path]).stderr, "agent/helper unchanged\nworkflow/waits unchanged\nworkflow/parent unchanged\n");
-    let changed = served.baton.file("changed.yaml", &TEMPLATES.replace("1.2.3", "1.2.4").replace("{team: ops}", "{tier: one}"));
-    assert_eq!(served.run(&["apply", "-f", &changed, "--dry-run"]).stderr.lines().nth(1), Some("workflow/waits configured (dry run)"));
+    assert_eq!(
+        served.run(&["apply", "-f", &path]).stderr,
+        "agent/helper unchanged\nworkflow/waits unchanged\nworkflow/parent unchanged\n"
+    );
+    let changed =
+        served.baton.file("changed.yaml", &TEMPLATES.replace("1.2.3", "1.2.4").replace("{team: ops}", "{tier: one}"));
+    assert_eq!(
+        served.run(&["apply", "-f", &changed, "--dry-run"]).stderr.lines().nth(1),
+        Some("workflow/waits configured (dry run)")
+    );
     assert_eq!(served.run(&["apply", "-f", &changed]).stderr.lines().nth(1), Some("workflow/waits configured"));
     let object = served.run(&["get", "wf", "waits", "-o", "json"]).json();
     assert_eq!(object["metadata"]["labels"], json!({"team": "ops", "tier": "one"}));
-    assert_eq!((&object["metadata"]["generation"], &object["spec"]["definition"]["document"]["version"]), (&json!(2), &json!("1.2.4")));
+    assert_eq!(
+        (&object["metadata"]["generation"], &object["spec"]["definition"]["document"]["version"]),
+        (&json!(2), &json!("1.2.4"))
+    );
     assert_eq!(served.run(&["get", "workflows", "-o", "name"]).ok(), "workflow/parent\nworkflow/waits\n");
     assert_eq!(served.run(&["list", "wf", "-l", "team=ops", "-o", "name"]).ok(), "workflow/waits\n");
     assert_eq!(served.run(&["get", "wf", "-o", "json"]).json()["kind"], "WorkflowList");
     let lines = served.run(&["get", "wf", "-A", "-o", "jsonl"]).ok();
-    assert_eq!(lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect::<Vec<_>>(), ["Workflow", "Workflow"]);
+    assert_eq!(
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone()).collect::<Vec<_>>(),
+        ["Workflow", "Workflow"]
+    );
     let table = served.run(&["get", "ag"]).ok();
     assert!(table.starts_with("NAME    MODEL     TOOLS"), "{table}");
     // What get writes, apply reads.
     let yaml = served.run(&["get", "wf", "-o", "yaml"]).ok();
-    assert_eq!(served.baton.run_with(&["apply", "-f", "-"], &yaml).stderr, "workflow/parent unchanged\nworkflow/waits unchanged\n");
+    assert_eq!(
+        served.baton.run_with(&["apply", "-f", "-"], &yaml).stderr,
+        "workflow/parent unchanged\nworkflow/waits unchanged\n"
+    );
     assert!(served.run(&["describe", "wf/waits"]).ok().contains("version: 1.2.4"));
-    assert_eq!(served.run(&["delete", "-f", &path, "--yes"]).stderr, "workflow/waits deleted\nworkflow/parent deleted\nagent/helper deleted\n");
+    assert_eq!(
+        served.run(&["delete", "-f", &path, "--yes"]).stderr,
+        "workflow/waits deleted\nworkflow/parent deleted\nagent/helper deleted\n"
+    );
     let said = served.run(&["delete", "wf", "waits"]).refused(1);
     assert!(said.starts_with("error: no workflow 'waits' in namespace 'default'\n"), "{said}");
     assert_eq!(served.run(&["delete", "wf", "waits", "--ignore-not-found"]).code, 0);
@@ -95,13 +117,17 @@ fn an_execution_is_held_asked_and_ended() {
     let row = served.run(&["get", "wfx"]).ok();
     assert!(row.lines().nth(1).unwrap().starts_with("once  waits     Running"), "{row}");
     assert!(served.run(&["suspend", "wfx", "once"]).stderr.starts_with("workflowexecution/once: suspended"));
-    assert_eq!(served.run(&["get", "wfx", "--field-selector", "status.phase=Suspended", "-o", "name"]).ok(), "workflowexecution/once\n");
+    assert_eq!(
+        served.run(&["get", "wfx", "--field-selector", "status.phase=Suspended", "-o", "name"]).ok(),
+        "workflowexecution/once\n"
+    );
     assert!(served.run(&["resume", "wfx/once"]).stderr.starts_with("workflowexecution/once: resumed"));
     let mut follow = served.baton.start(&["history", "wfx", "once", "--follow", "-o", "jsonl"]);
     assert_eq!(served.run(&["cancel", "wfx", "once", "--reason", "enough"]).code, 0);
     assert_eq!(serde_json::from_str::<Value>(&follow.first_data()).unwrap()["type"], "Started");
     let history = served.run(&["history", "wfx", "once", "-o", "json"]).json();
-    let types: Vec<_> = history["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let types: Vec<_> =
+        history["events"].as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!((types.first(), types.last()), (Some(&"Started"), Some(&"Ended")), "{types:?}");
     let text = served.run(&["describe", "wfx", "once"]).ok();
     assert!(text.contains("Phase:            Cancelled") && text.contains("Last events:"), "{text}");
