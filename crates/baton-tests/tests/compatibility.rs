@@ -80,7 +80,9 @@ fn recorded_histories_replay() {
     let versions: Vec<_> =
         fs::read_dir(fixtures().join("histories")).unwrap().map(|version| version.unwrap().path()).collect();
     assert!(!versions.is_empty());
-    versions.iter().for_each(|version| check_histories(version));
+    for version in &versions {
+        check_histories(version);
+    }
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn execution(name: &str, definition: &Value) -> v1::WorkflowExecution {
     }
 }
 
-fn document(tasks: Value) -> Value {
+fn document(tasks: &Value) -> Value {
     json!({"document": {"dsl": "1.0.3", "namespace": "default", "name": "fixture", "version": "1.0.0"}, "do": tasks})
 }
 
@@ -166,7 +168,7 @@ fn parent() -> Value {
         "instructions": "Answer.",
         "model": {"name": "scripted", "provider": "playback", "playback": {"conversations": [{"turns": [{"text": "yes"}]}]}},
     });
-    document(json!([
+    document(&json!([
         {"both": {"fork": {"branches": [
             {"one": {"call": "baton.dev/echo", "with": {"n": 1}}},
             {"two": {"do": [{"pause": {"wait": {"milliseconds": 5}}}, {"two-set": {"set": {"n": 2}}}]}},
@@ -191,7 +193,7 @@ async fn what_this_version_writes_it_can_go_on_with() {
     fs::create_dir_all(&store).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let running = server(directory.path()).await;
-    let waits = document(json!([
+    let waits = document(&json!([
         {"ask": {"call": "baton.dev/echo", "metadata": {"await": "callback"}, "with": {"token": "${ $task.callbackToken }"}}},
         {"add": {"set": "${ . + 1 }"}},
     ]));
