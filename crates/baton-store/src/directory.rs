@@ -157,8 +157,9 @@ pub(crate) fn free_bytes(path: &Path) -> Result<u64, StoreError> {
     Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
 }
 
+/// Refuses a directory on a file system of [`NETWORK`].
 #[cfg(target_os = "linux")]
-fn refuse_network(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn refuse_network(path: &Path) -> Result<(), StoreError> {
     let figures = rustix::fs::statfs(path).map_err(|error| failed("look at", path, error.into()))?;
     #[expect(clippy::cast_sign_loss, reason = "the magic is a 32-bit pattern in a wider signed field")]
     let magic = figures.f_type as u64 & 0xffff_ffff;
@@ -169,7 +170,7 @@ fn refuse_network(path: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn refuse_network(_: &Path) -> Result<(), StoreError> {
+pub(crate) fn refuse_network(_: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 

@@ -258,6 +258,18 @@ impl Store {
         sqlite::backup(&self.0.shared.path, to)
     }
 
+    /// Copies the store in `dir` to the file `to` without opening it: another process may be using it, and goes on. Of
+    /// `options`, only `allow_network_filesystem` counts. Blocking; reads and writes the whole database.
+    ///
+    /// What that process had acknowledged when this was called is in the copy.
+    ///
+    /// # Errors
+    /// As for [`Store::open`], but for [`StoreError::Locked`]; [`StoreError::RestoreUnfinished`] also if a restore into
+    /// `dir` runs meanwhile. Nothing is left at `to` then.
+    pub fn backup_of(dir: &Path, to: &Path, options: &StoreOptions) -> Result<BackupReport, StoreError> {
+        sqlite::backup_unlocked(dir, to, options.allow_network_filesystem)
+    }
+
     /// Puts a backup in place in `dir`, where no store may be open. A store that is there is refused, or with `replace`
     /// set aside in the same directory. The restored store has a new cluster id.
     pub fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupReport, StoreError> {

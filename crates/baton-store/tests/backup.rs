@@ -51,6 +51,47 @@ fn a_backup_under_writes_holds_a_moment_and_restores() {
 }
 
 #[test]
+fn a_store_that_is_open_elsewhere_is_copied_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy, restored) = (dir.path().join("data"), dir.path().join("copy.db"), dir.path().join("restored"));
+    let store = Store::open(&data, options()).unwrap();
+    let resource = created(&store, "a", "1");
+    let report = Store::backup_of(&data, &copy, &options()).unwrap();
+    assert_eq!(report.revision, store.revision());
+    commit(&store, append(resource.number, 1, "later")).unwrap();
+    Store::restore(&copy, &restored, false).unwrap();
+    let back = Store::open(&restored, options()).unwrap();
+    assert_eq!(back.get(&key("a")).unwrap().unwrap(), resource);
+    assert!(back.journal(resource.number, 0, 9).unwrap().is_empty());
+    store.close();
+    assert!(matches!(Store::backup_of(&data, &copy, &options()), Err(StoreError::Occupied { .. })));
+    let again = dir.path().join("again.db");
+    Store::backup_of(&data, &again, &options()).unwrap();
+    let store = Store::open(&data, options()).unwrap();
+    assert_eq!(store.journal(resource.number, 0, 9).unwrap().len(), 1, "a copy of a closed store leaves it usable");
+}
+
+#[test]
+fn what_does_not_open_is_not_copied_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("data"), dir.path().join("copy.db"));
+    let refused = || Store::backup_of(&data, &copy, &options()).unwrap_err();
+    assert!(matches!(refused(), StoreError::Io { .. }), "{}", refused());
+    assert!(!data.exists(), "nothing is created");
+    Store::open(&data, options()).unwrap().close();
+    fs::write(data.join("baton.restoring"), "").unwrap();
+    assert!(matches!(refused(), StoreError::RestoreUnfinished { .. }), "{}", refused());
+    fs::remove_file(data.join("baton.restoring")).unwrap();
+    let newer = rusqlite::Connection::open(data.join("baton.db")).unwrap();
+    newer.pragma_update(None, "user_version", 2).unwrap();
+    newer.close().unwrap();
+    assert!(matches!(refused(), StoreError::NewerFormat { found: 2, .. }), "{}", refused());
+    fs::write(data.join("baton.db"), "a shopping list, much longer than a header").unwrap();
+    assert!(matches!(refused(), StoreError::Foreign { .. }), "{}", refused());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the data is there");
+}
+
+#[test]
 fn a_watcher_further_on_than_the_backup_is_told_to_list_again() {
     let dir = tempfile::tempdir().unwrap();
     let (data, copy, restored) = (dir.path().join("data"), dir.path().join("copy.db"), dir.path().join("restored"));

@@ -2,16 +2,19 @@
 //!
 //! A backup is `VACUUM INTO` from a connection of its own: a consistent, compact copy while the committer goes on. It is
 //! written beside its target, synced, checked, and only then given its name, so a file with that name is always whole.
+//! The committer may be another process's: readers of a log need no more of it than the files.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
-    DATABASE_FILE, check_format, check_header, doing, open_for_reading, put_cluster_id, sync_directory, verify, writer,
+    DATABASE_FILE, check_format, check_header, check_library, doing, open_for_reading, put_cluster_id, sync_directory,
+    verify, writer,
 };
-use crate::directory::free_bytes;
+use crate::directory::{free_bytes, refuse_network};
 use crate::error::StoreError;
 
 /// There while a restore is moving files; a store does not open then.
@@ -54,8 +57,55 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Writes a copy of the database in `dir` to `to`, which must not exist.
+/// Writes a copy of the database in `dir`, which another process may be using, to `to`, which must not exist.
+///
+/// The lock is not taken, so a restore could exchange the files meanwhile; the copy is then given up.
+pub(crate) fn backup_unlocked(
+    dir: &Path,
+    to: &Path,
+    allow_network_filesystem: bool,
+) -> Result<BackupReport, StoreError> {
+    check_library()?;
+    let source = dir.join(DATABASE_FILE);
+    if !allow_network_filesystem {
+        refuse_network(dir)?;
+    }
+    let before = identity(&source)?;
+    let restoring = || StoreError::RestoreUnfinished { path: dir.to_owned() };
+    if dir.join(RESTORING_FILE).exists() {
+        return Err(restoring());
+    }
+    // Looked at by SQLite alone: to open and close the file beside it would drop the locks of a store of this process.
+    check_format(&open_read_only(&source)?, &source).map_err(|failed| foreign_if_no_database(failed, &source))?;
+    let unchanged = || identity(&source).is_ok_and(|now| now == before) && !dir.join(RESTORING_FILE).exists();
+    backup_if(dir, to, &|| if unchanged() { Ok(()) } else { Err(restoring()) })
+}
+
+fn foreign_if_no_database(failed: StoreError, path: &Path) -> StoreError {
+    match failed {
+        StoreError::Database { source, .. } if source.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            StoreError::Foreign { path: path.to_owned(), found: source.to_string() }
+        }
+        other => other,
+    }
+}
+
+/// Which file it is, whatever its name.
+fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino())).map_err(io("look at", path))
+}
+
+/// Writes a copy of the database in `dir`, whose lock the caller holds, to `to`, which must not exist.
 pub(crate) fn backup(dir: &Path, to: &Path) -> Result<BackupReport, StoreError> {
+    backup_if(dir, to, &|| Ok(()))
+}
+
+/// Writes a copy; it gets its name only if `still_whole` says so once it is written.
+fn backup_if(
+    dir: &Path,
+    to: &Path,
+    still_whole: &dyn Fn() -> Result<(), StoreError>,
+) -> Result<BackupReport, StoreError> {
     if to.exists() {
         return Err(StoreError::Occupied { path: to.to_owned() });
     }
@@ -67,17 +117,29 @@ pub(crate) fn backup(dir: &Path, to: &Path) -> Result<BackupReport, StoreError> 
     }
     let partial = with_suffix(to, ".partial");
     remove_if_there(&partial)?;
-    copy_out(&source, &partial)?;
-    let revision = check_copy(&partial)?;
+    let copied = copy_out(&source, &partial).and_then(|()| still_whole()).and_then(|()| check_copy(&partial));
+    let revision = match copied {
+        Ok(revision) => revision,
+        Err(failed) => {
+            // What is wrong with it is told; the file itself is of no use.
+            let _ = fs::remove_file(&partial);
+            return Err(failed);
+        }
+    };
     fs::rename(&partial, to).map_err(io("name", to))?;
     sync_directory(parent(to))?;
     let bytes = fs::metadata(to).map_err(io("look at", to))?.len();
     Ok(BackupReport { path: to.to_owned(), bytes, revision })
 }
 
-fn copy_out(source: &Path, partial: &Path) -> Result<(), StoreError> {
+/// A connection that may write to files beside the database and not to it. `query_only` would refuse `VACUUM INTO` too.
+fn open_read_only(source: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(source, flags).map_err(doing("open the database for a backup"))?;
+    Connection::open_with_flags(source, flags).map_err(doing("open the database for a backup"))
+}
+
+fn copy_out(source: &Path, partial: &Path) -> Result<(), StoreError> {
+    let connection = open_read_only(source)?;
     let Some(target) = partial.to_str() else {
         let invalid = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8");
         return Err(io("write", partial)(invalid));

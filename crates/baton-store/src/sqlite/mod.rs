@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ffi};
 
 pub use backup::BackupReport;
-pub(crate) use backup::{backup, restore};
+pub(crate) use backup::{backup, backup_unlocked, restore};
 pub(crate) use pool::SqliteReads;
 pub(crate) use writer::run;
 
