@@ -15,7 +15,7 @@ use std::{
 use serde_json::{Value, json};
 
 use self::{
-    load::{Flow, Run, create_until_killed, repeat},
+    load::{Deleted, Flow, Run, create_until_killed, delete, repeat},
     world::World,
 };
 use crate::{
@@ -61,7 +61,8 @@ struct Story {
 #[test]
 fn nothing_is_lost_and_nothing_runs_twice() {
     let home = Home::new();
-    let mut story = Story { world: World::start(), runs: Vec::new(), in_flight_max: 0, kills_under_load: 0, said: String::new() };
+    let mut story =
+        Story { world: World::start(), runs: Vec::new(), in_flight_max: 0, kills_under_load: 0, said: String::new() };
     for (round, moment) in moments().into_iter().enumerate() {
         story.round(&home, round, moment);
     }
@@ -70,9 +71,14 @@ fn nothing_is_lost_and_nothing_runs_twice() {
     story.repeat_what_was_lost(server.api);
     check::everything(&story, server.api);
     story.said.push_str(&server.stop().stderr);
-    let odd: Vec<&str> = story.said.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked")).collect();
+    let odd: Vec<&str> =
+        story.said.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked")).collect();
     assert!(odd.is_empty(), "{odd:#?}");
-    assert!(story.kills_under_load > story.said.matches("server started").count() / 2, "{} kills came under load", story.kills_under_load);
+    assert!(
+        story.kills_under_load > story.said.matches("server started").count() / 2,
+        "{} kills came under load",
+        story.kills_under_load
+    );
 }
 
 impl Story {
@@ -118,17 +124,20 @@ impl Story {
         });
     }
 
-    /// Creates whose answer was lost are sent again as they were.
+    /// Creates and deletions whose answer was lost are sent again as they were.
     fn repeat_what_was_lost(&mut self, api: Api) {
         for run in self.runs.iter_mut().filter(|run| run.uid.is_none()) {
             run.uid = Some(repeat(api, run, &[200, 201]));
+        }
+        for run in self.runs.iter_mut().filter(|run| run.deleted == Deleted::Asked) {
+            delete(api, run).unwrap();
         }
     }
 }
 
 /// A repeat of a create finds the execution that is there.
 fn repeat_what_was_acknowledged(api: Api, runs: &[Run]) {
-    for run in runs.iter().rev().take(5) {
+    for run in runs.iter().rev().filter(|run| run.deleted == Deleted::Never).take(5) {
         assert_eq!(Some(repeat(api, run, &[200])), run.uid, "{}", run.name);
     }
 }
@@ -146,7 +155,10 @@ fn all(api: Api) -> HashMap<(String, String), Value> {
         loop {
             let page = api.get(&format!("namespaces/default/{collection}?limit=200&continue={next}")).expect(200);
             for object in page["items"].as_array().into_iter().flatten() {
-                found.insert((collection.to_owned(), object["metadata"]["name"].as_str().unwrap().to_owned()), object.clone());
+                found.insert(
+                    (collection.to_owned(), object["metadata"]["name"].as_str().unwrap().to_owned()),
+                    object.clone(),
+                );
             }
             match page["metadata"]["continue"].as_str() {
                 Some(more) if !more.is_empty() => more.clone_into(&mut next),

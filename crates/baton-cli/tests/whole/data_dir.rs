@@ -26,8 +26,12 @@ const NOBODY: u32 = 65534;
 #[track_caller]
 fn check(output: &Output, says: &[&str]) {
     assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
-    let lines: Vec<&str> = output.stderr.lines().filter(|line| line.starts_with("error: ") || line.starts_with("hint: ")).collect();
-    assert!(lines.len() == 2 && lines[0].starts_with("error: the server did not start: ") && lines[1].starts_with("hint: "), "{output:?}");
+    let lines: Vec<&str> =
+        output.stderr.lines().filter(|line| line.starts_with("error: ") || line.starts_with("hint: ")).collect();
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("error: the server did not start: ") && lines[1].starts_with("hint: "),
+        "{output:?}"
+    );
     for part in says {
         assert!(lines.iter().any(|line| line.contains(part)), "'{part}': {lines:#?}");
     }
@@ -70,7 +74,14 @@ fn one_of_a_newer_format() {
     let database = fs::OpenOptions::new().write(true).open(&path).unwrap();
     database.write_all_at(&99_u32.to_be_bytes(), USER_VERSION_AT).unwrap();
     let before = fs::read(&path).unwrap();
-    check(&home.refused(), &["has store format 99, this version reads formats 1 to 1", path.to_str().unwrap(), "run the version that wrote it"]);
+    check(
+        &home.refused(),
+        &[
+            "has store format 99, this version reads formats 1 to 1",
+            path.to_str().unwrap(),
+            "run the version that wrote it",
+        ],
+    );
     assert!(fs::read(&path).unwrap() == before, "the database was changed");
     database.write_all_at(&1_u32.to_be_bytes(), USER_VERSION_AT).unwrap();
     check_intact(&home);
@@ -78,7 +89,10 @@ fn one_of_a_newer_format() {
 
 #[test]
 fn one_with_another_file_in_place_of_the_database() {
-    for content in ["a shopping list, which is longer than the header of a database is long: milk, bread, a hundred other things", "short"] {
+    for content in [
+        "a shopping list, which is longer than the header of a database is long: milk, bread, a hundred other things",
+        "short",
+    ] {
         let home = Home::new();
         fs::create_dir(home.data_dir()).unwrap();
         let path = home.data_dir().join("baton.db");
@@ -133,7 +147,8 @@ fn without_rights(home: &Home) -> Command {
 fn one_that_cannot_be_written() {
     let home = used();
     let data_dir = home.data_dir();
-    let says = ["cannot be written", data_dir.to_str().unwrap(), "choose a directory that the server's user can write to"];
+    let says =
+        ["cannot be written", data_dir.to_str().unwrap(), "choose a directory that the server's user can write to"];
     let modes = |directory: u32, files: u32| {
         for file in fs::read_dir(&data_dir).unwrap() {
             fs::set_permissions(file.unwrap().path(), fs::Permissions::from_mode(files)).unwrap();
@@ -172,7 +187,9 @@ fn one_on_a_disk_that_is_nearly_full() {
     home.configure("[store]\nfree-min = \"1000000000GiB\"\n");
     let server = home.serve();
     let api = server.api;
-    for (path, object) in [(RUNS, run("second", "quick")), (WORKFLOWS, workflow("other", &json!([{"say": {"set": {"said": 1}}}])))] {
+    for (path, object) in
+        [(RUNS, run("second", "quick")), (WORKFLOWS, workflow("other", &json!([{"say": {"set": {"said": 1}}}])))]
+    {
         let answer = api.post(path, &object);
         assert_eq!((answer.status, answer.reason().as_str()), (507, "STORAGE_FULL"), "{}", answer.text);
         let message = answer.json()["message"].as_str().unwrap().to_owned();
@@ -234,7 +251,8 @@ fn one_whose_disk_refuses_in_the_middle() {
     let home = used();
     // A file of the process may have 3 MiB; to be told so rather than killed, it ignores the signal that says it.
     let script = format!("trap '' XFSZ; ulimit -f 6144; exec '{}' \"$@\"", env!("CARGO_BIN_EXE_baton"));
-    let mut command = home.wrapped(Command::new("sh"), &["-c", &script, "sh", "server", "--listen", "127.0.0.1:0", "--data-dir"]);
+    let mut command =
+        home.wrapped(Command::new("sh"), &["-c", &script, "sh", "server", "--listen", "127.0.0.1:0", "--data-dir"]);
     command.arg(home.data_dir());
     let server = Server::start(command);
     let token = mailbox(server.api);
@@ -267,7 +285,13 @@ fn eventually_stopped(server: Server) -> Output {
 fn work_goes_on_when_a_disk_is_full_for_new_work_alone() {
     let home = used();
     let server = home.serve();
-    create(server.api, &workflow("sleeps", &json!([{"sleep": {"wait": {"milliseconds": 300}}}, {"say": {"call": "baton.dev/echo", "with": {"said": 1}}}])));
+    create(
+        server.api,
+        &workflow(
+            "sleeps",
+            &json!([{"sleep": {"wait": {"milliseconds": 300}}}, {"say": {"call": "baton.dev/echo", "with": {"said": 1}}}]),
+        ),
+    );
     create(server.api, &workflow("unreachable", &json!([{"ask": call("http://127.0.0.1:1/", &json!({}))}])));
     for name in ["sleeps", "unreachable"] {
         server.api.post(RUNS, &run(name, name)).expect(201);

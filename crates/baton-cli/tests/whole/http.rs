@@ -33,14 +33,22 @@ impl Answer {
 
     /// The lines of the body, each of which is JSON.
     pub(crate) fn lines(&self) -> Vec<Value> {
-        self.text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        self.text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
     }
 
     /// The stable reason of a refusal, which is a whole Status object.
     #[track_caller]
     pub(crate) fn reason(&self) -> String {
         let status = self.json();
-        assert_eq!((status["kind"].as_str(), status["code"].as_u64()), (Some("Status"), Some(u64::from(self.status))), "{}", self.text);
+        assert_eq!(
+            (status["kind"].as_str(), status["code"].as_u64()),
+            (Some("Status"), Some(u64::from(self.status))),
+            "{}",
+            self.text
+        );
         status["batonReason"].as_str().unwrap_or_default().to_owned()
     }
 }
@@ -64,9 +72,12 @@ impl Api {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let root = if path.starts_with('/') { "" } else { "/apis/baton.dev/v1/" };
-        let mut head = format!("{method} {root}{path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {length}\r\n", self.0);
+        let mut head = format!(
+            "{method} {root}{path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {length}\r\n",
+            self.0
+        );
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head = format!("{head}{name}: {value}\r\n");
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes())?;
@@ -82,7 +93,8 @@ impl Api {
 
     /// A POST of JSON that the server has begun to work on: it has asked for the body.
     pub(crate) fn begin_post(self, path: &str, length: usize) -> io::Result<Open> {
-        let mut open = self.open("POST", path, &[("content-type", "application/json"), ("expect", "100-continue")], length)?;
+        let mut open =
+            self.open("POST", path, &[("content-type", "application/json"), ("expect", "100-continue")], length)?;
         open.until(b"\r\n\r\n")?;
         open.bytes.clear();
         Ok(open)
@@ -148,7 +160,11 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let field = |name: &str| {
-        let of = |line: &str| line.split_once(':').filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned());
+        let of = |line: &str| {
+            line.split_once(':')
+                .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim().to_owned())
+        };
         head.lines().find_map(of)
     };
     let rest = &bytes[end + 4..];

@@ -7,6 +7,8 @@
 //! # Deliberately absent
 //! Fixed pauses: a test waits for an answer, for the end of a stream, or by [`eventually`] for a value.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it must be")]
+
 mod flows;
 mod http;
 mod process;

@@ -11,13 +11,19 @@ use crate::{
 };
 
 const FAULTS: &str = "https://serverlessworkflow.io/spec/1.0.0/errors/";
+/// Memory that a server needs at most, whatever it is made to read or to compute here.
+const MEMORY_KIB_MAX: u64 = 1 << 20;
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// A server that was not harmed: the next execution runs as any other.
 #[track_caller]
 fn check_healthy(server: &Server, name: &str) {
     let name = format!("healthy-after-{name}");
-    let ended = outcome(server.api, &name, &json!([{"echo": {"call": "baton.dev/echo", "with": {"n": 5}}}, {"double": {"set": {"n": "${ .n * 2 }"}}}]));
+    let ended = outcome(
+        server.api,
+        &name,
+        &json!([{"echo": {"call": "baton.dev/echo", "with": {"n": 5}}}, {"double": {"set": {"n": "${ .n * 2 }"}}}]),
+    );
     assert_eq!(ended["status"]["output"], json!({"n": 10}), "{ended}");
     assert_eq!(server.api.get("/readyz").text, "ok");
 }
@@ -26,7 +32,8 @@ fn check_healthy(server: &Server, name: &str) {
 #[track_caller]
 fn check_calm(output: &Output) {
     assert_eq!(output.code, 0);
-    let odd: Vec<&str> = output.stderr.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked")).collect();
+    let odd: Vec<&str> =
+        output.stderr.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked")).collect();
     assert!(odd.is_empty(), "{odd:#?}");
 }
 
@@ -47,6 +54,7 @@ fn misbehaving() -> Stub {
             "hang" => Reply::Hang,
             "half" => Reply::Half,
             "endless" => Reply::Endless,
+            "huge" => Reply::Huge,
             "broken" => Reply::Raw(500, json, br#"{"why": "broken inside"}"#.to_vec()),
             "teapot" => Reply::Raw(418, "content-type: text/plain\r\n".to_owned(), b"short and stout".to_vec()),
             "nonsense" => Reply::Raw(200, json, b"{\"n\": ".to_vec()),
@@ -76,6 +84,7 @@ fn http_targets_that_misbehave() {
         (&RESET[1..], "communication", 502, "broke off"),
         ("half", "communication", 502, "broke off"),
         ("endless", "https://baton.dev/errors/too-large", 413, "more than 8388608 bytes"),
+        ("huge", "https://baton.dev/errors/too-large", 413, "10000000000 bytes"),
         ("broken", "communication", 500, "broken inside"),
         ("teapot", "communication", 418, "short and stout"),
         ("circle", "communication", 508, "redirects more than 10 times"),
@@ -86,16 +95,24 @@ fn http_targets_that_misbehave() {
         if kind == "timeout" {
             task["timeout"] = json!({"after": {"milliseconds": 300}});
         }
-        let (found_kind, found_status, detail) = fault(&outcome(server.api, name, &json!([{"ask": task}])), "/do/0/ask");
+        let (found_kind, found_status, detail) =
+            fault(&outcome(server.api, name, &json!([{"ask": task}])), "/do/0/ask");
         assert_eq!((found_kind.as_str(), found_status), (kind, status), "{name}: {detail}");
         assert!(detail.contains(says), "{name}: {detail}");
         // The same is caught like any other fault.
         let caught = json!([{"attempt": {"try": [{"ask": task}], "catch": {"as": "error", "do": [{"note": {"set": {"status": "${ $error.status }"}}}]}}}]);
-        assert_eq!(outcome(server.api, &format!("{name}-caught"), &caught)["status"]["output"], json!({"status": status}), "{name}");
+        assert_eq!(
+            outcome(server.api, &format!("{name}-caught"), &caught)["status"]["output"],
+            json!({"status": status}),
+            "{name}"
+        );
     }
-    let (kind, status, detail) = fault(&outcome(server.api, "nobody", &json!([{"ask": call("http://127.0.0.1:1/", &json!({}))}])), "/do/0/ask");
+    let (kind, status, detail) =
+        fault(&outcome(server.api, "nobody", &json!([{"ask": call("http://127.0.0.1:1/", &json!({}))}])), "/do/0/ask");
     assert_eq!((kind.as_str(), status), ("communication", 503), "{detail}");
     check_healthy(&server, "targets");
+    let peak = server.memory_peak_kib();
+    assert!(peak < MEMORY_KIB_MAX, "{peak} KiB");
     check_calm(&server.stop());
 }
 
@@ -136,7 +153,8 @@ fn models_that_misbehave() {
         ("tool-for-ever", "https://baton.dev/errors/limit", "model calls"),
         (&RESET[1..], "communication", ""),
     ] {
-        let mut object = agent(name, &json!({"name": "m", "baseUrl": format!("{}/{name}", stub.url()), "timeout": "1s"}));
+        let mut object =
+            agent(name, &json!({"name": "m", "baseUrl": format!("{}/{name}", stub.url()), "timeout": "1s"}));
         object["spec"]["limits"] = json!({"maxTurns": 3});
         create(server.api, &object);
         server.api.post(TALKS, &talk(name, name)).expect(201);
@@ -219,14 +237,44 @@ fn resources_with_wrong_fields() {
         (RUNS, spec(json!({"workflow": "quick", "env": {"A": 1}})), 400, ["spec.env", "invalid type"]),
         (RUNS, spec(json!({"workflow": "quick", "timeout": "soon"})), 400, ["spec.timeout", "'soon'"]),
         (RUNS, spec(json!({"workflow": "quick", "timeout": "-5s"})), 400, ["spec.timeout", "-5s"]),
-        (RUNS, spec(json!({"workflow": "quick", "ttlSecondsAfterFinished": -1})), 400, ["spec.ttlSecondsAfterFinished", "-1"]),
-        (RUNS, spec(json!({"workflow": "quick", "parentClosePolicy": "Maybe"})), 400, ["spec.parentClosePolicy", "Maybe"]),
-        (RUNS, spec(json!({"workflow": "quick", "callbackToken": "bm9uZSBvZiBvdXJz"})), 400, ["callback token", "was not made by this server"]),
+        (
+            RUNS,
+            spec(json!({"workflow": "quick", "ttlSecondsAfterFinished": -1})),
+            400,
+            ["spec.ttlSecondsAfterFinished", "-1"],
+        ),
+        (
+            RUNS,
+            spec(json!({"workflow": "quick", "parentClosePolicy": "Maybe"})),
+            400,
+            ["spec.parentClosePolicy", "Maybe"],
+        ),
+        (
+            RUNS,
+            spec(json!({"workflow": "quick", "callbackToken": "bm9uZSBvZiBvdXJz"})),
+            400,
+            ["callback token", "was not made by this server"],
+        ),
         (RUNS, spec(json!({})), 400, ["spec", "workflow"]),
         (RUNS, spec(json!({"workflow": "gone"})), 400, ["spec.workflow", "no workflow 'gone' in namespace 'default'"]),
-        (TALKS, json!({"metadata": {"name": "wrong"}, "spec": {"agent": "gone", "message": "x"}}), 400, ["spec.agent", "no agent 'gone' in namespace 'default'"]),
-        (AGENTS, json!({"metadata": {"name": "wrong"}, "spec": {"model": {"name": "m", "temperature": "hot"}}}), 400, ["spec.model.temperature", "float"]),
-        (AGENTS, json!({"metadata": {"name": "wrong"}, "spec": {"instructions": "x", "model": {"name": "m", "provider": "oracle"}}}), 400, ["spec.model.provider", "oracle"]),
+        (
+            TALKS,
+            json!({"metadata": {"name": "wrong"}, "spec": {"agent": "gone", "message": "x"}}),
+            400,
+            ["spec.agent", "no agent 'gone' in namespace 'default'"],
+        ),
+        (
+            AGENTS,
+            json!({"metadata": {"name": "wrong"}, "spec": {"model": {"name": "m", "temperature": "hot"}}}),
+            400,
+            ["spec.model.temperature", "float"],
+        ),
+        (
+            AGENTS,
+            json!({"metadata": {"name": "wrong"}, "spec": {"instructions": "x", "model": {"name": "m", "provider": "oracle"}}}),
+            400,
+            ["spec.model.provider", "oracle"],
+        ),
     ] {
         check_refused(&api.post(collection, &object), code, &says);
     }
@@ -244,9 +292,17 @@ fn definitions_that_are_wrong() {
         ("unknown-kind", json!({"dance": {}}), vec!["spec.definition.do[0].bad".to_owned()]),
         ("unknown-field", json!({"set": {"a": 1}, "colour": "red"}), vec![at("bad.colour")]),
         ("no-expression", json!({"set": {"a": "${ .a + }"}}), vec![at("bad.set.a")]),
-        ("no-function", json!({"set": {"a": "${ nosuchfunction(1) }"}}), vec![at("bad.set.a"), "nosuchfunction".to_owned()]),
+        (
+            "no-function",
+            json!({"set": {"a": "${ nosuchfunction(1) }"}}),
+            vec![at("bad.set.a"), "nosuchfunction".to_owned()],
+        ),
         ("no-clock", json!({"set": {"a": "${ now }"}}), vec![at("bad.set.a"), "now".to_owned()]),
-        ("no-target", json!({"set": {"a": 1}, "then": "nowhere"}), vec![at("bad.then"), "no task named 'nowhere'".to_owned()]),
+        (
+            "no-target",
+            json!({"set": {"a": 1}, "then": "nowhere"}),
+            vec![at("bad.then"), "no task named 'nowhere'".to_owned()],
+        ),
         ("no-method", json!({"call": "http", "with": {"endpoint": "http://127.0.0.1/"}}), vec![at("bad.with.method")]),
         ("no-kind-yet", json!({"emit": {"event": {"with": {}}}}), vec![at("bad"), "emit".to_owned()]),
         ("no-duration", json!({"wait": {"fortnights": 1}}), vec![at("bad.wait"), "fortnights".to_owned()]),
@@ -261,7 +317,9 @@ fn definitions_that_are_wrong() {
         check_refused(&server.api.post(RUNS, &object), 400, &says);
     }
     // All that is wrong is told at once.
-    let answer = server.api.post(WORKFLOWS, &workflow("two", &json!([{"one": {"set": {"a": "${ ( }"}}}, {"two": {"dance": 1}}])));
+    let answer = server
+        .api
+        .post(WORKFLOWS, &workflow("two", &json!([{"one": {"set": {"a": "${ ( }"}}}, {"two": {"dance": 1}}])));
     check_refused(&answer, 400, &["spec.definition.do[0].one.set.a", "spec.definition.do[1].two"]);
     check_healthy(&server, "definitions");
     check_calm(&server.stop());
@@ -288,12 +346,21 @@ fn expressions_that_do_not_end_or_eat_memory() {
     .into_iter()
     .enumerate()
     {
-        let ended = outcome(server.api, &format!("hostile-{at}"), &json!([{"bad": {"set": {"a": format!("${{ {expression} }}")}}}]));
+        let ended = outcome(
+            server.api,
+            &format!("hostile-{at}"),
+            &json!([{"bad": {"set": {"a": format!("${{ {expression} }}")}}}]),
+        );
         let (kind, _, detail) = fault(&ended, "/do/0/bad");
-        assert!(matches!(kind.as_str(), "expression" | "https://baton.dev/errors/limit"), "{expression}: {kind} {detail}");
+        assert!(
+            matches!(kind.as_str(), "expression" | "https://baton.dev/errors/limit"),
+            "{expression}: {kind} {detail}"
+        );
         assert!(!detail.is_empty(), "{expression}");
     }
     check_healthy(&server, "expressions");
+    let peak = server.memory_peak_kib();
+    assert!(peak < MEMORY_KIB_MAX, "{peak} KiB");
     check_calm(&server.stop());
 }
 
@@ -306,10 +373,18 @@ fn workflows_that_never_end_by_themselves() {
     let tasks = json!([{"one": {"set": {"n": 1}}}, {"two": {"set": {"n": 2}, "then": "one"}}]);
     let ended = outcome(api, "loops", &tasks);
     let error = &ended["status"]["error"];
-    assert_eq!((&ended["status"]["phase"], &error["type"]), (&json!("Failed"), &json!("https://baton.dev/errors/limit")), "{error}");
+    assert_eq!(
+        (&ended["status"]["phase"], &error["type"]),
+        (&json!("Failed"), &json!("https://baton.dev/errors/limit")),
+        "{error}"
+    );
     // One that calls itself, and two that call each other.
     let itself = api.post(WORKFLOWS, &workflow("itself", &json!([{"call": run_workflow("itself", &json!({}))}])));
-    check_refused(&itself, 400, &["spec.definition.do[0].call.run.workflow.name", "workflow 'itself' would call itself"]);
+    check_refused(
+        &itself,
+        400,
+        &["spec.definition.do[0].call.run.workflow.name", "workflow 'itself' would call itself"],
+    );
     create(api, &workflow("chicken", &json!([{"call": run_workflow("egg", &json!({}))}])));
     let egg = api.post(WORKFLOWS, &workflow("egg", &json!([{"call": run_workflow("chicken", &json!({}))}])));
     check_refused(&egg, 400, &["spec.definition.do[0].call.run.workflow.name", "egg -> chicken -> egg"]);

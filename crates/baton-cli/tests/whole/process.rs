@@ -57,14 +57,23 @@ impl Home {
     /// `command` with these arguments in the same environment.
     pub(crate) fn wrapped(&self, mut command: Command, args: &[&str]) -> Command {
         command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.folder()).env("TMPDIR", self.folder()).env("BATON_CONFIG", self.folder().join("baton.toml")).current_dir(self.folder());
+        command
+            .env("HOME", self.folder())
+            .env("TMPDIR", self.folder())
+            .env("BATON_CONFIG", self.folder().join("baton.toml"))
+            .current_dir(self.folder());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     /// The binary as a server of the data directory, on any port.
     pub(crate) fn server_command(&self) -> Command {
-        let mut command = self.command(&["server", "--listen", "127.0.0.1:0", "--data-dir"]);
+        self.server_command_at("127.0.0.1:0")
+    }
+
+    /// The same, at this address.
+    pub(crate) fn server_command_at(&self, address: &str) -> Command {
+        let mut command = self.command(&["server", "--listen", address, "--data-dir"]);
         command.arg(self.data_dir());
         command
     }
@@ -81,9 +90,14 @@ impl Home {
 
     /// Runs a command against a server.
     pub(crate) fn run(&self, server: &Server, args: &[&str]) -> Output {
+        self.start(server, args).end()
+    }
+
+    /// Starts a command against a server and goes on.
+    pub(crate) fn start(&self, server: &Server, args: &[&str]) -> Process {
         let mut command = self.command(args);
         command.env("BATON_SERVER", format!("http://{}", server.api.0));
-        Process::start(command).end()
+        Process::start(command)
     }
 }
 
@@ -116,9 +130,11 @@ impl Said {
 
     /// The line with `mark`, once it is whole; nothing if the process will not say it any more.
     fn line(&self, mark: &str) -> Option<String> {
-        let whole = |text: &str| text.find(mark).and_then(|at| text[at..].find('\n').map(|end| text[at..at + end].to_owned()));
+        let whole =
+            |text: &str| text.find(mark).and_then(|at| text[at..].find('\n').map(|end| text[at..at + end].to_owned()));
         let waiting = self.text.lock().unwrap();
-        let (text, timeout) = self.changed.wait_timeout_while(waiting, PATIENCE, |text| whole(&text.0).is_none() && !text.1).unwrap();
+        let (text, timeout) =
+            self.changed.wait_timeout_while(waiting, PATIENCE, |text| whole(&text.0).is_none() && !text.1).unwrap();
         assert!(!timeout.timed_out(), "'{mark}' was not said: {}", text.0);
         whole(&text.0)
     }
@@ -151,6 +167,11 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Waits for a line with `mark` on stdout and gives the line from there on.
+    pub(crate) fn prints(&self, mark: &str) -> Option<String> {
+        self.stdout.line(mark)
+    }
+
     /// Waits for a line with `mark` on stderr and gives the line from there on.
     pub(crate) fn says(&self, mark: &str) -> Option<String> {
         self.stderr.line(mark)
@@ -179,7 +200,9 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(command: Command) -> Self {
         let process = Process::start(command);
-        let Some(line) = process.says("listening on http://") else { panic!("the server did not start: {:?}", process.end()) };
+        let Some(line) = process.says("listening on http://") else {
+            panic!("the server did not start: {:?}", process.end())
+        };
         Self { api: Api(line.trim_start_matches("listening on http://").trim().parse().unwrap()), process }
     }
 
@@ -189,6 +212,13 @@ impl Server {
 
     pub(crate) fn says(&self, mark: &str) -> Option<String> {
         self.process.says(mark)
+    }
+
+    /// The most memory that it has had so far.
+    pub(crate) fn memory_peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Waits for its end.

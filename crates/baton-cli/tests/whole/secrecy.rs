@@ -12,11 +12,15 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
+use baton_proto::v1;
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::{
     eventually,
-    flows::{RUNS, TALKS, agent, answer, call_and_wait, create, ended, mailbox, run, run_workflow, scripted, talk, workflow},
+    flows::{
+        RUNS, TALKS, agent, answer, call_and_wait, create, ended, mailbox, run, run_workflow, scripted, talk, workflow,
+    },
     http::{Answer, Api, find},
     process::{Home, Server},
     stub::{Reply, Request, Stub},
@@ -64,13 +68,19 @@ impl Seen {
     /// Where any of these tokens is, or any other, in one form or another.
     fn leaks(&self, tokens: &BTreeSet<String>) -> BTreeSet<String> {
         let texts: Vec<String> = tokens.iter().map(|token| token[PREFIX.len()..].to_owned()).collect();
-        let ciphertexts: Vec<Vec<u8>> = texts.iter().map(|text| BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()[..CIPHERTEXT_BYTES].to_vec()).collect();
+        let ciphertexts: Vec<Vec<u8>> = texts
+            .iter()
+            .map(|text| BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()[..CIPHERTEXT_BYTES].to_vec())
+            .collect();
         let encoded = encoded(PREFIX);
         let mut leaks = BTreeSet::new();
         for (place, bytes) in &self.0 {
             // Compiled with optimisation, unlike a search of our own.
             let text = String::from_utf8_lossy(bytes);
-            for (form, at) in plain(&text).into_iter().chain(encoded.iter().filter_map(|form| text.find(form.as_str()).map(|at| ("base64 of a token", at)))) {
+            for (form, at) in plain(&text)
+                .into_iter()
+                .chain(encoded.iter().filter_map(|form| text.find(form.as_str()).map(|at| ("base64 of a token", at))))
+            {
                 leaks.insert(format!("{form} in {place}: {}", around(&text, at)));
             }
             for token in texts.iter().filter(|token| text.contains(token.as_str())) {
@@ -86,7 +96,11 @@ impl Seen {
 
     /// Places in which a text stands.
     fn places(&self, text: &str) -> Vec<&str> {
-        self.0.iter().filter(|(_, bytes)| String::from_utf8_lossy(bytes).contains(text)).map(|(place, _)| place.as_str()).collect()
+        self.0
+            .iter()
+            .filter(|(_, bytes)| String::from_utf8_lossy(bytes).contains(text))
+            .map(|(place, _)| place.as_str())
+            .collect()
     }
 }
 
@@ -129,7 +143,11 @@ fn world() -> (Stub, Arc<Mutex<Vec<String>>>) {
         let head = format!("content-type: application/json\r\nx-your-token: {token}\r\n");
         match request.path.split(['/', '?']).nth(1).unwrap_or_default() {
             "broken" => Reply::Raw(500, head, echo.to_string().into_bytes()),
-            "refused" => Reply::Raw(400, format!("content-type: text/plain\r\nlocation: /hook/{token}\r\n"), format!("no: {token}").into_bytes()),
+            "refused" => Reply::Raw(
+                400,
+                format!("content-type: text/plain\r\nlocation: /hook/{token}\r\n"),
+                format!("no: {token}").into_bytes(),
+            ),
             "half" => Reply::Half,
             _ => Reply::Raw(200, head, echo.to_string().into_bytes()),
         }
@@ -182,11 +200,15 @@ fn a_token_is_seen_by_nobody_but_its_holder() {
     let api = server.api;
     let mut seen = Seen::default();
     let mut tokens = BTreeSet::new();
-    let watches: Vec<_> = [RUNS, TALKS].into_iter().map(|path| (path, api.open("GET", &format!("{path}?watch=true"), &[], 0).unwrap())).collect();
+    let watches: Vec<_> = [RUNS, TALKS]
+        .into_iter()
+        .map(|path| (path, api.open("GET", &format!("{path}?watch=true"), &[], 0).unwrap()))
+        .collect();
 
     tokens.extend(waits_that_are_answered(api, &mut seen));
     tokens.extend(handshakes_and_callers(api, &mut seen));
     tokens.extend(mistakes(api, &mut seen));
+    tokens.extend(import(api, &mut seen));
     tokens.extend(command_line(&home, &server, &mut seen));
     everything_that_can_be_read(api, &mut seen);
 
@@ -210,12 +232,26 @@ fn a_token_is_seen_by_nobody_but_its_holder() {
 /// The search finds what is there: fingerprints in all places, and tokens in all forms.
 fn check_the_search(seen: &Seen, tokens: &BTreeSet<String>) {
     let places: BTreeSet<&str> = tokens.iter().flat_map(|token| seen.places(&fingerprint(token))).collect();
-    for place in ["GET namespaces", "watch of", "baton.db after the end", "baton get", "baton describe", "baton history", "baton callback"] {
+    for place in [
+        "GET namespaces",
+        "watch of",
+        "baton.db after the end",
+        "baton get",
+        "baton describe",
+        "baton history",
+        "baton callback",
+    ] {
         assert!(places.iter().any(|found| found.contains(place)), "no fingerprint in any {place}: {places:#?}");
     }
     let token = tokens.first().unwrap();
     let ciphertext = BASE64_URL_SAFE_NO_PAD.decode(&token[PREFIX.len()..]).unwrap();
-    let forms = [token.clone(), BASE64_STANDARD.encode(token), BASE64_STANDARD.encode(format!("x{token}")), BASE64_STANDARD.encode(format!("{{\"{token}")), token[PREFIX.len()..].to_owned()];
+    let forms = [
+        token.clone(),
+        BASE64_STANDARD.encode(token),
+        BASE64_STANDARD.encode(format!("x{token}")),
+        BASE64_STANDARD.encode(format!("{{\"{token}")),
+        token[PREFIX.len()..].to_owned(),
+    ];
     for bytes in forms.into_iter().map(String::into_bytes).chain([ciphertext]) {
         let mut control = Seen::default();
         control.add("baton.control", [b"before ".to_vec(), bytes.clone(), b" after".to_vec()].concat());
@@ -241,7 +277,13 @@ fn waits_that_are_answered(api: Api, seen: &mut Seen) -> Vec<String> {
     }
     // A wait that fails with its token in the answer, one that is cancelled, one that is deleted.
     for (name, verb) in [("fails", "fail"), ("cancels", "cancel"), ("deletes", "")] {
-        create(api, &workflow(name, &json!([{"wait": call_and_wait(&format!("{}/hook", stub.url()), &json!({"token": "${ $task.callbackToken }"}))}])));
+        create(
+            api,
+            &workflow(
+                name,
+                &json!([{"wait": call_and_wait(&format!("{}/hook", stub.url()), &json!({"token": "${ $task.callbackToken }"}))}]),
+            ),
+        );
         let known = handed.lock().unwrap().len();
         seen.post(api, RUNS, &run(name, name));
         let token = eventually("the token is handed out", || handed.lock().unwrap().get(known).cloned());
@@ -265,7 +307,12 @@ fn handshakes_and_callers(api: Api, seen: &mut Seen) -> Vec<String> {
     let ask = json!({"call": "baton.dev/agent", "with": {"agent": "helper", "message": "ping"}});
     create(api, &workflow("asks", &json!([{"child": run_workflow("quick", &json!({}))}, {"ask": ask}])));
     let mut tokens = Vec::new();
-    for (collection, object) in [(RUNS, run("asks", "asks")), (TALKS, talk("talk", "helper")), (RUNS, run("sleeps", "sleeps")), (RUNS, run("gone", "sleeps"))] {
+    for (collection, object) in [
+        (RUNS, run("asks", "asks")),
+        (TALKS, talk("talk", "helper")),
+        (RUNS, run("sleeps", "sleeps")),
+        (RUNS, run("gone", "sleeps")),
+    ] {
         let (own, attached) = (mailbox(api), mailbox(api));
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let mut object = object;
@@ -276,7 +323,16 @@ fn handshakes_and_callers(api: Api, seen: &mut Seen) -> Vec<String> {
         seen.post(api, &format!("{collection}/{name}/callbacks"), &json!({"token": attached}));
         seen.post(api, collection, &object);
         object["spec"]["callbackToken"] = json!(BASE64_STANDARD.encode(mailbox(api)));
-        seen.answer("PUT", api.send("PUT", &format!("{collection}/{name}"), &[("content-type", "application/json")], object.to_string().as_bytes()).unwrap());
+        seen.answer(
+            "PUT",
+            api.send(
+                "PUT",
+                &format!("{collection}/{name}"),
+                &[("content-type", "application/json")],
+                object.to_string().as_bytes(),
+            )
+            .unwrap(),
+        );
         match name.as_str() {
             "sleeps" => drop(seen.post(api, &format!("{collection}/{name}/cancel"), &json!({"reason": "enough"}))),
             "gone" => drop(seen.answer("DELETE", api.delete(&format!("{collection}/{name}")))),
@@ -296,16 +352,39 @@ fn handshakes_and_callers(api: Api, seen: &mut Seen) -> Vec<String> {
 /// Tokens in wrong places, and wrong ones in the right places.
 fn mistakes(api: Api, seen: &mut Seen) -> Vec<String> {
     let token = mailbox(api);
-    let changed: String = token.chars().rev().enumerate().map(|(at, letter)| if at == 20 { if letter == 'A' { 'B' } else { 'A' } } else { letter }).collect::<String>().chars().rev().collect();
+    let changed: String = token
+        .chars()
+        .rev()
+        .enumerate()
+        .map(|(at, letter)| if at == 20 { if letter == 'A' { 'B' } else { 'A' } } else { letter })
+        .collect::<String>()
+        .chars()
+        .rev()
+        .collect();
     for verb in ["await", "complete", "fail", "cancel", "heartbeat"] {
-        for body in [json!({"token": changed}), json!({"callbackToken": changed}), json!({"token": [token]}), json!({"tokens": token}), json!({"token": token, "callbackToken": token})] {
+        for body in [
+            json!({"token": changed}),
+            json!({"callbackToken": changed}),
+            json!({"token": [token]}),
+            json!({"tokens": token}),
+            json!({"token": token, "callbackToken": token}),
+        ] {
             let answer = api.post(&format!("callbacks:{verb}"), &body);
             assert_eq!(answer.status, 400, "{verb}: {}", answer.text);
             seen.answer(verb, answer);
         }
         let header = [("content-type", "application/json"), ("baton-callback-token", changed.as_str())];
         seen.answer(verb, api.send("POST", &format!("callbacks:{verb}"), &header, b"{}").unwrap());
-        seen.answer(verb, api.send("POST", &format!("callbacks:{verb}"), &header[..1], format!("{{\"token\": \"{token}\", ").as_bytes()).unwrap());
+        seen.answer(
+            verb,
+            api.send(
+                "POST",
+                &format!("callbacks:{verb}"),
+                &header[..1],
+                format!("{{\"token\": \"{token}\", ").as_bytes(),
+            )
+            .unwrap(),
+        );
     }
     let mut object = run("misplaced", "quick");
     object["spec"]["callbackToken"] = json!(changed);
@@ -314,6 +393,33 @@ fn mistakes(api: Api, seen: &mut Seen) -> Vec<String> {
     seen.post(api, RUNS, &object);
     seen.post(api, &format!("{RUNS}/asks/callbacks"), &json!({"token": changed}));
     vec![token, changed]
+}
+
+/// An execution as an older system serialized it: the token is in status, and with it is one that differs.
+fn import(api: Api, seen: &mut Seen) -> Vec<String> {
+    let (token, other) = (mailbox(api), mailbox(api));
+    let serialized = |name: &str, in_spec: Option<&str>| {
+        let metadata = Some(v1::ObjectMeta { name: name.to_owned(), ..Default::default() });
+        let callback_token = in_spec.map(|token| token.as_bytes().to_vec());
+        let spec =
+            Some(v1::WorkflowExecutionSpec { workflow: "quick".to_owned(), callback_token, ..Default::default() });
+        let mut bytes = v1::WorkflowExecution { metadata, spec, ..Default::default() }.encode_to_vec();
+        let mut status = Vec::new();
+        prost::encoding::bytes::encode(11, &token.as_bytes().to_vec(), &mut status);
+        prost::encoding::bytes::encode(5, &status, &mut bytes);
+        bytes
+    };
+    for (bytes, status) in
+        [(serialized("imported", None), 201), (serialized("torn", Some(&other)), 400), (b"\xff".to_vec(), 400)]
+    {
+        let answer = api
+            .send("POST", &format!("{RUNS}:import"), &[("content-type", "application/octet-stream")], &bytes)
+            .unwrap();
+        assert_eq!(answer.status, status, "{}", answer.text);
+        seen.answer("import", answer);
+    }
+    assert_eq!(answer(api, &token)["state"], "Completed");
+    vec![token, other]
 }
 
 /// The command line, which is given tokens and shows everything else.
@@ -330,7 +436,15 @@ fn command_line(home: &Home, server: &Server, seen: &mut Seen) -> Vec<String> {
     assert_eq!(output.code, 0, "{output:?}");
     seen.add("baton callback attach", [output.stdout, output.stderr].concat());
     for (kind, name) in [("wfx", "body"), ("wfx", "asks"), ("wfx", "broken"), ("agx", "talk")] {
-        for args in [vec!["get", kind, name, "-o", "yaml"], vec!["get", kind, name, "-o", "json"], vec!["describe", kind, name], vec!["history", kind, name], vec!["history", kind, name, "-o", "json"], vec!["tree", kind, name], vec!["tree", kind, name, "-o", "json"]] {
+        for args in [
+            vec!["get", kind, name, "-o", "yaml"],
+            vec!["get", kind, name, "-o", "json"],
+            vec!["describe", kind, name],
+            vec!["history", kind, name],
+            vec!["history", kind, name, "-o", "json"],
+            vec!["tree", kind, name],
+            vec!["tree", kind, name, "-o", "json"],
+        ] {
             let output = home.run(server, &[args.as_slice(), &["--log-level", "trace"]].concat());
             assert_eq!(output.code, 0, "{args:?}: {output:?}");
             seen.add(format!("baton {}", args.join(" ")), [output.stdout, output.stderr].concat());
@@ -359,5 +473,8 @@ fn everything_that_can_be_read(api: Api, seen: &mut Seen) {
         seen.get(api, path);
     }
     let broken = api.get(&format!("{RUNS}/broken")).expect(200);
-    assert!(broken["status"]["error"]["detail"].as_str().is_some_and(|detail| detail.contains("callback token ")), "the place of the token is marked: {broken}");
+    assert!(
+        broken["status"]["error"]["detail"].as_str().is_some_and(|detail| detail.contains("callback token ")),
+        "the place of the token is marked: {broken}"
+    );
 }

@@ -9,7 +9,7 @@ use crate::{
     PATIENCE,
     flows::{RUNS, answer, call, call_and_wait, create, ended, mailbox, run, workflow},
     http::Api,
-    process::Home,
+    process::{Home, Server},
     stub::{Reply, Stub},
 };
 
@@ -35,7 +35,13 @@ fn world() -> World {
 
 fn create_all(api: Api, url: &str) {
     create(api, &workflow("slow", &json!([{"ask": call(&format!("{url}/slow"), &json!({}))}])));
-    create(api, &workflow("waits", &json!([{"wait": call_and_wait(&format!("{url}/wait"), &json!({"token": "${ $task.callbackToken }"}))}])));
+    create(
+        api,
+        &workflow(
+            "waits",
+            &json!([{"wait": call_and_wait(&format!("{url}/wait"), &json!({"token": "${ $task.callbackToken }"}))}]),
+        ),
+    );
     create(api, &workflow("sleeps", &json!([{"sleep": {"wait": {"milliseconds": 1500}}}])));
 }
 
@@ -56,7 +62,8 @@ fn a_stop_drains_and_the_next_start_goes_on() {
     world.slow.recv_timeout(PATIENCE).unwrap();
     let wait = world.wait.recv_timeout(PATIENCE).unwrap()["token"].clone();
     // Streams and a long wait are being served when the signal comes.
-    let streams = [format!("{RUNS}/slow/history?follow=true"), format!("{RUNS}?watch=true")].map(|path| api.follow(&path).unwrap());
+    let streams = [format!("{RUNS}/slow/history?follow=true"), format!("{RUNS}?watch=true")]
+        .map(|path| api.follow(&path).unwrap());
     let body = json!({"token": token, "timeout": "60s"}).to_string();
     let mut waiting = api.begin_post("callbacks:await", body.len()).unwrap();
     waiting.write(body.as_bytes()).unwrap();
@@ -100,4 +107,30 @@ fn every_signal_that_asks_to_end_does_and_a_second_one_at_once() {
     assert!(output.stderr.contains("error: stopped at once; the next start recovers"), "{}", output.stderr);
     drop(half);
     assert_eq!(home.serve().stop().code, 0);
+}
+
+#[test]
+fn commands_that_follow_outlive_the_server_or_say_that_it_is_gone() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let home = Home::new();
+        let server = home.serve();
+        create(server.api, &workflow("sleeps", &json!([{"sleep": {"wait": {"hours": 1}}}])));
+        server.api.post(RUNS, &run("first", "sleeps")).expect(201);
+        let follow = home.start(&server, &["history", "wfx", "first", "--follow", "-o", "jsonl"]);
+        let watch = home.start(&server, &["watch", "wfx", "-o", "name"]);
+        assert!(follow.prints("TimerStarted").is_some() && watch.prints("workflowexecution/first").is_some());
+        let address = server.api.0.to_string();
+        server.signal(signal);
+        server.end();
+        let output = follow.end();
+        assert_eq!(output.code, 3, "{signal:?}: {output:?}");
+        assert!(output.stderr.contains("error: "), "{signal:?}: {output:?}");
+        // A watch asks again for a while, and goes on where it was.
+        let server = Server::start(home.server_command_at(&address));
+        server.api.post(RUNS, &run("second", "sleeps")).expect(201);
+        assert!(watch.prints("workflowexecution/second").is_some());
+        watch.signal(Signal::INT);
+        watch.end();
+        assert_eq!(server.stop().code, 0);
+    }
 }

@@ -47,6 +47,8 @@ pub(crate) enum Reply {
     Half,
     /// A body that goes on for as long as it is read.
     Endless,
+    /// The same, of which the length is said before: 10 GB.
+    Huge,
 }
 
 /// A server of the test; it goes with the process.
@@ -97,7 +99,17 @@ fn serve(stream: &TcpStream, handler: &(impl Fn(&Request) -> Reply + ?Sized)) ->
                 io::copy(&mut reader, &mut io::sink())?;
                 return Ok(());
             }
-            Reply::Half => return out.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n{\"half\": "),
+            Reply::Half => {
+                return out.write_all(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 64\r\n\r\n{\"half\": ",
+                );
+            }
+            Reply::Huge => {
+                out.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 10000000000\r\n\r\n")?;
+                loop {
+                    out.write_all(&[b'x'; 0x1000])?;
+                }
+            }
             Reply::Endless => {
                 out.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n")?;
                 let chunk = [b"10000\r\n", vec![b'x'; 0x10000].as_slice(), b"\r\n"].concat();

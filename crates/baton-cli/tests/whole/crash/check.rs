@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::{Story, all, load::{Flow, Run}};
+use super::{
+    Story, all,
+    load::{Deleted, Flow, Run},
+};
 use crate::{
     eventually,
     flows::{RUNS, answer},
@@ -13,17 +16,20 @@ use crate::{
 
 /// All of it.
 pub(crate) fn everything(story: &Story, api: Api) {
-    for run in story.runs.iter().filter(|run| run.flow == Flow::Sleeps) {
+    let kept = || story.runs.iter().filter(|run| run.deleted == Deleted::Never);
+    for run in kept().filter(|run| run.flow == Flow::Sleeps) {
         api.post(&format!("{RUNS}/{}/cancel", run.name), &json!({"reason": "enough"})).expect(200);
     }
     let mut histories = HashMap::new();
-    for run in &story.runs {
+    for run in kept() {
         let events = api.get(&format!("{RUNS}/{}/history?follow=true", run.name)).lines();
         check_run(api, run, &events);
         histories.insert(run.uid.clone().unwrap(), events);
     }
     let objects = children_have_ended(story, api);
-    for ((collection, name), object) in objects.iter().filter(|(_, object)| object["metadata"]["ownerReferences"].is_array()) {
+    for ((collection, name), object) in
+        objects.iter().filter(|(_, object)| object["metadata"]["ownerReferences"].is_array())
+    {
         let events = api.get(&format!("namespaces/default/{collection}/{name}/history?follow=true")).lines();
         check_history(name, &events);
         histories.insert(object["metadata"]["uid"].as_str().unwrap().to_owned(), events);
@@ -43,7 +49,11 @@ fn check_run(api: Api, run: &Run, events: &[Value]) {
     let object = api.get(&format!("{RUNS}/{}", run.name)).expect(200);
     assert_eq!(object["metadata"]["uid"].as_str(), run.uid.as_deref(), "{}", run.name);
     let status = &object["status"];
-    assert!(run.flow.ends(&run.name).iter().any(|(phase, output)| status["phase"] == *phase && status["output"] == *output), "{}: {object}", run.name);
+    assert!(
+        run.flow.ends(&run.name).iter().any(|(phase, output)| status["phase"] == *phase && status["output"] == *output),
+        "{}: {object}",
+        run.name
+    );
 }
 
 /// Numbers without a gap from 1, and one end, which is the last event.
@@ -53,7 +63,13 @@ fn check_history(name: &str, events: &[Value]) {
     assert_eq!(numbers, expected, "{name}");
     let ends: Vec<usize> = (0..events.len()).filter(|at| events[*at]["type"] == "Ended").collect();
     assert_eq!(ends, [events.len() - 1], "{name}: {events:#?}");
-    let operations = |kind: &str| events.iter().filter(|event| event["type"] == kind).map(|event| key("", &event[lower(kind)]["operation"])).collect::<Vec<_>>();
+    let operations = |kind: &str| {
+        events
+            .iter()
+            .filter(|event| event["type"] == kind)
+            .map(|event| key("", &event[lower(kind)]["operation"]))
+            .collect::<Vec<_>>()
+    };
     for kind in ["ActivityCompleted", "ActivityScheduled", "TimerFired", "CallbackAnswered", "ChildStarted"] {
         let found = operations(kind);
         let once: HashSet<_> = found.iter().collect();
@@ -67,14 +83,24 @@ fn lower(kind: &str) -> String {
 
 /// An operation as the world outside is told it.
 fn key(uid: &str, operation: &Value) -> String {
-    format!("{uid}/{}/{}", operation["position"].as_str().unwrap_or_default(), operation["attempt"].as_u64().unwrap_or_default())
+    format!(
+        "{uid}/{}/{}",
+        operation["position"].as_str().unwrap_or_default(),
+        operation["attempt"].as_u64().unwrap_or_default()
+    )
 }
 
 /// Every parent has one child and no more, all of them have ended, and there is nothing that nobody asked for.
 fn children_have_ended(story: &Story, api: Api) -> HashMap<(String, String), Value> {
     let objects = eventually("all executions have ended and all callers were told", || {
         let objects = all(api);
-        let settled = |object: &Value| object["status"]["callbacks"].as_array().into_iter().flatten().all(|callback| callback["state"] == "Delivered");
+        let settled = |object: &Value| {
+            object["status"]["callbacks"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .all(|callback| callback["state"] == "Delivered")
+        };
         objects.values().all(|object| is_terminal(object) && settled(object)).then_some(objects)
     });
     let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
@@ -87,7 +113,9 @@ fn children_have_ended(story: &Story, api: Api) -> HashMap<(String, String), Val
         let expected: Vec<&str> = run.flow.children().into_iter().collect();
         assert_eq!(children.get(run.name.as_str()).cloned().unwrap_or_default(), expected, "{}", run.name);
     }
-    let asked_for = story.runs.len() + story.runs.iter().filter(|run| run.flow.children().is_some()).count();
+    let kept = story.runs.iter().filter(|run| run.deleted == Deleted::Never).count();
+    assert!(kept < story.runs.len(), "something was deleted");
+    let asked_for = kept + story.runs.iter().filter(|run| run.flow.children().is_some()).count();
     assert_eq!(objects.len(), asked_for);
     objects
 }
@@ -102,7 +130,11 @@ fn check_calls(story: &Story, histories: &HashMap<String, Vec<Value>>) {
             let output = &completed["output"];
             let key = key(uid, &completed["operation"]);
             if let Some(call) = output["call"].as_u64() {
-                assert_eq!((output["key"].as_str(), call), (Some(key.as_str()), u64::from(calls.by_key[&key])), "{key} was called again");
+                assert_eq!(
+                    (output["key"].as_str(), call),
+                    (Some(key.as_str()), u64::from(calls.by_key[&key])),
+                    "{key} was called again"
+                );
                 recorded += 1;
             }
         }
@@ -112,7 +144,11 @@ fn check_calls(story: &Story, histories: &HashMap<String, Vec<Value>>) {
     let steps = story.runs.iter().filter(|run| run.flow == Flow::Steps).count();
     assert!(recorded >= steps * super::load::STEPS, "{recorded} results are recorded");
     let repeats = calls.by_key.values().map(|calls| *calls as usize - 1).sum::<usize>();
-    assert!(repeats <= story.in_flight_max, "{repeats} calls were repeated, at most {} can have been in flight", story.in_flight_max);
+    assert!(
+        repeats <= story.in_flight_max,
+        "{repeats} calls were repeated, at most {} can have been in flight",
+        story.in_flight_max
+    );
 }
 
 /// Nobody who answered was told anything odd, and an answer counts once.
@@ -131,9 +167,19 @@ fn check_mailboxes(story: &Story, api: Api) {
     let callers = story.runs.iter().filter_map(|run| run.mailbox.as_ref().map(|token| (run, token)));
     let mut told = 0;
     for (run, token) in callers {
+        if run.deleted == Deleted::Acknowledged {
+            assert_eq!(answer(api, token)["state"], "Cancelled", "{}", run.name);
+            assert_eq!(api.get(&format!("{RUNS}/{}", run.name)).status, 404, "{}", run.name);
+            continue;
+        }
         let status = &api.get(&format!("{RUNS}/{}", run.name)).expect(200)["status"];
         let answer = answer(api, token);
-        assert_eq!((&answer["state"], &answer["output"]), (&status["phase"], &status["output"]), "{}: {answer}", run.name);
+        assert_eq!(
+            (&answer["state"], &answer["output"]),
+            (&status["phase"], &status["output"]),
+            "{}: {answer}",
+            run.name
+        );
         let list = api.get(&format!("{RUNS}/{}/callbacks", run.name)).expect(200);
         let states: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|item| &item["state"]).collect();
         assert_eq!(states, ["Delivered"], "{}: {list}", run.name);

@@ -42,7 +42,17 @@ pub(crate) enum Flow {
 }
 
 impl Flow {
-    pub(crate) const ALL: [Self; 9] = [Self::Steps, Self::Parent, Self::Waits, Self::Asks, Self::Pays, Self::Catches, Self::Pauses, Self::Fails, Self::Sleeps];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Steps,
+        Self::Parent,
+        Self::Waits,
+        Self::Asks,
+        Self::Pays,
+        Self::Catches,
+        Self::Pauses,
+        Self::Fails,
+        Self::Sleeps,
+    ];
 
     pub(crate) fn workflow(self) -> &'static str {
         match self {
@@ -68,7 +78,10 @@ impl Flow {
             Self::Fails => vec![("Failed", Value::Null)],
             Self::Sleeps => vec![("Cancelled", Value::Null)],
             // Whether the tool did its work before the kill is what nobody can know.
-            Self::Pays => vec![("Completed", json!({"answer": "paid", "run": name})), ("Completed", json!({"doubt": IN_DOUBT, "run": name}))],
+            Self::Pays => vec![
+                ("Completed", json!({"answer": "paid", "run": name})),
+                ("Completed", json!({"doubt": IN_DOUBT, "run": name})),
+            ],
         }
     }
 
@@ -91,6 +104,19 @@ pub(crate) struct Run {
     pub(crate) mailbox: Option<String>,
     /// As it was answered; nothing if the answer was lost.
     pub(crate) uid: Option<String>,
+    /// Whether it is to be deleted, and was.
+    pub(crate) deleted: Deleted,
+}
+
+/// How far a deletion is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deleted {
+    /// It is kept.
+    Never,
+    /// It was asked for, and the answer was lost.
+    Asked,
+    /// It was acknowledged.
+    Acknowledged,
 }
 
 /// Everything that the flows refer to; `url` is the world outside.
@@ -101,8 +127,12 @@ pub(crate) fn templates(url: &str) -> Vec<Value> {
     let mut steps: Vec<Value> = (0..STEPS).map(|step_number| json!({format!("step{step_number}"): step})).collect();
     steps.push(json!({"name": name}));
     let input = json!({"run": "${ $workflow.input.run }"});
-    let raise = json!({"raise": {"error": {"type": "https://example.com/errors/taken", "status": 409, "title": "Taken"}}});
-    let wait = call_and_wait(&format!("{url}/wait"), &json!({"run": "${ $workflow.input.run }", "token": "${ $task.callbackToken }"}));
+    let raise =
+        json!({"raise": {"error": {"type": "https://example.com/errors/taken", "status": 409, "title": "Taken"}}});
+    let wait = call_and_wait(
+        &format!("{url}/wait"),
+        &json!({"run": "${ $workflow.input.run }", "token": "${ $task.callbackToken }"}),
+    );
     let pause = json!({"wait": {"milliseconds": 20}});
     let ask = json!({"call": "baton.dev/agent", "with": {"agent": "helper", "message": "ping"}, "output": {"as": "${ {answer: ., run: $workflow.input.run} }"}});
     let ask_to_pay = json!({"call": "baton.dev/agent", "with": {"agent": "payer", "message": "pay"}, "output": {"as": "${ {answer: ., run: $workflow.input.run} }"}});
@@ -135,7 +165,10 @@ pub(crate) fn templates(url: &str) -> Vec<Value> {
 /// An agent with a tool that is neither read-only nor idempotent.
 fn payer(url: &str) -> Value {
     let turns = json!([{"toolCalls": [{"name": "pay", "arguments": {"amount": 5}}]}, {"text": "paid"}]);
-    let mut payer = agent("payer", &json!({"name": "script", "provider": "playback", "playback": {"conversations": [{"turns": turns}]}}));
+    let mut payer = agent(
+        "payer",
+        &json!({"name": "script", "provider": "playback", "playback": {"conversations": [{"turns": turns}]}}),
+    );
     let parameters = json!({"type": "object", "properties": {"amount": {"type": "integer"}}});
     payer["spec"]["tools"] = json!([{"name": "pay", "description": "Pays.", "parameters": parameters, "http": {"method": "POST", "url": format!("{url}{ONCE}")}}]);
     payer
@@ -147,18 +180,18 @@ pub(crate) fn create_until_killed(api: Api, round: usize, client: usize) -> Vec<
     for number in 0..RUNS_PER_CLIENT {
         let flow = Flow::ALL[(number + 3 * client + round) % Flow::ALL.len()];
         let name = format!("{}-{round}-{client}-{number}", flow.workflow());
-        let mut run = Run { name, flow, mailbox: None, uid: None };
+        let mut run = Run { name, flow, mailbox: None, uid: None, deleted: Deleted::Never };
         if number % 2 == 0 || flow == Flow::Sleeps {
             match api.try_post("callbacks:create", &json!({})) {
                 Ok(created) => run.mailbox = Some(created.expect(201)["token"].as_str().unwrap().to_owned()),
                 Err(_lost) => return runs,
             }
         }
-        let created = create(api, &run);
-        let lost = created.is_err();
-        if let Ok((status, uid)) = created {
+        let mut lost = true;
+        if let Ok((status, uid)) = create(api, &run) {
             assert_eq!(status, 201, "{}", run.name);
             run.uid = Some(uid);
+            lost = flow == Flow::Sleeps && round % 2 == 1 && delete(api, &mut run).is_err();
         }
         runs.push(run);
         if lost {
@@ -166,6 +199,16 @@ pub(crate) fn create_until_killed(api: Api, round: usize, client: usize) -> Vec<
         }
     }
     runs
+}
+
+/// Deletes a run; a repeat of a deletion may find that it is gone.
+pub(crate) fn delete(api: Api, run: &mut Run) -> io::Result<()> {
+    let again = run.deleted == Deleted::Asked;
+    run.deleted = Deleted::Asked;
+    let answer = api.send("DELETE", &format!("{RUNS}/{}", run.name), &[], b"")?;
+    assert!(matches!(answer.status, 200 | 202) || again && answer.status == 404, "{}: {}", run.name, answer.text);
+    run.deleted = Deleted::Acknowledged;
+    Ok(())
 }
 
 /// Creates a run again; the answer must have one of these codes.
@@ -183,6 +226,7 @@ fn create(api: Api, of: &Run) -> io::Result<(u16, String)> {
         object["spec"]["callbackToken"] = json!(token);
     }
     let answer = api.try_post(RUNS, &object)?;
-    let uid = answer.json()["metadata"]["uid"].as_str().unwrap_or_else(|| panic!("{}: {}", of.name, answer.text)).to_owned();
+    let uid =
+        answer.json()["metadata"]["uid"].as_str().unwrap_or_else(|| panic!("{}: {}", of.name, answer.text)).to_owned();
     Ok((answer.status, uid))
 }

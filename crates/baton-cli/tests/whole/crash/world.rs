@@ -128,13 +128,20 @@ impl World {
         for Handed { token, run } in handed {
             loop {
                 let again = !tried.insert(token.clone());
-                let Ok(answer) = self.api().try_post("callbacks:complete", &json!({"token": token, "output": {"run": run}})) else { continue };
+                let Ok(answer) =
+                    self.api().try_post("callbacks:complete", &json!({"token": token, "output": {"run": run}}))
+                else {
+                    continue;
+                };
                 match answer.status {
                     200 => drop(self.answered.lock().unwrap().insert(token)),
                     // The server is on its way down or up.
                     503 => continue,
                     400 if again && answer.reason() == "CALLBACK_ALREADY_COMPLETED" => {}
-                    status => self.surprises.lock().unwrap().push(format!("{run}, again {again}: {status} {}", answer.text)),
+                    status => {
+                        let surprise = format!("{run}, again {again}: {status} {}", answer.text);
+                        self.surprises.lock().unwrap().push(surprise);
+                    }
                 }
                 break;
             }
@@ -143,7 +150,8 @@ impl World {
 
     /// The server, once there is one.
     fn api(&self) -> Api {
-        let (server, timeout) = self.moved.wait_timeout_while(self.server.lock().unwrap(), PATIENCE, |server| server.is_none()).unwrap();
+        let (server, timeout) =
+            self.moved.wait_timeout_while(self.server.lock().unwrap(), PATIENCE, |server| server.is_none()).unwrap();
         assert!(!timeout.timed_out(), "the server stays away");
         server.unwrap()
     }
