@@ -47,7 +47,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { workers: thread::available_parallelism().map_or(2, NonZeroUsize::get), resident_max: 4096 }
+        Self { workers: thread::available_parallelism().map_or(2, NonZeroUsize::get), resident_max: 1024 }
     }
 }
 

@@ -167,6 +167,12 @@ impl Entry {
             && self.state() == self.stored_state
     }
 
+    /// Whether somebody is still to be told of the end.
+    pub(crate) fn has_answers_under_way(&self) -> bool {
+        let pending = baton_proto::CallbackState::Pending.as_str();
+        self.resource.callbacks().is_some_and(|all| all.iter().any(|callback| callback.state == pending))
+    }
+
     pub(crate) fn timer_row(&self, timer: Timer) -> TimerRow {
         TimerRow { due_ms: timer.due_ms, n: self.number, id: timer.id }
     }

@@ -378,7 +378,12 @@ impl Worker {
     fn rest(&mut self, number: Number) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         if entry.is_closed() && entry.is_idle() {
-            self.entries.remove(&number);
+            // Word of its answers is about to come back; until then it is kept like one that waits.
+            if entry.has_answers_under_way() {
+                self.parked.push_back(number);
+            } else {
+                self.entries.remove(&number);
+            }
         } else if steps::wants_settling(entry) {
             if !entry.settling {
                 entry.settling = true;

@@ -36,7 +36,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            cache_bytes: 128 << 20,
+            cache_bytes: 16 << 20,
             group_operations_max: 1024,
             group_bytes_max: 4 << 20,
             queue_operations_max: 4096,
