@@ -105,7 +105,7 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Take over a workflow execution that an older version serialized
     Import(ImportArgs),
-    /// Copy the data of a server that is not running
+    /// Copy the data of a server, while it runs or not
     Backup(BackupArgs),
     /// Put a backup in place as the data of a server
     Restore(RestoreArgs),

@@ -26,7 +26,7 @@ pub(crate) struct BackupArgs {
     /// Folder that the backup becomes; must not exist
     #[arg(value_name = "TO")]
     pub(crate) to: PathBuf,
-    /// The data directory to copy, which no server may be using [env: BATON_DATA_DIR] [default: baton-data]
+    /// The data directory to copy; a server that uses it goes on [env: BATON_DATA_DIR] [default: baton-data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }

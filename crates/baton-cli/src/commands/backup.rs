@@ -1,17 +1,18 @@
-//! `baton backup`: the data of a server that is not running, as a folder.
+//! `baton backup`: the data of a server, which may be running, as a folder.
 //!
 //! A backup is a folder with the store ([`STORE_FILE`]) and the key of callback tokens: either without the other is not
-//! enough to go on from.
+//! enough to go on from. The store is copied beside the server, not through it: whatever the server had acknowledged when
+//! the command began is in the copy, and the server goes on meanwhile. The key never changes.
 //!
-//! # Deliberately absent
-//! Backing up a running server: the data directory is locked by it, and the API has no way to ask it for a copy.
+//! # Failure
+//! A backup that failed leaves no folder.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use baton_server::{KEY_FILE, Store, StoreError, StoreOptions};
+use baton_server::{BackupReport, KEY_FILE, ServerOptions, Store, StoreError, StoreOptions};
 use serde_json::json;
 
 use super::Context;
@@ -22,34 +23,33 @@ pub(super) const STORE_FILE: &str = "store.db";
 
 pub(crate) fn backup(context: &Context, args: &BackupArgs) -> Result<(), Failure> {
     let flags: Vec<_> = args.data_dir.iter().map(|dir| ("data-dir", dir.display().to_string())).collect();
-    let data_dir = local::server_config(&context.settings, &flags)?.config.data_dir;
+    let ServerOptions { data_dir, store: options, .. } =
+        ServerOptions::from(local::server_config(&context.settings, &flags)?.config);
     if !data_dir.join(KEY_FILE).is_file() {
         return Err(Failure::refused(format!(
             "'{}' is not the data directory of a server: it has no {KEY_FILE}",
             data_dir.display()
         )));
     }
-    // The reserves of a server on its disk are not a backup's business.
-    let options = StoreOptions { free_bytes_min: 0, ballast_bytes: 0, ..StoreOptions::default() };
-    let store = Store::open(&data_dir, options).map_err(|error| {
-        let failure = refused(&format!("open '{}'", data_dir.display()), &error);
-        if matches!(error, StoreError::Locked { .. }) {
-            failure.hint("a running server cannot be backed up in this version")
-        } else {
-            failure
-        }
-    })?;
     make_folder(&args.to)?;
-    let report = store
-        .backup(&args.to.join(STORE_FILE))
-        .map_err(|error| refused(&format!("back up to '{}'", args.to.display()), &error));
-    store.close();
-    let report = report?;
-    copy_key(&data_dir.join(KEY_FILE), &args.to.join(KEY_FILE))?;
+    let report = fill(&data_dir, &args.to, &options).inspect_err(|_| {
+        // What went wrong is told; a folder that is no backup must not be taken for one, nor be in the way of the next.
+        for file in [STORE_FILE, KEY_FILE] {
+            let _ = fs::remove_file(args.to.join(file));
+        }
+        let _ = fs::remove_dir(&args.to);
+    })?;
     context.printer.message(&format!("'{}' backed up to '{}'", data_dir.display(), args.to.display()));
     let json = json!({"path": args.to.display().to_string(), "bytes": report.bytes, "revision": report.revision});
     let table = || format!("{}  {} bytes  revision {}", args.to.display(), report.bytes, report.revision);
     context.printer.data(&output::value(context.settings.output.value, &json, table))
+}
+
+/// The key comes first: a store without it is what must not be left by a crash.
+fn fill(data_dir: &Path, to: &Path, options: &StoreOptions) -> Result<BackupReport, Failure> {
+    copy_key(&data_dir.join(KEY_FILE), &to.join(KEY_FILE))?;
+    Store::backup_of(data_dir, &to.join(STORE_FILE), options)
+        .map_err(|error| refused(&format!("back up '{}' to '{}'", data_dir.display(), to.display()), &error))
 }
 
 pub(super) fn refused(doing: &str, error: &StoreError) -> Failure {
