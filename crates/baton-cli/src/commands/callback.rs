@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use baton_proto::v1::{self, Problem};
 use baton_types::{format_duration, parse_duration};
-use serde_json::json;
 
 use super::Context;
 use crate::{
@@ -60,7 +59,11 @@ async fn create(context: &Context, expires_after: String) -> Result<(), Failure>
     context.printer.message(&format!("callback {} is accepted until {expires}", answer.fingerprint));
     context.printer.hint("whoever can read the token can answer it; collect the answer with baton callback await");
     let token = shown_token(&answer.callback_token);
-    let json = json!({"callbackToken": token, "fingerprint": answer.fingerprint, "expires": expires});
+    // As REST answers: the token in base64, as JSON has bytes, and in plain if it is plain.
+    let mut json = baton_proto::to_json_value(&answer);
+    if token.as_bytes() == answer.callback_token.as_slice() {
+        json["token"] = token.as_str().into();
+    }
     context.printer.data(&output::value(context.settings.output.value, &json, || token.clone()))
 }
 

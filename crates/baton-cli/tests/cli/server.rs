@@ -173,6 +173,19 @@ fn a_caller_outside_gets_its_answer() {
 }
 
 #[test]
+fn a_token_is_made_in_the_form_that_rest_has() {
+    let (served, _) = served();
+    let made = served.run(&["callback", "create", "-o", "json"]).json();
+    let token = made["token"].as_str().unwrap();
+    assert!(token.starts_with("baton1."), "{made}");
+    let fields: Vec<_> = made.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(fields, ["callbackToken", "fingerprint", "expires", "token"]);
+    let encoded = made["callbackToken"].as_str().unwrap();
+    served.run(&["callback", "complete", encoded, "--base64", "--result", "1"]).ok();
+    assert_eq!(served.run(&["callback", "await", token]).ok(), "1\n");
+}
+
+#[test]
 fn a_return_address_can_be_attached_to_what_runs() {
     let (served, _) = served();
     let once = served.baton.file("once.yaml", ONCE);
