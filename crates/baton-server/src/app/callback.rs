@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use baton_engine::CALLBACK_TOKEN_BYTES_MAX;
+use baton_engine::{CALLBACK_TOKEN_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use baton_execution::{Outcome, fault_type};
 use baton_proto::{ExecutionResource, Timestamp, v1};
-use baton_types::{ApiError, ErrorKind, RESOURCE_BYTES_MAX, Violation, check_namespace, parse_duration};
+use baton_types::{ApiError, ErrorKind, Violation, check_namespace, parse_duration};
 use serde_json::Value;
 
 use super::{App, ExecutionKind, free_data, or_default};
@@ -137,7 +137,6 @@ impl App {
         request: &v1::CompleteCallbackRequest,
     ) -> Result<v1::AnswerResponse, ApiError> {
         check_token(&request.callback_token)?;
-        check_payload(request.output.as_ref())?;
         let mut violations = Vec::new();
         let output = request
             .output
@@ -146,6 +145,7 @@ impl App {
         if !violations.is_empty() {
             return Err(ApiError::violations(violations));
         }
+        check_payload("output", &output)?;
         self.answer(&request.callback_token, Outcome::Completed(output)).await
     }
 
@@ -156,11 +156,8 @@ impl App {
     pub async fn fail_callback(&self, request: &v1::FailCallbackRequest) -> Result<v1::AnswerResponse, ApiError> {
         check_token(&request.callback_token)?;
         let mut problem = request.error.clone().unwrap_or_default();
-        check_payload(problem.data.as_ref())?;
         let mut violations = Vec::new();
-        if let Some(data) = problem.data.as_mut() {
-            free_data::read(data, "error.data", &mut violations);
-        }
+        let data = problem.data.as_mut().map(|data| free_data::read(data, "error.data", &mut violations));
         if !matches!(problem.status, 0 | 100..=599) {
             violations
                 .push(Violation::new("error.status", format!("is {}, allowed are 0 and 100 to 599", problem.status)));
@@ -168,6 +165,7 @@ impl App {
         if !violations.is_empty() {
             return Err(ApiError::violations(violations));
         }
+        check_payload("error.data", &data.unwrap_or_default())?;
         self.answer(&request.callback_token, Outcome::Failed(problem.to_fault(fault_type::RUNTIME))).await
     }
 
@@ -228,14 +226,15 @@ fn check_token(token: &[u8]) -> Result<(), ApiError> {
     Err(ApiError::violations(vec![Violation::new("callbackToken", message)]))
 }
 
-fn check_payload(data: Option<&v1::Json>) -> Result<(), ApiError> {
-    let bytes = data.map_or(0, |data| data.text.len());
-    if bytes <= RESOURCE_BYTES_MAX {
+/// The engine's own limit and words, for what it does not look at too. Counted as it is kept: without spaces.
+fn check_payload(field: &str, value: &Value) -> Result<(), ApiError> {
+    let bytes = value.to_string().len();
+    if bytes <= PAYLOAD_BYTES_MAX {
         return Ok(());
     }
-    let message = format!("the answer has {bytes} bytes, allowed are up to {RESOURCE_BYTES_MAX}");
+    let message = format!("{field} has {bytes} bytes, allowed are at most {PAYLOAD_BYTES_MAX}");
     Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message)
-        .hint("keep large data elsewhere and answer with its URL"))
+        .hint("store the data elsewhere and answer with a reference to it"))
 }
 
 fn check_duration(
