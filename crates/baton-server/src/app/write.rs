@@ -112,6 +112,16 @@ impl App {
             }
         }
     }
+
+    /// What [`App::delete`] would delete or refuse now; nothing is changed.
+    ///
+    /// # Errors
+    /// As for [`App::delete`].
+    pub async fn check_delete<R: ServedResource>(&self, request: &v1::DeleteRequest) -> Result<R, ApiError> {
+        let object: R = self.get(&request.namespace, &request.name).await?;
+        check_preconditions(&object, &request.uid, &request.resource_version)?;
+        Ok(object)
+    }
 }
 
 /// Refuses a write that means another object or another version than the present one; empty means any.

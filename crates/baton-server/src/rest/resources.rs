@@ -142,8 +142,7 @@ pub(super) async fn delete<R: ServedResource>(call: Call) -> Result<Response, Re
         resource_version: options.resource_version,
     };
     if options.dry_run {
-        let object: R = call.app().get(&call.namespace, &call.name).await?;
-        check_preconditions(&object, &request)?;
+        let object: R = call.app().check_delete(&request).await?;
         return call.answer(StatusCode::OK, &gone(&object), &[]);
     }
     let deleted = call.app().delete::<R>(&request).await?;
@@ -160,25 +159,6 @@ fn gone<R: Resource>(object: &R) -> Value {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
         "details": {"name": name, "group": GROUP, "kind": R::PLURAL, "uid": uid},
     })
-}
-
-fn check_preconditions<R: Resource>(object: &R, request: &v1::DeleteRequest) -> Result<(), ApiError> {
-    let (uid, version) = object.metadata().map_or(("", ""), |it| (&it.uid, &it.resource_version));
-    for (reason, what, found, wanted) in [
-        ("UID_MISMATCH", "uid", uid, &request.uid),
-        ("CONFLICT", "resourceVersion", version, &request.resource_version),
-    ] {
-        if !wanted.is_empty() && wanted != found {
-            let message = format!(
-                "{} '{}' has the {what} {found}, the precondition names {}",
-                R::TITLE,
-                request.name,
-                printable(wanted)
-            );
-            return Err(ApiError::new(ErrorKind::Conflict, reason, message));
-        }
-    }
-    Ok(())
 }
 
 /// What a deletion may say, in its body or, for some, in the query.

@@ -187,4 +187,18 @@ async fn reflection_lists_the_services() {
     for name in ["baton.v1.WorkflowExecutionService", "baton.v1.CallbackService", "grpc.health.v1.Health"] {
         assert!(names.iter().any(|it| it == name), "{names:?}");
     }
+    // Older clients know the version before.
+    use tonic_reflection::pb::v1alpha;
+    let mut older = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
+    let request = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = older.server_reflection_info(futures::stream::iter([request])).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response;
+    let listed = matches!(
+        answer,
+        Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(list)) if list.service.len() == names.len()
+    );
+    assert!(listed, "the same services");
 }

@@ -75,10 +75,20 @@ async fn a_dry_run_stores_nothing() {
 async fn deletion_has_preconditions_and_one_policy() {
     let server = Server::start().await;
     let object = server.post(AGENTS, &agent("one")).await.expect(StatusCode::CREATED);
-    let other = json!({"preconditions": {"uid": "0197f3c2-6d1e-7c3a-9f00-2b9d6d1e7c3a"}});
-    for path in [ONE.to_owned(), format!("{ONE}?dryRun=All")] {
-        send(server.request(Method::DELETE, &path).json(&other)).await.refused(StatusCode::CONFLICT, "Conflict");
+    for (other, reason) in [
+        (json!({"preconditions": {"uid": "0197f3c2-6d1e-7c3a-9f00-2b9d6d1e7c3a"}}), "UID_MISMATCH"),
+        (json!({"preconditions": {"resourceVersion": "7777"}}), "CONFLICT"),
+    ] {
+        let refused = send(server.request(Method::DELETE, ONE).json(&other)).await;
+        assert_eq!(refused.json()["batonReason"], reason, "{}", refused.text);
+        let dry = send(server.request(Method::DELETE, &format!("{ONE}?dryRun=All")).json(&other)).await;
+        assert_eq!(dry.json(), refused.json(), "a dry run says what the deletion would");
+        refused.refused(StatusCode::CONFLICT, "Conflict");
     }
+    let none = "namespaces/default/agents/none";
+    let missing = server.delete(&format!("{none}?dryRun=All")).await;
+    assert_eq!(missing.json(), server.delete(none).await.json());
+    missing.refused(StatusCode::NOT_FOUND, "NotFound");
     for policy in ["Orphan", "Foreground", "Later"] {
         send(server.request(Method::DELETE, ONE).json(&json!({"propagationPolicy": policy})))
             .await
