@@ -20,6 +20,7 @@
 //! A dead store stops every step: callers are told that the outcome is unknown, and the restart recovers. A history that
 //! does not replay stalls that execution alone, with a condition that says so.
 
+mod adopt;
 mod api;
 mod changes;
 mod delivery;
@@ -39,6 +40,7 @@ mod stored;
 mod timers;
 mod worker;
 
+pub use adopt::ended_row;
 pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
 pub use engine::{Engine, EngineOptions, StartError};
 pub use reconcile::ReconcileReport;

@@ -4,16 +4,15 @@
 //! from there takes the way of every token. Bytes with two different tokens are refused whole.
 //!
 //! # Invariants
-//! - One that has not ended starts anew here, with its spec and its return address.
+//! - One that has not ended starts anew here, with its spec and its return address. If nobody gave it a request id, it gets
+//!   one that stands for its bytes, so that to import it again finds it.
 //! - One that has ended is kept as it is: phase, output, error and times. Its token is attached, so it is answered (again,
 //!   if it was before: a second answer is harmless).
 //! - No token reaches the disk in clear.
 
 use baton_proto::{CallbackState, ExecutionResource, Timestamp, condition, legacy, v1};
-use baton_store::{CommitError, ExecState, Expect, Lane, ResourceKey, ResourcePut, Txn, canonical_labels};
+use baton_store::{CommitError, Lane, Txn};
 use baton_types::{ApiError, ErrorKind, Phase, Uid, fingerprint};
-use bytes::Bytes;
-use prost::Message as _;
 
 use super::{
     App, ServedResource as _, WriteOptions,
@@ -22,13 +21,6 @@ use super::{
     metadata::{self, now_ms},
     template,
 };
-
-/// The engine's row of an execution, with nothing beside the public message: no return addresses, nothing to run.
-#[derive(Clone, PartialEq, prost::Message)]
-struct EndedRow {
-    #[prost(bytes = "bytes", tag = "1")]
-    resource: Bytes,
-}
 
 impl App {
     /// Takes over a WorkflowExecution from its serialized form, old or new.
@@ -61,6 +53,10 @@ impl App {
         if ended {
             self.keep_ended(object).await
         } else {
+            let spec = object.spec.get_or_insert_default();
+            if spec.request_id.is_empty() {
+                spec.request_id = format!("import-{}", fingerprint(bytes));
+            }
             Ok(self.create(object, WriteOptions::default()).await?.object)
         }
     }
@@ -97,23 +93,10 @@ impl App {
 
     /// Stores an execution that has ended, or finds the same one there already.
     async fn put_ended(&self, uid: Uid, execution: ExecutionResource) -> Result<v1::WorkflowExecution, ApiError> {
-        let meta = execution.metadata();
-        let key = ResourceKey::new(execution.kind(), meta.namespace.clone(), meta.name.clone());
         let expires_at_ms =
             execution.ttl_seconds_after_finished().map(|seconds| now_ms().saturating_add(i64::from(seconds) * 1000));
-        let body = Bytes::from(EndedRow { resource: execution.encode() }.encode_to_vec());
-        let put = ResourcePut {
-            key: key.clone(),
-            uid: *uid.as_bytes(),
-            number: self.store().next_number(),
-            expect: Expect::Absent,
-            body: body.clone(),
-            labels: canonical_labels(meta.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
-            state: ExecState::Closed,
-            owner: None,
-            expires_at_ms,
-            deleting: false,
-        };
+        let put = baton_engine::ended_row(execution.clone(), uid, self.store().next_number(), expires_at_ms);
+        let (key, body) = (put.key.clone(), put.body.clone());
         match self.store().commit_async(Lane::External, Txn { puts: vec![put], ..Txn::default() }).await {
             Ok(committed) => {
                 v1::WorkflowExecution::decode_stored(&body, committed.revisions.first().copied().unwrap_or_default())

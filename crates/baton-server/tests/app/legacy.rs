@@ -51,10 +51,12 @@ async fn one_that_has_not_ended_runs_here_and_answers_its_lifted_token() {
     let token = token(server.app()).await;
     let imported =
         server.app().import_legacy(&with_old_token(&execution("old", "Running"), &token), None).await.unwrap();
-    let callbacks = imported.status.unwrap().callbacks;
+    let callbacks = imported.status.clone().unwrap().callbacks;
     assert_eq!(callbacks[0].fingerprint, fingerprint(&token));
-    assert_eq!(imported.spec.unwrap().callback_token.unwrap_or_default(), b"", "a token is never read back");
-    assert_eq!(answer(server.app(), token).await.state, "Completed");
+    assert_eq!(imported.spec.clone().unwrap().callback_token.unwrap_or_default(), b"", "a token is never read back");
+    assert_eq!(answer(server.app(), token.clone()).await.state, "Completed");
+    let again = server.app().import_legacy(&with_old_token(&execution("old", "Running"), &token), None).await.unwrap();
+    assert_eq!(again.metadata.unwrap().uid, imported.metadata.unwrap().uid, "a repeat finds it");
     server.stop().await;
 }
 
