@@ -45,13 +45,33 @@ const FREE: &[&str] = &["baton-tests", "xtask"];
 /// Most lines of a file of source. Tests that stand in files of their own may be longer.
 const FILE_LINES_MAX: usize = 800;
 
+/// Words in capitals that are no reasons, in crates that give reasons: types of watch events, and names in the
+/// environment.
+const NOT_REASONS: &[&str] = &[
+    "ADDED",
+    "BATON_DATA_DIR",
+    "BATON_LISTEN",
+    "BATON_MODEL_API_KEY",
+    "BATON_MODEL_BASE_URL",
+    "BOOKMARK",
+    "CARGO_PKG_VERSION",
+    "CARGO_PKG_VERSION_MAJOR",
+    "CARGO_PKG_VERSION_MINOR",
+    "DELETED",
+    "ERROR",
+    "MODIFIED",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+];
+
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut found = Vec::new();
     check_edges(&mut found)?;
-    let sources = sources(&root().join("crates"))?;
-    for path in &sources {
-        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        check_size(path, &text, &mut found);
+    let mut sources = Vec::new();
+    for path in paths(&root().join("crates"))? {
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        check_size(&path, &text, &mut found);
+        sources.push((path, text));
     }
     check_reasons(&sources, &mut found)?;
     if found.is_empty() {
@@ -91,27 +111,34 @@ fn check_edges(found: &mut Vec<String>) -> anyhow::Result<()> {
 }
 
 fn check_size(path: &Path, text: &str, found: &mut Vec<String>) {
-    let test_file = path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
     let lines = text.lines().count();
-    if !test_file && lines > FILE_LINES_MAX {
+    if !is_test(path) && lines > FILE_LINES_MAX {
         found.push(format!("{}: {lines} lines, at most {FILE_LINES_MAX}", path.display()));
     }
 }
 
-/// A stable reason is an upper-case word in quotes beside `ApiError`; a person who meets it looks it up.
-fn check_reasons(sources: &[PathBuf], found: &mut Vec<String>) -> anyhow::Result<()> {
-    let mut reasons = BTreeSet::new();
-    for path in sources.iter().filter(|path| !path.components().any(|part| part.as_os_str() == "tests")) {
-        let text = fs::read_to_string(path)?;
-        for (start, _) in text.match_indices("ErrorKind::") {
-            let after: String = text[start..].chars().take(160).collect();
-            reasons.extend(first_reason(&after));
-        }
+/// A crate that names `ApiError` gives reasons: there, every word in capitals that stands as a string is one, or is in
+/// [`NOT_REASONS`]. So a reason cannot be given in a form that this does not see. A person who meets it looks it up.
+fn check_reasons(sources: &[(PathBuf, String)], found: &mut Vec<String>) -> anyhow::Result<()> {
+    let code = || sources.iter().filter(|(path, _)| !is_test(path)).map(|(path, text)| (path, without_tests(text)));
+    let crates: BTreeSet<&Path> =
+        code().filter(|(_, text)| text.contains("ApiError")).filter_map(|(path, _)| crate_of(path)).collect();
+    let mut words = BTreeSet::new();
+    for (_, text) in code().filter(|(path, _)| crate_of(path).is_some_and(|it| crates.contains(it))) {
+        words.extend(text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(capitals));
     }
+    for word in NOT_REASONS.iter().filter(|word| !words.contains(**word)) {
+        found.push(format!("xtask/src/tidy.rs: NOT_REASONS has '{word}', which no code has any more"));
+    }
+    let reasons: BTreeSet<&str> = words.into_iter().filter(|word| !NOT_REASONS.contains(word)).collect();
     let folder = root().join("docs/errors");
+    let index = fs::read_to_string(folder.join("README.md")).context("read docs/errors/README.md")?;
     for reason in &reasons {
         if !folder.join(format!("{reason}.md")).is_file() {
             found.push(format!("docs/errors/{reason}.md: missing, the reason is used in the code"));
+        }
+        if !index.contains(&format!("| [{reason}]({reason}.md) |")) {
+            found.push(format!("docs/errors/README.md: has no row for {reason}, which is used in the code"));
         }
     }
     for entry in fs::read_dir(&folder)? {
@@ -124,24 +151,86 @@ fn check_reasons(sources: &[PathBuf], found: &mut Vec<String>) -> anyhow::Result
     Ok(())
 }
 
-fn first_reason(text: &str) -> Option<String> {
-    let quoted = text.split('"').nth(1)?;
-    let upper = !quoted.is_empty() && quoted.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_');
-    let near = text.split('"').next()?.trim_start_matches("ErrorKind::");
-    let between = near.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric()).trim();
-    (upper && between == ",").then(|| quoted.to_owned())
+/// The folder of a crate, of a file in its sources.
+fn crate_of(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|folder| folder.ends_with("src")).and_then(Path::parent)
 }
 
-fn sources(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs")
+}
+
+/// The text before the tests that stand at its end.
+fn without_tests(text: &str) -> &str {
+    text.split_once("#[cfg(test)]\nmod ").map_or(text, |(code, _)| code)
+}
+
+/// Strings in a line that are one word of at least five capitals, which `_` may join.
+fn capitals(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices('"').filter_map(|(at, _)| {
+        let word = line[at + 1..].split('"').next()?;
+        let closed = line[at + 1 + word.len()..].starts_with('"');
+        let plain = word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        (closed && plain && word.len() >= 5 && !word.starts_with('_') && !word.ends_with('_')).then_some(word)
+    })
+}
+
+/// Every file of Rust below a folder, in order.
+fn paths(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() {
-            found.extend(sources(&path)?);
+            found.extend(paths(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found of a crate with one file.
+    fn found(text: &str) -> String {
+        let mut found = Vec::new();
+        let file = |name: &str, text: &str| (PathBuf::from(format!("crates/a/src/{name}.rs")), text.to_owned());
+        let sources = [
+            file("lib", "use baton_types::ApiError;"),
+            file("a", text),
+            (PathBuf::from("crates/b/src/lib.rs"), "heading(\"SETTING\")".to_owned()),
+        ];
+        check_reasons(&sources, &mut found).unwrap();
+        found.retain(|it| !it.ends_with("any more"));
+        found.join("\n")
+    }
+
+    #[test]
+    fn a_reason_is_seen_in_whatever_form_it_is_given() {
+        for text in [
+            "ApiError::new(ErrorKind::Conflict, \"NEW_REASON\", message)",
+            "Refusal::bad_request(\n    \"NEW_REASON\",\n    says)",
+            "ApiError { reason: \"NEW_REASON\", ..error }",
+            "Bad => \"NEW_REASON\",",
+            "const REASON: &str = \"NEW_REASON\";",
+        ] {
+            let found = found(text);
+            assert!(found.starts_with("docs/errors/NEW_REASON.md: missing") && found.contains("no row for"), "{found}");
+        }
+    }
+
+    #[test]
+    fn other_words_are_none() {
+        for text in [
+            "// such as \"NEW_REASON\"",
+            "\"NEW_REASON is a word of this\"",
+            "(\"NotFound\", \"POST\", \"not_a_reason\", \"x\", NEW_REASON, \"CONFLICT\")",
+            "#[cfg(test)]\nmod tests { \"NEW_REASON\" }",
+        ] {
+            assert_eq!(found(text), "");
+        }
+    }
 }
