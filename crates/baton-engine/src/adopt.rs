@@ -22,7 +22,7 @@ pub fn ended_row(mut resource: ExecutionResource, uid: Uid, number: Number, expi
     resource.take_callback_token();
     let labels = resource.metadata().labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let labels = canonical_labels(labels);
-    let row = StoredExecution { resource: resource.encode().into(), ..StoredExecution::default() };
+    let row = StoredExecution { resource: resource.encode(), ..StoredExecution::default() };
     ResourcePut {
         key: key_of(&resource),
         uid: *uid.as_bytes(),

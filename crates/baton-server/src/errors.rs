@@ -59,7 +59,7 @@ pub(crate) fn log(error: &ApiError) {
     let detail = error.detail.as_deref().unwrap_or_default();
     match error.kind {
         ErrorKind::Internal | ErrorKind::StorageFull => {
-            tracing::error!(reason = error.reason, detail, "request failed: {}", error.message)
+            tracing::error!(reason = error.reason, detail, "request failed: {}", error.message);
         }
         ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::ResourceExhausted => {
             tracing::warn!(reason = error.reason, detail, "request put off: {}", error.message);
@@ -75,7 +75,7 @@ pub(crate) fn log(error: &ApiError) {
         | ErrorKind::Gone
         | ErrorKind::TooLarge
         | ErrorKind::Unimplemented => {
-            tracing::debug!(reason = error.reason, detail, "request refused: {}", error.message)
+            tracing::debug!(reason = error.reason, detail, "request refused: {}", error.message);
         }
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn config(context: &Context, command: &ConfigCommand) -> Result<(), F
     let settings = &context.settings;
     let mut rows: Vec<(String, String, String)> = Vec::new();
     let mut add = |name: &str, setting: &Setting<String>| {
-        rows.push((name.to_owned(), setting.value.clone(), setting.source.to_string()))
+        rows.push((name.to_owned(), setting.value.clone(), setting.source.to_string()));
     };
     add("client.server", &settings.server);
     add("client.namespace", &settings.namespace);

@@ -262,7 +262,7 @@ fn check_duration(field: &str, text: &str, violations: &mut Vec<Violation>) -> O
     }
     match parse_duration(text) {
         Ok(duration) if duration.is_zero() => {
-            violations.push(Violation::new(field, format!("is '{text}'; it must be more than 0")))
+            violations.push(Violation::new(field, format!("is '{text}'; it must be more than 0")));
         }
         Ok(duration) => return u64::try_from(duration.as_millis()).ok(),
         Err(message) => violations.push(Violation::new(field, message)),

@@ -164,7 +164,7 @@ fn check_owners(metadata: &ObjectMeta, violations: &mut Vec<Violation>) {
         match owner.uid.parse::<Uid>() {
             Err(error) => violations.push(Violation::new(field("uid"), error.to_string())),
             Ok(uid) if uid.to_string() == metadata.uid => {
-                violations.push(Violation::new(field("uid"), "is the object itself: nothing owns itself"))
+                violations.push(Violation::new(field("uid"), "is the object itself: nothing owns itself"));
             }
             Ok(_) => {}
         }

@@ -76,7 +76,7 @@ impl App {
             };
             match R::replace(self, stored, Box::new(change), options).await {
                 Err(refused) if refused.kind == ErrorKind::Conflict && required.is_none() && attempt < RACES_MAX => {
-                    attempt += 1
+                    attempt += 1;
                 }
                 answer => return answer,
             }

@@ -188,10 +188,10 @@ impl DeleteOptions {
                     }
                 }
                 ("preconditions", Value::Object(preconditions)) => {
-                    options.read_preconditions(preconditions, &mut violations)
+                    options.read_preconditions(preconditions, &mut violations);
                 }
                 ("propagationPolicy" | "orphanDependents" | "dryRun" | "preconditions", _) => {
-                    violations.push(Violation::new(key, "is of the wrong type"))
+                    violations.push(Violation::new(key, "is of the wrong type"));
                 }
                 _ => violations.push(Violation::new(
                     key,

@@ -172,6 +172,7 @@ async fn reflection_lists_the_services() {
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
         server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
     };
+    use tonic_reflection::pb::v1alpha;
     let server = Server::start().await;
     let mut reflection = ServerReflectionClient::new(server.channel().await);
     let request = ServerReflectionRequest {
@@ -188,7 +189,6 @@ async fn reflection_lists_the_services() {
         assert!(names.iter().any(|it| it == name), "{names:?}");
     }
     // Older clients know the version before.
-    use tonic_reflection::pb::v1alpha;
     let mut older = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
     let request = v1alpha::ServerReflectionRequest {
         host: String::new(),

@@ -171,7 +171,7 @@ async fn lists_are_selected_and_paged() {
                 path = format!(
                     "workflows?limit=3&continue={}",
                     next.replace('+', "%2B").replace('=', "%3D").replace('/', "%2F")
-                )
+                );
             }
             None => break,
         }
