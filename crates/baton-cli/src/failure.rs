@@ -5,6 +5,7 @@
 use std::{error::Error, fmt, io};
 
 use baton_types::Violation;
+use serde_json::Value;
 
 /// Who has to do something about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ struct Content {
     chain: Vec<String>,
     violations: Vec<Violation>,
     hints: Vec<String>,
+    /// The stable word of the server's answer, such as `CALLBACK_TOKEN_EXPIRED`.
+    reason: Option<String>,
     code: Option<tonic::Code>,
 }
 
@@ -40,6 +43,7 @@ impl Failure {
             chain: vec![message.into()],
             violations: Vec::new(),
             hints: Vec::new(),
+            reason: None,
             code: None,
         }))
     }
@@ -122,7 +126,33 @@ impl Failure {
         }
     }
 
-    /// Lines for stderr: `error: …`, violations, `hint: …`.
+    /// The server's answer was a refusal, as a `Status` object of REST.
+    pub(crate) fn of_status_object(http: u16, status: &Value) -> Self {
+        let text = |field: &str| status[field].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let blame = if (400..500).contains(&http) && http != 429 { Blame::Refused } else { Blame::Environment };
+        let causes = status["details"]["causes"].as_array().into_iter().flatten();
+        let word = |cause: &Value, field: &str| cause[field].as_str().unwrap_or_default().to_owned();
+        let violations = causes.map(|cause| Violation::new(word(cause, "field"), word(cause, "message"))).collect();
+        let message = text("message").unwrap_or_else(|| format!("the server answered {http}"));
+        let mut failure = Self::answered(blame, message, violations);
+        failure.0.reason = text("batonReason").filter(|reason| is_reason(reason));
+        match text("hint") {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+
+    /// A refusal of the server: its message, or its violations in place of it.
+    fn answered(blame: Blame, message: String, violations: Vec<Violation>) -> Self {
+        if violations.is_empty() {
+            return Self::new(blame, message);
+        }
+        let mut failure = Self::new(blame, format!("the server refused it, {}", headline(violations.len())));
+        failure.0.violations = violations;
+        failure
+    }
+
+    /// Lines for stderr: `error: …`, violations, `hint: …`, `reason: …`.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.0.blame == Blame::ReaderGone || self.0.chain.is_empty() {
@@ -138,8 +168,14 @@ impl Failure {
             lines.extend(self.0.violations.iter().map(|violation| format!("  {violation}")));
         }
         lines.extend(self.0.hints.iter().map(|hint| format!("hint: {hint}")));
+        lines.extend(self.0.reason.iter().map(|reason| format!("reason: {reason} (docs/errors/{reason}.md)")));
         lines
     }
+}
+
+/// Whether it is of the form of a reason; anything else is not put before a person as one.
+fn is_reason(text: &str) -> bool {
+    (2..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
 fn headline(count: usize) -> String {
@@ -186,20 +222,16 @@ impl From<tonic::Status> for Failure {
             | Code::DataLoss => Blame::Environment,
         };
         let violations = read_violations(&status);
-        let mut failure = if violations.is_empty() {
-            let said = status.message();
-            let message =
-                if said.is_empty() { format!("the server answered {:?}", status.code()) } else { said.to_owned() };
-            let failure = Self::new(blame, message);
-            match status.source() {
-                Some(source) => failure.because(source),
-                None => failure,
-            }
-        } else {
-            let mut failure = Self::new(blame, format!("the server refused it, {}", headline(violations.len())));
-            failure.0.violations = violations;
-            failure
-        };
+        let said = status.message();
+        let message =
+            if said.is_empty() { format!("the server answered {:?}", status.code()) } else { said.to_owned() };
+        let has_violations = !violations.is_empty();
+        let mut failure = Self::answered(blame, message, violations);
+        if let Some(source) = status.source().filter(|_| !has_violations) {
+            failure = failure.because(source);
+        }
+        let reason = status.metadata().get("baton-reason").and_then(|reason| reason.to_str().ok());
+        failure.0.reason = reason.filter(|reason| is_reason(reason)).map(str::to_owned);
         failure.0.code = Some(status.code());
         if let Some(hint) = status.metadata().get_bin("baton-hint-bin").and_then(|hint| hint.to_bytes().ok()) {
             failure = failure.hint(String::from_utf8_lossy(&hint).into_owned());
@@ -234,6 +266,30 @@ mod tests {
         let two = Failure::violations(vec![Violation::new("a", "x"), Violation::new("b", "y")]);
         assert_eq!(two.lines(), ["error: 2 things are wrong", "  a: x", "  b: y"]);
         assert_eq!(two.exit_code(), 1);
+    }
+
+    #[test]
+    fn the_reason_of_the_server_comes_last_whichever_way_it_came() {
+        let mut status = tonic::Status::new(tonic::Code::FailedPrecondition, "the token has expired");
+        status.metadata_mut().insert("baton-reason", "CALLBACK_TOKEN_EXPIRED".parse().unwrap());
+        status.metadata_mut().insert("baton-hint", "make another".parse().unwrap());
+        let lines = [
+            "error: the token has expired",
+            "hint: make another",
+            "reason: CALLBACK_TOKEN_EXPIRED (docs/errors/CALLBACK_TOKEN_EXPIRED.md)",
+        ];
+        assert_eq!(Failure::from(status).lines(), lines);
+        let object = serde_json::json!({
+            "kind": "Status", "message": "the token has expired", "hint": "make another", "details": {},
+            "batonReason": "CALLBACK_TOKEN_EXPIRED",
+        });
+        assert_eq!(Failure::of_status_object(400, &object).lines(), lines);
+        let causes =
+            serde_json::json!({"details": {"causes": [{"field": "a", "message": "x"}]}, "batonReason": "no ../word"});
+        assert_eq!(Failure::of_status_object(422, &causes).lines(), ["error: a: x"]);
+        for (code, exit) in [(404, 1), (413, 1), (429, 3), (500, 3), (503, 3), (507, 3)] {
+            assert_eq!(Failure::of_status_object(code, &Value::Null).exit_code(), exit, "{code}");
+        }
     }
 
     #[test]

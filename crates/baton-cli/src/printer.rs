@@ -77,6 +77,7 @@ impl Printer {
             let line = match line.split_once(' ') {
                 Some(("error:", rest)) => format!("{} {rest}", self.paint("error:", "1;31")),
                 Some(("hint:", rest)) => format!("{} {rest}", self.paint("hint:", "36")),
+                Some(("reason:", rest)) => format!("{} {rest}", self.paint("reason:", "2")),
                 Some(_) | None => line,
             };
             self.say(&line);

@@ -165,6 +165,8 @@ fn a_caller_outside_gets_its_answer() {
     assert!(done.stderr.ends_with(" completed\n") && !done.stderr.contains(&token), "{done:?}");
     assert_eq!(served.run(&["callback", "await", &token, "-o", "jsonl"]).ok(), "{\"n\":9007199254740993}\n");
     let again = served.run(&["callback", "complete", &token]);
+    let reason = "\nreason: CALLBACK_ALREADY_COMPLETED (docs/errors/CALLBACK_ALREADY_COMPLETED.md)\n";
+    assert!(again.stderr.ends_with(reason), "{again:?}");
     assert_eq!((again.code, again.stderr.contains(&token)), (1, false), "{again:?}");
     let token = served.run(&["callback", "create", "-q"]).ok().trim().to_owned();
     served.run(&["callback", "fail", &token, "--detail", "no luck", "--status", "418"]).ok();
