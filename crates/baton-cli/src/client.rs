@@ -3,6 +3,8 @@
 //! # Deliberately absent
 //! Any rule of the API. What is refused is refused by the server, and told in its words.
 
+mod rest;
+
 use std::{error::Error as _, io, time::Duration};
 
 use baton_proto::{

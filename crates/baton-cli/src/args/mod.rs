@@ -103,7 +103,7 @@ pub(crate) enum Command {
     Callback(CallbackCommand),
     /// Check manifests without a server
     Validate(ValidateArgs),
-    /// Take over a workflow execution that an older version serialized
+    /// Take over workflow executions that an older version serialized
     Import(ImportArgs),
     /// Copy the data of a server, while it runs or not
     Backup(BackupArgs),

@@ -16,9 +16,9 @@ pub(crate) struct ServerArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The serialized WorkflowExecution
-    #[arg(long, value_name = "FILE")]
-    pub(crate) legacy: PathBuf,
+    /// Serialized WorkflowExecutions, one a file; of a folder, every file in it
+    #[arg(long, value_name = "FILE|DIR", num_args = 1.., required = true)]
+    pub(crate) legacy: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,53 +1,79 @@
-//! `baton import --legacy`: taking over a WorkflowExecution that an older version serialized.
+//! `baton import --legacy`: taking over WorkflowExecutions that an older version serialized.
 //!
-//! Such an execution may carry its callback token in status, where it stood once; it is lifted into spec. Tokens in both
-//! places that differ are refused. It runs here as a new execution with the same name, labels, spec and return address;
-//! one that has ended is refused, as it would run again.
+//! Such an execution may carry its callback token in status, where it stood once. What is done with it the server decides:
+//! one that has not ended runs here as a new one with its spec and return address, one that has ended is kept as it is.
+//!
+//! Each file is taken over by itself and reported: one that is refused does not keep the others out. To do it again is
+//! harmless for what is here already and unchanged.
 
 use baton_proto::legacy;
-use baton_types::Phase;
 
 use super::Context;
 use crate::{
     args::{Format, ImportArgs},
-    failure::Failure,
+    client::Client,
+    failure::{Blame, Failure},
     kind::Object,
     manifest, output,
     settings::Source,
 };
 
 pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<(), Failure> {
-    let bytes = manifest::read_bytes(&args.legacy)?;
-    let object = read(&bytes, context).map_err(|failure| failure.while_doing(args.legacy.display().to_string()))?;
-    let written = context.client().await?.create(object, false).await?;
-    let imported = written.object;
-    context.warn(&imported.reference(), &written.warnings);
-    context.printer.message(&format!("{} imported", imported.reference()));
-    if context.settings.output.value != Format::Table {
-        context.printer.data(&output::object(context.settings.output.value, &imported))?;
+    let files = manifest::legacy_files(&args.legacy)?;
+    let client = context.client().await?;
+    let mut refused = Vec::new();
+    for (index, path) in files.iter().enumerate() {
+        match one(context, &client, path).await.map_err(|failure| failure.while_doing(path.display().to_string())) {
+            Ok(imported) => {
+                context.printer.message(&format!("{} imported", imported.reference()));
+                if context.settings.output.value != Format::Table {
+                    context.printer.data(&output::object(context.settings.output.value, &imported))?;
+                }
+            }
+            // Not the file's fault: the others would meet the same.
+            Err(failure) if failure.blame() == Blame::Environment => {
+                if files.len() > 1 {
+                    let imported = index - refused.len();
+                    let left = files.len() - index;
+                    context.printer.say(&format!(
+                        "{imported} imported, {} refused, {left} left of {} files",
+                        refused.len(),
+                        files.len()
+                    ));
+                }
+                return Err(failure);
+            }
+            Err(failure) if files.len() == 1 => return Err(failure),
+            Err(failure) => {
+                context.printer.failure(&failure);
+                refused.push(path);
+            }
+        }
     }
-    Ok(())
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let count = files.len() - refused.len();
+    context.printer.say(&format!("{count} imported, {} refused of {} files", refused.len(), files.len()));
+    Err(Failure::told())
 }
 
-fn read(bytes: &[u8], context: &Context) -> Result<Object, Failure> {
-    let mut execution = legacy::decode_workflow_execution(bytes)
-        .map_err(|error| Failure::refused("it cannot be imported").because(&error))?;
-    let status = execution.status.take().unwrap_or_default();
-    if let Some(phase) = status.phase.parse::<Phase>().ok().filter(|phase| phase.is_terminal()) {
-        return Err(Failure::refused(format!(
-            "status.phase: is '{phase}': the execution has ended where it ran, so there is nothing to take over"
-        )));
+async fn one(context: &Context, client: &Client, path: &std::path::Path) -> Result<Object, Failure> {
+    let bytes = manifest::read_bytes(path)?;
+    client.import(&namespace(context, &bytes), bytes).await
+}
+
+/// Where it goes: as the flag says, or where it was, or where commands go. Bytes that cannot be read are the server's to
+/// refuse.
+fn namespace(context: &Context, bytes: &[u8]) -> String {
+    let setting = &context.settings.namespace;
+    let was = legacy::decode_workflow_execution(bytes)
+        .ok()
+        .and_then(|execution| execution.metadata)
+        .map(|metadata| metadata.namespace)
+        .filter(|namespace| !namespace.is_empty());
+    match was {
+        Some(namespace) if setting.source != Source::Flag => namespace,
+        Some(_) | None => setting.value.clone(),
     }
-    let mut object = Object::from(execution);
-    let metadata = object.metadata_mut();
-    // What the other system set is not carried over.
-    metadata.uid.clear();
-    metadata.resource_version.clear();
-    metadata.owner_references.clear();
-    metadata.finalizers.clear();
-    let wanted = &context.settings.namespace;
-    if metadata.namespace.is_empty() || wanted.source == Source::Flag {
-        metadata.namespace.clone_from(&wanted.value);
-    }
-    Ok(object)
 }

@@ -18,7 +18,7 @@ use baton_proto::{API_VERSION, JsonError, from_json_value, kind as kinds};
 use baton_types::Violation;
 use serde_json::{Value, json};
 
-pub(crate) use read::{InputArg, read_bytes, read_text};
+pub(crate) use read::{InputArg, legacy_files, read_bytes, read_text};
 pub(crate) use run::{RunSpec, ServiceSpec};
 
 use crate::{
@@ -91,7 +91,7 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
             for item in items(document) {
                 match read_document(item, &origin, &file.folder) {
                     Ok(content) => {
-                        manifests.push(Manifest { origin: origin.clone(), folder: file.folder.clone(), content })
+                        manifests.push(Manifest { origin: origin.clone(), folder: file.folder.clone(), content });
                     }
                     Err(found) => violations.extend(found.into_iter().map(|it| at(&origin, it))),
                 }
@@ -138,7 +138,7 @@ fn read_document(mut document: Value, origin: &str, folder: &Path) -> Result<Con
         RUN_KIND => return run::read(document).map(|run| Content::Run(Box::new(run))),
         kinds::AGENT => inline_playback(&mut document, &["spec", "model"], folder).map_err(|it| vec![it])?,
         kinds::AGENT_EXECUTION => {
-            inline_playback(&mut document, &["spec", "definition", "model"], folder).map_err(|it| vec![it])?
+            inline_playback(&mut document, &["spec", "definition", "model"], folder).map_err(|it| vec![it])?;
         }
         _ => {}
     }

@@ -12,8 +12,10 @@ use serde_json::Value;
 use super::text::{self, FILE_BYTES_MAX};
 use crate::failure::Failure;
 
-/// Files that a folder may hold.
-const FOLDER_FILES_MAX: usize = 1000;
+/// Manifests that a folder may hold.
+const FOLDER_MANIFESTS_MAX: usize = 1000;
+/// Serialized executions that a folder may hold; only their names are in memory at once.
+const FOLDER_EXECUTIONS_MAX: usize = 100_000;
 
 /// The text of one file.
 pub(super) struct File {
@@ -52,18 +54,48 @@ fn one(path: &Path) -> Result<File, Failure> {
 }
 
 fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let wanted = |path: &Path| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+        matches!(ending.as_str(), "yaml" | "yml" | "json")
+    };
+    files_in(folder, wanted, FOLDER_MANIFESTS_MAX, "manifests")
+}
+
+/// Paths of serialized executions: those that are named, and every file in folders that are.
+pub(crate) fn legacy_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let inside = files_in(path, |_| true, FOLDER_EXECUTIONS_MAX, "files")?;
+        if inside.is_empty() {
+            return Err(Failure::refused(format!("no files in the folder '{}'", path.display())));
+        }
+        files.extend(inside);
+    }
+    Ok(files)
+}
+
+/// Files in a folder that are not hidden, in the order of their names.
+fn files_in(
+    folder: &Path,
+    wanted: impl Fn(&Path) -> bool,
+    files_max: usize,
+    what: &str,
+) -> Result<Vec<PathBuf>, Failure> {
     let wrong = |error: &io::Error| Failure::refused(format!("read the folder '{}'", folder.display())).because(error);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| wrong(&error))? {
         let path = entry.map_err(|error| wrong(&error))?.path();
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
         let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|name| name.starts_with('.'));
-        if matches!(ending.as_str(), "yaml" | "yml" | "json") && !hidden && path.is_file() {
+        if !hidden && wanted(&path) && path.is_file() {
             found.push(path);
         }
-        if found.len() > FOLDER_FILES_MAX {
+        if found.len() > files_max {
             return Err(Failure::refused(format!(
-                "the folder '{}' holds more than {FOLDER_FILES_MAX} manifests",
+                "the folder '{}' holds more than {files_max} {what}",
                 folder.display()
             )));
         }

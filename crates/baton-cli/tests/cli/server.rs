@@ -1,5 +1,6 @@
 //! The commands against a server.
 
+use baton_proto::v1::{Json, ObjectMeta, WorkflowExecution, WorkflowExecutionSpec, WorkflowExecutionStatus};
 use expect_test::expect;
 use prost::Message as _;
 use rustix::process::Signal;
@@ -230,23 +231,84 @@ fn an_old_execution_is_imported_with_its_return_address() {
     assert!(said.contains("error: the answer is Cancelled"), "{said}");
     let said = served.run(&["import", "--legacy", "examples/hello/hello.yaml"]).refused(1);
     assert!(said.contains("the bytes are not a serialized WorkflowExecution"), "{said}");
+    assert!(said.ends_with("\nreason: LEGACY_MALFORMED (docs/errors/LEGACY_MALFORMED.md)\n"), "{said}");
+}
+
+#[test]
+fn several_old_executions_are_imported_each_by_itself() {
+    let (served, _) = served();
+    let token = served.run(&["callback", "create", "-q"]).ok().trim().to_owned();
+    let folder = served.baton.folder().join("old");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("1"), ended_execution("ended", token.as_bytes())).unwrap();
+    std::fs::write(folder.join("2"), "nothing of the kind").unwrap();
+    std::fs::write(folder.join("3"), old_execution("runs", b"")).unwrap();
+    let elsewhere = served.baton.folder().join("elsewhere");
+    std::fs::write(&elsewhere, old_execution("runs-too", b"")).unwrap();
+    let (folder, elsewhere) = (folder.display().to_string(), elsewhere.display().to_string());
+    let said = served.run(&["import", "--legacy", &folder, &elsewhere]).refused(1);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[0], "workflowexecution/ended imported");
+    assert!(lines[1].starts_with(&format!("error: {folder}/2: the bytes are not ")), "{said}");
+    assert_eq!(
+        lines[lines.len() - 3..],
+        ["workflowexecution/runs imported", "workflowexecution/runs-too imported", "3 imported, 1 refused of 4 files",],
+        "{said}"
+    );
+    let ended = served.run(&["get", "wfx", "ended", "-o", "json"]).json();
+    assert_eq!((&ended["status"]["phase"], &ended["status"]["output"]), (&json!("Completed"), &json!({"n": 1})));
+    assert_eq!(served.run(&["callback", "await", &token, "-o", "jsonl"]).ok(), "{\"n\":1}\n");
+    // What was refused is taken out, and the rest is done again: all of it is there.
+    std::fs::remove_file(format!("{folder}/2")).unwrap();
+    served.run(&["import", "--legacy", &folder]).ok();
+    let names = "workflowexecution/ended\nworkflowexecution/runs\nworkflowexecution/runs-too\n";
+    assert_eq!(served.run(&["get", "wfx", "-o", "name"]).ok(), names);
+    // It goes where it was, or where the flag says.
+    std::fs::write(&elsewhere, in_namespace("archive", "moved")).unwrap();
+    served.run(&["import", "--legacy", &elsewhere]).ok();
+    served.run(&["import", "--legacy", &elsewhere, "-n", "other"]).ok();
+    for namespace in ["archive", "other"] {
+        let names = served.run(&["get", "wfx", "-o", "name", "-n", namespace]).ok();
+        assert_eq!(names, "workflowexecution/moved\n");
+    }
+    std::fs::write(&elsewhere, in_namespace("../x", "moved")).unwrap();
+    let said = served.run(&["import", "--legacy", &elsewhere]).refused(1);
+    assert!(said.contains("metadata.namespace: "), "{said}");
 }
 
 /// As it was written when the token still stood in status, field 11.
 fn old_execution(name: &str, token: &[u8]) -> Vec<u8> {
-    use baton_proto::v1::{ObjectMeta, WorkflowExecution, WorkflowExecutionSpec};
-    let execution = WorkflowExecution {
-        metadata: Some(ObjectMeta { name: name.to_owned(), ..ObjectMeta::default() }),
+    with_old_status(&old_resource("", name), &WorkflowExecutionStatus::default(), token)
+}
+
+/// One that had ended by then.
+fn ended_execution(name: &str, token: &[u8]) -> Vec<u8> {
+    let output = Some(Json { text: "{\"n\":1}".to_owned() });
+    let status =
+        WorkflowExecutionStatus { phase: "Completed".to_owned(), output, ..WorkflowExecutionStatus::default() };
+    with_old_status(&old_resource("", name), &status, token)
+}
+
+/// One that had ended, in a namespace.
+fn in_namespace(namespace: &str, name: &str) -> Vec<u8> {
+    let status = WorkflowExecutionStatus { phase: "Failed".to_owned(), ..WorkflowExecutionStatus::default() };
+    with_old_status(&old_resource(namespace, name), &status, b"")
+}
+
+fn old_resource(namespace: &str, name: &str) -> WorkflowExecution {
+    let metadata = ObjectMeta { name: name.to_owned(), namespace: namespace.to_owned(), ..ObjectMeta::default() };
+    WorkflowExecution {
+        metadata: Some(metadata),
         spec: Some(WorkflowExecutionSpec { workflow: "waits".to_owned(), ..WorkflowExecutionSpec::default() }),
         ..WorkflowExecution::default()
-    };
+    }
+}
+
+fn with_old_status(execution: &WorkflowExecution, status: &WorkflowExecutionStatus, token: &[u8]) -> Vec<u8> {
     let mut bytes = execution.encode_to_vec();
-    let mut status = vec![(11 << 3) | 2];
-    prost::encode_length_delimiter(token.len(), &mut status).unwrap();
-    status.extend(token);
-    bytes.push((5 << 3) | 2);
-    prost::encode_length_delimiter(status.len(), &mut bytes).unwrap();
-    bytes.extend(status);
+    let mut status = status.encode_to_vec();
+    prost::encoding::bytes::encode(11, &token.to_vec(), &mut status);
+    prost::encoding::bytes::encode(5, &status, &mut bytes);
     bytes
 }
 
