@@ -10,6 +10,7 @@ use crate::{
     CALLBACK_FINALIZER,
     api::{Created, Deleted},
     entry::{AfterCommit, Entry, OutboxMessage},
+    errors,
     message::{Change, Reply},
     status, steps,
     stored::ReturnAddress,
@@ -28,6 +29,9 @@ pub(crate) fn update(shared: &Arc<Shared>, entry: &mut Entry, change: Change, re
         return reply_when_durable(entry, reply);
     }
     let (was, is) = (entry.resource.suspend(), changed.suspend());
+    if was != is && !entry.is_closed() && !steps::ensure_running(shared, entry) {
+        return drop(reply.send(Err(errors::stalled(entry.stalled.as_deref()))));
+    }
     entry.resource = changed;
     entry.draft.put = true;
     if was != is && !entry.is_closed() {
@@ -89,6 +93,14 @@ pub(crate) fn attach(shared: &Arc<Shared>, entry: &mut Entry, token: &[u8], repl
     }
 }
 
+/// A deletion is to wait until callers were told.
+pub(crate) fn hold_for_callers(entry: &mut Entry) {
+    let finalizers = &mut entry.resource.metadata_mut().finalizers;
+    if !finalizers.iter().any(|finalizer| finalizer == CALLBACK_FINALIZER) {
+        finalizers.push(CALLBACK_FINALIZER.to_owned());
+    }
+}
+
 /// Adds a return address; one that is known already changes nothing. An ended execution answers at once.
 fn add_address(shared: &Arc<Shared>, entry: &mut Entry, token: &[u8]) -> Result<(), ApiError> {
     let address = ReturnAddress::new(&shared.sealer, entry.uid, token);
@@ -107,14 +119,7 @@ fn add_address(shared: &Arc<Shared>, entry: &mut Entry, token: &[u8]) -> Result<
     let state = if entry.is_closed() { CallbackState::Pending } else { CallbackState::Waiting };
     entry.resource.callbacks_mut().push(status::new_callback(fingerprint.clone(), state, at));
     entry.extra.addresses.push(address);
-    if entry.owner.is_none() {
-        entry.owner =
-            shared.sealer.open_token(token).filter(|claims| !claims.is_mailbox()).and_then(|claims| claims.uid());
-    }
-    let finalizers = &mut entry.resource.metadata_mut().finalizers;
-    if !finalizers.iter().any(|finalizer| finalizer == CALLBACK_FINALIZER) {
-        finalizers.push(CALLBACK_FINALIZER.to_owned());
-    }
+    hold_for_callers(entry);
     if entry.is_closed() {
         steps::push_outbox(shared, entry, &OutboxMessage { fingerprint, ..OutboxMessage::default() });
     }

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use baton_execution::{OperationId, Outcome};
-use baton_proto::{CallbackState, ExecutionResource, Timestamp};
+use baton_proto::{CallbackState, ExecutionResource, Timestamp, v1::CallbackStatus};
 use baton_store::{ExecState, Guard, Lane, MailboxRow, OutboxRow, OutboxUpdate, Txn};
-use baton_types::{ApiError, parse_duration};
+use baton_types::{ApiError, ErrorKind, parse_duration};
 use prost::Message as _;
 
 use crate::{
@@ -18,12 +18,14 @@ use crate::{
     message::{Ack, AnswerReply, DeliveryResult, Message, MessageKind, Reply},
     sealer::Claims,
     status,
-    stored::{ReturnAddress, Row},
+    stored::ReturnAddress,
     worker::{Shared, now_ms},
 };
 
 /// First and longest pause between two attempts, in milliseconds.
 const RETRY_MS: (i64, i64) = (1000, 5 * 60 * 1000);
+/// How long an answer stays in a mailbox at least, in milliseconds.
+const UNREAD_MS: i64 = 24 * 3600 * 1000;
 /// Holders of a return address read at a time.
 const HOLDERS_PAGE: usize = 200;
 
@@ -111,7 +113,12 @@ pub(crate) fn put_in_mailbox(
     }
     let txn = Txn {
         guards: vec![Guard::MailboxUnanswered(id)],
-        mailbox_put: vec![MailboxRow { id, expires_ms: claims.expires_ms, answered: true, body: body.into() }],
+        mailbox_put: vec![MailboxRow {
+            id,
+            expires_ms: claims.expires_ms.max(now_ms() + UNREAD_MS),
+            answered: true,
+            body: body.into(),
+        }],
         ..Txn::default()
     };
     let (told, fingerprint) = (Arc::clone(shared), fingerprint_of(shared, claims));
@@ -135,10 +142,15 @@ fn fingerprint_of(shared: &Shared, claims: &Claims) -> String {
     baton_types::fingerprint(shared.sealer.mint(claims).as_bytes())
 }
 
-/// Tells whoever holds a token of this execution's wait (or of any, if the row names none) that nobody waits any more.
+/// Tells whoever holds a token of this execution's wait (or of any, if the row names none) that nobody waits any more. If it
+/// cannot be done now, the row stays and is dispatched again.
 fn tell_holders(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: &OutboxMessage) {
+    if !entry.given_up.is_empty() {
+        // A child that is being created would not be found yet.
+        return;
+    }
     let operation = (!message.position.is_empty()).then(|| OperationId::new(message.position.clone(), message.attempt));
-    let ack = Arc::new(Ack { number: entry.number, outbox_id: row.id, route: Arc::clone(&shared.route) });
+    let mut holders = Vec::new();
     let mut after = 0;
     loop {
         let page = match shared.store.by_owner(*entry.uid.as_bytes(), after, HOLDERS_PAGE) {
@@ -147,15 +159,20 @@ fn tell_holders(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: &
                 return tracing::error!(execution_id = %entry.uid, %error, "callees could not be told that nobody waits; trying again");
             }
         };
-        let Some(last) = page.last() else { return };
+        let Some(last) = page.last() else { break };
         after = last.number;
-        for holder in
-            page.iter().filter(|holder| holder.state != ExecState::Closed && Row::read(holder, &shared.sealer).is_ok())
-        {
-            let kind =
-                MessageKind::CallerGone { caller: entry.uid, operation: operation.clone(), ack: Arc::clone(&ack) };
-            shared.route.send(Message { number: holder.number, kind });
-        }
+        holders.extend(page.iter().filter(|holder| holder.state != ExecState::Closed).map(|holder| holder.number));
+    }
+    if holders.is_empty() {
+        let kind =
+            MessageKind::Delivered { outbox_id: row.id, fingerprint: String::new(), result: DeliveryResult::Done };
+        return shared.route.send(Message { number: entry.number, kind });
+    }
+    let ack = Arc::new(Ack::new(entry.number, row.id, holders.len(), Arc::clone(&shared.route)));
+    for number in holders {
+        let ack = Some(Arc::clone(&ack));
+        let kind = MessageKind::CallerGone { caller: entry.uid, operation: operation.clone(), ack };
+        shared.route.send(Message { number, kind });
     }
 }
 
@@ -243,10 +260,19 @@ pub(crate) fn retry(
     fingerprint: Option<&str>,
     reply: Reply<ExecutionResource>,
 ) {
+    let wanted = |callback: &CallbackStatus| fingerprint.is_none_or(|wanted| wanted == callback.fingerprint);
+    if fingerprint.is_some() && !entry.resource.callbacks().is_some_and(|all| all.iter().any(&wanted)) {
+        let message = format!("no return address with the fingerprint '{}'", fingerprint.unwrap_or_default());
+        return drop(reply.send(Err(ApiError::new(ErrorKind::NotFound, "NOT_FOUND", message))));
+    }
+    let rows = match shared.store.outbox_by_execution(entry.number) {
+        Ok(rows) => rows.items,
+        Err(error) => return drop(reply.send(Err(errors::read_failed(&error)))),
+    };
     let again = [CallbackState::Pending.as_str(), CallbackState::Rejected.as_str(), CallbackState::Abandoned.as_str()];
     let mut chosen = Vec::new();
     for callback in entry.resource.callbacks_mut() {
-        if again.contains(&callback.state.as_str()) && fingerprint.is_none_or(|wanted| wanted == callback.fingerprint) {
+        if again.contains(&callback.state.as_str()) && wanted(callback) {
             CallbackState::Pending.as_str().clone_into(&mut callback.state);
             callback.settled_time = None;
             chosen.push(callback.fingerprint.clone());
@@ -256,8 +282,17 @@ pub(crate) fn retry(
         return drop(reply.send(Ok(entry.resource.clone())));
     }
     for fingerprint in chosen {
-        crate::steps::push_outbox(shared, entry, &OutboxMessage { fingerprint, ..OutboxMessage::default() });
+        let says = |row: &&OutboxRow| {
+            OutboxMessage::decode(row.body.clone()).is_ok_and(|message| message.fingerprint == fingerprint)
+        };
+        match rows.iter().find(says) {
+            Some(row) => dispatch(shared, entry, row),
+            None => {
+                crate::steps::push_outbox(shared, entry, &OutboxMessage { fingerprint, ..OutboxMessage::default() });
+            }
+        }
     }
+    changes::hold_for_callers(entry);
     status::write_callback_condition(&mut entry.resource, Timestamp::from_millis(now_ms()));
     entry.draft.put = true;
     entry.draft.after.push(AfterCommit::Resource(reply));

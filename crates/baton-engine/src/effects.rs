@@ -10,7 +10,7 @@ use std::{
 
 use baton_execution::{ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens};
 use baton_proto::v1::ExecutionReference;
-use baton_types::Uid;
+use baton_types::{ApiError, Uid};
 use futures::FutureExt as _;
 use serde_json::Value;
 
@@ -164,7 +164,9 @@ fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
     let work = Box::pin(async move {
         let mut pause = CHILD_RETRY.0;
         loop {
-            match children.create_child(parent.clone(), start.clone(), name.clone(), token.clone()).await {
+            let created = children.create_child(parent.clone(), start.clone(), name.clone(), token.clone());
+            let created = AssertUnwindSafe(created).catch_unwind().await;
+            match created.unwrap_or_else(|_panic| Err(ApiError::internal("the admission of a child panicked"))) {
                 Ok(result) => return Message { number, kind: MessageKind::ChildDone { id, result } },
                 Err(error) => {
                     tracing::warn!(execution_id = %parent.uid, position = id.position, %error, "a child cannot be created now; trying again");
@@ -197,5 +199,5 @@ pub(crate) fn child_name(parent: &str, uid: Uid, id: &OperationId) -> String {
     let parent: String = parent.chars().take(PARENT_MAX).collect();
     let task = task.trim_matches('-');
     let middle = if task.is_empty() { String::new() } else { format!("{task}-") };
-    format!("{}-{middle}{}", parent.trim_end_matches(['-', '.']), &digest[..8])
+    format!("{}-{middle}{}", parent.trim_end_matches(['-', '.']), digest)
 }

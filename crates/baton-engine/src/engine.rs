@@ -107,6 +107,7 @@ impl Engine {
             route: Arc::new(Route::new(senders)),
             timers: Timers::new(),
             runtime,
+            started_ms: now_ms(),
             resident_max: (options.resident_max / workers).max(16),
             known_definitions: Mutex::new(HashSet::new()),
             mailbox_answered: Notify::new(),
@@ -355,7 +356,7 @@ impl Engine {
                     .ok_or_else(|| ApiError::new(ErrorKind::NotFound, "NO_OUTPUT", "the execution has no output"));
             }
         });
-        let content = baton_proto::DataLoader::load(&StoreBlobs(&self.shared.store), &stored)
+        let content = baton_proto::DataLoader::load(&StoreBlobs::new(&self.shared.store), &stored)
             .ok_or_else(|| ApiError::internal(format!("output {stored} is not in the store")))?;
         String::from_utf8(content).map_err(|error| ApiError::internal(error.to_string()))
     }

@@ -60,6 +60,14 @@ pub(crate) enum AfterCommit {
     Ack(std::sync::Arc<Ack>),
 }
 
+/// The content that an execution is pinned to.
+pub(crate) struct Definition {
+    pub(crate) digest: Digest,
+    pub(crate) content: bytes::Bytes,
+    /// A template's content is kept, as others will be pinned to it; an inline one goes with its last execution.
+    pub(crate) keep: bool,
+}
+
 /// What has been decided of an execution and is not durable yet.
 #[derive(Default)]
 pub(crate) struct Draft {
@@ -74,8 +82,8 @@ pub(crate) struct Draft {
     pub(crate) outbox_update: Vec<OutboxUpdate>,
     pub(crate) outbox_delete: Vec<i64>,
     pub(crate) blobs: Vec<(Digest, Vec<u8>)>,
-    /// The pinned template, if this process has not stored it yet. Kept for ever: others are pinned to it.
-    pub(crate) definition: Option<(Digest, bytes::Bytes)>,
+    /// The pinned content, unless it is known to be in the store.
+    pub(crate) definition: Option<Definition>,
     pub(crate) after: Vec<AfterCommit>,
 }
 
@@ -108,6 +116,12 @@ pub(crate) struct Entry {
     pub(crate) started: Vec<Input>,
     /// Children that are being created and that nobody wants any more.
     pub(crate) given_up: Vec<OperationId>,
+    /// What was open when the running half was brought to memory and has not been set going again.
+    pub(crate) redo: Vec<OperationId>,
+    /// Whether it stands in the queue of those that may leave memory.
+    pub(crate) in_parked: bool,
+    /// Whether its commit waits for room in the store.
+    pub(crate) waits_for_room: bool,
     /// Last heartbeat of each wait that wants some, in milliseconds since 1970.
     pub(crate) heartbeats: BTreeMap<OperationId, i64>,
     pub(crate) draft: Draft,
@@ -132,6 +146,9 @@ impl Entry {
             running: HashMap::new(),
             started: Vec::new(),
             given_up: Vec::new(),
+            redo: Vec::new(),
+            in_parked: false,
+            waits_for_room: false,
             heartbeats: BTreeMap::new(),
             draft: Draft::default(),
             committing: false,
@@ -151,6 +168,8 @@ impl Entry {
             _ if self.is_closed() => ExecState::Closed,
             Some(execution) if execution.is_parked() => ExecState::Parked,
             Some(_) => ExecState::Active,
+            // A build that can go on with it must find it.
+            None if self.stalled.is_some() => ExecState::Active,
             None => self.stored_state,
         }
     }
@@ -163,6 +182,8 @@ impl Entry {
             && self.running.is_empty()
             && self.started.is_empty()
             && self.given_up.is_empty()
+            && self.heartbeats.is_empty()
+            && self.execution.as_ref().is_none_or(|execution| execution.open.children.is_empty())
             && matches!(self.stored_state, ExecState::Parked | ExecState::Closed)
             && self.state() == self.stored_state
     }
@@ -198,10 +219,10 @@ impl Entry {
             .into_iter()
             .map(|(digest, body)| BlobPut { digest: *digest.as_bytes(), n: Some(self.number), body: Some(body.into()) })
             .collect();
-        txn.blobs.extend(draft.definition.iter().map(|(digest, body)| BlobPut {
-            digest: *digest.as_bytes(),
-            n: None,
-            body: Some(body.clone()),
+        txn.blobs.extend(draft.definition.iter().map(|definition| BlobPut {
+            digest: *definition.digest.as_bytes(),
+            n: (!definition.keep).then_some(self.number),
+            body: Some(definition.content.clone()),
         }));
         if draft.delete {
             txn.deletes.push(ResourceDelete {

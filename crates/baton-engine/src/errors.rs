@@ -101,3 +101,13 @@ pub(crate) fn read_failed(error: &StoreError) -> ApiError {
         _ => ApiError::internal(format!("read from the store: {error}")),
     }
 }
+
+pub(crate) fn stalled(why: Option<&str>) -> ApiError {
+    let why = why.unwrap_or("it cannot be read at the moment");
+    ApiError::new(ErrorKind::Unavailable, "EXECUTION_STALLED", format!("the execution cannot go on: {why}"))
+        .hint("end it at once with baton terminate, or run the version that wrote it")
+}
+
+pub(crate) fn panicked() -> ApiError {
+    ApiError::internal("a step of the execution panicked")
+}

@@ -1,5 +1,7 @@
 //! Reading event histories: for replay, and for whoever asks.
 
+use std::cell::Cell;
+
 use baton_execution::{HistoryEvent, OperationId, Programs};
 use baton_proto::{
     DataLoader, decode_event, event_type,
@@ -21,11 +23,22 @@ use crate::{
 const RECORDS_PAGE: usize = 256;
 
 /// Content that the store holds by digest.
-pub(crate) struct StoreBlobs<'a>(pub(crate) &'a Store);
+pub(crate) struct StoreBlobs<'a> {
+    store: &'a Store,
+    failed: Cell<bool>,
+}
+
+impl<'a> StoreBlobs<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Self { store, failed: Cell::new(false) }
+    }
+}
 
 impl DataLoader for StoreBlobs<'_> {
     fn load(&self, digest: &Digest) -> Option<Vec<u8>> {
-        self.0.blob(digest.as_bytes()).ok().flatten().map(|body| body.to_vec())
+        let read = self.store.blob(digest.as_bytes());
+        self.failed.set(self.failed.get() || read.is_err());
+        read.ok().flatten().map(|body| body.to_vec())
     }
 }
 
@@ -100,7 +113,7 @@ pub(crate) fn load_execution(store: &Store, programs: &dyn Programs, entry: &Ent
 }
 
 fn replay(store: &Store, number: Number, execution: &mut Execution) -> Result<(), LoadError> {
-    let blobs = StoreBlobs(store);
+    let blobs = StoreBlobs::new(store);
     let mut from = execution.next_event;
     loop {
         let records =
@@ -112,7 +125,12 @@ fn replay(store: &Store, number: Number, execution: &mut Execution) -> Result<()
             let malformed = |what: String| Stalled::Program { number: record.seq, what };
             let decoded = Record::decode(record.body.clone()).map_err(|error| malformed(error.to_string()))?;
             for event in &decoded.events {
-                events.push(decode_event(event, &blobs).map_err(|error| malformed(error.to_string()))?);
+                let decoded = decode_event(event, &blobs);
+                if blobs.failed.get() {
+                    let detail = format!("the data of event {} of execution {number} cannot be read", event.number);
+                    return Err(LoadError::Read(ApiError::internal(detail)));
+                }
+                events.push(decoded.map_err(|error| malformed(error.to_string()))?);
             }
         }
         execution.replay(events)?;

@@ -1,6 +1,9 @@
 //! What reaches a worker.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use baton_execution::{Fault, OperationId, Outcome};
 use baton_proto::ExecutionResource;
@@ -12,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     api::{Admitted, ChildCreated, Created, Deleted, Heartbeat},
     sealer::Claims,
+    worker::Route,
 };
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
@@ -68,7 +72,7 @@ pub(crate) enum MessageKind {
     CallerGone {
         caller: Uid,
         operation: Option<OperationId>,
-        ack: Arc<Ack>,
+        ack: Option<Arc<Ack>>,
     },
     Update {
         change: Change,
@@ -127,20 +131,26 @@ pub(crate) enum DeliveryResult {
     Done,
 }
 
-/// Tells the outbox row of an execution that everybody it concerned has taken notice, when the last copy is dropped.
+/// Tells the outbox row of an execution that everybody it concerns has taken notice.
 pub(crate) struct Ack {
-    pub(crate) number: Number,
-    pub(crate) outbox_id: i64,
-    pub(crate) route: Arc<crate::worker::Route>,
+    number: Number,
+    outbox_id: i64,
+    missing: AtomicUsize,
+    route: Arc<Route>,
 }
 
-impl Drop for Ack {
-    fn drop(&mut self) {
-        let kind = MessageKind::Delivered {
-            outbox_id: self.outbox_id,
-            fingerprint: String::new(),
-            result: DeliveryResult::Done,
-        };
-        self.route.send(Message { number: self.number, kind });
+impl Ack {
+    /// To be told by `count` executions, at least one.
+    pub(crate) fn new(number: Number, outbox_id: i64, count: usize, route: Arc<Route>) -> Self {
+        Self { number, outbox_id, missing: AtomicUsize::new(count), route }
+    }
+
+    /// One of them has taken notice, durably. If one never does, the row stays and is dispatched again.
+    pub(crate) fn done(&self) {
+        if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let result = DeliveryResult::Done;
+            let kind = MessageKind::Delivered { outbox_id: self.outbox_id, fingerprint: String::new(), result };
+            self.route.send(Message { number: self.number, kind });
+        }
     }
 }

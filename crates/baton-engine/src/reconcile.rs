@@ -13,7 +13,7 @@ use baton_types::Uid;
 use crate::{
     effects::child_name,
     engine::Engine,
-    message::{Ack, Message, MessageKind},
+    message::{Message, MessageKind},
     stored::Row,
     worker::Shared,
 };
@@ -119,13 +119,14 @@ fn examine(shared: &Arc<Shared>, stored: &StoredResource, report: &mut Reconcile
         && row.resource.parent_close_policy() != "Abandon"
     {
         report.callers_gone += 1;
-        let ack = Arc::new(Ack { number, outbox_id: 0, route: Arc::clone(&shared.route) });
-        shared.route.send(Message { number, kind: MessageKind::CallerGone { caller: owner, operation: None, ack } });
+        shared
+            .route
+            .send(Message { number, kind: MessageKind::CallerGone { caller: owner, operation: None, ack: None } });
     }
     Ok(())
 }
 
-fn child_exists(shared: &Shared, namespace: &str, name: &str) -> Result<bool, StoreError> {
+pub(crate) fn child_exists(shared: &Shared, namespace: &str, name: &str) -> Result<bool, StoreError> {
     for of in [kind::AGENT_EXECUTION, kind::WORKFLOW_EXECUTION] {
         if shared.store.get(&ResourceKey::new(of, namespace, name))?.is_some() {
             return Ok(true);

@@ -16,7 +16,7 @@ use crate::{
     CALLBACK_FINALIZER, PAYLOAD_BYTES_MAX,
     api::{Admitted, ChildCreated, Created, Heartbeat},
     effects,
-    entry::{AfterCommit, EXECUTION_TIMER, Entry, OutboxMessage, Record},
+    entry::{AfterCommit, Definition, EXECUTION_TIMER, Entry, OutboxMessage, Record},
     errors,
     execution::{Execution, Pinned, Stalled, StepEffect},
     history::{LoadError, load_execution},
@@ -59,6 +59,7 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     let caller = shared.sealer.open_token(&token).filter(|claims| !claims.is_mailbox()).and_then(|claims| claims.uid());
     let owner = admitted.parent.as_ref().map(|parent| parent.uid).or(caller);
     write_first_status(&mut resource, uid, admitted.parent.as_ref(), at);
+    let keep = !admitted.template_name.is_empty();
     *resource.template_mut() = Some(PinnedTemplate {
         name: admitted.template_name,
         generation: admitted.template_generation,
@@ -80,7 +81,7 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     entry.draft.create = true;
     entry.draft.put = true;
     if !shared.knows_definition(&admitted.digest) {
-        entry.draft.definition = Some((admitted.digest, admitted.definition));
+        entry.draft.definition = Some(Definition { digest: admitted.digest, content: admitted.definition, keep });
     }
     if timeout_at_ms > 0 {
         entry.draft.timers_set.push(TimerRow { due_ms: timeout_at_ms, n: number, id: EXECUTION_TIMER });
@@ -94,6 +95,11 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
             feed(shared, &mut entry, Input::Started(start));
         }
         Err(fault) => finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None }),
+    }
+    if let Some(why) = entry.stalled.clone() {
+        // Nothing of it has happened yet, so nothing can be gone on with later.
+        let fault = Fault::new(fault_type::RUNTIME, 500, why).non_retryable();
+        finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None });
     }
     write_running_status(shared, &mut entry);
     entry.draft.after.push(AfterCommit::Created { reply, existing: false });
@@ -168,12 +174,13 @@ pub(crate) fn ensure_running(shared: &Arc<Shared>, entry: &mut Entry) -> bool {
     }
     match load_execution(&shared.store, shared.programs.as_ref(), entry) {
         Ok(execution) => {
+            entry.redo = execution.open.activities.keys().chain(execution.open.children.keys()).cloned().collect();
             entry.execution = Some(execution);
             true
         }
+        // It may be readable the next time: nothing is concluded from it.
         Err(LoadError::Read(error)) => {
             tracing::error!(execution_id = %entry.uid, detail = error.detail, %error, "an execution cannot be read");
-            entry.stalled = Some(error.to_string());
             false
         }
         Err(LoadError::Stalled(stalled)) => {
@@ -220,6 +227,9 @@ pub(crate) fn feed(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
     }
     if let Some(ending) = ends.filter(|_| !execution.ended) {
         execution.end(ending, now, step);
+    }
+    if let Some(execution) = &entry.execution {
+        entry.heartbeats.retain(|id, _| execution.open.waits.contains_key(id));
     }
     arm_heartbeats(entry, before.events);
     close_waits(shared, entry);
@@ -353,34 +363,29 @@ fn write_progress(
     status::write_progress(resource, execution, at, fingerprint);
 }
 
-/// Goes on after a restart: what has no recorded result is done again, what must not be is in doubt.
-pub(crate) fn recover(shared: &Arc<Shared>, entry: &mut Entry) {
-    // What is in memory with its running half has lost nothing.
-    if entry.execution.is_some() || !ensure_running(shared, entry) {
-        return;
-    }
-    let Some(execution) = &entry.execution else { return };
-    let mut in_doubt = Vec::new();
-    for (id, activity) in &execution.open.activities {
-        match activity.effect {
-            _ if entry.running.contains_key(id) => {}
-            baton_execution::Effect::Repeatable => entry.draft.step.effects.push(StepEffect::StartActivity(id.clone())),
-            baton_execution::Effect::Once => in_doubt.push(id.clone()),
+/// Sets going again what was open when the execution was brought to memory: what has no recorded result is done again,
+/// what must not be is in doubt.
+pub(crate) fn redo_open(shared: &Arc<Shared>, entry: &mut Entry) {
+    for id in std::mem::take(&mut entry.redo) {
+        let Some(execution) = &entry.execution else { return };
+        if execution.open.children.contains_key(&id) {
+            effects::carry_out(shared, entry, StepEffect::StartChild(id.clone()));
         }
-    }
-    entry.draft.step.effects.extend(execution.open.children.keys().cloned().map(StepEffect::StartChild));
-    for id in in_doubt {
-        let detail = "the server stopped while this call was under way; whether it took effect is not known, and it must not be repeated";
-        let fault = Fault::new(fault_type::IN_DOUBT, 500, detail).at(&id.position).non_retryable();
-        feed(shared, entry, Input::ActivityFailed { id, fault });
-    }
-    // Nothing new was decided, so there is nothing to commit: what was decided before is carried out again.
-    if entry.draft.is_empty() {
-        for effect in std::mem::take(&mut entry.draft.step.effects) {
-            effects::carry_out(shared, entry, effect);
+        let Some(execution) = &entry.execution else { return };
+        let effect = execution.open.activities.get(&id).map(|activity| activity.effect);
+        match effect {
+            None => {}
+            Some(_) if entry.running.contains_key(&id) => {}
+            Some(baton_execution::Effect::Repeatable) => {
+                effects::carry_out(shared, entry, StepEffect::StartActivity(id))
+            }
+            Some(baton_execution::Effect::Once) => {
+                let detail = "the server stopped while this call was under way; whether it took effect is not known, and it must not be repeated";
+                let fault = Fault::new(fault_type::IN_DOUBT, 500, detail).at(&id.position).non_retryable();
+                feed(shared, entry, Input::ActivityFailed { id, fault });
+                write_running_status(shared, entry);
+            }
         }
-    } else {
-        write_running_status(shared, entry);
     }
 }
 
@@ -456,6 +461,10 @@ pub(crate) fn answer(
 ) {
     match take_answer(shared, entry, claims, &fingerprint, outcome) {
         Ok(()) => entry.draft.after.push(AfterCommit::Answered { reply, fingerprint }),
+        // The same answer once more, before its first taking is durable: it shares the fate of that.
+        Err(_) if matches!(reply, AnswerReply::Outbox { .. }) && is_in_draft(entry, &claims.operation(), outcome) => {
+            entry.draft.after.push(AfterCommit::Answered { reply, fingerprint });
+        }
         Err(refusal) => match reply {
             AnswerReply::Caller(reply) => drop(reply.send(Err(refusal))),
             AnswerReply::Outbox { number, outbox_id } => {
@@ -515,9 +524,18 @@ fn take_answer(
     ))
 }
 
+fn is_in_draft(entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
+    entry.draft.step.events.iter().any(|event| match &event.kind {
+        HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) => {
+            answered == id && recorded == outcome
+        }
+        HistoryEventKind::Input(_) | HistoryEventKind::Command(_) => false,
+    })
+}
+
 /// Whether history holds this very answer: a delivery that is repeated after a crash did arrive the first time.
 fn was_answered_so(shared: &Arc<Shared>, entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
-    let blobs = crate::history::StoreBlobs(&shared.store);
+    let blobs = crate::history::StoreBlobs::new(&shared.store);
     let mut from = 1;
     while let Ok(records) = shared.store.journal(entry.number, from, 256) {
         let Some(last) = records.last() else { return false };
@@ -565,38 +583,46 @@ pub(crate) fn heartbeat(
 }
 
 pub(crate) fn timer_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) {
-    entry.draft.timers_clear.push(row);
-    if entry.is_closed() || !ensure_running(shared, entry) {
-        return;
+    if entry.is_closed() {
+        return entry.draft.timers_clear.push(row);
     }
-    let Some(execution) = &entry.execution else { return };
-    if row.id == EXECUTION_TIMER {
-        feed(shared, entry, Input::TimeoutReached);
-    } else if row.id > 0 {
-        let id = execution.open.timers.iter().find(|(_, timer)| timer.id == row.id).map(|(id, _)| id.clone());
-        if let Some(id) = id {
-            feed(shared, entry, Input::TimerFired { id });
-        }
+    ensure_running(shared, entry);
+    let open = entry
+        .execution
+        .as_ref()
+        .map(|execution| execution.open.timers.iter().find(|(_, timer)| timer.id == row.id).map(|(id, _)| id.clone()));
+    let taken = match open {
+        None => false,
+        Some(_) if row.id == EXECUTION_TIMER => feed(shared, entry, Input::TimeoutReached),
+        Some(Some(id)) => feed(shared, entry, Input::TimerFired { id }),
+        Some(None) if row.id > 0 => true,
+        Some(None) => heartbeat_due(shared, entry, row),
+    };
+    if taken {
+        entry.draft.timers_clear.push(row);
     } else {
-        heartbeat_due(shared, entry, row);
+        shared.timers.again(row);
     }
     write_running_status(shared, entry);
 }
 
-fn heartbeat_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) {
-    let Some(execution) = &entry.execution else { return };
-    let Some((id, wait)) = execution.open.waits.iter().find(|(_, wait)| wait.event == -row.id) else { return };
+/// Whether the timer of a wait's heartbeats is done with.
+fn heartbeat_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) -> bool {
+    let Some(execution) = &entry.execution else { return false };
+    let Some((id, wait)) = execution.open.waits.iter().find(|(_, wait)| wait.event == -row.id) else { return true };
     let timeout_ms = i64::try_from(wait.heartbeat_timeout_ms.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
-    let heard_ms = entry.heartbeats.get(id).copied().unwrap_or(row.due_ms.saturating_sub(timeout_ms));
+    // Heartbeats are not recorded: whoever was heard before a restart has the whole time again.
+    let unheard_ms = row.due_ms.saturating_sub(timeout_ms).max(shared.started_ms);
+    let heard_ms = entry.heartbeats.get(id).copied().unwrap_or(unheard_ms);
     let due_ms = heard_ms.saturating_add(timeout_ms);
     if due_ms > now_ms() {
         entry.draft.timers_set.push(TimerRow { due_ms, ..row });
-        return;
+        return true;
     }
     let detail = format!("no heartbeat came within {timeout_ms} ms");
     let fault = Fault::new(fault_type::TIMEOUT, 408, detail).at(&id.position);
     let id = id.clone();
-    feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });
+    feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) })
 }
 
 pub(crate) fn end(
@@ -639,6 +665,7 @@ pub(crate) fn finish_as(shared: &Arc<Shared>, entry: &mut Entry, word: &str, rea
     {
         execution.end(ending.clone(), now_ms(), &mut entry.draft.step);
         entry.draft.step.ending = None;
+        close_waits(shared, entry);
     }
     finish(shared, entry, &ending);
     entry.resource.set_condition(condition::FAILED, true, word, reason, Timestamp::from_millis(now_ms()));
@@ -649,21 +676,23 @@ pub(crate) fn caller_gone(
     entry: &mut Entry,
     caller: Uid,
     operation: Option<&OperationId>,
-    ack: Arc<Ack>,
+    ack: Option<Arc<Ack>>,
 ) {
-    entry.draft.after.push(AfterCommit::Ack(ack));
+    entry.draft.after.extend(ack.map(AfterCommit::Ack));
     if entry.is_closed() || entry.resource.parent_close_policy() == "Abandon" {
         return;
     }
-    let by_token = entry
-        .extra
-        .addresses
-        .iter()
-        .filter_map(|address| address.token(&shared.sealer, entry.uid))
-        .filter_map(|token| shared.sealer.open_token(&token));
-    let concerns = by_token
-        .into_iter()
-        .any(|claims| claims.uid() == Some(caller) && operation.is_none_or(|id| claims.operation() == *id));
+    let gone = |token: Vec<u8>| {
+        let claims = shared.sealer.open_token(&token);
+        claims.is_some_and(|it| it.uid() == Some(caller) && operation.is_none_or(|id| it.operation() == *id))
+    };
+    let tokens = entry.extra.addresses.iter().filter_map(|address| address.token(&shared.sealer, entry.uid));
+    let (concerned, others): (Vec<bool>, Vec<bool>) = tokens.map(gone).partition(|gone| *gone);
+    // A later attempt of the same caller, or anybody else who is to be told, still waits.
+    if !others.is_empty() {
+        return;
+    }
+    let concerns = !concerned.is_empty();
     let child = entry.resource.parent().and_then(Option::as_ref).is_some_and(|parent| {
         parent.uid == caller.to_string() && operation.is_none_or(|id| parent.position == id.to_string())
     });
@@ -678,10 +707,16 @@ pub(crate) fn child_missing(shared: &Arc<Shared>, entry: &mut Entry, operation: 
     if entry.is_closed() || !ensure_running(shared, entry) {
         return;
     }
+    let exists = |id: &OperationId| {
+        let metadata = entry.resource.metadata();
+        let name = effects::child_name(&metadata.name, entry.uid, id);
+        crate::reconcile::child_exists(shared, &metadata.namespace, &name).unwrap_or(true)
+    };
     let open = entry.execution.as_ref().and_then(|execution| {
         execution.open.waits.keys().find(|id| id.to_string() == operation && !execution.open.children.contains_key(id))
     });
-    if let Some(id) = open.cloned() {
+    // It may have come to be since the reconciler looked.
+    if let Some(id) = open.cloned().filter(|id| !exists(id)) {
         let fault = Fault::new(fault_type::RUNTIME, 500, "the execution that was waited for does not exist any more")
             .at(&id.position);
         feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });

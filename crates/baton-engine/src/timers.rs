@@ -25,13 +25,16 @@ use crate::{
 const WINDOW_MS: i64 = 10 * 60 * 1000;
 /// Most timers held in memory; the window ends earlier if there are more.
 const HELD_MAX: usize = 100_000;
+/// Pause before a timer is tried again, in milliseconds.
+const AGAIN_MS: i64 = 10_000;
 /// Rows read at a time.
 const PAGE: usize = 1000;
 /// How often the outbox is looked at.
 const OUTBOX_PERIOD: Duration = Duration::from_secs(1);
 
 struct Held {
-    heap: BinaryHeap<Reverse<TimerRow>>,
+    /// When to fire, and what.
+    heap: BinaryHeap<Reverse<(i64, TimerRow)>>,
     /// Everything due before this is in the heap.
     until_ms: i64,
     stopped: bool,
@@ -57,12 +60,17 @@ impl Timers {
             return;
         }
         let mut held = self.lock();
-        let first = held.heap.peek().map(|Reverse(row)| row.due_ms);
+        let first = held.heap.peek().map(|Reverse((at_ms, _))| *at_ms);
         let until_ms = held.until_ms;
-        held.heap.extend(rows.iter().filter(|row| row.due_ms < until_ms).map(|row| Reverse(*row)));
-        if held.heap.peek().map(|Reverse(row)| row.due_ms) != first {
+        held.heap.extend(rows.iter().filter(|row| row.due_ms < until_ms).map(|row| Reverse((row.due_ms, *row))));
+        if held.heap.peek().map(|Reverse((at_ms, _))| *at_ms) != first {
             self.woken.notify_one();
         }
+    }
+
+    /// Tries a timer again a little later that could not be taken now: its execution cannot be read, or is stalled.
+    pub(crate) fn again(&self, row: TimerRow) {
+        self.lock().heap.push(Reverse((now_ms() + AGAIN_MS, row)));
     }
 
     pub(crate) fn stop(&self) {
@@ -83,14 +91,14 @@ impl Timers {
                 self.refill(store, now);
             }
             let mut held = self.lock();
-            while let Some(Reverse(row)) = held.heap.peek().copied().filter(|Reverse(row)| row.due_ms <= now) {
+            while let Some(Reverse((_, row))) = held.heap.peek().copied().filter(|Reverse((at_ms, _))| *at_ms <= now) {
                 held.heap.pop();
                 route.send(Message { number: row.n, kind: MessageKind::TimerDue(row) });
             }
             if held.stopped {
                 return;
             }
-            let next = held.heap.peek().map_or(outbox_at_ms, |Reverse(row)| row.due_ms.min(outbox_at_ms));
+            let next = held.heap.peek().map_or(outbox_at_ms, |Reverse((at_ms, _))| (*at_ms).min(outbox_at_ms));
             let wait = Duration::from_millis(u64::try_from(next - now_ms()).unwrap_or(0).max(1));
             drop(self.woken.wait_timeout(held, wait).unwrap_or_else(PoisonError::into_inner));
         }
@@ -107,7 +115,11 @@ impl Timers {
                 Ok(rows) => {
                     after = rows.last().copied();
                     let full = rows.len() == PAGE;
-                    held.heap.extend(rows.into_iter().filter(|row| row.due_ms >= from || from == 0).map(Reverse));
+                    held.heap.extend(
+                        rows.into_iter()
+                            .filter(|row| row.due_ms >= from || from == 0)
+                            .map(|row| Reverse((row.due_ms, row))),
+                    );
                     if !full {
                         break;
                     }

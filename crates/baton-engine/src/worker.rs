@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -34,6 +35,9 @@ use crate::{
 const DRAIN_MAX: usize = 512;
 /// How long an execution waits before it is written down that it waits: most answers come sooner.
 const SETTLE_AFTER: Duration = Duration::from_millis(40);
+/// How long a worker looks for the word of its only commit before it sleeps: about as long as a commit takes. Waking a
+/// sleeper costs a third of that again, for every step of an execution that runs alone.
+const LOOK_FOR: Duration = Duration::from_micros(200);
 /// Pause before a commit is repeated that found no room.
 const RECOMMIT_AFTER: Duration = Duration::from_millis(250);
 
@@ -84,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Most executions held in memory by one worker while they wait.
     pub(crate) resident_max: usize,
+    /// When the engine started, in milliseconds since 1970.
+    pub(crate) started_ms: i64,
     /// Templates whose content is known to be in the store.
     pub(crate) known_definitions: Mutex<HashSet<Digest>>,
     /// Woken when a mailbox was answered.
@@ -119,6 +125,8 @@ pub(crate) struct Worker {
     receiver: Receiver<Message>,
     entries: HashMap<Number, Box<Entry>>,
     dirty: Vec<Number>,
+    /// Commits whose word is to come.
+    under_way: usize,
     /// Executions to look at again, in order of time.
     settle: VecDeque<(Instant, Number)>,
     recommit: VecDeque<(Instant, Number)>,
@@ -134,6 +142,7 @@ impl Worker {
             receiver,
             entries: HashMap::new(),
             dirty: Vec::new(),
+            under_way: 0,
             settle: VecDeque::new(),
             recommit: VecDeque::new(),
             parked: VecDeque::new(),
@@ -148,9 +157,10 @@ impl Worker {
         let _entered = runtime.enter();
         loop {
             let next = [self.settle.front(), self.recommit.front()].into_iter().flatten().map(|(at, _)| *at).min();
-            let first = match next {
-                Some(at) => self.receiver.recv_deadline(at),
-                None => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let first = match (self.look(), next) {
+                (Some(message), _) => Ok(message),
+                (None, Some(at)) => self.receiver.recv_deadline(at),
+                (None, None) => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match first {
                 Ok(message) => self.take(message),
@@ -164,21 +174,47 @@ impl Worker {
             self.wake_due();
             self.submit_dirty();
             self.shrink();
-            if self.stopping && self.entries.values().all(|entry| !entry.committing) {
+            // What waits for room was not written; it is decided anew at the next start.
+            if self.stopping && self.entries.values().all(|entry| !entry.committing || entry.waits_for_room) {
                 return;
             }
         }
+    }
+
+    /// Looks for a message without sleeping, if one is about to come.
+    fn look(&self) -> Option<Message> {
+        if self.under_way != 1 {
+            return None;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < LOOK_FOR {
+            if let Ok(message) = self.receiver.try_recv() {
+                return Some(message);
+            }
+            std::thread::yield_now();
+        }
+        None
     }
 
     fn take(&mut self, message: Message) {
         let Message { number, kind } = message;
         match kind {
             MessageKind::Stop => self.stopping = true,
-            MessageKind::Committed(result) => self.committed(number, result),
+            MessageKind::Committed(result) => {
+                self.under_way -= 1;
+                self.committed(number, result);
+            }
             MessageKind::Create { admitted, reply } => {
-                let entry = steps::create(&self.shared, number, *admitted, reply);
-                self.entries.insert(number, Box::new(entry));
-                self.dirty.push(number);
+                let created = catch_unwind(AssertUnwindSafe(|| steps::create(&self.shared, number, *admitted, reply)));
+                match created {
+                    Ok(entry) => {
+                        self.entries.insert(number, Box::new(entry));
+                        self.dirty.push(number);
+                    }
+                    Err(_panic) => {
+                        tracing::error!(number, "the creation of an execution panicked; nothing was written")
+                    }
+                }
             }
             kind => self.take_for_existing(number, kind),
         }
@@ -203,7 +239,9 @@ impl Worker {
             entry.queue.push_back(Message { number, kind });
             return;
         }
-        handle(&self.shared, entry, kind);
+        if !guarded(&self.shared, entry, kind) {
+            return self.drop_entry(number, &errors::panicked());
+        }
         self.drain_queue(number);
         self.dirty.push(number);
     }
@@ -228,6 +266,7 @@ impl Worker {
             self.recommit.pop_front();
             if let Some(entry) = self.entries.get_mut(&number) {
                 entry.committing = false;
+                entry.waits_for_room = false;
                 self.dirty.push(number);
             }
         }
@@ -247,6 +286,7 @@ impl Worker {
             match entry.transaction() {
                 Ok(txn) => {
                     entry.committing = true;
+                    self.under_way += 1;
                     let route = Arc::clone(&self.shared.route);
                     let done = move |result| route.send(Message { number, kind: MessageKind::Committed(result) });
                     self.shared.store.commit(lane, txn, Box::new(done));
@@ -275,8 +315,8 @@ impl Worker {
         self.shared.timers.arm(
             &[draft.timers_set, draft.step.timers_set.iter().map(|timer| entry.timer_row(*timer)).collect()].concat(),
         );
-        if let Some((digest, _)) = draft.definition {
-            self.shared.definition_is_stored(digest);
+        if let Some(definition) = draft.definition.filter(|definition| definition.keep) {
+            self.shared.definition_is_stored(definition.digest);
         }
         for effect in step_effects {
             effects::carry_out(&self.shared, entry, effect);
@@ -302,10 +342,14 @@ impl Worker {
         self.dirty.push(number);
     }
 
+    /// Takes what has queued up, once: what has to wait for a commit queues up again.
     fn drain_queue(&mut self, number: Number) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
-        while let Some(message) = entry.queue.pop_front() {
-            handle(&self.shared, entry, message.kind);
+        for _ in 0..entry.queue.len() {
+            let Some(message) = entry.queue.pop_front() else { break };
+            if !guarded(&self.shared, entry, message.kind) {
+                return self.drop_entry(number, &errors::panicked());
+            }
         }
     }
 
@@ -318,6 +362,7 @@ impl Worker {
             // Nothing was written and nothing is wrong with the step: it waits for room. Its execution stays as it is.
             CommitError::DiskFull { .. } | CommitError::Overloaded { .. } => {
                 tracing::warn!(execution_id = %entry.uid, %error, "a step waits to be written");
+                entry.waits_for_room = true;
                 self.recommit.push_back((Instant::now() + RECOMMIT_AFTER, number));
             }
             CommitError::Failed { .. } => self.drop_entry(number, &errors::commit_failed(error)),
@@ -380,7 +425,7 @@ impl Worker {
         if entry.is_closed() && entry.is_idle() {
             // Word of its answers is about to come back; until then it is kept like one that waits.
             if entry.has_answers_under_way() {
-                self.parked.push_back(number);
+                self.park(number);
             } else {
                 self.entries.remove(&number);
             }
@@ -390,6 +435,14 @@ impl Worker {
                 self.settle.push_back((Instant::now() + SETTLE_AFTER, number));
             }
         } else if entry.is_idle() {
+            self.park(number);
+        }
+    }
+
+    /// Puts an execution last among those that may leave memory, once.
+    fn park(&mut self, number: Number) {
+        if let Some(entry) = self.entries.get_mut(&number).filter(|entry| !entry.in_parked) {
+            entry.in_parked = true;
             self.parked.push_back(number);
         }
     }
@@ -397,11 +450,13 @@ impl Worker {
     fn shrink(&mut self) {
         while self.entries.len() > self.shared.resident_max {
             let Some(number) = self.parked.pop_front() else { break };
-            if self.entries.get(&number).is_some_and(|entry| entry.is_idle()) {
-                self.entries.remove(&number);
+            match self.entries.get_mut(&number) {
+                Some(entry) if entry.is_idle() => drop(self.entries.remove(&number)),
+                Some(entry) => entry.in_parked = false,
+                None => {}
             }
         }
-        // Numbers of executions that have moved on since pile up in front of the queue only until here.
+        // Numbers of executions that have left otherwise pile up only until here.
         if self.parked.len() > 4 * self.shared.resident_max {
             let entries = &self.entries;
             self.parked.retain(|number| entries.contains_key(number));
@@ -410,14 +465,32 @@ impl Worker {
     }
 }
 
+/// As [`handle`]. `false` if it panicked: a bug, which must not take the executions of this worker down with it.
+fn guarded(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) -> bool {
+    let handled = catch_unwind(AssertUnwindSafe(|| {
+        handle(shared, entry, kind);
+        steps::redo_open(shared, entry);
+    }));
+    if handled.is_err() {
+        tracing::error!(execution_id = %entry.uid, name = entry.resource.metadata().name, "a step panicked; the execution is read again when it is next needed");
+    }
+    handled.is_ok()
+}
+
 /// Lets one message change the draft of its execution.
 fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
     if entry.draft.delete {
         return refuse(shared, kind, None);
     }
+    // A version that a writer saw is only known to be the present one when nothing is on its way to the store.
+    if entry.draft.put && matches!(kind, MessageKind::Update { .. } | MessageKind::Delete { .. }) {
+        return entry.queue.push_back(Message { number: entry.number, kind });
+    }
     steps::record_started_children(shared, entry);
     match kind {
-        MessageKind::Recover => steps::recover(shared, entry),
+        MessageKind::Recover => {
+            steps::ensure_running(shared, entry);
+        }
         MessageKind::ActivityDone { id, result } => steps::activity_done(shared, entry, id, result),
         MessageKind::ChildDone { id, result } => steps::child_done(shared, entry, id, result),
         MessageKind::Answer { claims, fingerprint, outcome, reply } => {
@@ -475,7 +548,7 @@ fn tell(shared: &Arc<Shared>, entry: &mut Entry, after: AfterCommit, deleted: bo
                 kind: MessageKind::Delivered { outbox_id, fingerprint, result: DeliveryResult::Delivered },
             });
         }
-        AfterCommit::Ack(ack) => drop(ack),
+        AfterCommit::Ack(ack) => ack.done(),
     }
 }
 

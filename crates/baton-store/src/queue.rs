@@ -8,8 +8,10 @@
 //! - [`Queue::push`] on the committer's own thread never waits: nobody else could make room.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use crate::model::Lane;
 
@@ -35,8 +37,14 @@ struct State<T> {
     consumer: Option<ThreadId>,
 }
 
+/// How long the consumer looks for more before it sleeps. What follows upon a commit comes within this time, and waking a
+/// sleeper would take as long again.
+const LOOK_FOR: Duration = Duration::from_micros(50);
+
 pub(crate) struct Queue<T> {
     state: Mutex<State<T>>,
+    /// Items in `state`, to be read without the lock.
+    count: AtomicUsize,
     filled: Condvar,
     drained: Condvar,
     limits: Limits,
@@ -45,7 +53,13 @@ pub(crate) struct Queue<T> {
 impl<T> Queue<T> {
     pub(crate) fn new(limits: Limits) -> Self {
         let state = State { items: VecDeque::new(), bytes: 0, closed: false, consumer_waits: false, consumer: None };
-        Self { state: Mutex::new(state), filled: Condvar::new(), drained: Condvar::new(), limits }
+        Self {
+            state: Mutex::new(state),
+            count: AtomicUsize::new(0),
+            filled: Condvar::new(),
+            drained: Condvar::new(),
+            limits,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -78,6 +92,7 @@ impl<T> Queue<T> {
         }
         state.items.push_back((bytes, item));
         state.bytes += bytes;
+        self.count.store(state.items.len(), Relaxed);
         if std::mem::take(&mut state.consumer_waits) {
             drop(state);
             self.filled.notify_one();
@@ -88,6 +103,10 @@ impl<T> Queue<T> {
     /// Moves what is there into `group`, at most `limits` of it but at least one item, waiting for the first. `false` when
     /// the queue is closed and empty.
     pub(crate) fn take(&self, limits: Limits, group: &mut Vec<T>) -> bool {
+        let begun = Instant::now();
+        while self.count.load(Relaxed) == 0 && begun.elapsed() < LOOK_FOR {
+            std::hint::spin_loop();
+        }
         let mut state = self.lock();
         state.consumer = Some(std::thread::current().id());
         while state.items.is_empty() {
@@ -108,6 +127,7 @@ impl<T> Queue<T> {
             state.bytes -= bytes;
             group.push(item);
         }
+        self.count.store(state.items.len(), Relaxed);
         drop(state);
         if full {
             self.drained.notify_all();
@@ -120,6 +140,7 @@ impl<T> Queue<T> {
         let mut state = self.lock();
         state.bytes = 0;
         let items = std::mem::take(&mut state.items);
+        self.count.store(0, Relaxed);
         drop(state);
         self.drained.notify_all();
         items.into_iter().map(|(_, item)| item).collect()

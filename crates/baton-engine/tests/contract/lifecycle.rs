@@ -69,7 +69,11 @@ async fn a_child_that_comes_to_be_after_its_parent_gave_up_is_cancelled() {
     for n in 0..20 {
         let name = format!("parent-{n}");
         let parent = site.create(&name, json!([{"child": {"steps": [{"hang": 1}]}}])).await;
-        site.engine.cancel(uid(&parent), "at once".into()).await.unwrap();
+        if n % 2 == 0 {
+            site.engine.cancel(uid(&parent), "at once".into()).await.unwrap();
+        } else {
+            site.engine.terminate(uid(&parent), "at once".into()).await.unwrap();
+        }
         let child = site.child_of(&name).await;
         assert_eq!(site.ended(&child).await.phase(), Phase::Cancelled, "{child}");
     }
@@ -166,4 +170,30 @@ async fn metadata_changes_go_through_the_same_writer_and_a_change_of_nothing_wri
     let deleted = site.engine.delete(uid(&job), None).await.unwrap();
     assert!(deleted.gone);
     assert!(site.get("job").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_writers_that_saw_the_same_version_one_wins() {
+    let site = Site::new();
+    let job = site.create("job", json!([{"wait": {"as": "job"}}])).await;
+    site.until("job", |job| job.waiting_for().is_some_and(|all| !all.is_empty())).await;
+    let seen = site.get("job").unwrap().metadata().resource_version.clone();
+    let writes = (0..16).map(|writer| {
+        let (engine, uid, seen) = (site.engine.clone(), uid(&job), seen.clone());
+        tokio::spawn(async move {
+            let change = Box::new(move |resource: &mut baton_proto::ExecutionResource| {
+                if resource.metadata().resource_version != seen {
+                    return Err(baton_types::ApiError::new(ErrorKind::Conflict, "CONFLICT", "changed"));
+                }
+                resource.metadata_mut().labels.insert("writer".into(), writer.to_string());
+                Ok(())
+            });
+            engine.update(uid, change).await.is_ok()
+        })
+    });
+    let mut won = 0;
+    for write in writes.collect::<Vec<_>>() {
+        won += usize::from(write.await.unwrap());
+    }
+    assert_eq!(won, 1);
 }

@@ -119,3 +119,23 @@ async fn no_token_is_readable_on_the_disk() {
     assert!(!find(token.as_bytes()));
     assert!(!find(&token.as_bytes()[7..47]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_under_way_when_it_was_suspended_is_done_again_after_a_restart() {
+    let site = Site::new();
+    let job = site.create("job", json!([{"hang": "again"}])).await;
+    site.world.began("hang").await;
+    let suspend = |site: &Site, suspend: bool| {
+        let change = Box::new(move |resource: &mut baton_proto::ExecutionResource| {
+            resource.set_suspend(suspend);
+            Ok(())
+        });
+        let (engine, uid) = (site.engine.clone(), uid(&job));
+        async move { engine.update(uid, change).await.unwrap() }
+    };
+    suspend(&site, true).await;
+    let site = site.restart().await;
+    assert_eq!(site.world.runs_of("hang"), 0, "nothing starts while it is suspended");
+    suspend(&site, false).await;
+    site.world.began("hang").await;
+}
