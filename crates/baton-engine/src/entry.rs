@@ -99,6 +99,7 @@ impl Draft {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is another thing, and any combination can be")]
 pub(crate) struct Entry {
     pub(crate) number: Number,
     pub(crate) uid: Uid,

@@ -377,7 +377,7 @@ pub(crate) fn redo_open(shared: &Arc<Shared>, entry: &mut Entry) {
             None => {}
             Some(_) if entry.running.contains_key(&id) => {}
             Some(baton_execution::Effect::Repeatable) => {
-                effects::carry_out(shared, entry, StepEffect::StartActivity(id))
+                effects::carry_out(shared, entry, StepEffect::StartActivity(id));
             }
             Some(baton_execution::Effect::Once) => {
                 let detail = "the server stopped while this call was under way; whether it took effect is not known, and it must not be repeated";

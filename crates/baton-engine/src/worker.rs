@@ -212,7 +212,7 @@ impl Worker {
                         self.dirty.push(number);
                     }
                     Err(_panic) => {
-                        tracing::error!(number, "the creation of an execution panicked; nothing was written")
+                        tracing::error!(number, "the creation of an execution panicked; nothing was written");
                     }
                 }
             }
