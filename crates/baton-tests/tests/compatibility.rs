@@ -198,7 +198,7 @@ async fn what_this_version_writes_it_can_go_on_with() {
         {"add": {"set": "${ . + 1 }"}},
     ]));
     let simple = document(
-        json!([{"step": {"call": "baton.dev/echo", "with": {"n": 5}}}, {"pause": {"wait": {"milliseconds": 5}}}, {"out": {"set": "${ .n }"}}]),
+        &json!([{"step": {"call": "baton.dev/echo", "with": {"n": 5}}}, {"pause": {"wait": {"milliseconds": 5}}}, {"out": {"set": "${ .n }"}}]),
     );
     for (name, definition) in [("parent", parent()), ("done", simple.clone())] {
         running.app.create(execution(name, &definition), WriteOptions::default()).await.unwrap();
