@@ -47,7 +47,8 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
-fn failed(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
+/// What an error of the file system means: a place that cannot be written is told apart.
+pub(crate) fn failed(operation: &'static str, path: &Path, source: io::Error) -> StoreError {
     if is_refusal(&source) {
         StoreError::ReadOnly { path: path.to_owned(), source }
     } else {

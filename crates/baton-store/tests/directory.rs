@@ -132,6 +132,28 @@ fn an_empty_file_becomes_a_store() {
 }
 
 #[test]
+fn what_is_stored_can_be_read_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+    let store = open(dir.path()).unwrap();
+    created(&store, "a", "1");
+    for name in ["baton.db", "baton.db-wal", "baton.db-shm", "baton.lock"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    store.backup(&dir.path().join("backup.db")).unwrap();
+    assert_eq!(mode("backup.db"), 0o600);
+    store.close();
+    fs::set_permissions(dir.path().join("backup.db"), fs::Permissions::from_mode(0o644)).unwrap();
+    Store::restore(&dir.path().join("backup.db"), dir.path(), true).unwrap();
+    assert_eq!(mode("baton.db"), 0o600, "whatever the mode of the backup");
+    fs::set_permissions(dir.path().join("baton.db"), fs::Permissions::from_mode(0o640)).unwrap();
+    open(dir.path()).unwrap().close();
+    assert_eq!(mode("baton.db"), 0o640, "somebody wanted it so");
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
-    DATABASE_FILE, check_format, check_header, check_library, doing, open_for_reading, put_cluster_id, sync_directory,
+    DATABASE_FILE, check_format, check_header, check_library, create_private, doing, open_for_reading, put_cluster_id, sync_directory,
     verify, writer,
 };
 use crate::directory::{free_bytes, refuse_network};
@@ -144,6 +144,8 @@ fn copy_out(source: &Path, partial: &Path) -> Result<(), StoreError> {
         let invalid = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8");
         return Err(io("write", partial)(invalid));
     };
+    // An empty file is a target too, and this one has its mode already.
+    create_private(partial).map_err(io("create", partial))?;
     connection.execute("VACUUM INTO ?", [target]).map_err(doing("copy the database"))?;
     File::open(partial).and_then(|file| file.sync_all()).map_err(io("sync", partial))
 }
@@ -168,7 +170,11 @@ pub(crate) fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupRe
     }
     let partial = with_suffix(&target, ".partial");
     remove_if_there(&partial)?;
-    fs::copy(from, &partial).map_err(io("copy", from))?;
+    // Not `fs::copy`, which copies the mode too.
+    let mut source = File::open(from).map_err(io("copy", from))?;
+    let mut copy = create_private(&partial).map_err(io("create", &partial))?;
+    std::io::copy(&mut source, &mut copy).map_err(io("copy", from))?;
+    drop(copy);
     let revision = check_copy(&partial)?;
     {
         // Watchers of the old life must notice that this is another one.

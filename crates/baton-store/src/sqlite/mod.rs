@@ -3,6 +3,10 @@
 //! Only the committer's connection writes, checkpoints and vacuums; the readers' connections are opened read-only. SQLite
 //! syncs the log before it shows a commit to readers (in FULL mode), so nobody sees what power loss could take away.
 //!
+//! Whatever file is made here can be read by its owner alone, whatever the directory allows: SQLite gives its log and its
+//! shared memory the mode of the database, so the database's is set before SQLite opens it. A mode that somebody gave to a
+//! database that is there already is left as it is.
+//!
 //! # Failure
 //! See [`classify`]: what rolled back for sure is told apart from what is unknown, and the unknown stops the store.
 
@@ -21,6 +25,7 @@ mod writer;
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ffi};
@@ -30,6 +35,7 @@ pub(crate) use backup::{backup, backup_unlocked, restore};
 pub(crate) use pool::SqliteReads;
 pub(crate) use writer::run;
 
+use crate::directory;
 use crate::error::StoreError;
 use crate::options::StoreOptions;
 use crate::value::{RowSum, Table, open as open_value, seal};
@@ -102,6 +108,12 @@ pub(crate) fn open_for_writing(dir: &Path, options: &StoreOptions) -> Result<(Co
         return Err(StoreError::RestoreUnfinished { path: dir.to_owned() });
     }
     check_header(&path)?;
+    match create_private(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(directory::failed("create", &path, error));
+        }
+        Ok(_) | Err(_) => {}
+    }
     let connection = Connection::open(&path).map_err(doing("open the database"))?;
     let is_new = is_empty(&connection).map_err(doing("read the schema"))?;
     if is_new {
@@ -121,6 +133,11 @@ pub(crate) fn open_for_writing(dir: &Path, options: &StoreOptions) -> Result<(Co
     connection.execute("UPDATE head SET epoch = epoch + 1", []).map_err(doing("begin a new epoch"))?;
     let id = cluster_id(&connection)?;
     Ok((connection, id))
+}
+
+/// Creates a file that only its owner can read. One that is there is an error.
+fn create_private(path: &Path) -> std::io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// A reading connection.
