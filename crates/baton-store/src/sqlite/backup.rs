@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{
-    DATABASE_FILE, check_format, check_header, check_library, create_private, doing, open_for_reading, put_cluster_id, sync_directory,
-    verify, writer,
+    DATABASE_FILE, check_format, check_header, check_library, create_private, doing, open_for_reading, put_cluster_id,
+    sync_directory, verify, writer,
 };
 use crate::directory::{free_bytes, refuse_network};
 use crate::error::StoreError;
