@@ -16,8 +16,8 @@ use bytes::Bytes;
 use crate::error::{CommitError, StoreError};
 use crate::maintenance::{SweepReport, VerifyReport};
 use crate::model::{
-    Change, Committed, Digest, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows,
-    SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
+    Change, Committed, Digest, ExpiringRow, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow,
+    ResourceKey, Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
 };
 
 /// The state that outlives every group: one row in the database.
@@ -94,6 +94,12 @@ pub(crate) trait Reads: Send + Sync {
     fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError>;
     fn by_owner(&self, owner: &Uid, after: Number, limit: usize) -> Result<Rows<StoredResource>, StoreError>;
     fn numbers(&self, which: Which, limit: usize) -> Result<Vec<Number>, StoreError>;
+    fn expiring(
+        &self,
+        before_ms: i64,
+        after: Option<ExpiringRow>,
+        limit: usize,
+    ) -> Result<Vec<ExpiringRow>, StoreError>;
     fn journal(&self, n: Number, from_seq: i64, limit: usize) -> Result<Vec<JournalRecord>, StoreError>;
     fn journal_last(&self, n: Number) -> Result<Option<i64>, StoreError>;
     fn snapshot(&self, n: Number) -> Result<Option<SnapshotRecord>, StoreError>;
@@ -123,8 +129,6 @@ pub(crate) enum Which {
     Active { after: Number },
     /// Deletion was asked for.
     Deleting { after: Number },
-    /// Past their time to live.
-    Expiring { before_ms: i64 },
 }
 
 /// Some changes, and how far the scan went.

@@ -48,9 +48,9 @@ pub mod testing;
 pub use error::{CommitError, Gone, StoreError, WatchError};
 pub use maintenance::{CompactReport, Keep, SweepReport, VerifyReport};
 pub use model::{
-    BlobPut, Change, ChangeKind, Committed, CorruptRow, Digest, ExecState, Expect, Guard, JournalAppend, JournalRecord,
-    Lane, ListPage, ListQuery, MailboxRow, Number, OutboxRow, OutboxUpdate, ResourceDelete, ResourceKey, ResourcePut,
-    Rows, SnapshotPut, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid, canonical_labels,
+    BlobPut, Change, ChangeKind, Committed, CorruptRow, Digest, ExecState, Expect, ExpiringRow, Guard, JournalAppend,
+    JournalRecord, Lane, ListPage, ListQuery, MailboxRow, Number, OutboxRow, OutboxUpdate, ResourceDelete, ResourceKey,
+    ResourcePut, Rows, SnapshotPut, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid, canonical_labels,
 };
 pub use options::StoreOptions;
 pub use sqlite::BackupReport;

@@ -153,6 +153,15 @@ pub struct TimerRow {
 /// Names one timer. The due time is part of the key because the rows lie in order of due time.
 pub type TimerKey = TimerRow;
 
+/// One resource that may be deleted by itself; also its own key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExpiringRow {
+    /// When its time was over.
+    pub expires_at_ms: i64,
+    /// Resource.
+    pub number: Number,
+}
+
 /// One message that must reach another party.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRow {

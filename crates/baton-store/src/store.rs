@@ -12,8 +12,8 @@ use crate::committer::Work;
 use crate::directory::Directory;
 use crate::error::{CommitError, StoreError, WatchError};
 use crate::model::{
-    Committed, Digest, JournalRecord, Lane, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows,
-    SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
+    Committed, Digest, ExpiringRow, JournalRecord, Lane, ListPage, ListQuery, MailboxRow, Number, OutboxRow,
+    ResourceKey, Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
 };
 use crate::options::StoreOptions;
 use crate::queue::{Limits, Queue};
@@ -168,9 +168,15 @@ impl Store {
         self.reads().numbers(Which::Deleting { after }, limit)
     }
 
-    /// Resources with `expires_at_ms` at or before `before_ms`, oldest first.
-    pub fn expiring(&self, before_ms: i64, limit: usize) -> Result<Vec<Number>, StoreError> {
-        self.reads().numbers(Which::Expiring { before_ms }, limit)
+    /// Resources with `expires_at_ms` at or before `before_ms`, in order of that time and of number, after a given one.
+    /// Those whose deletion was asked for are left out: whatever holds them must not stand before the others.
+    pub fn expiring(
+        &self,
+        before_ms: i64,
+        after: Option<ExpiringRow>,
+        limit: usize,
+    ) -> Result<Vec<ExpiringRow>, StoreError> {
+        self.reads().expiring(before_ms, after, limit)
     }
 
     /// Resources with this owner and numbers after `after`, in order of number.

@@ -11,4 +11,5 @@ mod lists;
 mod server;
 mod support;
 mod templates;
+mod upkeep;
 mod watches;

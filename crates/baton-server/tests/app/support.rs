@@ -44,9 +44,15 @@ impl Server {
 
     /// Stops the server and starts another one over the same data.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut ServerOptions)) -> Self {
         let Self { running, folder } = self;
         running.shutdown().await;
-        let running = baton_server::start(options(folder.path())).await.unwrap();
+        let mut options = options(folder.path());
+        change(&mut options);
+        let running = baton_server::start(options).await.unwrap();
         Self { running, folder }
     }
 

@@ -14,8 +14,8 @@ use crate::backend::{ChangePage, Head, Reads, Which};
 use crate::error::StoreError;
 use crate::maintenance::VerifyReport;
 use crate::model::{
-    Digest, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows, SnapshotRecord,
-    StoredResource, TimerKey, TimerRow, Uid,
+    Digest, ExpiringRow, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows,
+    SnapshotRecord, StoredResource, TimerKey, TimerRow, Uid,
 };
 use crate::value::{Table, hex};
 
@@ -53,12 +53,25 @@ impl Reads for SqliteReads {
             Which::Deleting { after } => {
                 ("SELECT n FROM resource WHERE deleting = 1 AND n > ? ORDER BY n LIMIT ?", after)
             }
-            Which::Expiring { before_ms } => (
-                "SELECT n FROM resource WHERE expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?",
-                before_ms,
-            ),
         };
         self.column("list numbers", sql, (value, limit_of(limit)))
+    }
+
+    fn expiring(
+        &self,
+        before_ms: i64,
+        after: Option<ExpiringRow>,
+        limit: usize,
+    ) -> Result<Vec<ExpiringRow>, StoreError> {
+        // The first condition is spelled as in the partial index.
+        let sql = "SELECT expires_at, n FROM resource WHERE expires_at IS NOT NULL AND deleting = 0 \
+            AND expires_at <= ? AND (expires_at, n) > (?, ?) ORDER BY expires_at, n LIMIT ?";
+        let after = after.unwrap_or(ExpiringRow { expires_at_ms: i64::MIN, number: i64::MIN });
+        let params = (before_ms, after.expires_at_ms, after.number, limit_of(limit));
+        let found = self.many("list expired resources", sql, params, |row| {
+            Ok(ExpiringRow { expires_at_ms: row.get(0)?, number: row.get(1)? })
+        })?;
+        Ok(found.items)
     }
 
     fn journal(&self, n: Number, from_seq: i64, limit: usize) -> Result<Vec<JournalRecord>, StoreError> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::read;
 use crate::error::CommitError;
-use crate::model::{ExecState, ListQuery, SnapshotPut, Txn, canonical_labels};
+use crate::model::{ExecState, ExpiringRow, ListQuery, SnapshotPut, Txn, canonical_labels};
 use crate::store::Store;
 use crate::testing::{KIND, append, commit, create, created, put, update};
 
@@ -73,13 +73,23 @@ pub(in super::super) fn owners_expiry_and_deletion_are_found(store: &Store) {
     assert_eq!(children.items, [read(store, "child")]);
     assert!(store.by_owner(parent.uid, child_number, 10).unwrap().items.is_empty());
     assert!(store.by_owner([0; 16], 0, 10).unwrap().items.is_empty());
-    assert_eq!(store.expiring(100, 10).unwrap(), [other_number, child_number]);
-    assert_eq!((store.expiring(99, 10).unwrap(), store.expiring(49, 10).unwrap()), (vec![other_number], vec![]));
+    let expiring = |before_ms, after: Option<ExpiringRow>, limit| -> Vec<ExpiringRow> {
+        store.expiring(before_ms, after, limit).unwrap()
+    };
+    let first = ExpiringRow { expires_at_ms: 50, number: other_number };
+    let second = ExpiringRow { expires_at_ms: 100, number: child_number };
+    assert_eq!(expiring(100, None, 10), [first, second]);
+    assert_eq!((expiring(100, None, 1), expiring(100, Some(first), 1)), (vec![first], vec![second]));
+    assert_eq!(
+        (expiring(99, None, 10), expiring(49, None, 10), expiring(100, Some(second), 10)),
+        (vec![first], vec![], vec![])
+    );
     assert!(store.deleting(0, 10).unwrap().is_empty());
     let mut marked = update(&read(store, "child"), "c2");
     marked.deleting = true;
     commit(store, put(marked)).unwrap();
     assert_eq!(store.deleting(0, 10).unwrap(), [child_number]);
+    assert_eq!(expiring(100, None, 10), [first], "what is held stands before nobody");
     assert!(read(store, "child").deleting);
 }
 

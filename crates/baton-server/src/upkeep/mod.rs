@@ -1,7 +1,8 @@
 //! The server's own reconciler: engine repair, objects past their time, dependents of objects that are gone, old data.
 //!
 //! One task, woken by a period and by deletions. What wakes it never alters what it does: it looks at the present state,
-//! acts by the same calls as everybody else, and can run twice.
+//! acts by the same calls as everybody else, and can run twice. What a round finds much of (expired objects, rows of
+//! deleted ones) is done in steps with everything else between them, until there is no more of it.
 //!
 //! # Invariants
 //! - A dependent is removed only if every owner that it names is gone: one that remains keeps it.
@@ -10,18 +11,23 @@
 //! # Failure
 //! What cannot be done now is logged and done in a later round; nothing here stops the server.
 
-use std::{collections::VecDeque, time::Duration};
+mod expired;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, future::ready, time::Duration};
 
 use baton_proto::{Resource, kind, v1};
-use baton_store::{ExecState, Keep, StoredResource};
+use baton_store::{ExecState, Keep, Store, StoreError, StoredResource};
 use baton_types::{ApiError, ErrorKind, Uid};
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{self, App, ServedResource},
     metrics,
 };
+use expired::Expiry;
 
 /// Rows looked at in one step of a scan.
 const STEP_ROWS: usize = 200;
@@ -33,7 +39,9 @@ const SCAN_STEP_PERIOD: Duration = Duration::from_millis(200);
 const COMPACT_PERIOD: Duration = Duration::from_mins(5);
 /// Transactions waiting for the committer above which sweeping waits.
 const SWEEP_QUEUE_MAX: usize = 64;
-/// Steps of sweeping in one round.
+/// Pause until sweeping looks again whether it has to wait.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// Steps of sweeping after which other upkeep has its turn.
 const SWEEP_STEPS_MAX: usize = 50;
 /// Free pages given back in one round.
 const VACUUM_PAGES: u32 = 256;
@@ -64,6 +72,19 @@ pub(crate) struct Upkeep {
     options: UpkeepOptions,
     compact_at: Instant,
     scan: Scan,
+    /// `None` once everything that was past its time at the last round was looked at.
+    expiry: Option<Expiry>,
+    /// `None` once there is nothing more to sweep.
+    sweep_at: Option<Instant>,
+}
+
+/// What came of a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removed {
+    /// It is done, or it failed in a way that says nothing about others.
+    Settled,
+    /// The store takes no more for now.
+    NotNow,
 }
 
 /// Where the scan for orphans stands.
@@ -74,7 +95,14 @@ struct Scan {
 
 impl Upkeep {
     pub(crate) fn new(app: App, options: UpkeepOptions) -> Self {
-        Self { app, options, compact_at: Instant::now() + COMPACT_PERIOD, scan: Scan { kind: 0, after: None } }
+        Self {
+            app,
+            options,
+            compact_at: Instant::now() + COMPACT_PERIOD,
+            scan: Scan { kind: 0, after: None },
+            expiry: None,
+            sweep_at: None,
+        }
     }
 
     /// Works until the server stops.
@@ -84,10 +112,13 @@ impl Upkeep {
         let mut steps = interval_at(Instant::now() + FIRST_SCAN_AFTER.min(self.options.scan_period), SCAN_STEP_PERIOD);
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let (expiry, sweep_at) = (self.expiry, self.sweep_at);
             tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = rounds.tick() => self.round().await,
                 () = self.app.collection_wanted() => self.collect().await,
+                Some(expiry) = ready(expiry) => self.expire(expiry).await,
+                () = sleep_until(sweep_at.unwrap_or_else(Instant::now)), if sweep_at.is_some() => self.sweep().await,
                 _ = steps.tick() => {
                     if self.scan_step().await {
                         steps.reset_after(self.options.scan_period);
@@ -105,30 +136,17 @@ impl Upkeep {
             metrics::reconciler_found("caller_gone", report.callers_gone);
             metrics::resident(engine.resident());
         }
-        self.remove_expired().await;
+        self.expiry = Some(Expiry::begin());
+        self.sweep_at = Some(Instant::now());
         self.collect().await;
         self.maintain().await;
         metrics::upkeep();
     }
 
-    /// Objects past their `ttlSecondsAfterFinished`.
-    async fn remove_expired(&self) {
-        let now = app::now_ms();
-        let found = self.app.read(move |store| {
-            let numbers = store.expiring(now, STEP_ROWS)?;
-            numbers
-                .into_iter()
-                .filter_map(|number| store.get_by_number(number).transpose())
-                .collect::<Result<Vec<_>, _>>()
-        });
-        match found.await {
-            Ok(expired) => {
-                for stored in expired.into_iter().filter(|stored| !stored.deleting) {
-                    self.remove(&stored, "expired").await;
-                }
-            }
-            Err(failed) => log("look for expired objects", &failed),
-        }
+    /// One page of the expired objects; what they leave behind is to be swept.
+    async fn expire(&mut self, expiry: Expiry) {
+        self.expiry = self.remove_expired(expiry).await;
+        self.sweep_at.get_or_insert_with(Instant::now);
     }
 
     /// Dependents of objects that were deleted since the last time.
@@ -143,7 +161,7 @@ impl Upkeep {
     }
 
     async fn collect_of(&self, owner: Uid) -> Result<(), ApiError> {
-        if self.exists(owner).await? {
+        if self.find(owner).await?.is_some() {
             return Ok(());
         }
         let mut after = 0;
@@ -189,7 +207,7 @@ impl Upkeep {
             return Ok(());
         }
         for owner in owners {
-            if self.exists(owner).await? {
+            if self.find(owner).await?.is_some() {
                 return Ok(());
             }
         }
@@ -197,24 +215,30 @@ impl Upkeep {
         Ok(())
     }
 
-    async fn exists(&self, uid: Uid) -> Result<bool, ApiError> {
-        Ok(self.app.read(move |store| store.get_by_uid(*uid.as_bytes())).await?.is_some())
+    async fn find(&self, uid: Uid) -> Result<Option<StoredResource>, ApiError> {
+        self.app.read(move |store| store.get_by_uid(*uid.as_bytes())).await
     }
 
-    async fn remove(&self, stored: &StoredResource, cause: &'static str) {
+    async fn remove(&self, stored: &StoredResource, cause: &'static str) -> Removed {
         let removed = match stored.key.kind.as_ref() {
             kind::WORKFLOW => self.remove_as::<v1::Workflow>(stored).await,
             kind::AGENT => self.remove_as::<v1::Agent>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
-            _ => return,
+            _ => return Removed::Settled,
         };
         match removed {
             Ok(()) => metrics::object_collected(cause),
             // Somebody was quicker.
             Err(failed) if matches!(failed.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {}
-            Err(failed) => log("remove an object", &failed),
+            Err(failed) => {
+                log("remove an object", &failed);
+                if is_not_now(failed.kind) {
+                    return Removed::NotNow;
+                }
+            }
         }
+        Removed::Settled
     }
 
     async fn remove_as<R: ServedResource>(&self, stored: &StoredResource) -> Result<(), ApiError> {
@@ -237,17 +261,37 @@ impl Upkeep {
             if compact {
                 store.compact(now, keep)?;
             }
-            for _ in 0..SWEEP_STEPS_MAX {
-                if store.stats()?.queue_operations > SWEEP_QUEUE_MAX || !store.sweep(now)?.more {
-                    break;
-                }
-            }
             store.vacuum(VACUUM_PAGES)
         });
         if let Err(failed) = done.await {
             log("maintain the store", &failed);
         }
     }
+
+    /// Some steps of deleting what deleted objects left behind.
+    async fn sweep(&mut self) {
+        let now = app::now_ms();
+        self.sweep_at = match self.app.read(move |store| sweep(store, now)).await {
+            Ok(pause) => pause.map(|pause| Instant::now() + pause),
+            Err(failed) => {
+                log("sweep the store", &failed);
+                None
+            }
+        };
+    }
+}
+
+/// When to go on; `None` if there is nothing more.
+fn sweep(store: &Store, now_ms: i64) -> Result<Option<Duration>, StoreError> {
+    for _ in 0..SWEEP_STEPS_MAX {
+        if store.stats()?.queue_operations > SWEEP_QUEUE_MAX {
+            return Ok(Some(SWEEP_PAUSE));
+        }
+        if !store.sweep(now_ms)?.more {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Duration::ZERO))
 }
 
 /// The owners that an object names, and whether it may outlive them.
@@ -267,8 +311,13 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
     })
 }
 
+/// Whether a failure tells that there is no room or no server now, rather than what is wrong with one object.
+fn is_not_now(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ResourceExhausted | ErrorKind::StorageFull | ErrorKind::Unavailable | ErrorKind::Timeout)
+}
+
 fn log(doing: &'static str, failed: &ApiError) {
-    if failed.kind == ErrorKind::Unavailable {
+    if is_not_now(failed.kind) && failed.kind != ErrorKind::StorageFull {
         tracing::debug!(doing, "not now: {failed}");
     } else {
         tracing::warn!(doing, detail = failed.detail, "upkeep: {failed}");
