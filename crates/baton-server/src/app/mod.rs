@@ -57,7 +57,7 @@ pub(crate) use children::ChildAdmission;
 pub(crate) use metadata::now_ms;
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
-const OWNERS_GONE_MAX: usize = 100_000;
+pub(crate) const OWNERS_GONE_MAX: usize = 100_000;
 
 /// The application layer. Cheap to clone.
 #[derive(Clone)]

@@ -12,6 +12,7 @@
 //! What cannot be done now is logged and done in a later round; nothing here stops the server.
 
 mod expired;
+mod held;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use crate::{
     metrics,
 };
 use expired::Expiry;
+use held::Held;
 
 /// Rows looked at in one step of a scan.
 const STEP_ROWS: usize = 200;
@@ -43,6 +45,8 @@ const SWEEP_QUEUE_MAX: usize = 64;
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// Steps of sweeping after which other upkeep has its turn.
 const SWEEP_STEPS_MAX: usize = 50;
+/// How often owners that a finalizer holds are looked at.
+const HELD_PERIOD: Duration = Duration::from_secs(1);
 /// Free pages given back in one round.
 const VACUUM_PAGES: u32 = 256;
 
@@ -72,6 +76,7 @@ pub(crate) struct Upkeep {
     options: UpkeepOptions,
     compact_at: Instant,
     scan: Scan,
+    held: Held,
     /// `None` once everything that was past its time at the last round was looked at.
     expiry: Option<Expiry>,
     /// `None` once there is nothing more to sweep.
@@ -100,6 +105,7 @@ impl Upkeep {
             options,
             compact_at: Instant::now() + COMPACT_PERIOD,
             scan: Scan { kind: 0, after: None },
+            held: Held::default(),
             expiry: None,
             sweep_at: None,
         }
@@ -111,6 +117,9 @@ impl Upkeep {
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut steps = interval_at(Instant::now() + FIRST_SCAN_AFTER.min(self.options.scan_period), SCAN_STEP_PERIOD);
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval(HELD_PERIOD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.find_held().await;
         loop {
             let (expiry, sweep_at) = (self.expiry, self.sweep_at);
             tokio::select! {
@@ -119,6 +128,7 @@ impl Upkeep {
                 () = self.app.collection_wanted() => self.collect().await,
                 Some(expiry) = ready(expiry) => self.expire(expiry).await,
                 () = sleep_until(sweep_at.unwrap_or_else(Instant::now)), if sweep_at.is_some() => self.sweep().await,
+                _ = looks.tick(), if !self.held.is_empty() => self.look_at_held().await,
                 _ = steps.tick() => {
                     if self.scan_step().await {
                         steps.reset_after(self.options.scan_period);
@@ -150,7 +160,7 @@ impl Upkeep {
     }
 
     /// Dependents of objects that were deleted since the last time.
-    async fn collect(&self) {
+    async fn collect(&mut self) {
         let mut owners: VecDeque<Uid> = self.app.take_owners_gone();
         while let Some(owner) = owners.pop_front() {
             if let Err(failed) = self.collect_of(owner).await {
@@ -160,8 +170,11 @@ impl Upkeep {
         }
     }
 
-    async fn collect_of(&self, owner: Uid) -> Result<(), ApiError> {
-        if self.find(owner).await?.is_some() {
+    async fn collect_of(&mut self, owner: Uid) -> Result<(), ApiError> {
+        if let Some(stored) = self.find(owner).await? {
+            if stored.deleting {
+                self.held.insert(owner);
+            }
             return Ok(());
         }
         let mut after = 0;

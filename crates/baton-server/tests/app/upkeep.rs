@@ -10,7 +10,7 @@ use baton_server::{
 use futures::{StreamExt as _, future::join_all};
 use serde_json::{Value, json};
 
-use crate::support::{Server, run, trivial, version};
+use crate::support::{REAL, Server, calling, run, trivial, version};
 
 /// More than upkeep looks at in one step.
 const MANY: usize = 230;
@@ -77,4 +77,29 @@ async fn one_round_removes_all_that_are_past_their_time_whatever_holds_others() 
     let (_, left) = server.app().list::<WorkflowExecution>(&ListRequest::default()).await.unwrap();
     assert_eq!(left.len(), MANY, "what is held stays");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn dependents_go_when_nothing_holds_their_owner_any_more() {
+    for restarted in [false, true] {
+        let mut server = Server::start_with(one_round).await;
+        for (name, leaf, held) in [("slow", "of-slow", true), ("quick", "of-quick", false)] {
+            server.create::<Workflow>(trivial(leaf)).await.unwrap();
+            server.create::<Workflow>(calling(name, leaf)).await.unwrap();
+            server.create::<WorkflowExecution>(object(name, name, held)).await.unwrap();
+            server.ended::<WorkflowExecution>(name).await;
+        }
+        let from = version(&server.app().get::<WorkflowExecution>("", "quick").await.unwrap());
+        delete(server.app(), "slow").await;
+        delete(server.app(), "quick").await;
+        // Owners are looked at in the order of their deletion, so the first one was looked at while it was held.
+        deleted(server.app(), &from, "of-quick", 1).await;
+        if restarted {
+            server = server.restart_with(one_round).await;
+        }
+        let free = json!({"metadata": {"finalizers": null}});
+        server.app().patch::<WorkflowExecution>("", "slow", free, REAL).await.unwrap();
+        deleted(server.app(), &from, "of-slow", 1).await;
+        server.stop().await;
+    }
 }
