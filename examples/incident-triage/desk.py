@@ -59,7 +59,14 @@ class Desk(BaseHTTPRequestHandler):
         """Says nothing of each request."""
 
 
+def leave_with_baton():
+    """Ends this process when `baton run` is gone, however it went: its end of our standard input closes then."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 def main():
+    threading.Thread(target=leave_with_baton, daemon=True).start()
     server = ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT") or 0)), Desk)
     print(f"listening on http://127.0.0.1:{server.server_address[1]}", flush=True)
     server.serve_forever()

@@ -42,7 +42,7 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
 
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(root()).env("RUSTDOCFLAGS", "-D warnings");
+    command.args(arguments).current_dir(root()).env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links");
     command
 }
 

@@ -9,6 +9,18 @@ use super::{
 };
 use crate::{args::RestoreArgs, failure::Failure, output};
 
+/// The data that is set aside is of no use without its key.
+fn set_key_aside(args: &RestoreArgs) -> Result<(), Failure> {
+    let (key, aside) = (args.data_dir.join(KEY_FILE), args.data_dir.join(format!("{KEY_FILE}.replaced")));
+    let same = || std::fs::read(&key).ok() == std::fs::read(args.from.join(KEY_FILE)).ok();
+    // A restore that was interrupted has put it aside before.
+    if !args.replace || !key.exists() || aside.exists() || same() {
+        return Ok(());
+    }
+    std::fs::rename(&key, &aside)
+        .map_err(|error| Failure::environment(format!("set aside '{}'", key.display())).because(&error))
+}
+
 pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<(), Failure> {
     for file in [STORE_FILE, KEY_FILE] {
         if !args.from.join(file).is_file() {
@@ -25,15 +37,21 @@ pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<(), Failu
     }
     let report = Store::restore(&args.from.join(STORE_FILE), &args.data_dir, args.replace).map_err(|error| {
         let failure = refused(&format!("restore to '{}'", args.data_dir.display()), &error);
-        if matches!(error, StoreError::Occupied { .. }) {
-            failure.hint("add --replace to set it aside")
-        } else {
-            failure
+        match error {
+            StoreError::Occupied { .. } if args.replace => {
+                failure.hint("an earlier restore set it aside; move it away first")
+            }
+            StoreError::Occupied { .. } => failure.hint("add --replace to set it aside"),
+            _ => failure,
         }
     })?;
     // After the store: while one that is there is refused, its key must not be touched.
+    set_key_aside(args)?;
     copy_key(&args.from.join(KEY_FILE), &args.data_dir.join(KEY_FILE))?;
     context.printer.message(&format!("'{}' restored to '{}'", args.from.display(), args.data_dir.display()));
+    if args.replace {
+        context.printer.message("what was there stands beside it, with names that end in .replaced");
+    }
     let json = json!({"path": args.data_dir.display().to_string(), "bytes": report.bytes, "revision": report.revision});
     let table = || format!("{}  {} bytes  revision {}", args.data_dir.display(), report.bytes, report.revision);
     context.printer.data(&output::value(context.settings.output.value, &json, table))

@@ -1,5 +1,5 @@
-//! The parts of `baton run`: what is to be run ([`plan`]), the processes beside it ([`services`]), and following it to its
-//! end ([`follow`]).
+//! The parts of `baton run`: what is to be run ([`mod@plan`]), the processes beside it ([`mod@services`]), and following it to its
+//! end ([`mod@follow`]).
 
 mod follow;
 mod plan;

@@ -127,7 +127,8 @@ async fn start(
         .envs(&spec.env)
         .env("BATON_URL", server_url)
         .env("PORT", port.unwrap_or(0).to_string())
-        .stdin(Stdio::null())
+        // Held open and never written to: its end tells a service that this process is gone, however it went.
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)

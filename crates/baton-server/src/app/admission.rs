@@ -115,9 +115,9 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
 }
 
 fn refused(violations: Vec<Violation>) -> ApiError {
-    let missing = violations
-        .iter()
-        .find(|violation| violation.message.starts_with("no ") && violation.field.starts_with("spec."));
+    let missing = violations.iter().find(|violation| {
+        matches!(violation.field.as_str(), "spec.workflow" | "spec.agent") && violation.message.starts_with("no ")
+    });
     let hint = missing.map(|_| "create it first with baton apply -f FILE");
     let error = ApiError::violations(violations);
     match hint {

@@ -186,7 +186,10 @@ pub(crate) fn restore(from: &Path, dir: &Path, replace: bool) -> Result<BackupRe
     let marker = dir.join(RESTORING_FILE);
     let aside = with_suffix(&target, ".replaced");
     if !marker.exists() {
-        // What an earlier restore set aside goes; what an interrupted one did is still of use.
+        // What an earlier restore set aside may be all that is left of it; what an interrupted one did is still of use.
+        if aside.exists() {
+            return Err(StoreError::Occupied { path: aside });
+        }
         for suffix in SUFFIXES {
             remove_if_there(&with_suffix(&aside, suffix))?;
         }
