@@ -5,6 +5,7 @@
 //!
 //! - `content` is the body: JSON where it is JSON, otherwise text, `null` if it is empty. A body that begins
 //!   with `{` or `[` is read as JSON whatever its type says; any other JSON only if the type does not deny it.
+//!   JSON that is nested deeper than 100 levels is a fault: it could be recorded and not be read again.
 //! - `raw` is the body in Base64. `response` is status, headers and content beside the request, of which
 //!   neither the query nor the caller's own headers are shown: both may hold tokens, and a result is recorded.
 //! - A body that is sent is JSON, except for a text whose `Content-Type` header says something else.
@@ -13,6 +14,7 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use baton_agent::{DATA_DEPTH_MAX, is_deeper_than};
 use baton_execution::{ActivityTask, Fault, fault_type};
 use reqwest::{
     Method, Url,
@@ -80,9 +82,10 @@ impl Activity for Http {
         let response = self.outgoing.send(request).await.map_err(|failure| failure.fault)?;
         let status = response.status.as_u16();
         if status < 300 || (redirect && status < 400) {
-            return Ok(result(&method, &url, &response, input.output.unwrap_or_default()));
+            return result(&method, &url, &response, input.output.unwrap_or_default())
+                .map_err(|TooDeep| too_deep(&url));
         }
-        let content = secrets.redact_value(content(&response));
+        let content = secrets.redact_value(content(&response).unwrap_or_else(|TooDeep| text(&response)));
         Err(status_fault(&method, &url, &response, &secrets)
             .with_data(json!({"statusCode": status, "content": content})))
     }
@@ -184,30 +187,48 @@ fn encode_body(body: &Value, headers: &mut HeaderMap) -> Option<Vec<u8>> {
     }
 }
 
-fn result(method: &Method, url: &Url, response: &Response, output: Output) -> Value {
-    match output {
-        Output::Content => content(response),
+/// The body is JSON that is nested deeper than [`DATA_DEPTH_MAX`] levels.
+struct TooDeep;
+
+fn too_deep(url: &Url) -> Fault {
+    let detail = format!(
+        "the JSON in the response of {} is nested deeper than {DATA_DEPTH_MAX} levels; 'output: raw' gives it as it is",
+        shown(url)
+    );
+    Fault::new(fault_type::LIMIT, 400, detail).non_retryable()
+}
+
+fn result(method: &Method, url: &Url, response: &Response, output: Output) -> Result<Value, TooDeep> {
+    Ok(match output {
+        Output::Content => content(response)?,
         Output::Raw => Value::String(STANDARD.encode(&response.body)),
         Output::Response => json!({
             "request": {"method": method.as_str(), "uri": shown(url), "headers": {}},
             "statusCode": response.status.as_u16(),
             "headers": headers_of(response),
-            "content": content(response),
+            "content": content(response)?,
         }),
-    }
+    })
 }
 
-fn content(response: &Response) -> Value {
+fn content(response: &Response) -> Result<Value, TooDeep> {
     let body = response.body.as_slice();
     let start = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    let Some(start) = start else { return Value::Null };
+    let Some(start) = start else { return Ok(Value::Null) };
     let declared = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if (matches!(start, b'{' | b'[') || declared.is_none_or(is_json))
-        && let Ok(value) = serde_json::from_slice(body)
-    {
-        return value;
+    if matches!(start, b'{' | b'[') || declared.is_none_or(is_json) {
+        match serde_json::from_slice(body) {
+            Ok(value) if is_deeper_than(&value, DATA_DEPTH_MAX) => return Err(TooDeep),
+            Ok(value) => return Ok(value),
+            Err(error) if error.to_string().starts_with("recursion limit") => return Err(TooDeep),
+            Err(_) => {}
+        }
     }
-    Value::String(String::from_utf8_lossy(body).into_owned())
+    Ok(text(response))
+}
+
+fn text(response: &Response) -> Value {
+    Value::String(String::from_utf8_lossy(&response.body).into_owned())
 }
 
 fn is_json(declared: &str) -> bool {

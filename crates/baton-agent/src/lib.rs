@@ -21,6 +21,7 @@
 //! model, a few times, and then a fault that says so.
 
 mod definition;
+mod depth;
 mod fields;
 mod limits;
 mod model;
@@ -29,6 +30,7 @@ mod schema;
 mod tools;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
+pub use depth::{DATA_DEPTH_MAX, is_deeper_than};
 pub use limits::{Limits, MAX_TURNS_DEFAULT, check_limits};
 pub use model::{
     FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall, PlaybackConversation,

@@ -3,13 +3,17 @@
 //! Which provider: `playback` always plays its script. `openai` asks the base URL of the spec, else of the
 //! server; where there is neither, a script in the spec stands in, and without one the call fails saying
 //! what to configure. The response names the provider that answered, so a script never passes for a model.
+//!
+//! # Invariants
+//! - The arguments of a call are nested on at most [`DATA_DEPTH_MAX`] levels: what is deeper could be recorded and not be
+//!   read again.
 
 mod openai;
 mod playback;
 
 use std::sync::Arc;
 
-use baton_agent::{ModelRequest, ModelResponse, Provider};
+use baton_agent::{DATA_DEPTH_MAX, ModelRequest, ModelResponse, Provider, is_deeper_than};
 use baton_execution::{ActivityTask, Fault, fault_type};
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -76,7 +80,11 @@ impl Activity for Model {
             .non_retryable()
         })?;
         let call = ModelCall { idempotency_key: task.idempotency_key.clone(), deadline: Deadline::of(task) };
-        let response = self.provider(&request)?.answer(&request, &call).await?;
+        let mut response = self.provider(&request)?.answer(&request, &call).await?;
+        for call in response.tool_calls.iter_mut().filter(|call| is_deeper_than(&call.arguments, DATA_DEPTH_MAX)) {
+            // A text is no object: the loop tells the model so, which finds here what was wrong.
+            call.arguments = format!("(left out: they are nested deeper than {DATA_DEPTH_MAX} levels)").into();
+        }
         serde_json::to_value(response).map_err(|error| {
             Fault::new(fault_type::RUNTIME, 500, format!("the model's answer cannot be recorded: {error}"))
         })

@@ -321,3 +321,34 @@ async fn activities_are_found_by_name() {
     let fault = run(ActivitiesOptions::default(), "fax", Value::Null).await.unwrap_err();
     assert_eq!(fault.detail.unwrap(), "no activity named 'fax'; activities are 'echo', 'http', 'model'");
 }
+
+#[tokio::test]
+async fn json_is_taken_as_deep_as_it_can_be_read_again() {
+    fn deep(levels: usize) -> String {
+        "[".repeat(levels) + &"]".repeat(levels)
+    }
+    for (levels, taken) in [(100, true), (101, false), (127, false), (10_000, false)] {
+        for output in ["content", "response"] {
+            let server = Server::answering(move |_, _| deep(levels).into_response()).await;
+            let result = http(json!({"method": "GET", "endpoint": server.url("/x?y=z"), "output": output})).await;
+            if taken {
+                let written = result.unwrap().to_string();
+                serde_json::from_str::<Value>(&written).expect("it can be read again");
+                continue;
+            }
+            let fault = result.unwrap_err();
+            assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::LIMIT, true));
+            let detail = fault.detail.unwrap();
+            let says = format!("the JSON in the response of {} is nested deeper than 100 levels", server.url("/x"));
+            assert!(detail.starts_with(&says), "{detail}");
+        }
+        let server = Server::answering(move |_, _| (StatusCode::BAD_GATEWAY, deep(levels)).into_response()).await;
+        let fault = refusal(json!({"method": "GET", "endpoint": server.url("/")})).await;
+        assert_eq!((fault.kind.as_str(), fault.status), (fault_type::COMMUNICATION, 502));
+        assert_eq!(fault.data.unwrap()["content"].is_string(), !taken, "the body of an error stays a text");
+        let server = Server::answering(move |_, _| deep(levels).into_response()).await;
+        assert!(
+            http(json!({"method": "GET", "endpoint": server.url("/"), "output": "raw"})).await.unwrap().is_string()
+        );
+    }
+}

@@ -359,3 +359,14 @@ async fn unusable_input_and_options_are_named_without_secrets() {
     let key = ActivitiesOptions { model_api_key: Some(Secret::new("hunter2\n")), ..ActivitiesOptions::default() };
     assert!(!format!("{key:?}").contains("hunter2") && matches!(refused(key), ActivitiesError::ModelApiKey));
 }
+
+#[tokio::test]
+async fn arguments_that_could_not_be_read_again_are_left_out() {
+    let deep = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+    let script = json!({"conversations": [{"turns": [{"toolCalls": [{"name": "get", "arguments": deep(100)}, {"name": "get", "arguments": deep(101)}]}]}]});
+    let mut request = playing(request(), script);
+    request.model.provider = Provider::Playback;
+    let calls = ask(ActivitiesOptions::default(), &request).await.unwrap().tool_calls;
+    assert_eq!(calls[0].arguments, deep(100));
+    assert_eq!(calls[1].arguments, json!("(left out: they are nested deeper than 100 levels)"));
+}

@@ -8,6 +8,7 @@ use super::{
     turn::{limit, turn_position},
 };
 use crate::{
+    depth::{DATA_DEPTH_MAX, is_deeper_than},
     fields::cut,
     model::{FinishReason, Message, ModelResponse, ToolCall},
 };
@@ -74,6 +75,9 @@ impl AgentProgram {
     fn final_answer(&mut self, text: String, step: &mut Step) {
         let Some(schema) = &self.definition.output else { return self.complete(Value::String(text), step) };
         let violations = match serde_json::from_str::<Value>(without_fence(&text)) {
+            Ok(output) if is_deeper_than(&output, DATA_DEPTH_MAX) => {
+                vec![format!("it is nested deeper than {DATA_DEPTH_MAX} levels")]
+            }
             Ok(output) => match schema.violations(&output) {
                 violations if violations.is_empty() => return self.complete(output, step),
                 violations => violations,

@@ -69,6 +69,17 @@ fn structured_output_is_checked_and_repaired() {
 }
 
 #[test]
+fn structured_output_is_taken_as_deep_as_it_can_be_read_again() {
+    let mut run = Run::started(&spec_with(json!({"outputSchema": {"type": "object"}})), "Nest", Value::Null);
+    let deep = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+    run.model(1, says(&deep(101).to_string()));
+    let Some(Message::User { content }) = run.request(2).messages.last().cloned() else { panic!("the model is told") };
+    assert!(content.contains("it is nested deeper than 100 levels"), "{content}");
+    run.model(2, says(&deep(100).to_string()));
+    assert_eq!(run.ending(), &Ending::Completed { output: deep(100) });
+}
+
+#[test]
 fn an_answer_that_stays_wrong_ends_the_run() {
     let mut run = Run::started(&spec_with(json!({"outputSchema": {"type": "object"}})), "Sum", Value::Null);
     for turn in 1..=2 {

@@ -9,6 +9,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use baton_agent::DATA_DEPTH_MAX;
 use baton_engine::{Admitted, CALLBACK_TOKEN_BYTES_MAX, ParentRef};
 use baton_execution::ProgramKind;
 use baton_proto::ExecutionResource;
@@ -17,7 +18,7 @@ use baton_types::{ApiError, Digest, Violation, check_name, parse_duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, ExecutionKind, metadata, template, template_title};
+use super::{App, ExecutionKind, free_data, metadata, template, template_title};
 use crate::{metrics, templates::Template};
 
 /// Settings in `spec.env` at most.
@@ -59,6 +60,8 @@ pub(crate) enum Inline {
 pub(crate) trait ExecutionStrategy: ExecutionKind {
     /// Field of `spec` that names the template.
     const TEMPLATE_FIELD: &'static str;
+    /// Levels that [`SpecParts::input`] puts around `spec.input`.
+    const LEVELS_AROUND_INPUT: usize = 0;
 
     /// Takes the spec apart and checks what only this kind has.
     fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts;
@@ -92,6 +95,7 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
     metadata::check(object.metadata_mut(), &mut violations);
     object.clear_system_fields();
     let parts = object.parts(&mut violations);
+    free_data::check_depth(&parts.input, DATA_DEPTH_MAX + R::LEVELS_AROUND_INPUT, "spec.input", &mut violations);
     template::check_size(&object)?;
     let namespace = object.metadata_mut().namespace.clone();
     let execution = object.into_execution();

@@ -67,6 +67,7 @@ impl ExecutionKind for AgentExecution {
 
 impl ExecutionStrategy for AgentExecution {
     const TEMPLATE_FIELD: &'static str = "agent";
+    const LEVELS_AROUND_INPUT: usize = 1;
 
     fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts {
         let spec = self.spec.get_or_insert_default();
@@ -75,7 +76,8 @@ impl ExecutionStrategy for AgentExecution {
             Some(definition) => agent::agent_content(definition, "spec.definition", violations)
                 .map_or(Inline::Unreadable, Inline::Present),
         };
-        let input = spec.input.as_mut().map_or(Value::Null, |input| free_data::read(input, "spec.input", violations));
+        let input =
+            spec.input.as_mut().map_or(Value::Null, |input| free_data::read_kept(input, "spec.input", violations));
         let message = if spec.message.is_empty() { Value::Null } else { Value::from(spec.message.as_str()) };
         if !spec.session.is_empty()
             && let Err(message) = check_name(&spec.session)

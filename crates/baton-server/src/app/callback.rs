@@ -130,8 +130,8 @@ impl App {
     /// Answers a wait: it went well.
     ///
     /// # Errors
-    /// InvalidArgument for a token that this server did not make or an output that is not JSON; FailedPrecondition for
-    /// one that was answered, has expired or is of an earlier attempt; TooLarge.
+    /// InvalidArgument for a token that this server did not make or an output that is not JSON or is nested too deep;
+    /// FailedPrecondition for one that was answered, has expired or is of an earlier attempt; TooLarge.
     pub async fn complete_callback(
         &self,
         request: &v1::CompleteCallbackRequest,
@@ -141,7 +141,7 @@ impl App {
         let output = request
             .output
             .clone()
-            .map_or(Value::Null, |mut output| free_data::read(&mut output, "output", &mut violations));
+            .map_or(Value::Null, |mut output| free_data::read_data(&mut output, "output", &mut violations));
         if !violations.is_empty() {
             return Err(ApiError::violations(violations));
         }
@@ -157,7 +157,7 @@ impl App {
         check_token(&request.callback_token)?;
         let mut problem = request.error.clone().unwrap_or_default();
         let mut violations = Vec::new();
-        let data = problem.data.as_mut().map(|data| free_data::read(data, "error.data", &mut violations));
+        let data = problem.data.as_mut().map(|data| free_data::read_data(data, "error.data", &mut violations));
         if !matches!(problem.status, 0 | 100..=599) {
             violations
                 .push(Violation::new("error.status", format!("is {}, allowed are 0 and 100 to 599", problem.status)));

@@ -78,7 +78,8 @@ impl ExecutionStrategy for WorkflowExecution {
                 if violations.len() == noted { Inline::Present(value) } else { Inline::Unreadable }
             }
         };
-        let input = spec.input.as_mut().map_or(Value::Null, |input| free_data::read(input, "spec.input", violations));
+        let input =
+            spec.input.as_mut().map_or(Value::Null, |input| free_data::read_kept(input, "spec.input", violations));
         SpecParts { template: spec.workflow.clone(), inline, input, settings: Value::Null }
     }
 }

@@ -179,15 +179,30 @@ async fn what_is_not_json_is_refused_and_not_stored() {
     let server = Server::start().await;
     server.create::<Workflow>(trivial("w")).await.unwrap();
     let mut execution: WorkflowExecution = read(json!({"metadata": {"name": "run"}, "spec": {"workflow": "w"}}));
-    let deep = "[".repeat(200) + &"]".repeat(200);
-    for (text, says) in [("{", "is not JSON"), (deep.as_str(), "nested deeper than 128 levels"), ("1 2", "is not JSON")]
-    {
+    let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    let (unreadable, too_deep) = (deep(200), deep(101));
+    for (text, says) in [
+        ("{", "is not JSON"),
+        (unreadable.as_str(), "is nested deeper than 100 levels"),
+        (too_deep.as_str(), "is nested deeper than 100 levels"),
+        ("1 2", "is not JSON"),
+    ] {
         execution.spec.as_mut().unwrap().input = Some(baton_proto::v1::Json { text: text.to_owned() });
         let refused = server.app().create(execution.clone(), REAL).await.unwrap_err();
         assert_eq!(fields(&refused), ["spec.input"]);
         assert!(refused.message.contains(says), "{}", refused.message);
     }
     assert!(server.app().get::<WorkflowExecution>("", "run").await.is_err());
+    execution.spec.as_mut().unwrap().input = Some(baton_proto::v1::Json { text: deep(100) });
+    server.app().create(execution, REAL).await.unwrap();
+    let output = server.ended::<WorkflowExecution>("run").await.status.unwrap().output.unwrap().text;
+    assert_eq!(output, format!("{{\"got\":{}}}", deep(100)), "what is taken can be read wherever it comes to lie");
+    server.create::<Agent>(agent("a")).await.unwrap();
+    let mut execution: AgentExecution = read(json!({"metadata": {"name": "run"}, "spec": {"agent": "a"}}));
+    execution.spec.as_mut().unwrap().input = Some(baton_proto::v1::Json { text: too_deep });
+    assert_eq!(fields(&server.app().create(execution.clone(), REAL).await.unwrap_err()), ["spec.input"]);
+    execution.spec.as_mut().unwrap().input = Some(baton_proto::v1::Json { text: deep(100) });
+    server.app().create(execution, REAL).await.unwrap();
     server.stop().await;
 }
 

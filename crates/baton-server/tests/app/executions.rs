@@ -315,6 +315,19 @@ async fn answers_are_checked_before_they_count() {
         output: Some(Json { text: text.into() }),
     };
     assert_eq!(fields(&server.app().complete_callback(&complete("{")).await.unwrap_err()), ["output"]);
+    let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    for levels in [101, 200] {
+        let refused = server.app().complete_callback(&complete(&deep(levels))).await.unwrap_err();
+        assert_eq!((refused.kind, fields(&refused)), (ErrorKind::InvalidArgument, vec!["output".to_owned()]));
+        assert!(refused.message.contains("is nested deeper than 100 levels"), "{}", refused.message);
+        let problem = baton_proto::v1::Problem { data: Some(Json { text: deep(levels) }), ..Default::default() };
+        let fail = FailCallbackRequest { callback_token: token.clone(), error: Some(problem) };
+        assert_eq!(fields(&server.app().fail_callback(&fail).await.unwrap_err()), ["error.data"]);
+    }
+    let nested = mailbox(&server).await;
+    let request = CompleteCallbackRequest { callback_token: nested.clone(), output: Some(Json { text: deep(100) }) };
+    server.app().complete_callback(&request).await.unwrap();
+    assert_eq!(answer(&server, &nested).await.output.unwrap().text, deep(100));
     // One limit, that of the engine, whichever way data comes; spaces around it do not count.
     let text = |bytes: usize| format!("{}\"{}\"", " ".repeat(1000), "x".repeat(bytes - 2));
     let refused = server.app().complete_callback(&complete(&text(262_145))).await.unwrap_err();
