@@ -10,7 +10,7 @@ use crate::manifest::InputArg;
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// A workflow or an agent
-    #[arg(value_name = "FILE", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["files", "workflow", "agent"], conflicts_with = "files")]
     pub(crate) file: Option<PathBuf>,
     /// Manifest or folder of manifests, applied before the run; can be repeated
     #[arg(long = "file", short = 'f', value_name = "FILE|DIR|-", id = "files")]

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use rustix::process::Signal;
+
 use crate::support::Baton;
 
 #[test]
@@ -26,4 +28,18 @@ fn incident_triage_works_offline() {
         {"id": "INC-1042", "severity": "minor", "action": "Restart the indexer.", "acknowledgedBy": null},
     ]);
     assert_eq!(answer["incidents"], incidents);
+}
+
+#[test]
+fn a_killed_run_with_its_service_goes_on() {
+    let baton = Baton::new();
+    let data = baton.folder().join("data").display().to_string();
+    let args = ["run", "-f", "examples/incident-triage", "--data-dir", data.as_str()];
+    let mut run = baton.start(&args);
+    run.says("page: waits for callback");
+    run.signal(Signal::KILL);
+    run.end();
+    let output = baton.run(&args);
+    assert!(output.stderr.contains("taking up workflowexecution/incident-triage-"), "{}", output.stderr);
+    assert_eq!(output.json()["incidents"][0]["acknowledgedBy"], "dana");
 }
