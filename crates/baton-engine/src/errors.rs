@@ -59,8 +59,8 @@ pub(crate) fn stopped() -> ApiError {
         .hint("repeat the request with the same name and requestId")
 }
 
-/// What a failed commit means to the caller.
-pub(crate) fn commit_failed(error: &CommitError) -> ApiError {
+/// What a failed commit means to the caller; a taken name and a stale revision are the caller's to word.
+pub fn commit_failed(error: &CommitError) -> ApiError {
     match error {
         CommitError::Overloaded { .. } => ApiError::new(ErrorKind::ResourceExhausted, "OVERLOADED", error.to_string())
             .hint("repeat the request after a short wait"),
@@ -87,7 +87,7 @@ pub(crate) fn commit_failed(error: &CommitError) -> ApiError {
 }
 
 /// What a failed read means to the caller.
-pub(crate) fn read_failed(error: &StoreError) -> ApiError {
+pub fn read_failed(error: &StoreError) -> ApiError {
     match error {
         StoreError::Corrupt { .. } => ApiError {
             detail: Some(error.to_string()),
@@ -98,7 +98,8 @@ pub(crate) fn read_failed(error: &StoreError) -> ApiError {
             )
         }
         .hint("restore it from a backup: baton restore"),
-        _ => ApiError::internal(format!("read from the store: {error}")),
+        StoreError::Closed => stopped(),
+        _ => ApiError::internal(format!("read from the store: {}", chain(error))),
     }
 }
 
@@ -110,4 +111,16 @@ pub(crate) fn stalled(why: Option<&str>) -> ApiError {
 
 pub(crate) fn panicked() -> ApiError {
     ApiError::internal("a step of the execution panicked")
+}
+
+/// An error and its causes, joined by `: `.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

@@ -43,6 +43,7 @@ mod worker;
 pub use adopt::ended_row;
 pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
 pub use engine::{Engine, EngineOptions, StartError};
+pub use errors::{chain, commit_failed, read_failed};
 pub use reconcile::ReconcileReport;
 pub use sealer::{KeyError, Sealer, TOKEN_PREFIX};
 pub use stored::decode_stored;

@@ -1,7 +1,7 @@
 //! The application layer's refusals, each with its stable reason and the next command.
 
+pub(crate) use baton_engine::{chain, commit_failed, read_failed};
 use baton_proto::Resource;
-use baton_store::{CommitError, StoreError};
 use baton_types::{ApiError, ErrorKind, RESOURCE_BYTES_MAX, Violation};
 
 /// The word that the command line takes for a kind.
@@ -61,59 +61,4 @@ pub(crate) fn selector(message: impl Into<String>) -> ApiError {
 pub(crate) fn gone(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorKind::Gone, "REVISION_GONE", message)
         .hint("list again and go on from the resourceVersion of that list")
-}
-
-/// What a failed read means to the caller.
-pub(crate) fn read_failed(error: &StoreError) -> ApiError {
-    let detail = Some(chain(error));
-    match error {
-        StoreError::Corrupt { .. } => {
-            let message = "the stored data of this resource is damaged; others are not affected";
-            ApiError { detail, ..ApiError::new(ErrorKind::Internal, "DATA_CORRUPT", message) }
-                .hint("restore it from a backup: baton restore")
-        }
-        StoreError::Closed => {
-            ApiError { detail, ..ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down") }
-        }
-        _ => ApiError::internal(format!("read from the store: {}", chain(error))),
-    }
-}
-
-/// What a failed commit means to the caller; a taken name and a stale revision are the callers' to word.
-pub(crate) fn commit_failed(error: &CommitError) -> ApiError {
-    match error {
-        CommitError::Overloaded { .. } => ApiError::new(ErrorKind::ResourceExhausted, "OVERLOADED", error.to_string())
-            .hint("repeat the request after a short wait"),
-        CommitError::DiskFull { free, needed } => ApiError::new(
-            ErrorKind::StorageFull,
-            "STORAGE_FULL",
-            format!("the disk of the data directory has {free} bytes free, {needed} are needed; nothing was written"),
-        )
-        .hint("free some space and repeat the request"),
-        CommitError::Failed { .. } => ApiError {
-            detail: Some(error.to_string()),
-            ..ApiError::new(
-                ErrorKind::Unavailable,
-                "STORE_FAILED",
-                "the store has stopped; whether the request took effect is unknown",
-            )
-        }
-        .hint("repeat the request once the server is back"),
-        CommitError::Conflict { .. } => ApiError::new(ErrorKind::Conflict, "CONFLICT", error.to_string()),
-        CommitError::Exists { .. } => ApiError::new(ErrorKind::AlreadyExists, "ALREADY_EXISTS", error.to_string()),
-        CommitError::NotFound { .. } => ApiError::new(ErrorKind::NotFound, "NOT_FOUND", error.to_string()),
-        CommitError::Rejected { detail } => ApiError::internal(format!("the store rejected a transaction: {detail}")),
-    }
-}
-
-/// An error and its causes, joined by `: `.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
