@@ -17,7 +17,7 @@ use crate::HISTORY_EVENTS_MAX;
 
 /// Why an execution cannot go on in this build.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum Stalled {
+pub enum Stalled {
     #[error("replay differs at event {number}: history has {recorded}, the program now gives {produced}")]
     NonDeterminism { number: i64, recorded: String, produced: String },
     #[error("the program cannot take event {number}: {what}")]
@@ -30,35 +30,35 @@ pub(crate) enum Stalled {
 
 /// A wait whose token is out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Wait {
+pub struct Wait {
     /// Number of the event that opened it.
-    pub(crate) event: i64,
-    pub(crate) expires_ms: i64,
-    pub(crate) heartbeat_timeout_ms: Option<u64>,
+    pub event: i64,
+    pub expires_ms: i64,
+    pub heartbeat_timeout_ms: Option<u64>,
 }
 
 /// A timer that is armed; its id is the number of the event that started it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Timer {
-    pub(crate) id: i64,
-    pub(crate) due_ms: i64,
+pub struct Timer {
+    pub id: i64,
+    pub due_ms: i64,
 }
 
 /// What the Program has asked for and not heard of yet.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Open {
-    pub(crate) activities: BTreeMap<OperationId, ScheduleActivity>,
-    pub(crate) timers: BTreeMap<OperationId, Timer>,
-    pub(crate) waits: BTreeMap<OperationId, Wait>,
+pub struct Open {
+    pub activities: BTreeMap<OperationId, ScheduleActivity>,
+    pub timers: BTreeMap<OperationId, Timer>,
+    pub waits: BTreeMap<OperationId, Wait>,
     /// Children that are not known to exist yet.
-    pub(crate) children: BTreeMap<OperationId, StartChild>,
+    pub children: BTreeMap<OperationId, StartChild>,
     /// Whether a child was started that nobody awaits and that must not outlive this execution.
-    pub(crate) bound_children: bool,
+    pub bound_children: bool,
 }
 
 /// What is to be done once a step is durable.
 #[derive(Clone, Debug)]
-pub(crate) enum StepEffect {
+pub enum StepEffect {
     StartActivity(OperationId),
     AbortActivity(OperationId),
     StartChild(OperationId),
@@ -66,39 +66,39 @@ pub(crate) enum StepEffect {
 
 /// The outcome of feeding inputs.
 #[derive(Debug, Default)]
-pub(crate) struct Step {
-    pub(crate) events: Vec<HistoryEvent>,
-    pub(crate) effects: Vec<StepEffect>,
-    pub(crate) timers_set: Vec<Timer>,
-    pub(crate) timers_clear: Vec<Timer>,
+pub struct Step {
+    pub events: Vec<HistoryEvent>,
+    pub effects: Vec<StepEffect>,
+    pub timers_set: Vec<Timer>,
+    pub timers_clear: Vec<Timer>,
     /// Waits that were given up; whoever holds their token is to be told.
-    pub(crate) closed_waits: Vec<OperationId>,
+    pub closed_waits: Vec<OperationId>,
     /// Children that were given up before it was known whether they exist.
-    pub(crate) given_up: Vec<OperationId>,
-    pub(crate) ending: Option<Ending>,
+    pub given_up: Vec<OperationId>,
+    pub ending: Option<Ending>,
 }
 
-pub(crate) struct Execution {
+pub struct Execution {
     program: Box<dyn Program>,
-    pub(crate) next_event: i64,
-    pub(crate) suspended: bool,
+    pub next_event: i64,
+    pub suspended: bool,
     /// Recorded while suspended, not yet given to the Program.
     deferred: Vec<Input>,
-    pub(crate) open: Open,
-    pub(crate) ended: bool,
+    pub open: Open,
+    pub ended: bool,
     /// Events since the last snapshot.
-    pub(crate) events_since_snapshot: i64,
+    pub events_since_snapshot: i64,
 }
 
 /// Which content an execution runs.
-pub(crate) struct Pinned<'a> {
-    pub(crate) kind: ProgramKind,
-    pub(crate) digest: Digest,
-    pub(crate) definition: &'a [u8],
+pub struct Pinned<'a> {
+    pub kind: ProgramKind,
+    pub digest: Digest,
+    pub definition: &'a [u8],
 }
 
 impl Execution {
-    pub(crate) fn new(programs: &dyn Programs, pinned: &Pinned<'_>) -> Result<Self, Fault> {
+    pub fn new(programs: &dyn Programs, pinned: &Pinned<'_>) -> Result<Self, Fault> {
         let program = programs.load(pinned.kind, &pinned.digest, pinned.definition)?;
         Ok(Self {
             program,
@@ -111,17 +111,17 @@ impl Execution {
         })
     }
 
-    pub(crate) fn program(&self) -> &dyn Program {
+    pub fn program(&self) -> &dyn Program {
         self.program.as_ref()
     }
 
     /// Whether the execution only waits: for timers, callbacks, people. It may then leave memory.
-    pub(crate) fn is_parked(&self) -> bool {
+    pub fn is_parked(&self) -> bool {
         self.suspended || (self.open.activities.is_empty() && self.open.children.is_empty())
     }
 
     /// Whether an input is for something that is still open.
-    pub(crate) fn wants(&self, input: &Input) -> bool {
+    pub fn wants(&self, input: &Input) -> bool {
         match input {
             Input::ActivityCompleted { id, .. } | Input::ActivityFailed { id, .. } => {
                 self.open.activities.contains_key(id)
@@ -137,7 +137,7 @@ impl Execution {
     }
 
     /// Records one input and what the Program makes of it.
-    pub(crate) fn feed(&mut self, input: Input, time_ms: i64, step: &mut Step) -> Result<(), Stalled> {
+    pub fn feed(&mut self, input: Input, time_ms: i64, step: &mut Step) -> Result<(), Stalled> {
         let number = self.next_event;
         let commands = self.take(&input, time_ms).map_err(|what| Stalled::Program { number, what })?;
         self.record(HistoryEventKind::Input(input), time_ms, step);
@@ -160,14 +160,14 @@ impl Execution {
     }
 
     /// Ends the execution whatever its Program would do.
-    pub(crate) fn end(&mut self, ending: Ending, time_ms: i64, step: &mut Step) {
+    pub fn end(&mut self, ending: Ending, time_ms: i64, step: &mut Step) {
         let command = Command::End(ending);
         self.carry_out(&command, step);
         self.record(HistoryEventKind::Command(command), time_ms, step);
     }
 
     /// Feeds recorded events again and compares what comes out with what was recorded.
-    pub(crate) fn replay(&mut self, events: impl IntoIterator<Item = HistoryEvent>) -> Result<(), Stalled> {
+    pub fn replay(&mut self, events: impl IntoIterator<Item = HistoryEvent>) -> Result<(), Stalled> {
         let mut expected: std::collections::VecDeque<HistoryEvent> = std::collections::VecDeque::new();
         for event in events {
             if let Some(produced) = expected.pop_front() {
@@ -330,8 +330,8 @@ impl Execution {
 }
 
 /// Where a step stood.
-pub(crate) struct StepMark {
-    pub(crate) events: usize,
+pub struct StepMark {
+    pub events: usize,
     effects: usize,
     timers_set: usize,
     timers_clear: usize,
@@ -339,7 +339,7 @@ pub(crate) struct StepMark {
 
 impl Step {
     /// Where it stands, before an input is fed.
-    pub(crate) fn mark(&self) -> StepMark {
+    pub fn mark(&self) -> StepMark {
         StepMark {
             events: self.events.len(),
             effects: self.effects.len(),
@@ -349,7 +349,7 @@ impl Step {
     }
 
     /// Forgets what an input added that was not taken.
-    pub(crate) fn back_to(&mut self, mark: &StepMark) {
+    pub fn back_to(&mut self, mark: &StepMark) {
         self.events.truncate(mark.events);
         self.effects.truncate(mark.effects);
         self.timers_set.truncate(mark.timers_set);
@@ -405,7 +405,7 @@ struct EngineHalf {
 
 impl Execution {
     /// The whole state as bytes.
-    pub(crate) fn snapshot(&self) -> Result<Vec<u8>, serde_json::Error> {
+    pub fn snapshot(&self) -> Result<Vec<u8>, serde_json::Error> {
         let half = EngineHalf {
             next_event: self.next_event,
             suspended: self.suspended,
@@ -420,7 +420,7 @@ impl Execution {
     }
 
     /// The state of a snapshot, or why it is not one; the caller then replays from the start.
-    pub(crate) fn restore(programs: &dyn Programs, pinned: &Pinned<'_>, bytes: &[u8]) -> Result<Self, String> {
+    pub fn restore(programs: &dyn Programs, pinned: &Pinned<'_>, bytes: &[u8]) -> Result<Self, String> {
         let snapshot = Snapshot::decode(bytes).map_err(|error| error.to_string())?;
         let half: EngineHalf = serde_json::from_slice(&snapshot.engine).map_err(|error| error.to_string())?;
         let program = programs

@@ -31,6 +31,7 @@ mod errors;
 mod execution;
 mod hide;
 mod history;
+mod host;
 mod message;
 mod reconcile;
 mod sealer;
@@ -44,6 +45,11 @@ pub use adopt::ended_row;
 pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
 pub use engine::{Engine, EngineOptions, StartError};
 pub use errors::{chain, commit_failed, read_failed};
+pub use execution::{Execution, Open, Pinned, Stalled, Step, StepEffect, Timer, Wait};
+pub use host::{
+    CallerState, Delivery, Host, HostEnding, HostError, HostState, HostedInput, HostedRun, HostedStart, HostedTask, Ledger,
+    Receiver, Report, Reported,
+};
 pub use reconcile::ReconcileReport;
 pub use sealer::{KeyError, Sealer, TOKEN_PREFIX};
 pub use stored::decode_stored;

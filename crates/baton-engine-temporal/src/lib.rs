@@ -1,0 +1,1 @@
+//! Runs Programs on Temporal, and answers Temporal task tokens.
