@@ -1,6 +1,9 @@
 //! Generates the resource types, their JSON mapping and the services from `proto/`, with no `protoc` needed.
 
-use std::{env, fs, io, path::PathBuf};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
 
 use prost::Message as _;
 
@@ -29,5 +32,20 @@ fn main() -> io::Result<()> {
         .extern_path(".google.protobuf.Timestamp", "crate::Timestamp")
         .exclude([".baton.v1.Json", ".baton.history.v1.Data"])
         .ignore_unknown_fields()
-        .build(&[".baton"])
+        .build(&[".baton"])?;
+    worker(&root, &out)
+}
+
+/// What a worker asks of the server: no part of the public API, so it has descriptors of its own and no JSON mapping.
+fn worker(root: &Path, out: &Path) -> io::Result<()> {
+    let descriptors = protox::compile([root.join("baton/worker/v1/worker.proto")], [root]).map_err(io::Error::other)?;
+    fs::write(out.join("worker.binpb"), descriptors.encode_to_vec())?;
+    // In a folder of its own: history events are generated above, and here they would be written as an empty file.
+    let folder = out.join("worker");
+    fs::create_dir_all(&folder)?;
+    tonic_prost_build::configure()
+        .out_dir(folder)
+        .bytes(".baton.worker.v1")
+        .extern_path(".baton.history.v1", "crate::history_v1")
+        .compile_fds(descriptors)
 }

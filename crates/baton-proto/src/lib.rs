@@ -37,6 +37,12 @@ mod generated {
             include!(concat!(env!("OUT_DIR"), "/baton.history.v1.serde.rs"));
         }
     }
+    pub mod worker {
+        #[expect(missing_docs, clippy::pedantic, reason = "generated; the documentation is in the proto files")]
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/worker/baton.worker.v1.rs"));
+        }
+    }
 }
 
 /// The resources and services, `baton.v1`.
@@ -45,5 +51,11 @@ pub use generated::v1;
 /// History events, `baton.history.v1`.
 pub use generated::history::v1 as history_v1;
 
-/// The descriptors of everything in `proto/`, for reflection and for the compatibility check.
+/// What a worker asks of the server, `baton.worker.v1`: between the two only, no public API.
+pub use generated::worker::v1 as worker_v1;
+
+/// The descriptors of `baton.worker.v1` and what it refers to, for the compatibility check.
+pub const WORKER_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/worker.binpb"));
+
+/// The descriptors of everything public in `proto/`, for reflection and for the compatibility check.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/baton.binpb"));

@@ -3,12 +3,12 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use baton_proto::DESCRIPTORS;
+use baton_proto::{DESCRIPTORS, WORKER_DESCRIPTORS};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
 
-fn committed_path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto/baton.binpb")
+fn committed_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto").join(name)
 }
 
 /// Everything that breaks a reader or writer of `old` when `new` takes its place.
@@ -88,17 +88,28 @@ fn compare_fields(old: &MessageDescriptor, new: &MessageDescriptor, found: &mut 
 
 #[test]
 fn what_is_committed_can_still_be_read_and_called() {
-    let now = DescriptorPool::decode(DESCRIPTORS).unwrap();
-    let path = committed_path();
+    check("baton.binpb", DESCRIPTORS);
+}
+
+/// Workers and servers of one installation are upgraded one after the other.
+#[test]
+fn workers_and_servers_of_other_builds_understand_each_other() {
+    check("baton-worker.binpb", WORKER_DESCRIPTORS);
+}
+
+#[track_caller]
+fn check(name: &str, descriptors: &[u8]) {
+    let now = DescriptorPool::decode(descriptors).unwrap();
+    let path = committed_path(name);
     if let Ok(committed) = fs::read(&path) {
         let found = incompatible_changes(&DescriptorPool::decode(committed.as_slice()).unwrap(), &now);
         assert!(found.is_empty(), "incompatible with {}:\n{}", path.display(), found.join("\n"));
     }
     if std::env::var_os("UPDATE_DESCRIPTORS").is_some() {
-        fs::write(&path, DESCRIPTORS).unwrap();
+        fs::write(&path, descriptors).unwrap();
     }
     assert!(
-        fs::read(&path).unwrap() == DESCRIPTORS,
+        fs::read(&path).unwrap() == descriptors,
         "the protos changed compatibly: commit it with UPDATE_DESCRIPTORS=1 cargo test -p baton-proto"
     );
 }
