@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use baton_execution::{ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens};
+use baton_execution::{Activities, ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens};
 use baton_proto::v1::ExecutionReference;
 use baton_types::{ApiError, Uid};
 use futures::FutureExt as _;
@@ -19,6 +19,7 @@ use crate::{
     entry::Entry,
     execution::StepEffect,
     hide::Hidden,
+    host::HostedTask,
     message::{Message, MessageKind},
     sealer::Claims,
     worker::Shared,
@@ -58,18 +59,19 @@ pub(crate) fn wait_token(
     })
 }
 
-fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
-    let Some(execution) = &entry.execution else { return };
-    let Some(activity) = execution.open.activities.get(&id) else { return };
-    let mut input = execution.program().activity_input(&id).unwrap_or_else(|| activity.input.clone());
+/// The activity that is open under an id, with its input whole and the callback token in its place.
+pub(crate) fn task_of(shared: &Shared, entry: &Entry, id: &OperationId) -> Option<HostedTask> {
+    let execution = entry.execution.as_ref()?;
+    let activity = execution.open.activities.get(id)?;
+    let mut input = execution.program().activity_input(id).unwrap_or_else(|| activity.input.clone());
     let metadata = entry.resource.metadata();
     let token = execution
         .open
         .waits
-        .get(&id)
-        .map(|wait| wait_token(shared, &metadata.namespace, entry.number, entry.uid, &id, wait.expires_ms));
+        .get(id)
+        .map(|wait| wait_token(shared, &metadata.namespace, entry.number, entry.uid, id, wait.expires_ms));
     if let Some(token) = &token {
-        replace_callback_tokens(&mut input, &id, || token.clone());
+        replace_callback_tokens(&mut input, id, || token.clone());
     }
     let task = ActivityTask {
         execution: entry.uid,
@@ -81,26 +83,15 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
         input,
         start_to_close_ms: activity.start_to_close_ms,
     };
+    Some(HostedTask { task, token })
+}
+
+fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
+    let Some(task) = task_of(shared, entry, &id) else { return };
     let (activities, route, number) = (Arc::clone(&shared.activities), Arc::clone(&shared.route), entry.number);
     let done = id.clone();
     let work = Box::pin(async move {
-        let limit = Duration::from_millis(task.start_to_close_ms);
-        let (position, name) = (task.id.position.clone(), task.activity.clone());
-        let work = AssertUnwindSafe(activities.run(task)).catch_unwind();
-        let result = match tokio::time::timeout(limit, work).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(Fault::new(
-                fault_type::RUNTIME,
-                500,
-                format!("activity '{name}' met a problem of its own; the server's log has the detail"),
-            )),
-            Err(_elapsed) => Err(Fault::new(
-                fault_type::TIMEOUT,
-                408,
-                format!("activity '{name}' did not end within {} ms", limit.as_millis()),
-            )),
-        };
-        let result = without_token(result, token.as_deref()).map_err(|fault| fault.at(&position));
+        let result = perform(activities.as_ref(), task).await;
         Message { number, kind: MessageKind::ActivityDone { id: done, result } }
     });
     match begin(work) {
@@ -110,6 +101,38 @@ fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
             entry.running.insert(id, running.abort_handle());
         }
     }
+}
+
+/// Runs an activity within its limit of time. A panic of it is a fault, and the token that it handed out is taken out of
+/// what comes back, as that goes to history.
+///
+/// # Errors
+/// The fault that the Program is to see, with its position.
+pub async fn perform(activities: &dyn Activities, task: HostedTask) -> Result<Value, Fault> {
+    let HostedTask { task, token } = task;
+    let limit = Duration::from_millis(task.start_to_close_ms);
+    let (position, name) = (task.id.position.clone(), task.activity.clone());
+    let work = AssertUnwindSafe(activities.run(task)).catch_unwind();
+    let result = match tokio::time::timeout(limit, work).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_panic)) => Err(Fault::new(
+            fault_type::RUNTIME,
+            500,
+            format!("activity '{name}' met a problem of its own; the server's log has the detail"),
+        )),
+        Err(_elapsed) => Err(Fault::new(
+            fault_type::TIMEOUT,
+            408,
+            format!("activity '{name}' did not end within {} ms", limit.as_millis()),
+        )),
+    };
+    without_token(result, token.as_deref()).map_err(|fault| fault.at(&position))
+}
+
+/// The fault of an activity that must not be repeated and whose result was lost: whether it took effect is not known.
+pub fn in_doubt(id: &OperationId) -> Fault {
+    let detail = "the server stopped while this call was under way; whether it took effect is not known, and it must not be repeated";
+    Fault::new(fault_type::IN_DOUBT, 500, detail).at(&id.position).non_retryable()
 }
 
 enum Begun<F> {

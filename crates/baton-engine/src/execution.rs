@@ -1,6 +1,7 @@
 //! One execution in memory: its Program, what is open, and the step that turns inputs into events and effects.
 //!
-//! Pure: no clock, no store, no threads. The first run and a replay go through the same [`Execution::feed`].
+//! Pure: no clock, no store, no threads. The first run, a replay and a host's workflow go through the same
+//! [`Execution::feed`].
 
 use std::collections::BTreeMap;
 
@@ -18,12 +19,33 @@ use crate::HISTORY_EVENTS_MAX;
 /// Why an execution cannot go on in this build.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Stalled {
+    /// A replay gives something else than was recorded.
     #[error("replay differs at event {number}: history has {recorded}, the program now gives {produced}")]
-    NonDeterminism { number: i64, recorded: String, produced: String },
+    NonDeterminism {
+        /// Number of the event.
+        number: i64,
+        /// What the history has.
+        recorded: String,
+        /// What this build makes of the events before it.
+        produced: String,
+    },
+    /// The Program cannot take an input.
     #[error("the program cannot take event {number}: {what}")]
-    Program { number: i64, what: String },
+    Program {
+        /// Number of the event.
+        number: i64,
+        /// Why not.
+        what: String,
+    },
+    /// Events are missing.
     #[error("the history has a hole: event {expected} is missing, the next one is {found}")]
-    Hole { expected: i64, found: i64 },
+    Hole {
+        /// Number of the first that is missing.
+        expected: i64,
+        /// Number of the next that is there.
+        found: i64,
+    },
+    /// The content that it is pinned to cannot be loaded.
     #[error("the pinned content cannot be loaded: {0}")]
     Load(Fault),
 }
@@ -33,22 +55,29 @@ pub enum Stalled {
 pub struct Wait {
     /// Number of the event that opened it.
     pub event: i64,
+    /// When its token stops being accepted, in milliseconds since 1970.
     pub expires_ms: i64,
+    /// After so many milliseconds without a heartbeat it fails.
     pub heartbeat_timeout_ms: Option<u64>,
 }
 
 /// A timer that is armed; its id is the number of the event that started it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Timer {
+    /// Number of the event that started it.
     pub id: i64,
+    /// Milliseconds since 1970.
     pub due_ms: i64,
 }
 
 /// What the Program has asked for and not heard of yet.
 #[derive(Clone, Debug, Default)]
 pub struct Open {
+    /// Activities whose result is not recorded.
     pub activities: BTreeMap<OperationId, ScheduleActivity>,
+    /// Timers that are armed.
     pub timers: BTreeMap<OperationId, Timer>,
+    /// Waits whose token may be answered.
     pub waits: BTreeMap<OperationId, Wait>,
     /// Children that are not known to exist yet.
     pub children: BTreeMap<OperationId, StartChild>,
@@ -59,32 +88,45 @@ pub struct Open {
 /// What is to be done once a step is durable.
 #[derive(Clone, Debug)]
 pub enum StepEffect {
+    /// Run an activity that is open.
     StartActivity(OperationId),
+    /// Stop one that is not wanted any more.
     AbortActivity(OperationId),
+    /// Create a child that is open.
     StartChild(OperationId),
 }
 
 /// The outcome of feeding inputs.
 #[derive(Debug, Default)]
 pub struct Step {
+    /// The next events of the history.
     pub events: Vec<HistoryEvent>,
+    /// What is to be done once they are durable.
     pub effects: Vec<StepEffect>,
+    /// Timers to arm.
     pub timers_set: Vec<Timer>,
+    /// Timers to forget.
     pub timers_clear: Vec<Timer>,
     /// Waits that were given up; whoever holds their token is to be told.
     pub closed_waits: Vec<OperationId>,
     /// Children that were given up before it was known whether they exist.
     pub given_up: Vec<OperationId>,
+    /// How the execution ended, if it did.
     pub ending: Option<Ending>,
 }
 
+/// One execution in memory.
 pub struct Execution {
     program: Box<dyn Program>,
+    /// Number of the next event, from 1.
     pub next_event: i64,
+    /// Whether inputs are recorded but not given to the Program for now.
     pub suspended: bool,
     /// Recorded while suspended, not yet given to the Program.
     deferred: Vec<Input>,
+    /// What was asked for and not heard of yet.
     pub open: Open,
+    /// Whether its history has its last event.
     pub ended: bool,
     /// Events since the last snapshot.
     pub events_since_snapshot: i64,
@@ -92,12 +134,25 @@ pub struct Execution {
 
 /// Which content an execution runs.
 pub struct Pinned<'a> {
+    /// Which Program.
     pub kind: ProgramKind,
+    /// Digest of `definition`.
     pub digest: Digest,
+    /// The content.
     pub definition: &'a [u8],
 }
 
+impl std::fmt::Debug for Execution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Execution").field("next_event", &self.next_event).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
 impl Execution {
+    /// One that has seen nothing yet.
+    ///
+    /// # Errors
+    /// The fault that ends it: its content cannot be loaded.
     pub fn new(programs: &dyn Programs, pinned: &Pinned<'_>) -> Result<Self, Fault> {
         let program = programs.load(pinned.kind, &pinned.digest, pinned.definition)?;
         Ok(Self {
@@ -111,6 +166,7 @@ impl Execution {
         })
     }
 
+    /// Its Program, as it stands.
     pub fn program(&self) -> &dyn Program {
         self.program.as_ref()
     }
@@ -136,9 +192,18 @@ impl Execution {
         }
     }
 
-    /// Records one input and what the Program makes of it.
+    /// Records one input and what the Program makes of it. An execution that is asked to end, or whose time is over, has
+    /// ended after that, whatever its Program says.
+    ///
+    /// # Errors
+    /// See [`Stalled`]; the execution is then not to be used any more.
     pub fn feed(&mut self, input: Input, time_ms: i64, step: &mut Step) -> Result<(), Stalled> {
         let number = self.next_event;
+        let ends = match &input {
+            Input::CancelRequested { reason } => Some(Ending::Cancelled { reason: reason.clone(), partial_output: None }),
+            Input::TimeoutReached => Some(Ending::TimedOut { partial_output: None }),
+            _ => None,
+        };
         let commands = self.take(&input, time_ms).map_err(|what| Stalled::Program { number, what })?;
         self.record(HistoryEventKind::Input(input), time_ms, step);
         for command in commands {
@@ -156,10 +221,13 @@ impl Execution {
                 step,
             );
         }
+        if let Some(ending) = ends.filter(|_| !self.ended) {
+            self.end(ending, time_ms, step);
+        }
         Ok(())
     }
 
-    /// Ends the execution whatever its Program would do.
+    /// Ends the execution whatever its Program would do. Once.
     pub fn end(&mut self, ending: Ending, time_ms: i64, step: &mut Step) {
         let command = Command::End(ending);
         self.carry_out(&command, step);
@@ -167,7 +235,22 @@ impl Execution {
     }
 
     /// Feeds recorded events again and compares what comes out with what was recorded.
+    ///
+    /// # Errors
+    /// See [`Stalled`]; the execution is then not to be used any more.
     pub fn replay(&mut self, events: impl IntoIterator<Item = HistoryEvent>) -> Result<(), Stalled> {
+        self.follow(events, |_| {})
+    }
+
+    /// As [`Self::replay`], of whole steps that are new; `taken` gets what each input gave.
+    ///
+    /// # Errors
+    /// See [`Stalled`]; the execution is then not to be used any more.
+    pub fn follow(
+        &mut self,
+        events: impl IntoIterator<Item = HistoryEvent>,
+        mut taken: impl FnMut(Step),
+    ) -> Result<(), Stalled> {
         let mut expected: std::collections::VecDeque<HistoryEvent> = std::collections::VecDeque::new();
         for event in events {
             if let Some(produced) = expected.pop_front() {
@@ -189,7 +272,8 @@ impl Execution {
             };
             let mut step = Step::default();
             self.feed(input, event.time_ms, &mut step)?;
-            expected.extend(step.events.into_iter().skip(1));
+            expected.extend(step.events.iter().skip(1).cloned());
+            taken(step);
         }
         match expected.pop_front() {
             None => Ok(()),
@@ -330,16 +414,27 @@ impl Execution {
 }
 
 /// Where a step stood.
-pub struct StepMark {
-    pub events: usize,
+pub(crate) struct StepMark {
+    pub(crate) events: usize,
     effects: usize,
     timers_set: usize,
     timers_clear: usize,
 }
 
 impl Step {
+    /// Adds a later step.
+    pub(crate) fn append(&mut self, mut later: Self) {
+        self.events.append(&mut later.events);
+        self.effects.append(&mut later.effects);
+        self.timers_set.append(&mut later.timers_set);
+        self.timers_clear.append(&mut later.timers_clear);
+        self.closed_waits.append(&mut later.closed_waits);
+        self.given_up.append(&mut later.given_up);
+        self.ending = later.ending.or(self.ending.take());
+    }
+
     /// Where it stands, before an input is fed.
-    pub fn mark(&self) -> StepMark {
+    pub(crate) fn mark(&self) -> StepMark {
         StepMark {
             events: self.events.len(),
             effects: self.effects.len(),
@@ -349,7 +444,7 @@ impl Step {
     }
 
     /// Forgets what an input added that was not taken.
-    pub fn back_to(&mut self, mark: &StepMark) {
+    pub(crate) fn back_to(&mut self, mark: &StepMark) {
         self.events.truncate(mark.events);
         self.effects.truncate(mark.effects);
         self.timers_set.truncate(mark.timers_set);
@@ -405,6 +500,9 @@ struct EngineHalf {
 
 impl Execution {
     /// The whole state as bytes.
+    ///
+    /// # Errors
+    /// None that is known: all of it is data.
     pub fn snapshot(&self) -> Result<Vec<u8>, serde_json::Error> {
         let half = EngineHalf {
             next_event: self.next_event,
@@ -419,7 +517,10 @@ impl Execution {
         Ok(Snapshot { engine: serde_json::to_vec(&half)?, program: self.program.snapshot() }.encode_to_vec())
     }
 
-    /// The state of a snapshot, or why it is not one; the caller then replays from the start.
+    /// The state of a snapshot.
+    ///
+    /// # Errors
+    /// Why it is not one; the caller then replays from the start.
     pub fn restore(programs: &dyn Programs, pinned: &Pinned<'_>, bytes: &[u8]) -> Result<Self, String> {
         let snapshot = Snapshot::decode(bytes).map_err(|error| error.to_string())?;
         let half: EngineHalf = serde_json::from_slice(&snapshot.engine).map_err(|error| error.to_string())?;

@@ -44,6 +44,7 @@ mod worker;
 pub use adopt::ended_row;
 pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
 pub use engine::{Engine, EngineOptions, StartError};
+pub use effects::{in_doubt, perform};
 pub use errors::{chain, commit_failed, read_failed};
 pub use execution::{Execution, Open, Pinned, Stalled, Step, StepEffect, Timer, Wait};
 pub use host::{

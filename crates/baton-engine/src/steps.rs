@@ -212,11 +212,6 @@ pub(crate) fn feed(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
     }
     let Some(execution) = entry.execution.as_mut().filter(|execution| execution.wants(&input)) else { return false };
     let now = now_ms();
-    let ends = match &input {
-        Input::CancelRequested { reason } => Some(Ending::Cancelled { reason: reason.clone(), partial_output: None }),
-        Input::TimeoutReached => Some(Ending::TimedOut { partial_output: None }),
-        _ => None,
-    };
     let step = &mut entry.draft.step;
     let before = step.mark();
     if let Err(stalled) = execution.feed(input, now, step) {
@@ -224,9 +219,6 @@ pub(crate) fn feed(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
         step.back_to(&before);
         stall(entry, &stalled);
         return false;
-    }
-    if let Some(ending) = ends.filter(|_| !execution.ended) {
-        execution.end(ending, now, step);
     }
     if let Some(execution) = &entry.execution {
         entry.heartbeats.retain(|id, _| execution.open.waits.contains_key(id));
@@ -380,8 +372,7 @@ pub(crate) fn redo_open(shared: &Arc<Shared>, entry: &mut Entry) {
                 effects::carry_out(shared, entry, StepEffect::StartActivity(id));
             }
             Some(baton_execution::Effect::Once) => {
-                let detail = "the server stopped while this call was under way; whether it took effect is not known, and it must not be repeated";
-                let fault = Fault::new(fault_type::IN_DOUBT, 500, detail).at(&id.position).non_retryable();
+                let fault = effects::in_doubt(&id);
                 feed(shared, entry, Input::ActivityFailed { id, fault });
                 write_running_status(shared, entry);
             }
