@@ -33,7 +33,8 @@ fn main() -> io::Result<()> {
         .exclude([".baton.v1.Json", ".baton.history.v1.Data"])
         .ignore_unknown_fields()
         .build(&[".baton"])?;
-    worker(&root, &out)
+    worker(&root, &out)?;
+    temporal(&root, &out)
 }
 
 /// What a worker asks of the server: no part of the public API, so it has descriptors of its own and no JSON mapping.
@@ -47,5 +48,18 @@ fn worker(root: &Path, out: &Path) -> io::Result<()> {
         .out_dir(folder)
         .bytes(".baton.worker.v1")
         .extern_path(".baton.history.v1", "crate::history_v1")
+        .compile_fds(descriptors)
+}
+
+/// The part of Temporal's API that is answered in its place: no part of ours, so its descriptors are not given out.
+fn temporal(root: &Path, out: &Path) -> io::Result<()> {
+    let service = root.join("temporal/api/workflowservice/v1/service.proto");
+    let descriptors = protox::compile([service], [root]).map_err(io::Error::other)?;
+    let folder = out.join("temporal");
+    fs::create_dir_all(&folder)?;
+    tonic_prost_build::configure()
+        .out_dir(folder)
+        .btree_map(".")
+        .include_file("api.rs")
         .compile_fds(descriptors)
 }

@@ -43,6 +43,10 @@ mod generated {
             include!(concat!(env!("OUT_DIR"), "/worker/baton.worker.v1.rs"));
         }
     }
+    #[expect(missing_docs, clippy::pedantic, reason = "generated; the documentation is in the proto files")]
+    pub mod temporal {
+        include!(concat!(env!("OUT_DIR"), "/temporal/api.rs"));
+    }
 }
 
 /// The resources and services, `baton.v1`.
@@ -53,6 +57,9 @@ pub use generated::history::v1 as history_v1;
 
 /// What a worker asks of the server, `baton.worker.v1`: between the two only, no public API.
 pub use generated::worker::v1 as worker_v1;
+
+/// The part of Temporal's API that a server answers in its place, `temporal.api`. Not ours: no JSON mapping, no descriptors.
+pub use generated::temporal::temporal::api as temporal;
 
 /// The descriptors of `baton.worker.v1` and what it refers to, for the compatibility check.
 pub const WORKER_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/worker.binpb"));
