@@ -21,6 +21,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     crate::tidy::run()?;
     step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))?;
     step("documentation", cargo(&["doc", "--workspace", "--no-deps", "--quiet"]))?;
+    eprintln!("== tools of the tests");
+    crate::tools::run()?;
     if has("cargo-nextest") {
         step("tests", cargo(&["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"]))?;
     } else {
@@ -46,7 +48,7 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
+pub(crate) fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
     eprintln!("== {name}");
     let started = Instant::now();
     let status = command.status().with_context(|| format!("start {}", command.get_program().display()))?;
@@ -57,9 +59,13 @@ fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The example's own service is a Python script that answers with `curl`: what is missing is installed from Debian.
+/// The example's own service is a Python script that answers with `curl`, and the tools of the tests are a Python
+/// environment: what is missing is installed from Debian.
 fn need_programs() -> anyhow::Result<()> {
-    let missing: Vec<&str> = ["python3", "curl"].into_iter().filter(|program| !has(program)).collect();
+    let mut missing: Vec<&str> = ["python3", "curl"].into_iter().filter(|program| !has(program)).collect();
+    if !crate::tools::can_make() {
+        missing.push("python3-venv");
+    }
     if missing.is_empty() {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 
 mod ci;
 mod tidy;
+mod tools;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +20,8 @@ enum Task {
     Ci,
     /// Structure: who may depend on whom, sizes of files, a page for every error reason.
     Tidy,
+    /// What the tests need beside Rust: Temporal's dev server and its Python SDK, in target/tools.
+    Tools,
     /// The benchmarks, as a table. Runs the program `baton-bench`, which is built with optimisation.
     #[command(disable_help_flag = true)]
     Bench {
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
+        Task::Tools => tools::run(),
         Task::Bench { arguments } => ci::bench(&arguments),
     }
 }
