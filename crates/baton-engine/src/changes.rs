@@ -9,6 +9,7 @@ use baton_types::{ApiError, ErrorKind};
 use crate::{
     CALLBACK_FINALIZER,
     api::{Created, Deleted},
+    callers,
     entry::{AfterCommit, Entry, OutboxMessage},
     errors,
     message::{Change, Reply},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Most return addresses of one execution.
-const RETURN_ADDRESSES_MAX: usize = 64;
+const RETURN_ADDRESSES_MAX: usize = 256;
 
 pub(crate) fn update(shared: &Arc<Shared>, entry: &mut Entry, change: Change, reply: Reply<ExecutionResource>) {
     let mut changed = entry.resource.clone();
@@ -116,13 +117,15 @@ fn add_address(shared: &Arc<Shared>, entry: &mut Entry, token: &[u8]) -> Result<
     }
     let at = Timestamp::from_millis(now_ms());
     let fingerprint = address.fingerprint.clone();
+    let receiver = callers::receiver_name(shared, token);
     let state = if entry.is_closed() { CallbackState::Pending } else { CallbackState::Waiting };
-    entry.resource.callbacks_mut().push(status::new_callback(fingerprint.clone(), state, at));
+    entry.resource.callbacks_mut().push(status::new_callback(fingerprint.clone(), receiver, state, at));
     entry.extra.addresses.push(address);
     hold_for_callers(entry);
     if entry.is_closed() {
         steps::push_outbox(shared, entry, &OutboxMessage { fingerprint, ..OutboxMessage::default() });
     }
+    callers::watch(entry);
     status::write_callback_condition(&mut entry.resource, at);
     entry.draft.put = true;
     Ok(())

@@ -12,9 +12,11 @@ use baton_types::{ApiError, ErrorKind, parse_duration};
 use prost::Message as _;
 
 use crate::{
-    CALLBACK_DEADLINE_DEFAULT, CALLBACK_FINALIZER, changes,
+    CALLBACK_DEADLINE_DEFAULT, CALLBACK_FINALIZER, callers, changes,
     entry::{AfterCommit, Entry, OutboxMessage},
     errors,
+    host::Delivery,
+    hosted,
     message::{Ack, AnswerReply, DeliveryResult, Message, MessageKind, Reply},
     sealer::Claims,
     status,
@@ -32,6 +34,7 @@ const HOLDERS_PAGE: usize = 200;
 /// Sets one row of the outbox going. Its result comes back as a message.
 pub(crate) fn dispatch(shared: &Arc<Shared>, entry: &mut Entry, row: &OutboxRow) {
     let result = match OutboxMessage::decode(row.body.clone()) {
+        Ok(OutboxMessage { host: Some(message), .. }) => return hosted::dispatch(shared, entry, row, message),
         Ok(message) if message.fingerprint.is_empty() => return tell_holders(shared, entry, row, &message),
         Ok(message) => {
             match entry.extra.addresses.iter().find(|address| address.fingerprint == message.fingerprint).cloned() {
@@ -51,14 +54,9 @@ fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &R
     let number = entry.number;
     let fingerprint = address.fingerprint.clone();
     let outcome = status::outcome_of(&entry.resource);
-    let claims = address.token(&shared.sealer, entry.uid).and_then(|token| shared.sealer.open_token(&token));
-    match claims {
-        None => {
-            let result = DeliveryResult::Rejected("no configured engine can answer this token".to_owned());
-            shared
-                .route
-                .send(Message { number, kind: MessageKind::Delivered { outbox_id: row.id, fingerprint, result } });
-        }
+    let token = address.token(&shared.sealer, entry.uid).unwrap_or_default();
+    match shared.sealer.open_token(&token) {
+        None => send_elsewhere(shared, number, row.id, fingerprint, token, outcome),
         Some(claims) if claims.is_mailbox() => {
             let (route, outbox_id) = (Arc::clone(&shared.route), row.id);
             put_in_mailbox(shared, &claims, &outcome, move |result| {
@@ -87,6 +85,32 @@ fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &R
             });
         }
     }
+}
+
+/// Tells a caller that waits elsewhere.
+fn send_elsewhere(
+    shared: &Arc<Shared>,
+    number: i64,
+    outbox_id: i64,
+    fingerprint: String,
+    token: Vec<u8>,
+    outcome: Outcome,
+) {
+    let route = Arc::clone(&shared.route);
+    let settle = move |result| {
+        route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });
+    };
+    let Some(receiver) = callers::receiver_of(shared, &token).map(Arc::clone) else {
+        let why = "this server is not configured to answer tokens of this kind";
+        return settle(DeliveryResult::Failed(why.to_owned()));
+    };
+    shared.runtime.spawn(async move {
+        settle(match receiver.deliver(&token, &outcome).await {
+            Delivery::Accepted => DeliveryResult::Delivered,
+            Delivery::Rejected(why) => DeliveryResult::Rejected(why),
+            Delivery::Failed(why) => DeliveryResult::Failed(why),
+        });
+    });
 }
 
 /// Puts an answer in the mailbox of a caller outside; `done` hears of it once it is durable.

@@ -22,6 +22,7 @@ use crate::{
     api::{Admitted, Children, Created, Deleted, Heartbeat, Mailbox},
     delivery, errors,
     hide::Hidden,
+    host::{Host, Receiver},
     history::{StoreBlobs, read_events},
     message::{AnswerReply, Change, Message, MessageKind, Reply},
     sealer::{Claims, Sealer},
@@ -48,6 +49,22 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self { workers: thread::available_parallelism().map_or(2, NonZeroUsize::get), resident_max: 1024 }
+    }
+}
+
+/// What is not on this machine.
+#[derive(Clone, Default)]
+pub struct Elsewhere {
+    /// Where the Programs of new executions run; `None` for here.
+    pub host: Option<Arc<dyn Host>>,
+    /// Who answers tokens that are not Baton's own.
+    pub receivers: Vec<Arc<dyn Receiver>>,
+}
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let receivers: Vec<&str> = self.receivers.iter().map(|receiver| receiver.name()).collect();
+        f.debug_struct("Elsewhere").field("host", &self.host.is_some()).field("receivers", &receivers).finish()
     }
 }
 
@@ -95,6 +112,7 @@ impl Engine {
         activities: Arc<dyn Activities>,
         children: Arc<dyn Children>,
         runtime: tokio::runtime::Handle,
+        elsewhere: Elsewhere,
     ) -> Result<Self, StartError> {
         let workers = options.workers.max(1);
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| crossbeam_channel::unbounded()).unzip();
@@ -104,6 +122,7 @@ impl Engine {
             programs,
             activities,
             children,
+            elsewhere,
             route: Arc::new(Route::new(senders)),
             timers: Timers::new(),
             runtime,
@@ -215,6 +234,13 @@ impl Engine {
     /// # Errors
     /// InvalidArgument or FailedPrecondition with the reason.
     pub fn check_token(&self, token: &[u8]) -> Result<(), ApiError> {
+        if token.len() <= CALLBACK_TOKEN_BYTES_MAX
+            && self.shared.sealer.open_token(token).is_none()
+            && let Some(verdict) =
+                self.shared.elsewhere.receivers.iter().find_map(|receiver| receiver.accepts(token))
+        {
+            return verdict;
+        }
         self.open(token).map(|_| ())
     }
 
@@ -366,12 +392,12 @@ impl Engine {
         self.shared.resident.load(Ordering::Relaxed)
     }
 
-    fn row(&self, uid: Uid) -> Result<Row, ApiError> {
+    pub(crate) fn row(&self, uid: Uid) -> Result<Row, ApiError> {
         let stored = self.shared.store.get_by_uid(*uid.as_bytes()).map_err(|error| errors::read_failed(&error))?;
         Row::read(&stored.ok_or_else(|| gone(uid))?, &self.shared.sealer)
     }
 
-    fn number_of(&self, uid: Uid) -> Result<Number, ApiError> {
+    pub(crate) fn number_of(&self, uid: Uid) -> Result<Number, ApiError> {
         let stored = self.shared.store.get_by_uid(*uid.as_bytes()).map_err(|error| errors::read_failed(&error))?;
         stored.map(|stored| stored.number).ok_or_else(|| gone(uid))
     }
@@ -389,7 +415,7 @@ impl Engine {
         Ok((claims, fingerprint))
     }
 
-    async fn ask<T>(&self, number: Number, message: impl FnOnce(Reply<T>) -> MessageKind) -> Result<T, ApiError> {
+    pub(crate) async fn ask<T>(&self, number: Number, message: impl FnOnce(Reply<T>) -> MessageKind) -> Result<T, ApiError> {
         let (reply, answer) = oneshot::channel();
         self.shared.route.send(Message { number, kind: message(reply) });
         answer.await.map_err(|_| errors::stopped())?

@@ -15,6 +15,8 @@ use tokio::task::AbortHandle;
 use crate::{
     api::{Created, Deleted},
     execution::{Execution, Step, StepEffect, Timer},
+    host::Reported,
+    hosted::HostMessage,
     message::{Ack, AnswerReply, Message, Reply},
     stored::{Row, StoredExecution, key_of},
 };
@@ -40,6 +42,16 @@ pub(crate) struct OutboxMessage {
     pub(crate) position: String,
     #[prost(uint32, tag = "3")]
     pub(crate) attempt: u32,
+    /// Otherwise: something for the host.
+    #[prost(message, optional, tag = "4")]
+    pub(crate) host: Option<HostMessage>,
+}
+
+impl OutboxMessage {
+    /// Nobody waits for this operation any more.
+    pub(crate) fn given_up(id: OperationId) -> Self {
+        Self { position: id.position, attempt: id.attempt, ..Self::default() }
+    }
 }
 
 /// Who is to hear of a commit.
@@ -55,6 +67,10 @@ pub(crate) enum AfterCommit {
     Answered {
         reply: AnswerReply,
         fingerprint: String,
+    },
+    Reported {
+        reply: Reply<Reported>,
+        reported: Reported,
     },
     /// Dropped once the step is durable.
     Ack(std::sync::Arc<Ack>),
@@ -167,12 +183,17 @@ impl Entry {
     pub(crate) fn state(&self) -> ExecState {
         match &self.execution {
             _ if self.is_closed() => ExecState::Closed,
-            Some(execution) if execution.is_parked() => ExecState::Parked,
+            Some(execution) if self.is_parked(execution) => ExecState::Parked,
             Some(_) => ExecState::Active,
             // A build that can go on with it must find it.
             None if self.stalled.is_some() => ExecState::Active,
             None => self.stored_state,
         }
+    }
+
+    /// Whether it only waits. What runs at the host goes on without us; children are ours to start.
+    pub(crate) fn is_parked(&self, execution: &Execution) -> bool {
+        if self.extra.hosted { execution.open.children.is_empty() } else { execution.is_parked() }
     }
 
     /// Whether nothing is under way, so that it may leave memory.

@@ -22,6 +22,7 @@
 
 mod adopt;
 mod api;
+mod callers;
 mod changes;
 mod delivery;
 mod effects;
@@ -32,6 +33,8 @@ mod execution;
 mod hide;
 mod history;
 mod host;
+mod hosted;
+mod ledger;
 mod message;
 mod reconcile;
 mod sealer;
@@ -43,7 +46,7 @@ mod worker;
 
 pub use adopt::ended_row;
 pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
-pub use engine::{Engine, EngineOptions, StartError};
+pub use engine::{Elsewhere, Engine, EngineOptions, StartError};
 pub use effects::{in_doubt, perform};
 pub use errors::{chain, commit_failed, read_failed};
 pub use execution::{Execution, Open, Pinned, Stalled, Step, StepEffect, Timer, Wait};

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     api::{Admitted, ChildCreated, Created, Deleted, Heartbeat},
+    host::{CallerState, HostError, HostState, HostedRun, HostedTask, Report, Reported},
     sealer::Claims,
     worker::Route,
 };
@@ -103,6 +104,29 @@ pub(crate) enum MessageKind {
     /// A child that the execution waits for is not in the store.
     ChildMissing {
         position: String,
+    },
+    /// A workflow of the host's reports a step.
+    Report {
+        report: Report,
+        reply: Reply<Reported>,
+    },
+    /// A worker of the host's asks for an activity.
+    Task {
+        id: OperationId,
+        reply: Reply<Option<HostedTask>>,
+    },
+    /// Something was given to the host, or not.
+    HostDone {
+        outbox_id: i64,
+        attempts: u32,
+        result: Result<Option<HostedRun>, HostError>,
+    },
+    /// What has become of the execution's workflow.
+    HostState(HostState),
+    /// What callers elsewhere said, each by the fingerprint of its token.
+    CallersHeard {
+        row: TimerRow,
+        heard: Vec<(String, CallerState)>,
     },
     /// Write down that the execution waits, if it still does.
     Settle,

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use baton_execution::OperationId;
 use baton_proto::{CallbackState, kind};
-use baton_store::{ExecState, ListQuery, ResourceKey, StoreError, StoredResource};
+use baton_store::{ExecState, ListQuery, Number, ResourceKey, StoreError, StoredResource};
 use baton_types::Uid;
+use futures::StreamExt as _;
 
 use crate::{
     effects::child_name,
     engine::Engine,
+    host::HostState,
     message::{Message, MessageKind},
     stored::Row,
-    worker::Shared,
+    worker::{Shared, now_ms},
 };
 
 /// Executions of each kind that one call looks at.
@@ -40,7 +42,14 @@ pub struct ReconcileReport {
     pub children_missing: usize,
     /// Running for a caller that has ended.
     pub callers_gone: usize,
+    /// Running at the host, which had ended without a word.
+    pub ended_at_host: usize,
 }
+
+/// How long an end at the host may stay unseen by the quick look, in milliseconds: longer than the pause between two rounds.
+const QUICK_LOOK_MS: i64 = 10 * 60 * 1000;
+/// Workflows that the host is asked about at a time.
+const ASKED_TOGETHER: usize = 16;
 
 impl Engine {
     /// Compares and repairs once. Called at start and periodically.
@@ -48,7 +57,10 @@ impl Engine {
         let engine = self.clone();
         let work = tokio::task::spawn_blocking(move || engine.reconcile_now());
         match work.await {
-            Ok(Ok(report)) => report,
+            Ok(Ok((mut report, hosted))) => {
+                report.ended_at_host = self.reconcile_hosted(hosted).await;
+                report
+            }
             Ok(Err(error)) => {
                 tracing::error!(%error, "the reconciler cannot read the store; trying again later");
                 ReconcileReport::default()
@@ -60,8 +72,34 @@ impl Engine {
         }
     }
 
-    fn reconcile_now(&self) -> Result<ReconcileReport, StoreError> {
+    /// Compares executions with their workflows at the host: those of this stretch, and those that ended lately there.
+    async fn reconcile_hosted(&self, mut hosted: Vec<Hosted>) -> usize {
+        let Some(host) = &self.shared.elsewhere.host else { return 0 };
+        match host.ended_since(now_ms() - QUICK_LOOK_MS).await {
+            Ok(ended) => hosted.extend(ended.into_iter().filter_map(|uid| hosted_of(&self.row(uid).ok()?))),
+            Err(error) => {
+                tracing::debug!(%error, "the host cannot be asked which workflows have ended");
+                return 0;
+            }
+        }
+        hosted.sort_unstable();
+        hosted.dedup();
+        let asked = futures::stream::iter(hosted)
+            .map(|(number, workflow_id)| async move { (number, host.state(&workflow_id).await) })
+            .buffer_unordered(ASKED_TOGETHER);
+        let mut ended = 0;
+        let mut asked = std::pin::pin!(asked);
+        while let Some((number, state)) = asked.next().await {
+            let Ok(state) = state else { break };
+            ended += usize::from(!matches!(state, HostState::Running { .. }));
+            self.shared.route.send(Message { number, kind: MessageKind::HostState(state) });
+        }
+        ended
+    }
+
+    fn reconcile_now(&self) -> Result<(ReconcileReport, Vec<Hosted>), StoreError> {
         let shared = &self.shared;
+        let mut hosted = Vec::new();
         let mut report = ReconcileReport::default();
         let mut after = 0;
         loop {
@@ -80,16 +118,31 @@ impl Engine {
             cursors.after[index] = page.last.filter(|_| page.more);
             for stored in &page.items {
                 report.examined += 1;
-                examine(shared, stored, &mut report)?;
+                examine(shared, stored, &mut report, &mut hosted)?;
             }
         }
-        Ok(report)
+        Ok((report, hosted))
     }
 }
 
-fn examine(shared: &Arc<Shared>, stored: &StoredResource, report: &mut ReconcileReport) -> Result<(), StoreError> {
+/// An execution by its number, and its workflow.
+type Hosted = (Number, String);
+
+/// The workflow of an execution that has not ended here, if it was started.
+fn hosted_of(row: &Row) -> Option<Hosted> {
+    let workflow_id = row.resource.temporal_workflow_id().filter(|id| !id.is_empty())?;
+    (row.extra.hosted && row.state != ExecState::Closed).then(|| (row.number, workflow_id.clone()))
+}
+
+fn examine(
+    shared: &Arc<Shared>,
+    stored: &StoredResource,
+    report: &mut ReconcileReport,
+    hosted: &mut Vec<Hosted>,
+) -> Result<(), StoreError> {
     let Ok(row) = Row::read(stored, &shared.sealer) else { return Ok(()) };
     let number = row.number;
+    hosted.extend(hosted_of(&row));
     if row.state == ExecState::Closed {
         let pending = row
             .resource

@@ -161,12 +161,17 @@ pub(crate) fn outcome_of(resource: &ExecutionResource) -> Outcome {
 }
 
 /// A new entry of `status.callbacks`.
-pub(crate) fn new_callback(fingerprint: String, state: CallbackState, now: Timestamp) -> CallbackStatus {
+pub(crate) fn new_callback(
+    fingerprint: String,
+    receiver: &str,
+    state: CallbackState,
+    now: Timestamp,
+) -> CallbackStatus {
     CallbackStatus {
         fingerprint,
         state: state.as_str().to_owned(),
         added_time: Some(now),
-        receiver: "baton".to_owned(),
+        receiver: receiver.to_owned(),
         ..CallbackStatus::default()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use baton_execution::{Command, Ending, Fault, HistoryEventKind, Input, OperationId, Outcome, Start, fault_type};
 use baton_proto::{
     CallbackState, ExecutionResource, Timestamp, condition,
-    v1::{ExecutionReference, PinnedTemplate},
+    v1::{CallbackStatus, ExecutionReference, PinnedTemplate},
 };
 use baton_store::{ExecState, OutboxRow, TimerRow};
 use baton_types::{ApiError, ErrorKind, Phase, Uid};
@@ -15,11 +15,12 @@ use serde_json::Value;
 use crate::{
     CALLBACK_FINALIZER, PAYLOAD_BYTES_MAX,
     api::{Admitted, ChildCreated, Created, Heartbeat},
-    effects,
+    callers, effects,
     entry::{AfterCommit, Definition, EXECUTION_TIMER, Entry, OutboxMessage, Record},
     errors,
     execution::{Execution, Pinned, Stalled, StepEffect},
     history::{LoadError, load_execution},
+    hosted,
     message::{Ack, AnswerReply, DeliveryResult, Message, MessageKind, Reply},
     sealer::Claims,
     status,
@@ -45,6 +46,7 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     let mut extra = StoredExecution {
         depth: admitted.parent.as_ref().map_or(0, |parent| parent.depth),
         timeout_at_ms,
+        hosted: shared.elsewhere.host.is_some(),
         ..StoredExecution::default()
     };
     if !resource.request_id().is_empty() {
@@ -52,7 +54,9 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     }
     if !token.is_empty() {
         let address = ReturnAddress::new(&shared.sealer, uid, &token);
-        resource.callbacks_mut().push(status::new_callback(address.fingerprint.clone(), CallbackState::Waiting, at));
+        let receiver = callers::receiver_name(shared, &token);
+        let callback = status::new_callback(address.fingerprint.clone(), receiver, CallbackState::Waiting, at);
+        resource.callbacks_mut().push(callback);
         resource.metadata_mut().finalizers.push(CALLBACK_FINALIZER.to_owned());
         extra.addresses.push(address);
     }
@@ -80,6 +84,7 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     });
     entry.draft.create = true;
     entry.draft.put = true;
+    callers::watch(&mut entry);
     if !shared.knows_definition(&admitted.digest) {
         entry.draft.definition = Some(Definition { digest: admitted.digest, content: admitted.definition, keep });
     }
@@ -89,10 +94,14 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     match execution {
         Ok(execution) => {
             entry.execution = Some(execution);
-            if suspended {
+            if entry.extra.hosted {
+                hosted::start(shared, &mut entry, start);
+            } else if suspended {
                 feed(shared, &mut entry, Input::Suspended);
+                feed(shared, &mut entry, Input::Started(start));
+            } else {
+                feed(shared, &mut entry, Input::Started(start));
             }
-            feed(shared, &mut entry, Input::Started(start));
         }
         Err(fault) => finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None }),
     }
@@ -174,7 +183,12 @@ pub(crate) fn ensure_running(shared: &Arc<Shared>, entry: &mut Entry) -> bool {
     }
     match load_execution(&shared.store, shared.programs.as_ref(), entry) {
         Ok(execution) => {
-            entry.redo = execution.open.activities.keys().chain(execution.open.children.keys()).cloned().collect();
+            let (activities, children) = (execution.open.activities.keys(), execution.open.children.keys());
+            entry.redo = if entry.extra.hosted {
+                children.cloned().collect()
+            } else {
+                activities.chain(children).cloned().collect()
+            };
             entry.execution = Some(execution);
             true
         }
@@ -210,6 +224,9 @@ pub(crate) fn feed(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
     if !ensure_running(shared, entry) {
         return false;
     }
+    if entry.extra.hosted {
+        return hosted::give(shared, entry, input);
+    }
     let Some(execution) = entry.execution.as_mut().filter(|execution| execution.wants(&input)) else { return false };
     let now = now_ms();
     let step = &mut entry.draft.step;
@@ -220,15 +237,20 @@ pub(crate) fn feed(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
         stall(entry, &stalled);
         return false;
     }
+    after_step(shared, entry, before.events);
+    true
+}
+
+/// What a step means beyond its Program: its events are those of the draft from `first` on.
+pub(crate) fn after_step(shared: &Arc<Shared>, entry: &mut Entry, first: usize) {
     if let Some(execution) = &entry.execution {
         entry.heartbeats.retain(|id, _| execution.open.waits.contains_key(id));
     }
-    arm_heartbeats(entry, before.events);
+    arm_heartbeats(entry, first);
     close_waits(shared, entry);
     if let Some(ending) = entry.draft.step.ending.take() {
         finish(shared, entry, &ending);
     }
-    true
 }
 
 /// Arms the heartbeat timers of waits that were opened by the events from `first` on.
@@ -247,11 +269,7 @@ fn close_waits(shared: &Arc<Shared>, entry: &mut Entry) {
     let given_up = std::mem::take(&mut entry.draft.step.given_up);
     entry.given_up.extend(given_up);
     for id in std::mem::take(&mut entry.draft.step.closed_waits) {
-        push_outbox(
-            shared,
-            entry,
-            &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt },
-        );
+        push_outbox(shared, entry, &OutboxMessage::given_up(id));
     }
 }
 
@@ -287,9 +305,14 @@ pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
     }
     entry.stalled = None;
     entry.draft.put = true;
-    let fingerprints: Vec<String> = entry.extra.addresses.iter().map(|address| address.fingerprint.clone()).collect();
-    for callback in entry.resource.callbacks_mut() {
+    callers::unwatch(entry);
+    entry.extra.answered.clear();
+    let mut fingerprints = Vec::new();
+    // Who was found to be gone before is told no more.
+    let waiting = |it: &&mut CallbackStatus| it.state == CallbackState::Waiting.as_str();
+    for callback in entry.resource.callbacks_mut().iter_mut().filter(waiting) {
         CallbackState::Pending.as_str().clone_into(&mut callback.state);
+        fingerprints.push(callback.fingerprint.clone());
     }
     for fingerprint in fingerprints {
         push_outbox(shared, entry, &OutboxMessage { fingerprint, ..OutboxMessage::default() });
@@ -327,13 +350,16 @@ pub(crate) fn write_running_status(shared: &Arc<Shared>, entry: &mut Entry) {
     let now = now_ms();
     let Some(execution) = &entry.execution else { return };
     // What leaves the parked state must be found by a recovery, so that its activities are not lost.
-    if entry.stored_state == ExecState::Parked && !execution.is_parked()
+    if entry.stored_state == ExecState::Parked && !entry.is_parked(execution)
         || now - entry.status_written_ms > STATUS_PERIOD_MS && entry.status_written_ms > 0
     {
         entry.draft.put = true;
     }
     if entry.draft.put {
         entry.status_written_ms = now;
+        if entry.extra.hosted && execution.next_event == 1 {
+            return entry.resource.set_phase(Phase::Pending);
+        }
         entry.resource.set_phase(if execution.suspended { Phase::Suspended } else { Phase::Running });
         write_progress(shared, &mut entry.resource, entry.number, &entry.uid, execution, Timestamp::from_millis(now));
     }
@@ -408,11 +434,7 @@ pub(crate) fn child_done(
         }),
         // It came to be after it was given up: it is told that nobody waits.
         Ok(_) if given_up => {
-            push_outbox(
-                shared,
-                entry,
-                &OutboxMessage { fingerprint: String::new(), position: id.position, attempt: id.attempt },
-            );
+            push_outbox(shared, entry, &OutboxMessage::given_up(id));
             entry.draft.put = true;
         }
         // It has answered already.
@@ -494,6 +516,9 @@ fn take_answer(
         ));
     }
     let Some(execution) = &entry.execution else { return Err(errors::already_completed(fingerprint)) };
+    if hosted::answered(entry, &id).is_some() {
+        return Err(errors::already_completed(fingerprint));
+    }
     if !execution.open.waits.contains_key(&id) {
         let newer = execution.open.waits.keys().find(|open| open.position == id.position && open.attempt > id.attempt);
         return Err(match newer {
@@ -526,6 +551,9 @@ fn is_in_draft(entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
 
 /// Whether history holds this very answer: a delivery that is repeated after a crash did arrive the first time.
 fn was_answered_so(shared: &Arc<Shared>, entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
+    if let Some(answered) = hosted::answered(entry, id) {
+        return answered.digest == hosted::outcome_digest(outcome);
+    }
     let blobs = crate::history::StoreBlobs::new(&shared.store);
     let mut from = 1;
     while let Ok(records) = shared.store.journal(entry.number, from, 256) {
@@ -576,6 +604,9 @@ pub(crate) fn heartbeat(
 pub(crate) fn timer_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) {
     if entry.is_closed() {
         return entry.draft.timers_clear.push(row);
+    }
+    if row.id == callers::CALLERS_TIMER {
+        return callers::due(shared, entry, row);
     }
     ensure_running(shared, entry);
     let open = entry
@@ -650,7 +681,14 @@ pub(crate) fn end(
 
 /// Ends the execution as cancelled without asking its Program; `word` is the reason of the condition.
 pub(crate) fn finish_as(shared: &Arc<Shared>, entry: &mut Entry, word: &str, reason: &str) {
-    let ending = Ending::Cancelled { reason: reason.to_owned(), partial_output: None };
+    if entry.extra.hosted {
+        hosted::terminate(shared, entry, reason);
+    }
+    finish_with(shared, entry, word, &Ending::Cancelled { reason: reason.to_owned(), partial_output: None });
+}
+
+/// Ends the execution without asking its Program; `word` is the reason of the condition.
+pub(crate) fn finish_with(shared: &Arc<Shared>, entry: &mut Entry, word: &str, ending: &Ending) {
     if ensure_running(shared, entry)
         && let Some(execution) = &mut entry.execution
     {
@@ -658,8 +696,10 @@ pub(crate) fn finish_as(shared: &Arc<Shared>, entry: &mut Entry, word: &str, rea
         entry.draft.step.ending = None;
         close_waits(shared, entry);
     }
-    finish(shared, entry, &ending);
-    entry.resource.set_condition(condition::FAILED, true, word, reason, Timestamp::from_millis(now_ms()));
+    finish(shared, entry, ending);
+    let message =
+        entry.resource.error().and_then(Option::as_ref).map(|problem| problem.detail.clone()).unwrap_or_default();
+    entry.resource.set_condition(condition::FAILED, true, word, &message, Timestamp::from_millis(now_ms()));
 }
 
 pub(crate) fn caller_gone(

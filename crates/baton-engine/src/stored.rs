@@ -7,7 +7,7 @@ use baton_types::{ApiError, Uid};
 use bytes::Bytes;
 use prost::Message;
 
-use crate::sealer::Sealer;
+use crate::{hosted::Answered, sealer::Sealer};
 
 /// A resource row's body. The public message never has the callback token in it: return addresses stand beside it, sealed.
 #[derive(Clone, PartialEq, Message)]
@@ -30,6 +30,15 @@ pub(crate) struct StoredExecution {
     /// The output, where it is too long for `status`: its digest.
     #[prost(bytes = "vec", tag = "6")]
     pub(crate) output_digest: Vec<u8>,
+    /// Whether its Program runs at the host.
+    #[prost(bool, tag = "7")]
+    pub(crate) hosted: bool,
+    /// Answers on their way to the host's workflow.
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) answered: Vec<Answered>,
+    /// Due time of the timer by which callers elsewhere are heard from, in milliseconds since 1970; 0 for none.
+    #[prost(int64, tag = "9")]
+    pub(crate) callers_timer_ms: i64,
 }
 
 /// Where an answer is to go.

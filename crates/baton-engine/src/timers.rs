@@ -73,6 +73,12 @@ impl Timers {
         self.lock().heap.push(Reverse((now_ms() + AGAIN_MS, row)));
     }
 
+    /// Looks at a timer again at a time, whatever its row says.
+    pub(crate) fn again_at(&self, row: TimerRow, at_ms: i64) {
+        self.lock().heap.push(Reverse((at_ms, row)));
+        self.woken.notify_one();
+    }
+
     pub(crate) fn stop(&self) {
         self.lock().stopped = true;
         self.woken.notify_one();

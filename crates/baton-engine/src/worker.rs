@@ -21,9 +21,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     api::{Children, Created, Deleted},
-    changes, delivery, effects,
+    callers, changes, delivery, effects,
+    engine::Elsewhere,
     entry::{AfterCommit, Entry},
-    errors,
+    errors, hosted,
     message::{AnswerReply, DeliveryResult, Message, MessageKind},
     sealer::Sealer,
     steps,
@@ -83,6 +84,7 @@ pub(crate) struct Shared {
     pub(crate) programs: Arc<dyn Programs>,
     pub(crate) activities: Arc<dyn Activities>,
     pub(crate) children: Arc<dyn Children>,
+    pub(crate) elsewhere: Elsewhere,
     pub(crate) route: Arc<Route>,
     pub(crate) timers: Arc<Timers>,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -519,6 +521,15 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::Delivered { outbox_id, fingerprint, result } => {
             delivery::settled(shared, entry, outbox_id, &fingerprint, result);
         }
+        MessageKind::Report { report, reply } => hosted::report(shared, entry, report, reply),
+        MessageKind::Task { id, reply } => {
+            let _gone = reply.send(hosted::task(shared, entry, &id));
+        }
+        MessageKind::HostDone { outbox_id, attempts, result } => {
+            hosted::given(shared, entry, outbox_id, attempts, result);
+        }
+        MessageKind::HostState(state) => hosted::state(shared, entry, state),
+        MessageKind::CallersHeard { row, heard } => callers::heard(shared, entry, row, heard),
         MessageKind::Create { .. } | MessageKind::Committed(_) | MessageKind::Stop => {}
     }
 }
@@ -548,6 +559,9 @@ fn tell(shared: &Arc<Shared>, entry: &mut Entry, after: AfterCommit, deleted: bo
                 kind: MessageKind::Delivered { outbox_id, fingerprint, result: DeliveryResult::Delivered },
             });
         }
+        AfterCommit::Reported { reply, reported } => {
+            let _gone = reply.send(Ok(reported));
+        }
         AfterCommit::Ack(ack) => ack.done(),
     }
 }
@@ -562,6 +576,7 @@ fn tell_error(shared: &Arc<Shared>, after: AfterCommit, error: &ApiError) {
             let result = DeliveryResult::Failed(error.to_string());
             shared.route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });
         }
+        AfterCommit::Reported { reply, .. } => drop(reply.send(Err(error.clone()))),
         AfterCommit::Ack(ack) => drop(ack),
     }
 }
@@ -599,6 +614,8 @@ fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
             drop(reply.send(Err(gone())));
         }
         MessageKind::Delete { reply, .. } => drop(reply.send(Err(gone()))),
+        MessageKind::Report { reply, .. } => drop(reply.send(Err(gone()))),
+        MessageKind::Task { reply, .. } => drop(reply.send(Err(gone()))),
         MessageKind::Recover
         | MessageKind::TimerDue(_)
         | MessageKind::Deliver(_)
@@ -612,6 +629,9 @@ fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
         | MessageKind::ChildMissing { .. }
         | MessageKind::Delivered { .. }
         | MessageKind::Committed(_)
+        | MessageKind::HostDone { .. }
+        | MessageKind::HostState(_)
+        | MessageKind::CallersHeard { .. }
         | MessageKind::Settle
         | MessageKind::Stop => {}
     }

@@ -205,6 +205,7 @@ impl ExecutionResource {
     status_field!(usage, usage_mut, "`status.usage`.", Option<UsageStatus>);
     status_field!(observed_generation, observed_generation_mut, "`status.observedGeneration`.", i32);
     status_field!(temporal_workflow_id, temporal_workflow_id_mut, "`status.temporalWorkflowId`.", String);
+    status_field!(temporal_run_id, temporal_run_id_mut, "`status.temporalRunId`.", String);
 
     /// `status.phase`; `Pending` if there is none yet.
     pub fn phase(&self) -> Phase {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use baton_engine::{Admitted, ChildCreated, Children, Engine, EngineOptions, ParentRef, Sealer};
+use baton_engine::{Admitted, ChildCreated, Children, Elsewhere, Engine, EngineOptions, ParentRef, Sealer};
 use baton_execution::{
     Activities, ActivityTask, ChildTarget, Command, Effect, Ending, Fault, Input, OperationId, Outcome,
     ParentClosePolicy, Program, ProgramError, ProgramKind, Programs, Progress, Recorded, ScheduleActivity, StartChild,
@@ -344,6 +344,7 @@ impl Site {
             Arc::clone(&world) as Arc<dyn Activities>,
             Arc::clone(&family) as Arc<dyn Children>,
             tokio::runtime::Handle::current(),
+            Elsewhere::default(),
         )
         .expect("the engine starts");
         let _ = family.0.set(engine.clone());
