@@ -53,6 +53,8 @@ pub struct ServerOptions {
     pub engine: EngineOptions,
     /// Period and retention of upkeep.
     pub upkeep: UpkeepOptions,
+    /// Answer Temporal's own calls for completing activities, for Baton's tokens.
+    pub temporal_compatible: bool,
 }
 
 impl ServerOptions {
@@ -67,6 +69,7 @@ impl ServerOptions {
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
+            temporal_compatible: false,
         }
     }
 }
@@ -174,12 +177,17 @@ pub async fn start_with(
     let app = App::new(store.clone(), options.store.free_bytes_min, Arc::clone(&programs));
     let children = Arc::new(ChildAdmission::new(&app));
     let runtime = tokio::runtime::Handle::current();
-    let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, runtime)
+    let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, runtime, baton_engine::Elsewhere::default())
         .map_err(StartError::Engine)?;
     app.join_engine(engine.clone());
     let stopping = CancellationToken::new();
     let upkeep = tokio::spawn(Upkeep::new(app.clone(), options.upkeep).run(stopping.clone()));
-    let serving = Serving { app: app.clone(), metrics_page: Arc::new(metrics::render), stopping: stopping.clone() };
+    let serving = Serving {
+        app: app.clone(),
+        metrics_page: Arc::new(metrics::render),
+        stopping: stopping.clone(),
+        temporal_compatible: options.temporal_compatible,
+    };
     let serving = tokio::spawn(serve::serve(listener, serving));
     tracing::info!(%address, data_dir = %options.data_dir.display(), "server started");
     Ok(RunningServer { address, app, store, engine, stopping, serving, upkeep })
