@@ -76,6 +76,8 @@ pub(crate) struct Serving {
     pub(crate) metrics_page: Arc<dyn Fn() -> String + Send + Sync>,
     /// To be cancelled when the server is to stop.
     pub(crate) stopping: CancellationToken,
+    /// Whether Temporal's calls for answering activities are offered too.
+    pub(crate) temporal_compatible: bool,
 }
 
 /// Serves on `listener` until `stopping` is cancelled and requests in progress have been answered.
@@ -83,9 +85,10 @@ pub(crate) struct Serving {
 /// # Errors
 /// Only before the first connection: the built-in descriptors cannot be read.
 pub(crate) async fn serve(listener: TcpListener, serving: Serving) -> io::Result<()> {
-    let Serving { app, metrics_page, stopping } = serving;
+    let Serving { app, metrics_page, stopping, temporal_compatible } = serving;
     let front = Front {
-        grpc: grpc::router(&Grpc { app: app.clone(), stopping: stopping.clone() }).map_err(io::Error::other)?,
+        grpc: grpc::router(&Grpc { app: app.clone(), stopping: stopping.clone(), temporal_compatible })
+            .map_err(io::Error::other)?,
         rest: rest::router(Rest { app, stopping: stopping.clone(), metrics_page }),
     };
     let builder = Arc::new(connections());

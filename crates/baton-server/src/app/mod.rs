@@ -19,7 +19,7 @@ mod callback;
 mod children;
 mod error;
 mod execution;
-mod free_data;
+pub(crate) mod free_data;
 mod history;
 mod legacy;
 mod merge;

@@ -8,7 +8,7 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health,
 };
 
-use super::{Grpc, resources::Answers};
+use super::{Grpc, resources::Answers, temporal};
 
 /// Names of the services; the empty one is the server as a whole.
 const SERVICES: [&str; 6] = [
@@ -25,7 +25,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Grpc {
     fn serving(&self, service: &str) -> ServingStatus {
-        if !SERVICES.contains(&service) {
+        if !SERVICES.contains(&service) && !(self.temporal_compatible && service == temporal::SERVICE) {
             return ServingStatus::ServiceUnknown;
         }
         let serving = !self.stopping.is_cancelled() && self.app.ready().is_ok();

@@ -1,4 +1,4 @@
-//! gRPC: the services of `baton.v1`, with health and reflection.
+//! gRPC: the services of `baton.v1`, with health and reflection; if wanted, a part of Temporal's ([`temporal`]).
 //!
 //! One set of functions, generic over the kinds ([`resources`], [`executions`]), is joined to the generated traits by
 //! the macros of [`services`]. As in REST, what a call means is decided in [`App`].
@@ -10,7 +10,7 @@
 //! - A stream ends with `UNAVAILABLE` when the server stops, so that no client waits for the next item of a dead one.
 //!
 //! # Deliberately absent
-//! Compression: a small message could grow without limit, and the loopback interface gains nothing by it.
+//! Compression: the loopback interface gains nothing by it. Temporal's SDKs compress, and are understood.
 
 mod callbacks;
 mod executions;
@@ -18,6 +18,7 @@ mod health;
 mod resources;
 mod services;
 mod status;
+mod temporal;
 
 use axum::{Router, response::Response};
 use baton_proto::{DESCRIPTORS, v1};
@@ -37,6 +38,8 @@ pub(crate) struct Grpc {
     pub(crate) app: App,
     /// Cancelled when the server stops: streams end.
     pub(crate) stopping: CancellationToken,
+    /// Whether Temporal's calls for answering activities are offered too.
+    pub(crate) temporal_compatible: bool,
 }
 
 /// All services.
@@ -54,7 +57,7 @@ pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Er
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let routes = Routes::new(service!(v1::workflow_service_server::WorkflowServiceServer))
+    let mut routes = Routes::new(service!(v1::workflow_service_server::WorkflowServiceServer))
         .add_service(service!(v1::agent_service_server::AgentServiceServer))
         .add_service(service!(v1::workflow_execution_service_server::WorkflowExecutionServiceServer))
         .add_service(service!(v1::agent_execution_service_server::AgentExecutionServiceServer))
@@ -62,6 +65,9 @@ pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Er
         .add_service(tonic_health::pb::health_server::HealthServer::new(grpc.clone()))
         .add_service(descriptors().build_v1()?)
         .add_service(descriptors().build_v1alpha()?);
+    if grpc.temporal_compatible {
+        routes = routes.add_service(temporal::service(grpc.clone()));
+    }
     Ok(routes.prepare().into_axum_router().layer(CatchPanicLayer::custom(on_panic)))
 }
 
