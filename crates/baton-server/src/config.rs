@@ -7,6 +7,8 @@
 //! - Unknown keys are errors that name the key; durations and sizes have units; a secret is shown as `***`.
 //! - Nothing here reads the environment or a file: callers pass both, so tests need neither.
 
+mod temporal;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use baton_activities::Secret;
@@ -16,6 +18,7 @@ use baton_types::{format_duration, parse_duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::{Table, Value};
 
+pub use self::temporal::{EngineKind, Names, TemporalConfig, Tls};
 use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
 
 /// Environment variables and the settings that they are. Of two for one setting, the first that is set counts.
@@ -26,6 +29,21 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("OPENAI_BASE_URL", "model.base-url"),
     ("BATON_MODEL_API_KEY", "model.api-key"),
     ("OPENAI_API_KEY", "model.api-key"),
+    ("BATON_ENGINE", "engine.kind"),
+    ("BATON_TEMPORAL_ADDRESS", "temporal.address"),
+    ("BATON_TEMPORAL_NAMESPACE", "temporal.namespace"),
+    ("BATON_TEMPORAL_TASK_QUEUE", "temporal.task-queue"),
+    ("BATON_TEMPORAL_API_KEY", "temporal.api-key"),
+    ("BATON_TEMPORAL_TLS", "temporal.tls"),
+    ("BATON_TEMPORAL_TLS_CA", "temporal.tls-ca"),
+    ("BATON_TEMPORAL_TLS_CERT", "temporal.tls-cert"),
+    ("BATON_TEMPORAL_TLS_KEY", "temporal.tls-key"),
+    ("BATON_TEMPORAL_TLS_SERVER_NAME", "temporal.tls-server-name"),
+    ("BATON_TEMPORAL_PROFILE", "temporal.profile"),
+    ("BATON_TEMPORAL_CONFIG_FILE", "temporal.config-file"),
+    ("BATON_TEMPORAL_CALLBACK_NAMESPACES", "temporal.callback-namespaces"),
+    ("BATON_TEMPORAL_WORKER", "temporal.worker"),
+    ("BATON_TEMPORAL_CONTINUE_AS_NEW_EVENTS", "temporal.continue-as-new-events"),
 ];
 
 /// Settings of which one environment variable decides only together with the other of its family: a key of one provider
@@ -47,6 +65,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// The engine.
     pub engine: EngineConfig,
+    /// Temporal.
+    pub temporal: TemporalConfig,
     /// Upkeep and retention.
     pub upkeep: UpkeepConfig,
 }
@@ -59,6 +79,7 @@ impl Default for Config {
             model: ModelConfig::default(),
             store: StoreConfig::default(),
             engine: EngineConfig::default(),
+            temporal: TemporalConfig::default(),
             upkeep: UpkeepConfig::default(),
         }
     }
@@ -107,6 +128,8 @@ impl Default for StoreConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct EngineConfig {
+    /// Where Programs run.
+    pub kind: EngineKind,
     /// Worker threads; 0 for one per processor.
     pub workers: usize,
     /// Waiting executions kept in memory.
@@ -115,7 +138,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { workers: 0, resident_max: EngineOptions::default().resident_max }
+        Self { kind: EngineKind::default(), workers: 0, resident_max: EngineOptions::default().resident_max }
     }
 }
 
@@ -339,6 +362,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("store.readers", config.store.readers, 1..=16),
         ("engine.workers", config.engine.workers, 0..=256),
         ("engine.resident-max", config.engine.resident_max, 16..=10_000_000),
+        ("temporal.continue-as-new-events", config.temporal.continue_as_new_events as usize, 16..=40_000),
     ] {
         if !allowed.contains(&value) {
             return Err(ConfigError(format!(
@@ -347,6 +371,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
                 allowed.end()
             )));
         }
+    }
+    if config.temporal.task_queue.trim().is_empty() {
+        return Err(ConfigError("temporal.task-queue is empty, it must be a name".to_owned()));
     }
     Ok(())
 }
@@ -379,7 +406,7 @@ fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
 
 impl From<Config> for ServerOptions {
     fn from(config: Config) -> Self {
-        let Config { listen, data_dir, model, store, engine, upkeep } = config;
+        let Config { listen, data_dir, model, store, engine, temporal: _, upkeep } = config;
         let engine_default = EngineOptions::default();
         let text = |text: String| (!text.is_empty()).then_some(text);
         Self {
