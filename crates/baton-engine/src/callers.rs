@@ -115,7 +115,9 @@ pub(crate) fn heard(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow, hear
     let waiting = entry.resource.callbacks().into_iter().flatten().filter(|it| is_waiting(it)).count();
     let reason = match ended {
         _ if waiting > asked.len() || entry.resource.parent_close_policy() == "Abandon" => return,
-        _ if !asked.is_empty() => "the caller was asked to end, and asks its callee to (spec.parentClosePolicy is Cancel)".to_owned(),
+        _ if !asked.is_empty() => {
+            "the caller was asked to end, and asks its callee to (spec.parentClosePolicy is Cancel)".to_owned()
+        }
         Some(why) => format!("the caller is gone (spec.parentClosePolicy is Cancel): {why}"),
         None => return,
     };

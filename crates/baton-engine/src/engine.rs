@@ -22,8 +22,8 @@ use crate::{
     api::{Admitted, Children, Created, Deleted, Heartbeat, Mailbox},
     delivery, errors,
     hide::Hidden,
-    host::{Host, Receiver},
     history::{StoreBlobs, read_events},
+    host::{Host, Receiver},
     message::{AnswerReply, Change, Message, MessageKind, Reply},
     sealer::{Claims, Sealer},
     steps,
@@ -236,8 +236,7 @@ impl Engine {
     pub fn check_token(&self, token: &[u8]) -> Result<(), ApiError> {
         if token.len() <= CALLBACK_TOKEN_BYTES_MAX
             && self.shared.sealer.open_token(token).is_none()
-            && let Some(verdict) =
-                self.shared.elsewhere.receivers.iter().find_map(|receiver| receiver.accepts(token))
+            && let Some(verdict) = self.shared.elsewhere.receivers.iter().find_map(|receiver| receiver.accepts(token))
         {
             return verdict;
         }
@@ -415,7 +414,11 @@ impl Engine {
         Ok((claims, fingerprint))
     }
 
-    pub(crate) async fn ask<T>(&self, number: Number, message: impl FnOnce(Reply<T>) -> MessageKind) -> Result<T, ApiError> {
+    pub(crate) async fn ask<T>(
+        &self,
+        number: Number,
+        message: impl FnOnce(Reply<T>) -> MessageKind,
+    ) -> Result<T, ApiError> {
         let (reply, answer) = oneshot::channel();
         self.shared.route.send(Message { number, kind: message(reply) });
         answer.await.map_err(|_| errors::stopped())?

@@ -144,7 +144,10 @@ pub struct Pinned<'a> {
 
 impl std::fmt::Debug for Execution {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Execution").field("next_event", &self.next_event).field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Execution")
+            .field("next_event", &self.next_event)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
     }
 }
 
@@ -200,7 +203,9 @@ impl Execution {
     pub fn feed(&mut self, input: Input, time_ms: i64, step: &mut Step) -> Result<(), Stalled> {
         let number = self.next_event;
         let ends = match &input {
-            Input::CancelRequested { reason } => Some(Ending::Cancelled { reason: reason.clone(), partial_output: None }),
+            Input::CancelRequested { reason } => {
+                Some(Ending::Cancelled { reason: reason.clone(), partial_output: None })
+            }
             Input::TimeoutReached => Some(Ending::TimedOut { partial_output: None }),
             _ => None,
         };

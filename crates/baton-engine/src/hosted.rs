@@ -5,9 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use baton_execution::{
-    Ending, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Outcome, Start, fault_type,
-};
+use baton_execution::{Ending, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Outcome, Start, fault_type};
 use baton_proto::{DataLoader, Timestamp, condition, decode_event, encode_event, history_v1};
 use baton_store::{OutboxRow, OutboxUpdate};
 use baton_types::{ApiError, Digest, ErrorKind, Phase};
@@ -161,7 +159,9 @@ pub(crate) fn give(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
 /// Adds an input to those that are given with the same commit.
 fn join_last(entry: &mut Entry, event: &history_v1::HistoryEvent) -> bool {
     let Some(row) = entry.draft.outbox_put.last_mut() else { return false };
-    let Ok(OutboxMessage { host: Some(mut message), .. }) = OutboxMessage::decode(row.body.clone()) else { return false };
+    let Ok(OutboxMessage { host: Some(mut message), .. }) = OutboxMessage::decode(row.body.clone()) else {
+        return false;
+    };
     if message.start || message.events.is_empty() || message.events.len() >= TOGETHER_MAX {
         return false;
     }
@@ -261,7 +261,13 @@ pub(crate) fn given(
             let attempts = attempts.saturating_add(1);
             let pause = RETRY_MS.0.saturating_mul(1 << attempts.min(10)).min(RETRY_MS.1);
             let next_at_ms = now_ms() + pause;
-            entry.draft.outbox_update.push(OutboxUpdate { id: outbox_id, n: entry.number, next_at_ms, attempts, body: None });
+            entry.draft.outbox_update.push(OutboxUpdate {
+                id: outbox_id,
+                n: entry.number,
+                next_at_ms,
+                attempts,
+                body: None,
+            });
             if attempts == 1 && entry.resource.phase() == Phase::Pending {
                 let at = Timestamp::from_millis(now_ms());
                 entry.resource.set_condition(condition::WAITING, true, "Host", &format!("not started yet: {why}"), at);
@@ -333,6 +339,10 @@ fn or(text: &str, otherwise: &str) -> String {
 pub(crate) fn task(shared: &Arc<Shared>, entry: &mut Entry, id: &OperationId) -> Result<Option<HostedTask>, ApiError> {
     if entry.is_closed() {
         return Ok(None);
+    }
+    if entry.resource.suspend() {
+        let message = "the execution is suspended; its activities begin when it is resumed";
+        return Err(ApiError::new(ErrorKind::Unavailable, "EXECUTION_SUSPENDED", message));
     }
     if !steps::ensure_running(shared, entry) {
         return Err(errors::stalled(entry.stalled.as_deref()));
@@ -427,8 +437,12 @@ fn follow(shared: &Arc<Shared>, entry: &mut Entry, events: Vec<HistoryEvent>) ->
 /// A worker whose build makes something else of the history than ours. It reports again until one of the two has changed.
 fn differs(entry: &mut Entry, stalled: &Stalled) -> ApiError {
     tracing::error!(execution_id = %entry.uid, name = entry.resource.metadata().name, %stalled, "a worker reports what this server does not follow");
-    ApiError::new(ErrorKind::Unavailable, "REPORT_NOT_FOLLOWED", format!("the report is not what this server makes of the history: {stalled}"))
-        .hint("run workers and servers of the same version")
+    ApiError::new(
+        ErrorKind::Unavailable,
+        "REPORT_NOT_FOLLOWED",
+        format!("the report is not what this server makes of the history: {stalled}"),
+    )
+    .hint("run workers and servers of the same version")
 }
 
 /// Whether the history has these very events.

@@ -41,18 +41,20 @@ mod sealer;
 mod status;
 mod steps;
 mod stored;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timers;
 mod worker;
 
 pub use adopt::ended_row;
 pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
-pub use engine::{Elsewhere, Engine, EngineOptions, StartError};
 pub use effects::{in_doubt, perform};
+pub use engine::{Elsewhere, Engine, EngineOptions, StartError};
 pub use errors::{chain, commit_failed, read_failed};
 pub use execution::{Execution, Open, Pinned, Stalled, Step, StepEffect, Timer, Wait};
 pub use host::{
-    CallerState, Delivery, Host, HostEnding, HostError, HostState, HostedInput, HostedRun, HostedStart, HostedTask, Ledger,
-    Receiver, Report, Reported,
+    CallerState, Delivery, Host, HostEnding, HostError, HostState, HostedInput, HostedRun, HostedStart, HostedTask,
+    Ledger, Receiver, Report, Reported,
 };
 pub use reconcile::ReconcileReport;
 pub use sealer::{KeyError, Sealer, TOKEN_PREFIX};

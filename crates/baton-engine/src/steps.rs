@@ -594,7 +594,8 @@ pub(crate) fn heartbeat(
     }
     ensure_running(shared, entry);
     let id = claims.operation();
-    if !entry.execution.as_ref().is_some_and(|execution| execution.open.waits.contains_key(&id)) {
+    let open = entry.execution.as_ref().is_some_and(|execution| execution.open.waits.contains_key(&id));
+    if !open || hosted::answered(entry, &id).is_some() {
         return Err(errors::already_completed(&fingerprint));
     }
     entry.heartbeats.insert(id, now_ms());

@@ -1,23 +1,17 @@
-//! A Program that does what a JSON script says, and an engine around it that can be stopped and started again.
+//! A Program that does what a JSON script says, and the world around it.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, OnceLock},
+    sync::Mutex,
     time::Duration,
 };
 
-use baton_engine::{Admitted, ChildCreated, Children, Elsewhere, Engine, EngineOptions, ParentRef, Sealer};
 use baton_execution::{
     Activities, ActivityTask, ChildTarget, Command, Effect, Ending, Fault, Input, OperationId, Outcome,
     ParentClosePolicy, Program, ProgramError, ProgramKind, Programs, Progress, Recorded, ScheduleActivity, StartChild,
     WaitReason, Waiting, callback_token_placeholder, fault_type,
 };
-use baton_proto::{
-    ExecutionResource, Timestamp,
-    v1::{Json, ObjectMeta, OwnerReference, WorkflowExecution, WorkflowExecutionSpec},
-};
-use baton_store::{Store, StoreOptions};
-use baton_types::{ApiError, Digest, Phase, Uid};
+use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -159,7 +153,9 @@ impl Program for Script {
     }
 }
 
-struct Scripts;
+/// Makes Programs of scripts: JSON arrays of steps.
+#[derive(Debug)]
+pub struct Scripts;
 
 impl Programs for Scripts {
     fn load(&self, _kind: ProgramKind, _digest: &Digest, definition: &[u8]) -> Result<Box<dyn Program>, Fault> {
@@ -182,14 +178,17 @@ impl Programs for Scripts {
 }
 
 /// What activities were run, and the tokens that were handed out.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct World {
+    /// How often each activity was begun, by its name and idempotency key.
     pub runs: Mutex<HashMap<String, u32>>,
+    /// Tokens by the name under which they were handed out.
     pub tokens: Mutex<HashMap<String, String>>,
     changed: tokio::sync::Notify,
 }
 
 impl World {
+    /// How often activities were begun whose name or key has this in it.
     pub fn runs_of(&self, key_part: &str) -> u32 {
         self.runs.lock().unwrap().iter().filter(|(key, _)| key.contains(key_part)).map(|(_, runs)| runs).sum()
     }
@@ -205,7 +204,7 @@ impl World {
     }
 }
 
-async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>, changed: &tokio::sync::Notify) -> T {
+pub(crate) async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>, changed: &tokio::sync::Notify) -> T {
     let work = async {
         loop {
             let next = changed.notified();
@@ -235,174 +234,4 @@ impl Activities for World {
             _ => Ok(task.input),
         }
     }
-}
-
-struct Family(OnceLock<Engine>);
-
-#[async_trait::async_trait]
-impl Children for Family {
-    async fn create_child(
-        &self,
-        parent: ParentRef,
-        start: StartChild,
-        name: String,
-        token: Option<Vec<u8>>,
-    ) -> Result<Result<ChildCreated, Fault>, ApiError> {
-        let ChildTarget::Inline(steps) = start.target else {
-            return Ok(Err(Fault::new(fault_type::CONFIGURATION, 400, "inline only")));
-        };
-        if steps == json!("impossible") {
-            return Ok(Err(Fault::new(fault_type::CONFIGURATION, 400, "no such workflow")));
-        }
-        let mut admitted = admitted(&name, &steps, token.unwrap_or_default());
-        if start.parent_close_policy == ParentClosePolicy::Abandon {
-            spec(&mut admitted.resource).parent_close_policy = "Abandon".to_owned();
-        }
-        spec(&mut admitted.resource).request_id = parent.operation.clone();
-        admitted.resource.metadata_mut().owner_references.push(OwnerReference {
-            uid: parent.uid.to_string(),
-            name: parent.name.clone(),
-            ..OwnerReference::default()
-        });
-        admitted.timeout_ms = start.timeout_ms;
-        admitted.parent = Some(parent);
-        let created = self.0.get().expect("set at start").create(admitted).await?;
-        let metadata = created.resource.metadata();
-        Ok(Ok(ChildCreated {
-            kind: "WorkflowExecution",
-            name: metadata.name.clone(),
-            uid: metadata.uid.parse().expect("a uid"),
-        }))
-    }
-}
-
-pub fn spec(resource: &mut ExecutionResource) -> &mut WorkflowExecutionSpec {
-    match resource {
-        ExecutionResource::Workflow(it) => it.spec.get_or_insert_default(),
-        ExecutionResource::Agent(_) => panic!("scripts are workflows"),
-    }
-}
-
-/// An execution of a script, as admission would pass it on.
-pub fn admitted(name: &str, steps: &Value, token: Vec<u8>) -> Admitted {
-    let definition = serde_json::to_vec(steps).expect("JSON");
-    let metadata = ObjectMeta {
-        name: name.to_owned(),
-        namespace: "default".to_owned(),
-        uid: Uid::from_bytes(*uuid::Uuid::now_v7().as_bytes()).to_string(),
-        generation: 1,
-        creation_timestamp: Some(Timestamp::from_millis(1_800_000_000_000)),
-        ..ObjectMeta::default()
-    };
-    let spec = WorkflowExecutionSpec {
-        definition: Some(Json::from_value(steps)),
-        callback_token: (!token.is_empty()).then_some(token),
-        ..WorkflowExecutionSpec::default()
-    };
-    Admitted {
-        resource: ExecutionResource::Workflow(Box::new(WorkflowExecution {
-            metadata: Some(metadata),
-            spec: Some(spec),
-            ..WorkflowExecution::default()
-        })),
-        digest: Digest::of(&definition),
-        definition: definition.into(),
-        template_name: String::new(),
-        template_generation: 0,
-        input: Value::Null,
-        settings: Value::Null,
-        timeout_ms: None,
-        parent: None,
-    }
-}
-
-/// A store, an engine and a world on a directory of their own.
-pub struct Site {
-    pub directory: tempfile::TempDir,
-    pub world: Arc<World>,
-    pub store: Store,
-    pub engine: Engine,
-}
-
-impl Site {
-    pub fn new() -> Self {
-        Self::open(tempfile::tempdir().expect("a directory"))
-    }
-
-    fn open(directory: tempfile::TempDir) -> Self {
-        let store = Store::open(directory.path(), StoreOptions { free_bytes_min: 0, ..StoreOptions::default() })
-            .expect("the store opens");
-        let world = Arc::new(World::default());
-        let family = Arc::new(Family(OnceLock::new()));
-        let options = EngineOptions { workers: 2, resident_max: 32 };
-        let sealer = Arc::new(Sealer::open_or_create(&directory.path().join("key")).expect("a key"));
-        let engine = Engine::start(
-            options,
-            store.clone(),
-            sealer,
-            Arc::new(Scripts),
-            Arc::clone(&world) as Arc<dyn Activities>,
-            Arc::clone(&family) as Arc<dyn Children>,
-            tokio::runtime::Handle::current(),
-            Elsewhere::default(),
-        )
-        .expect("the engine starts");
-        let _ = family.0.set(engine.clone());
-        Self { directory, world, store, engine }
-    }
-
-    /// Stops everything and starts it again over the same directory.
-    pub async fn restart(self) -> Self {
-        let Self { directory, store, engine, world } = self;
-        engine.shutdown().await;
-        drop((engine, world));
-        // Activities under way still hold the engine until their tasks were dropped.
-        tokio::task::spawn_blocking(move || store.close()).await.expect("the store closes");
-        Self::open(directory)
-    }
-
-    pub async fn create(&self, name: &str, steps: Value) -> ExecutionResource {
-        self.engine.create(admitted(name, &steps, Vec::new())).await.expect("it is created").resource
-    }
-
-    pub fn get(&self, name: &str) -> Option<ExecutionResource> {
-        let key = baton_store::ResourceKey::new("WorkflowExecution", "default", name);
-        let stored = self.store.get(&key).expect("the store reads")?;
-        Some(baton_engine::decode_stored("WorkflowExecution", &stored.body, stored.revision).expect("it decodes"))
-    }
-
-    /// Waits until an execution is as `is` wants it.
-    pub async fn until(&self, name: &str, is: impl Fn(&ExecutionResource) -> bool) -> ExecutionResource {
-        let changed = tokio::sync::Notify::new();
-        poll(name, || self.get(name).filter(|resource| is(resource)), &changed).await
-    }
-
-    pub async fn ended(&self, name: &str) -> ExecutionResource {
-        self.until(name, |resource| resource.phase().is_terminal()).await
-    }
-
-    /// The only execution whose name begins so.
-    pub async fn child_of(&self, parent: &str) -> String {
-        let changed = tokio::sync::Notify::new();
-        let prefix = format!("{parent}-");
-        let look = || {
-            let page =
-                self.store.list(&baton_store::ListQuery::new("WorkflowExecution", 1000)).expect("the store reads");
-            page.items.into_iter().map(|item| item.key.name).find(|name| name.starts_with(&prefix))
-        };
-        poll("a child", look, &changed).await
-    }
-}
-
-pub fn uid(resource: &ExecutionResource) -> Uid {
-    resource.metadata().uid.parse().expect("a uid")
-}
-
-pub fn output(resource: &ExecutionResource) -> Value {
-    assert_eq!(resource.phase(), Phase::Completed, "{:?}", resource.error());
-    resource.output().and_then(Option::as_ref).map_or(Value::Null, |output| output.to_value().expect("JSON"))
-}
-
-pub fn callback_states(resource: &ExecutionResource) -> Vec<String> {
-    resource.callbacks().into_iter().flatten().map(|callback| callback.state.clone()).collect()
 }

@@ -1,16 +1,16 @@
 //! Who is told what, when, and how often.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use baton_execution::Outcome;
 use baton_types::{ErrorKind, Phase};
 use serde_json::json;
 
-use crate::support::{Site, admitted, callback_states, output, spec, uid};
+use crate::testing::{Place, Site, admitted, callback_states, output, spec, uid};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_parent_goes_on_with_its_childs_answer() {
-    let site = Site::new();
+/// A parent goes on with its childs answer.
+pub async fn a_parent_goes_on_with_its_childs_answer(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     site.create("parent", json!([{"child": {"steps": [{"echo": 5}]}}, {"echo": "after"}])).await;
     assert_eq!(output(&site.ended("parent").await), json!("after"));
     let child = site.child_of("parent").await;
@@ -28,9 +28,9 @@ async fn a_parent_goes_on_with_its_childs_answer() {
     assert_eq!(child.root().unwrap().as_ref().unwrap().name, "parent");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_ending_of_a_child_is_told() {
-    let site = Site::new();
+/// Every ending of a child is told.
+pub async fn every_ending_of_a_child_is_told(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let kinds = [
         ("completes", json!([{"echo": 5}]), json!({"completed": 5})),
         (
@@ -56,12 +56,13 @@ async fn every_ending_of_a_child_is_told() {
     for (name, terminate) in [("cancelled", false), ("terminated", true)] {
         site.create(name, json!([{"child": {"steps": [{"hang": 1}]}}])).await;
         let child = site.until(&site.child_of(name).await, |_| true).await;
-        let ended = if terminate {
-            site.engine.terminate(uid(&child), "enough".into()).await
+        if terminate {
+            let ended = site.engine.terminate(uid(&child), "enough".into()).await.unwrap();
+            assert_eq!(ended.phase(), Phase::Cancelled, "at once");
         } else {
-            site.engine.cancel(uid(&child), "enough".into()).await
-        };
-        assert_eq!(ended.unwrap().phase(), Phase::Cancelled);
+            site.engine.cancel(uid(&child), "enough".into()).await.unwrap();
+        }
+        assert_eq!(site.ended(&child.metadata().name).await.phase(), Phase::Cancelled);
         assert_eq!(output(&site.ended(name).await), json!("cancelled"), "{name}");
     }
     site.create("deleted", json!([{"child": {"steps": [{"hang": 1}]}}])).await;
@@ -72,9 +73,9 @@ async fn every_ending_of_a_child_is_told() {
     site.until("deleted", |_| site.get(&child.metadata().name).is_none()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_answer_counts_and_no_other_changes_anything() {
-    let site = Site::new();
+/// The first answer counts and no other changes anything.
+pub async fn the_first_answer_counts_and_no_other_changes_anything(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let waiting = site.create("waits", json!([{"wait": {"as": "first"}}, {"wait": {"as": "second"}}])).await;
     let first = site.world.token("first").await;
     site.until("waits", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
@@ -114,9 +115,9 @@ async fn the_first_answer_counts_and_no_other_changes_anything() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_expires_with_its_wait() {
-    let site = Site::new();
+/// A token expires with its wait.
+pub async fn a_token_expires_with_its_wait(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     site.create("waits", json!([{"wait": {"as": "short", "expiresMs": -1}}])).await;
     let token = site.world.token("short").await;
     assert_eq!(
@@ -126,9 +127,9 @@ async fn a_token_expires_with_its_wait() {
     assert_eq!(site.engine.check_token(token.as_bytes()).unwrap_err().reason, "CALLBACK_TOKEN_EXPIRED");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wait_without_the_heartbeats_it_wants_fails() {
-    let site = Site::new();
+/// A wait without the heartbeats it wants fails.
+pub async fn a_wait_without_the_heartbeats_it_wants_fails(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     site.create("waits", json!([{"wait": {"as": "worker", "heartbeatMs": 50}}])).await;
     let token = site.world.token("worker").await;
     let _alive = site.engine.heartbeat(token.as_bytes()).await;
@@ -137,9 +138,9 @@ async fn a_wait_without_the_heartbeats_it_wants_fails() {
     assert!(told["detail"].as_str().unwrap().contains("no heartbeat"), "{told}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_caller_outside_collects_its_answer() {
-    let site = Site::new();
+/// A caller outside collects its answer.
+pub async fn a_caller_outside_collects_its_answer(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     assert_eq!(site.engine.await_mailbox(&mailbox.token, Duration::ZERO).await.unwrap(), None);
     let created =
@@ -155,9 +156,9 @@ async fn a_caller_outside_collects_its_answer() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repeated_create_runs_once_and_adds_its_token() {
-    let site = Site::new();
+/// A repeated create runs once and adds its token.
+pub async fn a_repeated_create_runs_once_and_adds_its_token(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let mut tokens = Vec::new();
     let mut uids = Vec::new();
     for existing in [false, true, true] {
@@ -185,9 +186,9 @@ async fn a_repeated_create_runs_once_and_adds_its_token() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_can_be_attached_before_and_after_the_end() {
-    let site = Site::new();
+/// A token can be attached before and after the end.
+pub async fn a_token_can_be_attached_before_and_after_the_end(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let job = site.create("job", json!([{"wait": {"as": "go"}}])).await;
     let early = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     let with = site.engine.attach(uid(&job), early.token.clone()).await.unwrap();
@@ -209,9 +210,9 @@ async fn a_token_can_be_attached_before_and_after_the_end() {
     assert_eq!((condition.status.as_str(), condition.message.as_str()), ("True", "2 of 2 delivered"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_output_over_the_limit_is_delivered_as_a_reference() {
-    let site = Site::new();
+/// An output over the limit is delivered as a reference.
+pub async fn an_output_over_the_limit_is_delivered_as_a_reference(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     let created = site.engine.create(admitted("big", &json!([{"big": 700_000}]), mailbox.token.clone())).await.unwrap();
     let Some(Outcome::Completed(reference)) =

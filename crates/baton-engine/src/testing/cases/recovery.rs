@@ -1,15 +1,15 @@
 //! Stopping and starting again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use baton_execution::Outcome;
 use serde_json::json;
 
-use crate::support::{Site, admitted, callback_states, output, uid};
+use crate::testing::{Place, Site, admitted, callback_states, output, uid};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waited_goes_on_after_a_restart_with_the_same_token() {
-    let site = Site::new();
+/// What waited goes on after a restart with the same token.
+pub async fn what_waited_goes_on_after_a_restart_with_the_same_token(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     site.create("waits", json!([{"echo": 1}, {"wait": {"as": "it"}}, {"echo": "after"}])).await;
     let token = site.world.token("it").await;
     site.until("waits", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
@@ -20,9 +20,9 @@ async fn what_waited_goes_on_after_a_restart_with_the_same_token() {
     assert_eq!(site.world.runs_of("hand-out"), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_activity_without_a_result_runs_again_and_one_that_must_not_is_in_doubt() {
-    let site = Site::new();
+/// An activity without a result runs again and one that must not is in doubt.
+pub async fn an_activity_without_a_result_runs_again_and_one_that_must_not_is_in_doubt(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     site.create("again", json!([{"echo": 1}, {"hang": "again"}])).await;
     site.create("doubt", json!([{"echo": 1}, {"hang": "once"}])).await;
     site.world.began("hang").await;
@@ -35,9 +35,9 @@ async fn an_activity_without_a_result_runs_again_and_one_that_must_not_is_in_dou
     assert!(!site.get("again").unwrap().phase().is_terminal());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_history_comes_back_from_its_snapshot() {
-    let site = Site::new();
+/// A long history comes back from its snapshot.
+pub async fn a_long_history_comes_back_from_its_snapshot(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let mut steps: Vec<_> = (0..300).map(|n| json!({"echo": n})).collect();
     steps.push(json!({"wait": {"as": "long"}}));
     steps.extend((0..5).map(|n| json!({"echo": n})));
@@ -51,9 +51,9 @@ async fn a_long_history_comes_back_from_its_snapshot() {
     assert_eq!(events.last().unwrap().r#type, "Ended");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn more_waiting_than_fit_in_memory_are_all_answered() {
-    let site = Site::new();
+/// More waiting than fit in memory are all answered.
+pub async fn more_waiting_than_fit_in_memory_are_all_answered(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     for n in 0..200 {
         site.create(&format!("waits-{n}"), json!([{"wait": {"as": format!("{n}")}}])).await;
     }
@@ -67,9 +67,9 @@ async fn more_waiting_than_fit_in_memory_are_all_answered() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_was_not_delivered_before_a_restart_is_delivered_after_it() {
-    let site = Site::new();
+/// An answer that was not delivered before a restart is delivered after it.
+pub async fn an_answer_that_was_not_delivered_before_a_restart_is_delivered_after_it(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     site.engine.create(admitted("job", &json!([{"wait": {"as": "go"}}]), mailbox.token.clone())).await.unwrap();
     let go = site.world.token("go").await;
@@ -81,9 +81,9 @@ async fn an_answer_that_was_not_delivered_before_a_restart_is_delivered_after_it
     site.until("job", |job| callback_states(job) == ["Delivered"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_reconciler_finds_nothing_to_mend_in_a_healthy_store() {
-    let site = Site::new();
+/// The reconciler finds nothing to mend in a healthy store.
+pub async fn the_reconciler_finds_nothing_to_mend_in_a_healthy_store(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     site.create("parent", json!([{"child": {"steps": [{"wait": {"as": "child"}}]}}])).await;
     site.until("parent", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
     site.world.token("child").await;
@@ -98,9 +98,9 @@ async fn the_reconciler_finds_nothing_to_mend_in_a_healthy_store() {
     assert!(!site.get("parent").unwrap().phase().is_terminal());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_token_is_readable_on_the_disk() {
-    let site = Site::new();
+/// No token is readable on the disk.
+pub async fn no_token_is_readable_on_the_disk(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     site.create("waits", json!([{"wait": {"as": "it", "repeat": true}}])).await;
     let token = site.world.token("it").await;
     site.until("waits", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
@@ -120,9 +120,9 @@ async fn no_token_is_readable_on_the_disk() {
     assert!(!find(&token.as_bytes()[7..47]));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_under_way_when_it_was_suspended_is_done_again_after_a_restart() {
-    let site = Site::new();
+/// What was under way when it was suspended is done again after a restart.
+pub async fn what_was_under_way_when_it_was_suspended_is_done_again_after_a_restart(place: Arc<dyn Place>) {
+    let site = Site::new(place).await;
     let job = site.create("job", json!([{"hang": "again"}])).await;
     site.world.began("hang").await;
     let suspend = |site: &Site, suspend: bool| {
@@ -134,6 +134,7 @@ async fn what_was_under_way_when_it_was_suspended_is_done_again_after_a_restart(
         async move { engine.update(uid, change).await.unwrap() }
     };
     suspend(&site, true).await;
+    site.until("job", |job| job.phase() == baton_types::Phase::Suspended).await;
     let site = site.restart().await;
     assert_eq!(site.world.runs_of("hang"), 0, "nothing starts while it is suspended");
     suspend(&site, false).await;

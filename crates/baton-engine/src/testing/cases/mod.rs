@@ -1,0 +1,5 @@
+//! What holds of every engine.
+
+pub mod answers;
+pub mod lifecycle;
+pub mod recovery;
