@@ -98,6 +98,7 @@ fn workers_and_servers_of_other_builds_understand_each_other() {
 }
 
 #[track_caller]
+#[expect(clippy::unwrap_used, reason = "what a test cannot do without, it fails without")]
 fn check(name: &str, descriptors: &[u8]) {
     let now = DescriptorPool::decode(descriptors).unwrap();
     let path = committed_path(name);

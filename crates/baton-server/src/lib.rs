@@ -21,6 +21,7 @@ mod serve;
 mod server;
 mod templates;
 mod upkeep;
+pub mod worker;
 
 pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start, start_with};
 pub use upkeep::UpkeepOptions;

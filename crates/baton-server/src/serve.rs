@@ -40,7 +40,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     app::App,
-    grpc::{self, Grpc},
+    grpc::{self, Grpc, WorkerSide},
     metrics,
     rest::{self, Rest},
 };
@@ -78,6 +78,8 @@ pub(crate) struct Serving {
     pub(crate) stopping: CancellationToken,
     /// Whether Temporal's calls for answering activities are offered too.
     pub(crate) temporal_compatible: bool,
+    /// What workers elsewhere need, if executions run in Temporal.
+    pub(crate) worker: Option<WorkerSide>,
 }
 
 /// Serves on `listener` until `stopping` is cancelled and requests in progress have been answered.
@@ -85,9 +87,9 @@ pub(crate) struct Serving {
 /// # Errors
 /// Only before the first connection: the built-in descriptors cannot be read.
 pub(crate) async fn serve(listener: TcpListener, serving: Serving) -> io::Result<()> {
-    let Serving { app, metrics_page, stopping, temporal_compatible } = serving;
+    let Serving { app, metrics_page, stopping, temporal_compatible, worker } = serving;
     let front = Front {
-        grpc: grpc::router(&Grpc { app: app.clone(), stopping: stopping.clone(), temporal_compatible })
+        grpc: grpc::router(&Grpc { app: app.clone(), stopping: stopping.clone(), temporal_compatible, worker })
             .map_err(io::Error::other)?,
         rest: rest::router(Rest { app, stopping: stopping.clone(), metrics_page }),
     };

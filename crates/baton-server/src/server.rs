@@ -187,6 +187,7 @@ pub async fn start_with(
         metrics_page: Arc::new(metrics::render),
         stopping: stopping.clone(),
         temporal_compatible: options.temporal_compatible,
+        worker: None,
     };
     let serving = tokio::spawn(serve::serve(listener, serving));
     tracing::info!(%address, data_dir = %options.data_dir.display(), "server started");

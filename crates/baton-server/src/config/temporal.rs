@@ -126,7 +126,9 @@ pub struct Names(pub Vec<String>);
 impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let names = match Value::deserialize(deserializer)? {
-            Value::String(text) => text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect(),
+            Value::String(text) => {
+                text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
+            }
             list => Vec::<String>::deserialize(list).map_err(|error| D::Error::custom(error.message()))?,
         };
         match names.iter().find(|name| name.trim().is_empty()) {

@@ -19,6 +19,7 @@ mod resources;
 mod services;
 mod status;
 mod temporal;
+mod worker;
 
 use axum::{Router, response::Response};
 use baton_proto::{DESCRIPTORS, v1};
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub(crate) use self::worker::WorkerSide;
 use crate::{app::App, rest::panic_message};
 
 /// Largest message that is read, in bytes: a resource in its stored form, and as much again for what is around it.
@@ -40,6 +42,8 @@ pub(crate) struct Grpc {
     pub(crate) stopping: CancellationToken,
     /// Whether Temporal's calls for answering activities are offered too.
     pub(crate) temporal_compatible: bool,
+    /// What workers elsewhere need, if executions run in Temporal.
+    pub(crate) worker: Option<WorkerSide>,
 }
 
 /// All services.
@@ -65,6 +69,9 @@ pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Er
         .add_service(tonic_health::pb::health_server::HealthServer::new(grpc.clone()))
         .add_service(descriptors().build_v1()?)
         .add_service(descriptors().build_v1alpha()?);
+    if let Some(worker) = &grpc.worker {
+        routes = routes.add_service(worker.service());
+    }
     if grpc.temporal_compatible {
         routes = routes.add_service(temporal::service(grpc.clone()));
     }

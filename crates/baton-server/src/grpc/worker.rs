@@ -1,0 +1,103 @@
+//! `baton.worker.v1.WorkerService`: the ledger of executions that run in Temporal, for workers in processes of their own.
+//!
+//! # Invariants
+//! - Whoever does not show the worker key is refused before anything of the message is read.
+//! - It is there only while the engine runs executions in Temporal; it is in no reflection, being no public API.
+//!
+//! # Deliberately absent
+//! Meaning: every call goes to the [`Ledger`] as it is.
+
+use std::sync::Arc;
+
+use baton_engine::Ledger;
+use baton_proto::worker_v1::{
+    GetContentRequest, GetContentResponse, GetTaskRequest, GetTaskResponse, KeepContentRequest, KeepContentResponse,
+    ReportRequest, ReportResponse,
+    worker_service_server::{WorkerService, WorkerServiceServer},
+};
+use baton_types::{ApiError, ErrorKind};
+use tonic::{
+    Request, Response, Status,
+    metadata::MetadataMap,
+    service::{Interceptor, interceptor::InterceptedService},
+};
+
+use super::status;
+use crate::worker::{MESSAGE_BYTES_MAX, WORKER_KEY_FILE, WorkerKey, wire};
+
+/// What workers elsewhere need of a server.
+#[derive(Clone)]
+pub(crate) struct WorkerSide {
+    /// What they ask.
+    pub(crate) ledger: Arc<dyn Ledger>,
+    /// What they show to be let in.
+    pub(crate) key: WorkerKey,
+}
+
+/// Lets in who shows the key.
+#[derive(Clone)]
+pub(super) struct Door(WorkerKey);
+
+impl WorkerSide {
+    /// The service behind its door.
+    pub(super) fn service(&self) -> InterceptedService<WorkerServiceServer<Self>, Door> {
+        let service = WorkerServiceServer::new(self.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        InterceptedService::new(service, Door(self.key.clone()))
+    }
+}
+
+impl Interceptor for Door {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        match shown(request.metadata()) {
+            Some(key) if self.0.is(key) => Ok(request),
+            Some(_) => Err(refused("the worker key is not the one of this server")),
+            None => Err(refused("the worker key is missing")),
+        }
+    }
+}
+
+fn shown(metadata: &MetadataMap) -> Option<&str> {
+    metadata.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn refused(message: &str) -> Status {
+    let hint = format!(
+        "start the worker with --worker-key-file and the file {WORKER_KEY_FILE} in the server's data directory"
+    );
+    status::of(ApiError::new(ErrorKind::Unauthenticated, "WORKER_KEY_REFUSED", message).hint(hint))
+}
+
+#[tonic::async_trait]
+impl WorkerService for WorkerSide {
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        let report = wire::report(request.into_inner()).map_err(status::of)?;
+        let reported = self.ledger.report(report).await.map_err(status::of)?;
+        Ok(Response::new(wire::of_reported(&reported)))
+    }
+
+    async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<GetTaskResponse>, Status> {
+        let GetTaskRequest { uid, operation } = request.into_inner();
+        let uid = wire::uid("uid", &uid).map_err(status::of)?;
+        let id = wire::operation("operation", operation).map_err(status::of)?;
+        let task = self.ledger.task(uid, id).await.map_err(status::of)?;
+        Ok(Response::new(wire::of_task(task)))
+    }
+
+    async fn get_content(&self, request: Request<GetContentRequest>) -> Result<Response<GetContentResponse>, Status> {
+        let digest = wire::digest("digest", &request.get_ref().digest).map_err(status::of)?;
+        let content = self.ledger.content(digest).await.map_err(status::of)?;
+        Ok(Response::new(GetContentResponse { content }))
+    }
+
+    async fn keep_content(
+        &self,
+        request: Request<KeepContentRequest>,
+    ) -> Result<Response<KeepContentResponse>, Status> {
+        let KeepContentRequest { uid, content } = request.into_inner();
+        let uid = wire::uid("uid", &uid).map_err(status::of)?;
+        let digest = self.ledger.keep(uid, content).await.map_err(status::of)?;
+        Ok(Response::new(KeepContentResponse { digest: digest.to_string() }))
+    }
+}

@@ -1,0 +1,248 @@
+//! The ledger of a server elsewhere: [`Ledger`] over `baton.worker.v1`.
+//!
+//! # Invariants
+//! - Nothing is asked of the server before it is needed: a worker may be there before its server.
+//! - Every call ends within [`CALL_LIMIT`], so whoever repeats it decides when.
+//! - A report above what one message may hold goes in parts: its contents are kept first, each by itself.
+//!
+//! # Failure
+//! An answer that was not had is `Unavailable` or `Timeout`; the same call again is harmless. A key that is refused makes
+//! every call `Unauthenticated`, and [`RemoteLedger::refused`] resolves.
+
+use std::{error::Error as _, time::Duration};
+
+use async_trait::async_trait;
+use baton_engine::{HostedTask, Ledger, Report, Reported};
+use baton_execution::OperationId;
+use baton_proto::worker_v1::{self, worker_service_client::WorkerServiceClient};
+use baton_types::{ApiError, Digest, ErrorKind, Uid};
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::watch;
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+
+use super::{MESSAGE_BYTES_MAX, WorkerKey, wire};
+
+/// Longest that one call may take. A report passes within a local activity of Temporal's, which has 10 s.
+const CALL_LIMIT: Duration = Duration::from_secs(8);
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A server that vanished without a word is noticed after this and as much again.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Above this, contents of a report are kept one by one before it. The rest of a message is far below the difference.
+const REPORT_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 2;
+
+/// Reasons that a server may give and that are passed on; another one of a later server is told in its words alone.
+const REASONS: &[&str] = &[
+    "DATA_CORRUPT",
+    "EXECUTION_STALLED",
+    "FIELD_INVALID",
+    "INTERNAL",
+    "NOT_FOUND",
+    "OVERLOADED",
+    "SHUTTING_DOWN",
+    "STARTING",
+    "STORAGE_FULL",
+    "STORE_FAILED",
+    "WORKER_KEY_REFUSED",
+];
+
+/// The ledger of a server elsewhere. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RemoteLedger {
+    client: WorkerServiceClient<Channel>,
+    bearer: MetadataValue<Ascii>,
+    address: String,
+    refused: watch::Sender<Option<String>>,
+}
+
+/// A URL that is not one of a server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a URL of a server; allowed is http://HOST:PORT, such as http://127.0.0.1:8377")]
+pub struct AddressError(String);
+
+impl RemoteLedger {
+    /// The ledger of the server at a URL. Connects when it is first asked.
+    ///
+    /// # Errors
+    /// If it is not a URL, or not of the scheme `http`.
+    pub fn new(address: &str, key: &WorkerKey) -> Result<Self, AddressError> {
+        let refused = || AddressError(address.to_owned());
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .ok()
+            .filter(|it| it.uri().scheme_str() == Some("http") && it.uri().authority().is_some())
+            .ok_or_else(refused)?
+            .connect_timeout(CONNECT_LIMIT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
+        let client = WorkerServiceClient::new(endpoint.connect_lazy())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let mut bearer = MetadataValue::try_from(format!("Bearer {}", key.expose()))
+            .expect("hexadecimal digits may stand in a header");
+        bearer.set_sensitive(true);
+        Ok(Self { client, bearer, address: address.to_owned(), refused: watch::Sender::new(None) })
+    }
+
+    /// Asks for something that changes nothing, to see whether the server lets us in.
+    ///
+    /// # Errors
+    /// What the server, or the way to it, says.
+    pub async fn check(&self) -> Result<(), ApiError> {
+        self.content(Digest::of(b"")).await.map(|_| ())
+    }
+
+    /// Resolves when the server did not let us in, with what it said.
+    pub async fn refused(&self) -> String {
+        let mut refused = self.refused.subscribe();
+        match refused.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // The sender is ours and lives as long as we do.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn call<T: prost::Message, A, F>(
+        &self,
+        message: T,
+        call: impl FnOnce(WorkerServiceClient<Channel>, Request<T>) -> F,
+    ) -> Result<A, ApiError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let size = message.encoded_len();
+        if size > MESSAGE_BYTES_MAX {
+            let message =
+                format!("a message of {size} bytes does not go to the server, {MESSAGE_BYTES_MAX} are allowed");
+            return Err(ApiError::new(ErrorKind::TooLarge, "BODY_TOO_LARGE", message));
+        }
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.bearer.clone());
+        match tokio::time::timeout(CALL_LIMIT, call(self.client.clone(), request)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(self.error_of(&status)),
+            Err(_) => Err(ApiError::new(
+                ErrorKind::Timeout,
+                "SERVER_UNREACHABLE",
+                format!("the server at {} has not answered within {} seconds", self.address, CALL_LIMIT.as_secs()),
+            )),
+        }
+    }
+
+    fn error_of(&self, status: &Status) -> ApiError {
+        let error = error_of(&self.address, status);
+        if error.kind == ErrorKind::Unauthenticated {
+            let told = match &error.hint {
+                Some(hint) => format!("{}; {hint}", error.message),
+                None => error.message.clone(),
+            };
+            self.refused.send_replace(Some(told));
+        }
+        error
+    }
+}
+
+#[async_trait]
+impl Ledger for RemoteLedger {
+    async fn report(&self, mut report: Report) -> Result<Reported, ApiError> {
+        let size = |report: &Report| -> usize {
+            let events: usize = report.events.iter().map(|it| it.encoded_len() + 8).sum();
+            events + report.contents.iter().map(|(_, content)| content.len() + 128).sum::<usize>()
+        };
+        while size(&report) > REPORT_BYTES_MAX {
+            let Some((digest, content)) = report.contents.pop() else { break };
+            let kept = self.keep(report.uid, content).await?;
+            if kept != digest {
+                return Err(ApiError::internal(format!("content {digest} was kept as {kept}")));
+            }
+        }
+        let wire = wire::of_report(report);
+        wire::reported(self.call(wire, |mut client, request| async move { client.report(request).await }).await?)
+    }
+
+    async fn task(&self, uid: Uid, id: OperationId) -> Result<Option<HostedTask>, ApiError> {
+        let wire = worker_v1::GetTaskRequest { uid: uid.to_string(), operation: Some(wire::of_operation(&id)) };
+        wire::task(self.call(wire, |mut client, request| async move { client.get_task(request).await }).await?)
+    }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, ApiError> {
+        let wire = worker_v1::GetContentRequest { digest: digest.to_string() };
+        let answer = self.call(wire, |mut client, request| async move { client.get_content(request).await }).await?;
+        match answer.content {
+            Some(content) if Digest::of(&content) != digest => {
+                Err(ApiError::internal(format!("what came as content {digest} is {}", Digest::of(&content))))
+            }
+            content => Ok(content),
+        }
+    }
+
+    async fn keep(&self, uid: Uid, content: Bytes) -> Result<Digest, ApiError> {
+        let wire = worker_v1::KeepContentRequest { uid: uid.to_string(), content };
+        let answer = self.call(wire, |mut client, request| async move { client.keep_content(request).await }).await?;
+        wire::digest("digest", &answer.digest)
+    }
+}
+
+/// What a status says, as the error that the ledger gave on the other side.
+fn error_of(address: &str, status: &Status) -> ApiError {
+    let given = status.metadata().get("baton-reason").and_then(|it| it.to_str().ok());
+    let known = given.and_then(|given| REASONS.iter().copied().find(|it| *it == given));
+    let kind = kind_of(status.code(), given);
+    let passes = matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::ResourceExhausted);
+    let reason = known.unwrap_or(if passes && given.is_none() { "SERVER_UNREACHABLE" } else { "INTERNAL" });
+    let said = match status.message() {
+        "" => format!("it answered {:?}", status.code()),
+        said => said.to_owned(),
+    };
+    let message = match (status.code(), given) {
+        (Code::Unimplemented, _) => format!(
+            "the server at {address} has no executions for workers: it runs the embedded engine, or is of another version"
+        ),
+        (_, Some(_)) => said,
+        (_, None) => format!("the server at {address} cannot be asked: {}", root_cause(status).unwrap_or(said)),
+    };
+    let mut error = ApiError::new(kind, reason, message);
+    if let Some(hint) = status.metadata().get_bin("baton-hint-bin").and_then(|it| it.to_bytes().ok()) {
+        error.hint = Some(String::from_utf8_lossy(&hint).into_owned());
+    }
+    error
+}
+
+/// The innermost cause of a broken connection: what the operating system said.
+fn root_cause(status: &Status) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    Some(cause.to_string())
+}
+
+/// The kind of error that a code stands for; the inverse of the table of the server.
+fn kind_of(code: Code, reason: Option<&str>) -> ErrorKind {
+    match code {
+        Code::InvalidArgument => ErrorKind::InvalidArgument,
+        Code::Unauthenticated => ErrorKind::Unauthenticated,
+        Code::PermissionDenied => ErrorKind::PermissionDenied,
+        Code::NotFound => ErrorKind::NotFound,
+        Code::AlreadyExists => ErrorKind::AlreadyExists,
+        Code::Aborted => ErrorKind::Conflict,
+        Code::FailedPrecondition => ErrorKind::FailedPrecondition,
+        // Without a reason it is what tonic says of a message over the limit.
+        Code::OutOfRange if reason.is_none() => ErrorKind::TooLarge,
+        Code::OutOfRange => ErrorKind::Gone,
+        Code::ResourceExhausted if reason == Some("STORAGE_FULL") => ErrorKind::StorageFull,
+        Code::ResourceExhausted => ErrorKind::ResourceExhausted,
+        Code::DeadlineExceeded => ErrorKind::Timeout,
+        Code::Unimplemented => ErrorKind::Unimplemented,
+        Code::Internal if reason.is_some() => ErrorKind::Internal,
+        // A connection that broke in the middle of a call has any of these; nothing is known then.
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DataLoss | Code::Internal | Code::Ok => {
+            ErrorKind::Unavailable
+        }
+    }
+}

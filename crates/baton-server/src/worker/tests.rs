@@ -1,0 +1,299 @@
+//! The ledger of a server elsewhere, against the service as it is served, over a scripted ledger.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use baton_engine::{HostedRun, HostedTask, Ledger, Report, Reported};
+use baton_execution::{ActivityTask, OperationId};
+use baton_proto::history_v1::{CancelRequested, HistoryEvent, history_event::Attributes};
+use baton_store::{Store, StoreOptions};
+use baton_types::{ApiError, Digest, ErrorKind, Uid};
+use bytes::Bytes;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{MESSAGE_BYTES_MAX, RemoteLedger, WORKER_KEY_FILE, WorkerKey};
+use crate::{
+    app::App,
+    grpc::WorkerSide,
+    programs::ProgramCache,
+    serve::{Serving, serve},
+};
+
+const UID: Uid = Uid::from_bytes([7; 16]);
+
+/// What was asked, and what is answered.
+#[derive(Default)]
+struct Script {
+    asked: Mutex<Vec<String>>,
+    reports: Mutex<Vec<Report>>,
+    reported: Mutex<VecDeque<Result<Reported, ApiError>>>,
+    task: Mutex<Option<HostedTask>>,
+}
+
+impl Script {
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    fn note(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+}
+
+#[async_trait]
+impl Ledger for Script {
+    async fn report(&self, report: Report) -> Result<Reported, ApiError> {
+        self.note(format!("report {} contents", report.contents.len()));
+        self.reports.lock().unwrap().push(report);
+        self.reported.lock().unwrap().pop_front().unwrap_or(Ok(Reported::Closed))
+    }
+
+    async fn task(&self, uid: Uid, id: OperationId) -> Result<Option<HostedTask>, ApiError> {
+        self.note(format!("task {uid} {id}"));
+        Ok(self.task.lock().unwrap().clone())
+    }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, ApiError> {
+        self.note("content".to_owned());
+        let known = Bytes::from_static(b"known");
+        Ok((digest == Digest::of(&known)).then_some(known))
+    }
+
+    async fn keep(&self, _uid: Uid, content: Bytes) -> Result<Digest, ApiError> {
+        self.note(format!("keep {} bytes", content.len()));
+        Ok(Digest::of(&content))
+    }
+}
+
+/// A server with a scripted ledger.
+struct Served {
+    script: Arc<Script>,
+    key: WorkerKey,
+    url: String,
+    stopping: CancellationToken,
+    serving: JoinHandle<std::io::Result<()>>,
+    folder: TempDir,
+}
+
+impl Served {
+    async fn start(with_worker_side: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions { ballast_bytes: 0, ..StoreOptions::default() }).unwrap();
+        let app = App::new(store, 0, Arc::new(ProgramCache::default()));
+        let key = WorkerKey::read_or_create(&folder.path().join(WORKER_KEY_FILE)).unwrap();
+        let script = Arc::new(Script::default());
+        let stopping = CancellationToken::new();
+        let side = WorkerSide { ledger: Arc::clone(&script) as Arc<dyn Ledger>, key: key.clone() };
+        let worker = with_worker_side.then_some(side);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = Serving {
+            app,
+            metrics_page: Arc::new(String::new),
+            stopping: stopping.clone(),
+            temporal_compatible: false,
+            worker,
+        };
+        let serving = tokio::spawn(serve(listener, serving));
+        Self { script, key, url, stopping, serving, folder }
+    }
+
+    fn ledger(&self) -> RemoteLedger {
+        RemoteLedger::new(&self.url, &self.key).unwrap()
+    }
+
+    /// Stops it. What is left is its folder.
+    async fn stop(self) -> TempDir {
+        self.stopping.cancel();
+        self.serving.await.unwrap().unwrap();
+        self.folder
+    }
+}
+
+fn report(contents: Vec<Bytes>) -> Report {
+    let cancel = Attributes::CancelRequested(CancelRequested { reason: "enough".to_owned() });
+    Report {
+        uid: UID,
+        run: HostedRun { workflow_id: "baton/default/a/x".to_owned(), run_id: "run".to_owned() },
+        events: vec![HistoryEvent { number: 4, attributes: Some(cancel), ..HistoryEvent::default() }],
+        contents: contents.into_iter().map(|it| (Digest::of(&it), it)).collect(),
+        want_state: true,
+    }
+}
+
+#[tokio::test]
+async fn every_answer_comes_back_as_it_was_given() {
+    let served = Served::start(true).await;
+    let ledger = served.ledger();
+    ledger.check().await.unwrap();
+    let state = Digest::of(b"state");
+    for answer in [
+        Reported::Taken { state: None },
+        Reported::Taken { state: Some(state) },
+        Reported::Diverged { state },
+        Reported::Closed,
+    ] {
+        served.script.reported.lock().unwrap().push_back(Ok(answer.clone()));
+        let sent = report(vec![Bytes::from_static(b"long")]);
+        assert_eq!(ledger.report(sent.clone()).await.unwrap(), answer);
+        assert_eq!(served.script.reports.lock().unwrap().pop().unwrap(), sent);
+    }
+    assert_eq!(ledger.task(UID, OperationId::new("/do/0/a", 2)).await.unwrap().map(|it| it.token), None);
+    let task = HostedTask {
+        task: ActivityTask {
+            execution: UID,
+            namespace: "default".to_owned(),
+            name: "a".to_owned(),
+            id: OperationId::new("/do/0/a", 2),
+            idempotency_key: format!("{UID}//do/0/a/2"),
+            activity: "http".to_owned(),
+            input: json!({"n": 9_007_199_254_740_993_i64, "token": "baton1.x", "list": [1.5, null]}),
+            start_to_close_ms: 1234,
+        },
+        token: Some("baton1.x".to_owned()),
+    };
+    *served.script.task.lock().unwrap() = Some(task.clone());
+    let found = ledger.task(UID, OperationId::new("/do/0/a", 2)).await.unwrap().unwrap();
+    assert_eq!(format!("{found:?}"), format!("{task:?}"));
+    served.script.asked();
+    assert_eq!(ledger.content(Digest::of(b"known")).await.unwrap().unwrap(), "known");
+    assert_eq!(ledger.content(Digest::of(b"unknown")).await.unwrap(), None);
+    assert_eq!(ledger.keep(UID, Bytes::from_static(b"long")).await.unwrap(), Digest::of(b"long"));
+    assert_eq!(served.script.asked(), ["content", "content", "keep 4 bytes"]);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_keeps_its_kind_its_reason_and_its_hint() {
+    let served = Served::start(true).await;
+    let ledger = served.ledger();
+    for error in [
+        ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down").hint("try again"),
+        ApiError::new(ErrorKind::InvalidArgument, "FIELD_INVALID", "events[0]: cannot be read"),
+        ApiError::new(ErrorKind::NotFound, "NOT_FOUND", "no such execution"),
+        ApiError::new(ErrorKind::StorageFull, "STORAGE_FULL", "the disk is full"),
+        ApiError::new(ErrorKind::ResourceExhausted, "OVERLOADED", "too much at once"),
+        ApiError::new(ErrorKind::FailedPrecondition, "EXECUTION_STALLED", "another build is needed"),
+        ApiError::internal("page 7 is torn"),
+    ] {
+        served.script.reported.lock().unwrap().push_back(Err(error.clone()));
+        let told = ledger.report(report(Vec::new())).await.unwrap_err();
+        assert_eq!(
+            (told.kind, told.reason, told.message, told.hint),
+            (error.kind, error.reason, error.message, error.hint)
+        );
+        assert_eq!(told.detail, None, "what only the log may know stays there");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn without_the_key_nothing_is_answered() {
+    let served = Served::start(true).await;
+    let ledger = RemoteLedger::new(&served.url, &WorkerKey::parse(&"5".repeat(64)).unwrap()).unwrap();
+    let told = ledger.check().await.unwrap_err();
+    assert_eq!((told.kind, told.reason), (ErrorKind::Unauthenticated, "WORKER_KEY_REFUSED"));
+    ledger.report(report(Vec::new())).await.unwrap_err();
+    ledger.task(UID, OperationId::new("/do/0/a", 1)).await.unwrap_err();
+    ledger.keep(UID, Bytes::new()).await.unwrap_err();
+    assert_eq!(served.script.asked(), Vec::<String>::new(), "nothing reached the ledger");
+    let why = ledger.refused().await;
+    assert!(why.contains("not the one of this server") && why.contains("--worker-key-file"), "{why}");
+    let channel = tonic::transport::Endpoint::from_shared(served.url.clone()).unwrap().connect().await.unwrap();
+    let mut plain = baton_proto::worker_v1::worker_service_client::WorkerServiceClient::new(channel);
+    for shown in [None, Some("Bearer "), Some("Basic x"), Some("bearer")] {
+        let mut request = tonic::Request::new(baton_proto::worker_v1::GetContentRequest::default());
+        if let Some(shown) = shown {
+            request.metadata_mut().insert("authorization", shown.parse().unwrap());
+        }
+        let status = plain.get_content(request).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unauthenticated, "{shown:?}: {status:?}");
+    }
+    assert!(!format!("{ledger:?}").contains("5555"), "{ledger:?}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_one_message_goes_in_parts() {
+    let served = Served::start(true).await;
+    let ledger = served.ledger();
+    let large = |byte: u8| Bytes::from(vec![byte; MESSAGE_BYTES_MAX / 4]);
+    let sent = report((0..6).map(large).collect());
+    assert_eq!(ledger.report(sent.clone()).await.unwrap(), Reported::Closed);
+    let asked = served.script.asked();
+    let kept = asked.iter().filter(|it| **it == format!("keep {} bytes", MESSAGE_BYTES_MAX / 4)).count();
+    assert_eq!(asked.last().unwrap(), &format!("report {} contents", 6 - kept), "{asked:?}");
+    assert!(kept > 0 && asked.len() == kept + 1, "{asked:?}");
+    let told = ledger.keep(UID, Bytes::from(vec![0; MESSAGE_BYTES_MAX + 1])).await.unwrap_err();
+    assert_eq!(told.kind, ErrorKind::TooLarge, "{told:?}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_malformed_is_refused_field_by_field() {
+    let served = Served::start(true).await;
+    let ledger = served.ledger();
+    let mut forged = report(vec![Bytes::from_static(b"long")]);
+    forged.contents[0].0 = Digest::of(b"other");
+    let told = ledger.report(forged).await.unwrap_err();
+    assert_eq!((told.kind, told.reason), (ErrorKind::InvalidArgument, "FIELD_INVALID"));
+    assert!(told.message.contains("contents[0].digest"), "{}", told.message);
+    assert_eq!(served.script.asked(), Vec::<String>::new());
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_asked_again_when_it_is_back() {
+    let served = Served::start(true).await;
+    let (ledger, url, key) = (served.ledger(), served.url.clone(), served.key.clone());
+    ledger.check().await.unwrap();
+    let folder = served.stop().await;
+    let told = ledger.check().await.unwrap_err();
+    assert_eq!((told.kind, told.reason), (ErrorKind::Unavailable, "SERVER_UNREACHABLE"), "{told:?}");
+    assert!(told.message.contains(&url), "{told}");
+    let app = App::new(
+        Store::open(tempfile::tempdir().unwrap().path(), StoreOptions { ballast_bytes: 0, ..StoreOptions::default() })
+            .unwrap(),
+        0,
+        Arc::new(ProgramCache::default()),
+    );
+    let listener = TcpListener::bind(url.trim_start_matches("http://")).await.unwrap();
+    let stopping = CancellationToken::new();
+    let side = WorkerSide { ledger: Arc::new(Script::default()), key };
+    let serving = Serving {
+        app,
+        metrics_page: Arc::new(String::new),
+        stopping: stopping.clone(),
+        temporal_compatible: false,
+        worker: Some(side),
+    };
+    let serving = tokio::spawn(serve(listener, serving));
+    ledger.check().await.unwrap();
+    stopping.cancel();
+    serving.await.unwrap().unwrap();
+    drop(folder);
+}
+
+#[tokio::test]
+async fn a_server_without_temporal_says_so() {
+    let served = Served::start(false).await;
+    let told = served.ledger().check().await.unwrap_err();
+    assert_eq!(told.kind, ErrorKind::Unimplemented);
+    assert!(told.message.contains("runs the embedded engine"), "{told}");
+    served.stop().await;
+}
+
+#[test]
+fn only_http_addresses_are_taken() {
+    let key = WorkerKey::parse(&"0".repeat(64)).unwrap();
+    for address in ["https://127.0.0.1:1", "127.0.0.1:1", "here", "", "http://"] {
+        let told = RemoteLedger::new(address, &key).unwrap_err().to_string();
+        assert!(told.contains("allowed is http://HOST:PORT"), "{told}");
+    }
+}
