@@ -22,6 +22,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("baton-proto", &["baton-types", "baton-execution"]),
     ("baton-store", &["baton-types"]),
     ("baton-engine", &["baton-types", "baton-execution", "baton-proto", "baton-store"]),
+    ("baton-engine-temporal", &["baton-types", "baton-execution", "baton-proto", "baton-engine"]),
     ("baton-activities", &["baton-types", "baton-execution", "baton-agent"]),
     (
         "baton-server",
@@ -34,6 +35,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "baton-activities",
             "baton-store",
             "baton-engine",
+            "baton-engine-temporal",
         ],
     ),
     ("baton-cli", &["baton-types", "baton-proto", "baton-server"]),
@@ -42,27 +44,17 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 /// Crates that nothing of the product depends on and that may use anything.
 const FREE: &[&str] = &["baton-tests", "baton-temporal-testing", "xtask"];
 
+/// Temporal's SDK, by the beginning of its crates' names, and the one crate of ours that it is in: heavy, and not for others.
+const TEMPORAL_SDK: (&str, &str) = ("temporalio", "baton-engine-temporal");
+
 /// Most lines of a file of source. Tests that stand in files of their own may be longer.
 const FILE_LINES_MAX: usize = 800;
 
-/// Words in capitals that are no reasons, in crates that give reasons: types of watch events, and names in the
-/// environment.
-const NOT_REASONS: &[&str] = &[
-    "ADDED",
-    "BATON_DATA_DIR",
-    "BATON_LISTEN",
-    "BATON_MODEL_API_KEY",
-    "BATON_MODEL_BASE_URL",
-    "BOOKMARK",
-    "CARGO_PKG_VERSION",
-    "CARGO_PKG_VERSION_MAJOR",
-    "CARGO_PKG_VERSION_MINOR",
-    "DELETED",
-    "ERROR",
-    "MODIFIED",
-    "OPENAI_API_KEY",
-    "OPENAI_BASE_URL",
-];
+/// Words in capitals that are no reasons, in crates that give reasons: types of watch events.
+const NOT_REASONS: &[&str] = &["ADDED", "BOOKMARK", "DELETED", "ERROR", "MODIFIED"];
+
+/// What names in the environment begin with; no reason does.
+const VARIABLES: &[&str] = &["BATON_", "CARGO_PKG_", "OPENAI_", "TEMPORAL_"];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut found = Vec::new();
@@ -105,6 +97,10 @@ fn check_edges(found: &mut Vec<String>) -> anyhow::Result<()> {
             if ours && !for_tests && !allowed.contains(&on) {
                 found.push(format!("{name} depends on {on}, which the table of dependencies does not allow"));
             }
+            let (sdk, its_crate) = TEMPORAL_SDK;
+            if on.starts_with(sdk) && name != its_crate {
+                found.push(format!("{name} depends on {on}, which is for {its_crate} alone"));
+            }
         }
     }
     Ok(())
@@ -130,7 +126,9 @@ fn check_reasons(sources: &[(PathBuf, String)], found: &mut Vec<String>) -> anyh
     for word in NOT_REASONS.iter().filter(|word| !words.contains(**word)) {
         found.push(format!("xtask/src/tidy.rs: NOT_REASONS has '{word}', which no code has any more"));
     }
-    let reasons: BTreeSet<&str> = words.into_iter().filter(|word| !NOT_REASONS.contains(word)).collect();
+    let is_reason =
+        |word: &&str| !NOT_REASONS.contains(word) && !VARIABLES.iter().any(|variable| word.starts_with(variable));
+    let reasons: BTreeSet<&str> = words.into_iter().filter(is_reason).collect();
     let folder = root().join("docs/errors");
     let index = fs::read_to_string(folder.join("README.md")).context("read docs/errors/README.md")?;
     for reason in &reasons {
@@ -228,6 +226,7 @@ mod tests {
             "// such as \"NEW_REASON\"",
             "\"NEW_REASON is a word of this\"",
             "(\"NotFound\", \"POST\", \"not_a_reason\", \"x\", NEW_REASON, \"CONFLICT\")",
+            "read(\"BATON_NEW_SETTING\")",
             "#[cfg(test)]\nmod tests { \"NEW_REASON\" }",
         ] {
             assert_eq!(found(text), "");
