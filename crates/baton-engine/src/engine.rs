@@ -18,7 +18,7 @@ use baton_types::{ApiError, Digest, ErrorKind, Uid, Violation};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
-    CALLBACK_TOKEN_BYTES_MAX,
+    CALLBACK_TOKEN_BYTES_MAX, answers,
     api::{Admitted, Children, Created, Deleted, Heartbeat, Mailbox},
     delivery, errors,
     hide::Hidden,
@@ -26,7 +26,6 @@ use crate::{
     host::{Host, Receiver},
     message::{AnswerReply, Change, Message, MessageKind, Reply},
     sealer::{Claims, Sealer},
-    steps,
     stored::Row,
     timers::Timers,
     worker::{Route, Shared, Worker, now_ms},
@@ -100,7 +99,8 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Starts workers and timers over a store, and sets going what was unfinished in it.
+    /// Starts workers and timers over a store, and sets going what was unfinished in it. Activities run in the Tokio runtime
+    /// that it is called in.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -111,7 +111,6 @@ impl Engine {
         programs: Arc<dyn Programs>,
         activities: Arc<dyn Activities>,
         children: Arc<dyn Children>,
-        runtime: tokio::runtime::Handle,
         elsewhere: Elsewhere,
     ) -> Result<Self, StartError> {
         let workers = options.workers.max(1);
@@ -125,7 +124,7 @@ impl Engine {
             elsewhere,
             route: Arc::new(Route::new(senders)),
             timers: Timers::new(),
-            runtime,
+            runtime: tokio::runtime::Handle::current(),
             started_ms: now_ms(),
             resident_max: (options.resident_max / workers).max(16),
             known_definitions: Mutex::new(HashSet::new()),
@@ -254,7 +253,7 @@ impl Engine {
         if let Some(hidden) = Hidden::new(token) {
             hidden.outcome(&mut outcome);
         }
-        steps::check_payload(&outcome)?;
+        answers::check_payload(&outcome)?;
         if !claims.is_mailbox() {
             let number = claims.number;
             return self

@@ -378,7 +378,7 @@ fn take_report(shared: &Arc<Shared>, entry: &mut Entry, report: Report) -> Resul
     if !steps::ensure_running(shared, entry) {
         return Err(errors::stalled(entry.stalled.as_deref()));
     }
-    let events = decode_report(shared, report.events, report.contents)?;
+    let events = decode_report(shared, &report.events, report.contents)?;
     let next = entry.execution.as_ref().map_or(1, |execution| execution.next_event);
     let mut entry_state = None;
     match events.first().map(|event| event.number) {
@@ -396,7 +396,7 @@ fn take_report(shared: &Arc<Shared>, entry: &mut Entry, report: Report) -> Resul
 
 fn decode_report(
     shared: &Shared,
-    events: Vec<history_v1::HistoryEvent>,
+    events: &[history_v1::HistoryEvent],
     contents: Vec<(Digest, Bytes)>,
 ) -> Result<Vec<HistoryEvent>, ApiError> {
     let malformed = |what: String| ApiError::new(ErrorKind::InvalidArgument, "REPORT_MALFORMED", what);

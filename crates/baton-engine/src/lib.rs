@@ -21,6 +21,7 @@
 //! does not replay stalls that execution alone, with a condition that says so.
 
 mod adopt;
+mod answers;
 mod api;
 mod callers;
 mod changes;

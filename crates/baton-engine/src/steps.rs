@@ -13,16 +13,15 @@ use prost::Message as _;
 use serde_json::Value;
 
 use crate::{
-    CALLBACK_FINALIZER, PAYLOAD_BYTES_MAX,
-    api::{Admitted, ChildCreated, Created, Heartbeat},
+    CALLBACK_FINALIZER, answers,
+    api::{Admitted, ChildCreated, Created},
     callers, effects,
-    entry::{AfterCommit, Definition, EXECUTION_TIMER, Entry, OutboxMessage, Record},
+    entry::{AfterCommit, Definition, EXECUTION_TIMER, Entry, OutboxMessage},
     errors,
     execution::{Execution, Pinned, Stalled, StepEffect},
     history::{LoadError, load_execution},
     hosted,
-    message::{Ack, AnswerReply, DeliveryResult, Message, MessageKind, Reply},
-    sealer::Claims,
+    message::{Ack, Reply},
     status,
     stored::{ReturnAddress, StoredExecution},
     worker::{Shared, now_ms},
@@ -52,14 +51,7 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     if !resource.request_id().is_empty() {
         extra.spec_digest = spec_digest(&resource);
     }
-    if !token.is_empty() {
-        let address = ReturnAddress::new(&shared.sealer, uid, &token);
-        let receiver = callers::receiver_name(shared, &token);
-        let callback = status::new_callback(address.fingerprint.clone(), receiver, CallbackState::Waiting, at);
-        resource.callbacks_mut().push(callback);
-        resource.metadata_mut().finalizers.push(CALLBACK_FINALIZER.to_owned());
-        extra.addresses.push(address);
-    }
+    add_first_address(shared, &mut resource, &mut extra, uid, &token);
     let caller = shared.sealer.open_token(&token).filter(|claims| !claims.is_mailbox()).and_then(|claims| claims.uid());
     let owner = admitted.parent.as_ref().map(|parent| parent.uid).or(caller);
     write_first_status(&mut resource, uid, admitted.parent.as_ref(), at);
@@ -113,6 +105,26 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     write_running_status(shared, &mut entry);
     entry.draft.after.push(AfterCommit::Created { reply, existing: false });
     entry
+}
+
+/// The return address that an execution is created with, if there is one.
+fn add_first_address(
+    shared: &Shared,
+    resource: &mut ExecutionResource,
+    extra: &mut StoredExecution,
+    uid: Uid,
+    token: &[u8],
+) {
+    if token.is_empty() {
+        return;
+    }
+    let at = Timestamp::from_millis(now_ms());
+    let address = ReturnAddress::new(&shared.sealer, uid, token);
+    let receiver = callers::receiver_name(shared, token);
+    let callback = status::new_callback(address.fingerprint.clone(), receiver, CallbackState::Waiting, at);
+    resource.callbacks_mut().push(callback);
+    resource.metadata_mut().finalizers.push(CALLBACK_FINALIZER.to_owned());
+    extra.addresses.push(address);
 }
 
 fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Value) -> Start {
@@ -464,144 +476,6 @@ pub(crate) fn record_started_children(shared: &Arc<Shared>, entry: &mut Entry) {
     }
 }
 
-pub(crate) fn answer(
-    shared: &Arc<Shared>,
-    entry: &mut Entry,
-    claims: &Claims,
-    fingerprint: String,
-    outcome: &Outcome,
-    reply: AnswerReply,
-) {
-    match take_answer(shared, entry, claims, &fingerprint, outcome) {
-        Ok(()) => entry.draft.after.push(AfterCommit::Answered { reply, fingerprint }),
-        // The same answer once more, before its first taking is durable: it shares the fate of that.
-        Err(_) if matches!(reply, AnswerReply::Outbox { .. }) && is_in_draft(entry, &claims.operation(), outcome) => {
-            entry.draft.after.push(AfterCommit::Answered { reply, fingerprint });
-        }
-        Err(refusal) => match reply {
-            AnswerReply::Caller(reply) => drop(reply.send(Err(refusal))),
-            AnswerReply::Outbox { number, outbox_id } => {
-                let result = match refusal.kind {
-                    ErrorKind::Unavailable | ErrorKind::Internal => DeliveryResult::Failed(refusal.to_string()),
-                    _ if was_answered_so(shared, entry, &claims.operation(), outcome) => DeliveryResult::Delivered,
-                    _ => DeliveryResult::Rejected(refusal.to_string()),
-                };
-                shared.route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });
-            }
-        },
-    }
-    write_running_status(shared, entry);
-}
-
-fn take_answer(
-    shared: &Arc<Shared>,
-    entry: &mut Entry,
-    claims: &Claims,
-    fingerprint: &str,
-    outcome: &Outcome,
-) -> Result<(), ApiError> {
-    if claims.uid() != Some(entry.uid) {
-        return Err(errors::callback_gone(fingerprint));
-    }
-    let id = claims.operation();
-    if entry.is_closed() {
-        return Err(errors::already_completed(fingerprint));
-    }
-    if !ensure_running(shared, entry) {
-        let why = entry.stalled.clone().unwrap_or_default();
-        return Err(ApiError::new(
-            ErrorKind::Unavailable,
-            "EXECUTION_STALLED",
-            format!("the execution that waits is stalled: {why}"),
-        ));
-    }
-    let Some(execution) = &entry.execution else { return Err(errors::already_completed(fingerprint)) };
-    if hosted::answered(entry, &id).is_some() {
-        return Err(errors::already_completed(fingerprint));
-    }
-    if !execution.open.waits.contains_key(&id) {
-        let newer = execution.open.waits.keys().find(|open| open.position == id.position && open.attempt > id.attempt);
-        return Err(match newer {
-            Some(open) => errors::stale_attempt(fingerprint, id.attempt, open.attempt),
-            None => errors::already_completed(fingerprint),
-        });
-    }
-    if claims.expires_ms < now_ms() {
-        return Err(errors::token_expired(fingerprint));
-    }
-    entry.heartbeats.remove(&id);
-    if feed(shared, entry, Input::CallbackAnswered { id, outcome: outcome.clone() }) {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        ErrorKind::Unavailable,
-        "EXECUTION_STALLED",
-        "the execution that waits could not take the answer",
-    ))
-}
-
-fn is_in_draft(entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
-    entry.draft.step.events.iter().any(|event| match &event.kind {
-        HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) => {
-            answered == id && recorded == outcome
-        }
-        HistoryEventKind::Input(_) | HistoryEventKind::Command(_) => false,
-    })
-}
-
-/// Whether history holds this very answer: a delivery that is repeated after a crash did arrive the first time.
-fn was_answered_so(shared: &Arc<Shared>, entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
-    if let Some(answered) = hosted::answered(entry, id) {
-        return answered.digest == hosted::outcome_digest(outcome);
-    }
-    let blobs = crate::history::StoreBlobs::new(&shared.store);
-    let mut from = 1;
-    while let Ok(records) = shared.store.journal(entry.number, from, 256) {
-        let Some(last) = records.last() else { return false };
-        from = last.seq + 1;
-        for event in records
-            .iter()
-            .filter_map(|record| Record::decode(record.body.clone()).ok())
-            .flat_map(|record| record.events)
-        {
-            if let Ok(event) = baton_proto::decode_event(&event, &blobs)
-                && let HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) =
-                    &event.kind
-                && answered == id
-            {
-                return recorded == outcome;
-            }
-        }
-    }
-    false
-}
-
-pub(crate) fn heartbeat(
-    shared: &Arc<Shared>,
-    entry: &mut Entry,
-    claims: &Claims,
-    fingerprint: String,
-) -> Result<Heartbeat, ApiError> {
-    if claims.uid() != Some(entry.uid) {
-        return Err(errors::callback_gone(&fingerprint));
-    }
-    if entry.is_closed() {
-        return if entry.resource.phase() == Phase::Completed {
-            Err(errors::already_completed(&fingerprint))
-        } else {
-            Ok(Heartbeat { fingerprint, cancel_requested: true })
-        };
-    }
-    ensure_running(shared, entry);
-    let id = claims.operation();
-    let open = entry.execution.as_ref().is_some_and(|execution| execution.open.waits.contains_key(&id));
-    if !open || hosted::answered(entry, &id).is_some() {
-        return Err(errors::already_completed(&fingerprint));
-    }
-    entry.heartbeats.insert(id, now_ms());
-    Ok(Heartbeat { fingerprint, cancel_requested: false })
-}
-
 pub(crate) fn timer_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) {
     if entry.is_closed() {
         return entry.draft.timers_clear.push(row);
@@ -619,7 +493,7 @@ pub(crate) fn timer_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) 
         Some(_) if row.id == EXECUTION_TIMER => feed(shared, entry, Input::TimeoutReached),
         Some(Some(id)) => feed(shared, entry, Input::TimerFired { id }),
         Some(None) if row.id > 0 => true,
-        Some(None) => heartbeat_due(shared, entry, row),
+        Some(None) => answers::heartbeat_due(shared, entry, row),
     };
     if taken {
         entry.draft.timers_clear.push(row);
@@ -627,25 +501,6 @@ pub(crate) fn timer_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) 
         shared.timers.again(row);
     }
     write_running_status(shared, entry);
-}
-
-/// Whether the timer of a wait's heartbeats is done with.
-fn heartbeat_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) -> bool {
-    let Some(execution) = &entry.execution else { return false };
-    let Some((id, wait)) = execution.open.waits.iter().find(|(_, wait)| wait.event == -row.id) else { return true };
-    let timeout_ms = i64::try_from(wait.heartbeat_timeout_ms.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
-    // Heartbeats are not recorded: whoever was heard before a restart has the whole time again.
-    let unheard_ms = row.due_ms.saturating_sub(timeout_ms).max(shared.started_ms);
-    let heard_ms = entry.heartbeats.get(id).copied().unwrap_or(unheard_ms);
-    let due_ms = heard_ms.saturating_add(timeout_ms);
-    if due_ms > now_ms() {
-        entry.draft.timers_set.push(TimerRow { due_ms, ..row });
-        return true;
-    }
-    let detail = format!("no heartbeat came within {timeout_ms} ms");
-    let fault = Fault::new(fault_type::TIMEOUT, 408, detail).at(&id.position);
-    let id = id.clone();
-    feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) })
 }
 
 pub(crate) fn end(
@@ -754,16 +609,4 @@ pub(crate) fn child_missing(shared: &Arc<Shared>, entry: &mut Entry, operation: 
         feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });
         write_running_status(shared, entry);
     }
-}
-
-/// Refuses an outcome that no receiver takes.
-pub(crate) fn check_payload(outcome: &Outcome) -> Result<(), ApiError> {
-    let Outcome::Completed(output) = outcome else { return Ok(()) };
-    let size = output.to_string().len();
-    if size <= PAYLOAD_BYTES_MAX {
-        return Ok(());
-    }
-    let message = format!("output has {size} bytes, allowed are at most {PAYLOAD_BYTES_MAX}");
-    Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message)
-        .hint("store the data elsewhere and answer with a reference to it"))
 }

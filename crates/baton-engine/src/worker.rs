@@ -20,6 +20,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    answers,
     api::{Children, Created, Deleted},
     callers, changes, delivery, effects,
     engine::Elsewhere,
@@ -496,10 +497,10 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::ActivityDone { id, result } => steps::activity_done(shared, entry, id, result),
         MessageKind::ChildDone { id, result } => steps::child_done(shared, entry, id, result),
         MessageKind::Answer { claims, fingerprint, outcome, reply } => {
-            steps::answer(shared, entry, &claims, fingerprint, &outcome, reply);
+            answers::answer(shared, entry, &claims, fingerprint, &outcome, reply);
         }
         MessageKind::Heartbeat { claims, fingerprint, reply } => {
-            let _gone = reply.send(steps::heartbeat(shared, entry, &claims, fingerprint));
+            let _gone = reply.send(answers::heartbeat(shared, entry, &claims, fingerprint));
         }
         MessageKind::TimerDue(row) => steps::timer_due(shared, entry, row),
         MessageKind::End { reason, terminate, reply } => steps::end(shared, entry, &reason, terminate, reply),

@@ -176,8 +176,7 @@ pub async fn start_with(
     let programs = Arc::new(ProgramCache::default());
     let app = App::new(store.clone(), options.store.free_bytes_min, Arc::clone(&programs));
     let children = Arc::new(ChildAdmission::new(&app));
-    let runtime = tokio::runtime::Handle::current();
-    let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, runtime, baton_engine::Elsewhere::default())
+    let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, baton_engine::Elsewhere::default())
         .map_err(StartError::Engine)?;
     app.join_engine(engine.clone());
     let stopping = CancellationToken::new();

@@ -163,7 +163,6 @@ impl Site {
             Arc::clone(&programs) as Arc<dyn Programs>,
             Arc::clone(&activities),
             Arc::clone(&family) as Arc<dyn Children>,
-            tokio::runtime::Handle::current(),
             place.elsewhere().await,
         )
         .expect("the engine starts");
