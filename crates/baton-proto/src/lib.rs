@@ -44,7 +44,7 @@ mod generated {
         }
     }
     #[expect(missing_docs, clippy::pedantic, reason = "generated; the documentation is in the proto files")]
-    pub mod temporal {
+    pub mod temporal_api {
         include!(concat!(env!("OUT_DIR"), "/temporal/api.rs"));
     }
 }
@@ -59,7 +59,7 @@ pub use generated::history::v1 as history_v1;
 pub use generated::worker::v1 as worker_v1;
 
 /// The part of Temporal's API that a server answers in its place, `temporal.api`. Not ours: no JSON mapping, no descriptors.
-pub use generated::temporal::temporal::api as temporal;
+pub use generated::temporal_api::temporal::api as temporal;
 
 /// The descriptors of `baton.worker.v1` and what it refers to, for the compatibility check.
 pub const WORKER_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/worker.binpb"));

@@ -7,6 +7,7 @@
 //! - Unknown keys are errors that name the key; durations and sizes have units; a secret is shown as `***`.
 //! - Nothing here reads the environment or a file: callers pass both, so tests need neither.
 
+mod effective;
 mod temporal;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -18,7 +19,10 @@ use baton_types::{format_duration, parse_duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::{Table, Value};
 
-pub use self::temporal::{EngineKind, Names, TemporalConfig, Tls};
+pub use self::{
+    effective::Variables,
+    temporal::{EngineKind, Names, TemporalConfig, Tls},
+};
 use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
 
 /// Environment variables and the settings that they are. Of two for one setting, the first that is set counts.
@@ -30,6 +34,7 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("BATON_MODEL_API_KEY", "model.api-key"),
     ("OPENAI_API_KEY", "model.api-key"),
     ("BATON_ENGINE", "engine.kind"),
+    ("BATON_TEMPORAL_COMPATIBLE", "temporal-compatible"),
     ("BATON_TEMPORAL_ADDRESS", "temporal.address"),
     ("BATON_TEMPORAL_NAMESPACE", "temporal.namespace"),
     ("BATON_TEMPORAL_TASK_QUEUE", "temporal.task-queue"),
@@ -59,6 +64,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Directory of the data.
     pub data_dir: PathBuf,
+    /// Answer Temporal's own calls for completing activities, for Baton's tokens.
+    #[serde(deserialize_with = "temporal::or_text")]
+    pub temporal_compatible: bool,
     /// Models.
     pub model: ModelConfig,
     /// The store.
@@ -76,6 +84,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
             data_dir: PathBuf::from("baton-data"),
+            temporal_compatible: false,
             model: ModelConfig::default(),
             store: StoreConfig::default(),
             engine: EngineConfig::default(),
@@ -260,6 +269,13 @@ pub enum Source {
     Environment(&'static str),
     /// The configuration file.
     File,
+    /// A profile of Temporal's own configuration.
+    Profile {
+        /// Its file.
+        file: PathBuf,
+        /// Its name.
+        profile: String,
+    },
     /// Nowhere: it is the default.
     Default,
 }
@@ -270,6 +286,7 @@ impl fmt::Display for Source {
             Self::Flag => f.write_str("command line"),
             Self::Environment(name) => write!(f, "environment, {name}"),
             Self::File => f.write_str("file"),
+            Self::Profile { file, profile } => write!(f, "profile {profile} of {}", file.display()),
             Self::Default => f.write_str("default"),
         }
     }
@@ -300,8 +317,8 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Every setting, in order of its name.
-    pub fn settings(&self) -> Vec<Setting> {
+    /// Every setting as Baton's own sources have it, in order of its name.
+    fn own_settings(&self) -> Vec<Setting> {
         let mut leaves = BTreeMap::new();
         if let Ok(table) = Table::try_from(&self.config) {
             flatten("", &Value::Table(table), &mut leaves);
@@ -404,13 +421,15 @@ fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
     }
 }
 
+/// Without anything of Temporal's; [`Resolved::server_options`] has it.
 impl From<Config> for ServerOptions {
     fn from(config: Config) -> Self {
-        let Config { listen, data_dir, model, store, engine, temporal: _, upkeep } = config;
+        let Config { listen, data_dir, temporal_compatible, model, store, engine, temporal: _, upkeep } = config;
         let engine_default = EngineOptions::default();
         let text = |text: String| (!text.is_empty()).then_some(text);
         Self {
             listen,
+            temporal_compatible,
             model_base_url: text(model.base_url),
             model_api_key: text(model.api_key.0).map(Secret::new),
             store: StoreOptions {
@@ -451,7 +470,7 @@ mod tests {
     }
 
     fn setting(resolved: &Resolved, name: &str) -> (String, Source) {
-        let found = resolved.settings().into_iter().find(|it| it.name == name).unwrap();
+        let found = resolved.own_settings().into_iter().find(|it| it.name == name).unwrap();
         (found.value, found.source)
     }
 
@@ -478,6 +497,23 @@ mod tests {
         let variables = [("OPENAI_API_KEY", "sk-1"), ("BATON_MODEL_BASE_URL", "http://127.0.0.1:1/v1")];
         let resolved = resolve(&[], environment(&variables), Table::new()).unwrap();
         assert_eq!(setting(&resolved, "model.api-key"), (String::new(), Source::Default));
+    }
+
+    #[test]
+    fn a_switch_is_a_flag_and_a_variable_too() {
+        let variables = [("BATON_TEMPORAL_COMPATIBLE", "true")];
+        let file = || "temporal-compatible = true".parse().unwrap();
+        for (resolved, expected) in [
+            (resolve(&[], |_| None, Table::new()), false),
+            (resolve(&[], |_| None, file()), true),
+            (resolve(&[], environment(&variables), Table::new()), true),
+            (resolve(&[("temporal-compatible", "false".to_owned())], environment(&variables), file()), false),
+        ] {
+            assert_eq!(ServerOptions::from(resolved.unwrap().config).temporal_compatible, expected);
+        }
+        let variables = [("BATON_TEMPORAL_COMPATIBLE", "maybe")];
+        let refused = resolve(&[], environment(&variables), Table::new()).unwrap_err().to_string();
+        assert!(refused.contains("maybe") && refused.contains("temporal-compatible"), "{refused}");
     }
 
     #[test]

@@ -25,7 +25,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Grpc {
     fn serving(&self, service: &str) -> ServingStatus {
-        if !SERVICES.contains(&service) && !(self.temporal_compatible && service == temporal::SERVICE) {
+        let known = SERVICES.contains(&service) || (self.temporal_compatible && service == temporal::SERVICE);
+        if !known {
             return ServingStatus::ServiceUnknown;
         }
         let serving = !self.stopping.is_cancelled() && self.app.ready().is_ok();

@@ -24,7 +24,7 @@ mod worker;
 use axum::{Router, response::Response};
 use baton_proto::{DESCRIPTORS, v1};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::worker::WorkerSide;
@@ -61,12 +61,16 @@ pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Er
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let mut health = service!(tonic_health::pb::health_server::HealthServer);
+    if grpc.temporal_compatible {
+        health = health.accept_compressed(CompressionEncoding::Gzip);
+    }
     let mut routes = Routes::new(service!(v1::workflow_service_server::WorkflowServiceServer))
         .add_service(service!(v1::agent_service_server::AgentServiceServer))
         .add_service(service!(v1::workflow_execution_service_server::WorkflowExecutionServiceServer))
         .add_service(service!(v1::agent_execution_service_server::AgentExecutionServiceServer))
         .add_service(service!(v1::callback_service_server::CallbackServiceServer))
-        .add_service(tonic_health::pb::health_server::HealthServer::new(grpc.clone()))
+        .add_service(health)
         .add_service(descriptors().build_v1()?)
         .add_service(descriptors().build_v1alpha()?);
     if let Some(worker) = &grpc.worker {

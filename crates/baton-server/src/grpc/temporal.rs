@@ -25,9 +25,10 @@ use baton_proto::{
         namespace::v1::{NamespaceInfo, namespace_info::Limits},
         workflowservice::v1::{
             DescribeNamespaceRequest, DescribeNamespaceResponse, GetSystemInfoRequest, GetSystemInfoResponse,
-            RecordActivityTaskHeartbeatRequest, RecordActivityTaskHeartbeatResponse, RespondActivityTaskCanceledRequest,
-            RespondActivityTaskCanceledResponse, RespondActivityTaskCompletedRequest,
-            RespondActivityTaskCompletedResponse, RespondActivityTaskFailedRequest, RespondActivityTaskFailedResponse,
+            RecordActivityTaskHeartbeatRequest, RecordActivityTaskHeartbeatResponse,
+            RespondActivityTaskCanceledRequest, RespondActivityTaskCanceledResponse,
+            RespondActivityTaskCompletedRequest, RespondActivityTaskCompletedResponse,
+            RespondActivityTaskFailedRequest, RespondActivityTaskFailedResponse,
             get_system_info_response::Capabilities,
             workflow_service_server::{WorkflowService, WorkflowServiceServer},
         },
@@ -77,7 +78,9 @@ impl WorkflowService for Grpc {
             return Err(Status::invalid_argument("Namespace not set on request."));
         }
         if check_namespace(&name).is_err() {
-            return Err(Status::not_found("Namespace is not found: its name is none that a namespace of Baton's can have"));
+            return Err(Status::not_found(
+                "Namespace is not found: its name is none that a namespace of Baton's can have",
+            ));
         }
         let info = NamespaceInfo {
             name,
@@ -167,4 +170,36 @@ fn refused(mut error: ApiError) -> Status {
         error.kind = ErrorKind::NotFound;
     }
     status::of(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_types::Violation;
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn refusals_have_temporals_codes_and_our_reasons() {
+        let token = || ApiError::violations(vec![Violation::new("callbackToken", "has 9000 bytes")]);
+        let other = || ApiError::violations(vec![Violation::new("reason", "has 9000 bytes")]);
+        let error = |kind, reason| ApiError::new(kind, reason, "as it is");
+        for (error, code, message) in [
+            (token(), Code::InvalidArgument, TOKEN_UNREADABLE),
+            (error(ErrorKind::InvalidArgument, "CALLBACK_TOKEN_UNKNOWN"), Code::InvalidArgument, TOKEN_UNREADABLE),
+            (other(), Code::InvalidArgument, "reason: has 9000 bytes"),
+            (error(ErrorKind::FailedPrecondition, "CALLBACK_TOKEN_EXPIRED"), Code::NotFound, "as it is"),
+            (error(ErrorKind::FailedPrecondition, "CALLBACK_TOKEN_STALE"), Code::NotFound, "as it is"),
+            (error(ErrorKind::FailedPrecondition, "CALLBACK_ALREADY_COMPLETED"), Code::NotFound, "as it is"),
+            (error(ErrorKind::NotFound, "CALLBACK_NOT_FOUND"), Code::NotFound, "as it is"),
+            (error(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE"), Code::InvalidArgument, "as it is"),
+            (error(ErrorKind::Unavailable, "SHUTTING_DOWN"), Code::Unavailable, "as it is"),
+            (error(ErrorKind::ResourceExhausted, "OVERLOADED"), Code::ResourceExhausted, "as it is"),
+        ] {
+            let reason = error.reason;
+            let status = refused(error);
+            assert_eq!((status.code(), status.message()), (code, message), "{reason}");
+            assert_eq!(status.metadata().get("baton-reason").unwrap(), reason);
+        }
+    }
 }

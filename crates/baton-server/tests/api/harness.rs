@@ -29,8 +29,15 @@ pub(crate) struct Answer {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// One with other options.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ServerOptions)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let options = ServerOptions { listen: (Ipv4Addr::LOCALHOST, 0).into(), ..ServerOptions::new(directory.path()) };
+        let mut options =
+            ServerOptions { listen: (Ipv4Addr::LOCALHOST, 0).into(), ..ServerOptions::new(directory.path()) };
+        change(&mut options);
         let running = start(options).await.unwrap();
         let url = format!("http://{}", running.address);
         Self { running, url, client: client().build().unwrap(), _directory: directory }

@@ -9,5 +9,6 @@ mod harness;
 mod methods;
 mod routes;
 mod serving;
+mod temporal;
 mod watches;
 mod writes;

@@ -56,7 +56,7 @@ pub(super) fn ending_of(failure: Failure) -> Result<Ending, ApiError> {
     }
     let ending = match said {
         Some((info, path)) => ending(info, words.0, &path, &mut violations),
-        None => failed(Fault::new(fault_type::RUNTIME, STATUS, words.0)),
+        None => failed(&Fault::new(fault_type::RUNTIME, STATUS, words.0)),
     };
     if violations.is_empty() { Ok(ending) } else { Err(ApiError::violations(violations)) }
 }
@@ -69,9 +69,9 @@ fn ending(info: FailureInfo, words: String, path: &str, violations: &mut Vec<Vio
             fault.non_retryable = info.non_retryable;
             let details = payload::read(info.details, &format!("{path}.application_failure_info.details"), violations);
             fault.data = (!details.is_null()).then_some(details);
-            failed(fault)
+            failed(&fault)
         }
-        FailureInfo::TimeoutFailureInfo(_) => failed(Fault::new(fault_type::TIMEOUT, STATUS_TIMEOUT, words)),
+        FailureInfo::TimeoutFailureInfo(_) => failed(&Fault::new(fault_type::TIMEOUT, STATUS_TIMEOUT, words)),
         FailureInfo::CanceledFailureInfo(info) => {
             let details = payload::read(info.details, &format!("{path}.canceled_failure_info.details"), violations);
             let reason = payload::text_of(&details);
@@ -80,13 +80,13 @@ fn ending(info: FailureInfo, words: String, path: &str, violations: &mut Vec<Vio
         FailureInfo::ServerFailureInfo(info) => {
             let mut fault = Fault::new(fault_type::RUNTIME, STATUS, words);
             fault.non_retryable = info.non_retryable;
-            failed(fault)
+            failed(&fault)
         }
     }
 }
 
-fn failed(fault: Fault) -> Ending {
-    Ending::Failed(v1::Problem::from_fault(&fault))
+fn failed(fault: &Fault) -> Ending {
+    Ending::Failed(v1::Problem::from_fault(fault))
 }
 
 /// The message, from where an SDK may have put it out of sight.
@@ -133,24 +133,24 @@ mod tests {
         Payload { metadata, data: data.as_bytes().to_vec() }
     }
 
-    fn details(all: &[&str]) -> Option<Payloads> {
-        Some(Payloads { payloads: all.iter().map(|text| payload("json/plain", text)).collect() })
+    fn details(all: &[&str]) -> Payloads {
+        Payloads { payloads: all.iter().map(|text| payload("json/plain", text)).collect() }
     }
 
     fn failure(message: &str, info: impl Into<Option<FailureInfo>>) -> Failure {
         Failure { message: message.to_owned(), failure_info: info.into(), ..Failure::default() }
     }
 
-    fn application(kind: &str, details: Option<Payloads>) -> FailureInfo {
+    fn application(kind: &str, details: impl Into<Option<Payloads>>) -> FailureInfo {
         FailureInfo::ApplicationFailureInfo(ApplicationFailureInfo {
             r#type: kind.to_owned(),
             non_retryable: true,
-            details,
+            details: details.into(),
         })
     }
 
-    fn cancelled(details: Option<Payloads>) -> FailureInfo {
-        FailureInfo::CanceledFailureInfo(CanceledFailureInfo { details })
+    fn cancelled(details: impl Into<Option<Payloads>>) -> FailureInfo {
+        FailureInfo::CanceledFailureInfo(CanceledFailureInfo { details: details.into() })
     }
 
     fn around(message: &str, cause: Failure) -> Failure {
@@ -210,7 +210,10 @@ mod tests {
     fn the_cause_decides_for_what_wraps_it() {
         let inner = around("child failed", failure("no paper", application("Printer", None)));
         let fault = read(around("activity failed", inner));
-        assert_eq!((&fault["type"], &fault["detail"]), (&json!("Printer"), &json!("activity failed: child failed: no paper")));
+        assert_eq!(
+            (&fault["type"], &fault["detail"]),
+            (&json!("Printer"), &json!("activity failed: child failed: no paper"))
+        );
         let repeated = Failure {
             cause: Some(Box::new(failure("no paper", application("Printer", None)))),
             ..failure("cannot print: no paper", application("Desk", None))
@@ -233,7 +236,7 @@ mod tests {
 
     #[test]
     fn details_that_cannot_be_read_are_named() {
-        let inside = application("A", Some(Payloads { payloads: vec![payload("binary/plain", "x")] }));
+        let inside = application("A", Payloads { payloads: vec![payload("binary/plain", "x")] });
         let error = ending_of(around("activity failed", failure("", inside))).unwrap_err();
         assert_eq!(error.violations[0].field, "failure.cause.application_failure_info.details.payloads[0]");
     }
