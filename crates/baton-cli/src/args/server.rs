@@ -12,6 +12,9 @@ pub(crate) struct ServerArgs {
     /// Address to listen on; loopback only in this version [env: BATON_LISTEN] [default: 127.0.0.1:8377]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
+    /// Let Temporal's SDKs complete waiting tasks as they complete activities [env: BATON_TEMPORAL_COMPATIBLE]
+    #[arg(long)]
+    pub(crate) temporal_compatible: bool,
 }
 
 #[derive(Debug, Args)]

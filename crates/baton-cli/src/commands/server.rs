@@ -13,6 +13,9 @@ pub(crate) async fn server(context: &Context, args: ServerArgs) -> Result<(), Fa
     if let Some(listen) = args.listen {
         flags.push(("listen", listen));
     }
+    if args.temporal_compatible {
+        flags.push(("temporal-compatible", true.to_string()));
+    }
     let config = local::server_config(&context.settings, &flags)?;
     let mut signals = Signals::new()?;
     let running =

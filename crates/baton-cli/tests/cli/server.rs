@@ -1,12 +1,18 @@
 //! The commands against a server.
 
-use baton_proto::v1::{Json, ObjectMeta, WorkflowExecution, WorkflowExecutionSpec, WorkflowExecutionStatus};
+use baton_proto::{
+    temporal::workflowservice::v1::{
+        GetSystemInfoRequest, GetSystemInfoResponse, workflow_service_client::WorkflowServiceClient,
+    },
+    v1::{Json, ObjectMeta, WorkflowExecution, WorkflowExecutionSpec, WorkflowExecutionStatus},
+};
 use expect_test::expect;
 use prost::Message as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tonic::{Code, Status};
 
-use crate::support::Served;
+use crate::support::{Baton, Served};
 
 const TEMPLATES: &str = "\
 apiVersion: baton.dev/v1
@@ -372,4 +378,29 @@ fn a_server_listens_on_loopback_only() {
         hint: use --listen 127.0.0.1:8377, and a proxy that authenticates in front of it for callers elsewhere
     "]]
     .assert_eq(&said);
+}
+
+#[test]
+fn a_server_answers_as_temporal_does_if_it_is_told_to() {
+    let variable = ("BATON_TEMPORAL_COMPATIBLE", "true");
+    for (told, flag) in [(Some(variable), None), (None, Some("--temporal-compatible")), (None, None)] {
+        let baton = Baton::new();
+        let baton = told.into_iter().fold(baton, |baton, (name, value)| baton.with(name, value));
+        let data = baton.folder().join("data").display().to_string();
+        let args = ["server", "--listen", "127.0.0.1:0", "--data-dir", &data];
+        let mut server = baton.start(&args.into_iter().chain(flag).collect::<Vec<_>>());
+        let url = server.says("listening on ").replace("listening on ", "");
+        let version = system_info(&url).map(|info| info.server_version).map_err(|status| status.code());
+        let asked_for = told.is_some() || flag.is_some();
+        assert_eq!(
+            version,
+            if asked_for { Ok(env!("CARGO_PKG_VERSION").to_owned()) } else { Err(Code::Unimplemented) }
+        );
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn system_info(url: &str) -> Result<GetSystemInfoResponse, Status> {
+    let mut client = WorkflowServiceClient::connect(url.to_owned()).await.unwrap();
+    client.get_system_info(GetSystemInfoRequest {}).await.map(tonic::Response::into_inner)
 }
