@@ -7,7 +7,6 @@
 //! - Unknown keys are errors that name the key; durations and sizes have units; a secret is shown as `***`.
 //! - Nothing here reads the environment or a file: callers pass both, so tests need neither.
 
-mod effective;
 mod temporal;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -19,10 +18,7 @@ use baton_types::{format_duration, parse_duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::{Table, Value};
 
-pub use self::{
-    effective::Variables,
-    temporal::{EngineKind, Names, TemporalConfig, Tls},
-};
+pub use self::temporal::{EngineKind, Names, TemporalConfig, Tls};
 use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
 
 /// Environment variables and the settings that they are. Of two for one setting, the first that is set counts.
@@ -317,8 +313,8 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Every setting as Baton's own sources have it, in order of its name.
-    fn own_settings(&self) -> Vec<Setting> {
+    /// Every setting, in order of its name.
+    pub fn settings(&self) -> Vec<Setting> {
         let mut leaves = BTreeMap::new();
         if let Ok(table) = Table::try_from(&self.config) {
             flatten("", &Value::Table(table), &mut leaves);
@@ -470,7 +466,7 @@ mod tests {
     }
 
     fn setting(resolved: &Resolved, name: &str) -> (String, Source) {
-        let found = resolved.own_settings().into_iter().find(|it| it.name == name).unwrap();
+        let found = resolved.settings().into_iter().find(|it| it.name == name).unwrap();
         (found.value, found.source)
     }
 
