@@ -1,0 +1,452 @@
+//! Temporal as the host of executions: starts a workflow for each, and passes on what the engine has for it.
+//!
+//! # Invariants
+//! - A workflow's id comes from the execution, and no id is used twice: a start that is repeated finds what the first one
+//!   made.
+//! - Every call has a deadline. Nothing here tries again: the engine's outbox does.
+//!
+//! - An execution has the search attributes of [`ATTRIBUTES`] only if the namespace took them at its start; the memo always.
+//!
+//! # Deliberately absent
+//! The workflow itself, and any polling: workers run elsewhere, or not at all for a while.
+//!
+//! # Failure
+//! A workflow that is not there, or has ended, is [`HostError::Gone`]; everything else passes.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use baton_engine::{Host, HostEnding, HostError, HostState, HostedInput, HostedRun, HostedStart};
+use baton_types::{Digest, Uid};
+use futures::future::BoxFuture;
+use serde::Serialize;
+use temporalio_client::{
+    Client,
+    grpc::WorkflowService,
+    tonic::{Code, Request, Response, Status},
+};
+use temporalio_common::protos::temporal::api::{
+    common::v1::{Memo, Payload, Payloads, SearchAttributes, WorkflowExecution, WorkflowType},
+    enums::v1::{
+        HistoryEventFilterType, IndexedValueType, UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
+        WorkflowIdReusePolicy,
+    },
+    history::v1::history_event::Attributes as Event,
+    operatorservice::v1::{AddSearchAttributesRequest, ListSearchAttributesRequest},
+    taskqueue::v1::TaskQueue,
+    update::v1::{Input as UpdateInput, Meta, Request as UpdateRequest, WaitPolicy, outcome},
+    workflowservice::v1::{
+        DescribeNamespaceRequest, DescribeWorkflowExecutionRequest, GetWorkflowExecutionHistoryRequest,
+        ListWorkflowExecutionsRequest, RequestCancelWorkflowExecutionRequest, SignalWorkflowExecutionRequest,
+        StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest, UpdateWorkflowExecutionRequest,
+    },
+};
+
+use crate::{
+    connect::Connection,
+    workflow::wire::{INPUT_SIGNAL, SUSPEND_UPDATE, Suspend, WORKFLOW_TYPE, WorkflowInput, payload},
+};
+
+/// Longest that Temporal may take to answer.
+const CALL_TIME_MAX: Duration = Duration::from_secs(5);
+/// Longest message of Temporal's that is passed on.
+const MESSAGE_CHARS_MAX: usize = 300;
+/// How long executions are started without search attributes once they were refused: new ones are known after a while only.
+const WITHOUT_ATTRIBUTES: Duration = Duration::from_mins(1);
+/// Workflows of one page of a list, and pages that are read at most.
+const LIST_PAGE: (i32, usize) = (1000, 20);
+/// Time beyond its own that an execution gets before Temporal ends its workflow.
+const LAST_RESORT: Duration = Duration::from_hours(1);
+
+/// Search attribute: the kind of the resource, such as `AgentExecution`.
+pub const KIND_ATTRIBUTE: &str = "BatonKind";
+/// Search attribute: the resource's namespace.
+pub const NAMESPACE_ATTRIBUTE: &str = "BatonNamespace";
+/// Search attribute: the resource's name.
+pub const NAME_ATTRIBUTE: &str = "BatonName";
+/// Search attribute: the resource's phase.
+pub const PHASE_ATTRIBUTE: &str = "BatonPhase";
+const ATTRIBUTES: [&str; 4] = [KIND_ATTRIBUTE, NAMESPACE_ATTRIBUTE, NAME_ATTRIBUTE, PHASE_ATTRIBUTE];
+
+/// Temporal, as far as it can be reached.
+pub struct TemporalHost {
+    connection: Connection,
+    task_queue: String,
+    attributes: Mutex<Attributes>,
+}
+
+/// Whether the namespace has the search attributes.
+#[derive(Clone, Copy, Debug)]
+enum Attributes {
+    Unknown,
+    There,
+    /// Not before this time.
+    NotYet(Instant),
+}
+
+impl TemporalHost {
+    /// A host whose workflows are run by the workers of a task queue. The namespace is that of the connection.
+    pub fn new(connection: Connection, task_queue: impl Into<String>) -> Self {
+        Self { connection, task_queue: task_queue.into(), attributes: Mutex::new(Attributes::Unknown) }
+    }
+
+    fn namespace(&self) -> String {
+        self.connection.options().namespace.clone()
+    }
+
+    fn identity(&self) -> String {
+        self.connection.options().identity.clone()
+    }
+
+    /// Whether executions can have search attributes; makes them when it is asked first.
+    async fn has_attributes(&self) -> bool {
+        match *self.attributes.lock().unwrap_or_else(PoisonError::into_inner) {
+            Attributes::There => return true,
+            Attributes::NotYet(until) if Instant::now() < until => return false,
+            Attributes::NotYet(_) | Attributes::Unknown => {}
+        }
+        let Some(client) = self.connection.client() else { return false };
+        let there = register_search_attributes(&client, &self.namespace()).await;
+        self.note_attributes(there);
+        there
+    }
+
+    fn note_attributes(&self, there: bool) {
+        let now = if there { Attributes::There } else { Attributes::NotYet(Instant::now() + WITHOUT_ATTRIBUTES) };
+        *self.attributes.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn execution(workflow_id: &str) -> WorkflowExecution {
+        WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id: String::new() }
+    }
+
+    fn start_request(&self, start: &HostedStart, with_attributes: bool) -> StartWorkflowExecutionRequest {
+        let kind = start.kind.execution_kind();
+        let phase = if start.suspended { "Suspended" } else { "Running" };
+        let memo = [
+            ("kind", payload(&kind)),
+            ("namespace", payload(&start.namespace)),
+            ("name", payload(&start.name)),
+            ("uid", payload(&start.uid)),
+        ];
+        let attributes = [
+            (KIND_ATTRIBUTE, keyword(kind)),
+            (NAMESPACE_ATTRIBUTE, keyword(&start.namespace)),
+            (NAME_ATTRIBUTE, keyword(&start.name)),
+            (PHASE_ATTRIBUTE, keyword(phase)),
+        ];
+        StartWorkflowExecutionRequest {
+            namespace: self.namespace(),
+            workflow_id: workflow_id(start),
+            workflow_type: Some(WorkflowType { name: WORKFLOW_TYPE.to_owned() }),
+            task_queue: Some(TaskQueue { name: self.task_queue.clone(), ..TaskQueue::default() }),
+            input: payloads(&WorkflowInput::new(start, with_attributes)),
+            workflow_execution_timeout: start.deadline_ms.and_then(last_resort),
+            identity: self.identity(),
+            request_id: start.uid.to_string(),
+            workflow_id_reuse_policy: WorkflowIdReusePolicy::RejectDuplicate.into(),
+            memo: Some(Memo { fields: by_name(memo) }),
+            search_attributes: with_attributes.then(|| SearchAttributes { indexed_fields: by_name(attributes) }),
+            ..StartWorkflowExecutionRequest::default()
+        }
+    }
+
+    async fn signal(&self, workflow_id: &str, input: &impl Serialize) -> Result<(), HostError> {
+        let input = payload(input);
+        let request = SignalWorkflowExecutionRequest {
+            namespace: self.namespace(),
+            workflow_execution: Some(Self::execution(workflow_id)),
+            signal_name: INPUT_SIGNAL.to_owned(),
+            identity: self.identity(),
+            // The same again is not even recorded.
+            request_id: Digest::of(&input.data).to_string(),
+            input: Some(Payloads { payloads: vec![input] }),
+            ..SignalWorkflowExecutionRequest::default()
+        };
+        self.call(request, |service, request| service.signal_workflow_execution(request)).await.map_err(refused)?;
+        Ok(())
+    }
+
+    async fn update(&self, workflow_id: &str, suspend: Suspend) -> Result<(), HostError> {
+        let meta = Meta { update_id: format!("{SUSPEND_UPDATE}-{}", suspend.generation), identity: self.identity() };
+        let input = UpdateInput { header: None, name: SUSPEND_UPDATE.to_owned(), args: payloads(&suspend) };
+        let request = UpdateWorkflowExecutionRequest {
+            namespace: self.namespace(),
+            workflow_execution: Some(Self::execution(workflow_id)),
+            wait_policy: Some(WaitPolicy { lifecycle_stage: UpdateWorkflowExecutionLifecycleStage::Completed.into() }),
+            request: Some(UpdateRequest { meta: Some(meta), input: Some(input), ..UpdateRequest::default() }),
+            ..UpdateWorkflowExecutionRequest::default()
+        };
+        let updated =
+            self.call(request, |service, request| service.update_workflow_execution(request)).await.map_err(refused)?;
+        match updated.outcome.and_then(|outcome| outcome.value) {
+            Some(outcome::Value::Success(_)) => Ok(()),
+            Some(outcome::Value::Failure(failure)) => Err(HostError::Unavailable(short(&failure.message))),
+            None => Err(HostError::Unavailable("no worker has taken the change of suspension yet".to_owned())),
+        }
+    }
+
+    async fn cancel(&self, workflow_id: &str, reason: String) -> Result<(), HostError> {
+        let request = RequestCancelWorkflowExecutionRequest {
+            namespace: self.namespace(),
+            workflow_execution: Some(Self::execution(workflow_id)),
+            identity: self.identity(),
+            request_id: Digest::of(workflow_id.as_bytes()).to_string(),
+            reason,
+            ..RequestCancelWorkflowExecutionRequest::default()
+        };
+        match self.call(request, |service, request| service.request_cancel_workflow_execution(request)).await {
+            Ok(_) => Ok(()),
+            // Somebody asked before.
+            Err(status) if status.code() == Code::AlreadyExists => Ok(()),
+            Err(status) => Err(refused(status)),
+        }
+    }
+
+    async fn terminate(&self, workflow_id: &str, reason: String) -> Result<(), HostError> {
+        let request = TerminateWorkflowExecutionRequest {
+            namespace: self.namespace(),
+            workflow_execution: Some(Self::execution(workflow_id)),
+            identity: self.identity(),
+            reason,
+            ..TerminateWorkflowExecutionRequest::default()
+        };
+        self.call(request, |service, request| service.terminate_workflow_execution(request)).await.map_err(refused)?;
+        Ok(())
+    }
+
+    /// Status and run of a workflow; nothing if there is none.
+    async fn describe(&self, workflow_id: &str) -> Result<Option<(WorkflowExecutionStatus, String)>, HostError> {
+        let request = DescribeWorkflowExecutionRequest {
+            namespace: self.namespace(),
+            execution: Some(Self::execution(workflow_id)),
+        };
+        match self.call(request, |service, request| service.describe_workflow_execution(request)).await {
+            Ok(description) => {
+                let info = description.workflow_execution_info.unwrap_or_default();
+                Ok(Some((info.status(), info.execution.unwrap_or_default().run_id)))
+            }
+            Err(status) if status.code() == Code::NotFound && !is_about_namespace(&status) => Ok(None),
+            Err(status) => Err(unavailable(&status)),
+        }
+    }
+
+    /// Why a run ended, in Temporal's words.
+    async fn closing_words(&self, workflow_id: &str, run_id: String) -> Result<String, HostError> {
+        let request = GetWorkflowExecutionHistoryRequest {
+            namespace: self.namespace(),
+            execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id }),
+            history_event_filter_type: HistoryEventFilterType::CloseEvent.into(),
+            ..GetWorkflowExecutionHistoryRequest::default()
+        };
+        let answer = self
+            .call(request, |service, request| service.get_workflow_execution_history(request))
+            .await
+            .map_err(|status| unavailable(&status))?;
+        let last = answer.history.unwrap_or_default().events.pop().and_then(|event| event.attributes);
+        Ok(short(&match last {
+            Some(Event::WorkflowExecutionTerminatedEventAttributes(it)) => it.reason,
+            Some(Event::WorkflowExecutionFailedEventAttributes(it)) => it.failure.unwrap_or_default().message,
+            _ => String::new(),
+        }))
+    }
+
+    async fn call<Q, A>(
+        &self,
+        request: Q,
+        send: impl for<'a> FnOnce(&'a mut dyn WorkflowService, Request<Q>) -> BoxFuture<'a, Result<Response<A>, Status>>,
+    ) -> Result<A, Status> {
+        let Some(client) = self.connection.client() else {
+            return Err(Status::unavailable(self.connection.problem().unwrap_or_default()));
+        };
+        let mut service = client.connection().workflow_service();
+        let mut request = Request::new(request);
+        request.set_timeout(CALL_TIME_MAX);
+        match tokio::time::timeout(CALL_TIME_MAX, send(service.as_mut(), request)).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_elapsed) => Err(Status::deadline_exceeded(format!("no answer within {} s", CALL_TIME_MAX.as_secs()))),
+        }
+    }
+}
+
+#[async_trait]
+impl Host for TemporalHost {
+    async fn start(&self, start: HostedStart) -> Result<HostedRun, HostError> {
+        let id = workflow_id(&start);
+        let with_attributes = self.has_attributes().await;
+        let send = |request| self.call(request, |service, request| service.start_workflow_execution(request));
+        let mut started = send(self.start_request(&start, with_attributes)).await;
+        if with_attributes && started.as_ref().is_err_and(is_about_attributes) {
+            tracing::warn!("the Temporal namespace does not know the search attributes (yet); starting without them");
+            self.note_attributes(false);
+            started = send(self.start_request(&start, false)).await;
+        }
+        match started {
+            Ok(answer) => Ok(HostedRun { workflow_id: id, run_id: answer.run_id }),
+            Err(status) if status.code() == Code::AlreadyExists => match self.describe(&id).await? {
+                Some((_, run_id)) => Ok(HostedRun { workflow_id: id, run_id }),
+                None => Err(unavailable(&status)),
+            },
+            Err(status) => Err(unavailable(&status)),
+        }
+    }
+
+    async fn give(&self, workflow_id: &str, input: HostedInput) -> Result<(), HostError> {
+        match input {
+            HostedInput::Events(events) => self.signal(workflow_id, &events).await,
+            HostedInput::Suspend { suspended, generation } => {
+                self.update(workflow_id, Suspend { suspended, generation }).await
+            }
+            HostedInput::Cancel { reason } => self.cancel(workflow_id, reason).await,
+            HostedInput::Terminate { reason } => self.terminate(workflow_id, reason).await,
+        }
+    }
+
+    async fn state(&self, workflow_id: &str) -> Result<HostState, HostError> {
+        let Some((status, run_id)) = self.describe(workflow_id).await? else { return Ok(HostState::Unknown) };
+        let how = match status {
+            WorkflowExecutionStatus::Unspecified
+            | WorkflowExecutionStatus::Running
+            | WorkflowExecutionStatus::Paused
+            | WorkflowExecutionStatus::ContinuedAsNew => return Ok(HostState::Running { run_id }),
+            WorkflowExecutionStatus::Completed => HostEnding::Completed,
+            WorkflowExecutionStatus::Failed => HostEnding::Failed,
+            WorkflowExecutionStatus::Canceled => HostEnding::Cancelled,
+            WorkflowExecutionStatus::Terminated => HostEnding::Terminated,
+            WorkflowExecutionStatus::TimedOut => HostEnding::TimedOut,
+        };
+        let reason = self.closing_words(workflow_id, run_id).await?;
+        Ok(HostState::Ended { how, reason })
+    }
+
+    async fn ended_since(&self, since_ms: i64) -> Result<Vec<Uid>, HostError> {
+        let since = jiff::Timestamp::from_millisecond(since_ms)
+            .map_err(|error| HostError::Unavailable(format!("{since_ms} ms is no time that Temporal knows: {error}")))?;
+        let query = format!(
+            "WorkflowType = '{WORKFLOW_TYPE}' AND CloseTime >= '{since}' AND ExecutionStatus != 'ContinuedAsNew'"
+        );
+        let mut ended = Vec::new();
+        let mut next_page_token = Vec::new();
+        for _ in 0..LIST_PAGE.1 {
+            let request = ListWorkflowExecutionsRequest {
+                namespace: self.namespace(),
+                page_size: LIST_PAGE.0,
+                next_page_token,
+                query: query.clone(),
+            };
+            let page = self
+                .call(request, |service, request| service.list_workflow_executions(request))
+                .await
+                .map_err(|status| unavailable(&status))?;
+            let uid = |execution: WorkflowExecution| execution.workflow_id.rsplit('/').next()?.parse::<Uid>().ok();
+            ended.extend(page.executions.into_iter().filter_map(|info| info.execution.and_then(uid)));
+            next_page_token = page.next_page_token;
+            if next_page_token.is_empty() {
+                break;
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn ready(&self) -> Result<(), HostError> {
+        let request = DescribeNamespaceRequest { namespace: self.namespace(), ..DescribeNamespaceRequest::default() };
+        self.call(request, |service, request| service.describe_namespace(request))
+            .await
+            .map_err(|status| unavailable(&status))?;
+        Ok(())
+    }
+}
+
+/// Makes the search attributes in a namespace. `false` if it does not have them all and does not let us make them; there is a
+/// warning then that says why.
+pub async fn register_search_attributes(client: &Client, namespace: &str) -> bool {
+    match tokio::time::timeout(2 * CALL_TIME_MAX, register(client, namespace)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(status)) => {
+            tracing::warn!(namespace, error = short(status.message()), "Temporal does not let us make search attributes; executions are found there by their memo only");
+            false
+        }
+        Err(_elapsed) => {
+            tracing::warn!(namespace, "Temporal did not say in time which search attributes it has");
+            false
+        }
+    }
+}
+
+async fn register(client: &Client, namespace: &str) -> Result<(), Status> {
+    let mut service = client.connection().operator_service();
+    let list = ListSearchAttributesRequest { namespace: namespace.to_owned() };
+    let there = service.list_search_attributes(Request::new(list)).await?.into_inner().custom_attributes;
+    let missing: HashMap<String, i32> = ATTRIBUTES
+        .iter()
+        .filter(|name| !there.contains_key(**name))
+        .map(|name| ((*name).to_owned(), IndexedValueType::Keyword.into()))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let add = AddSearchAttributesRequest { search_attributes: missing, namespace: namespace.to_owned() };
+    match service.add_search_attributes(Request::new(add)).await {
+        // Another server was faster.
+        Err(status) if status.code() == Code::AlreadyExists => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// The id of an execution's workflow: `baton/<namespace>/<name>/<uid>`.
+fn workflow_id(start: &HostedStart) -> String {
+    format!("baton/{}/{}/{}", start.namespace, start.name, start.uid)
+}
+
+fn by_name<const N: usize>(fields: [(&str, Payload); N]) -> HashMap<String, Payload> {
+    fields.into_iter().map(|(name, payload)| (name.to_owned(), payload)).collect()
+}
+
+fn keyword(text: &str) -> Payload {
+    let mut payload = payload(&text);
+    payload.metadata.insert("type".to_owned(), b"Keyword".to_vec());
+    payload
+}
+
+fn payloads(value: &impl Serialize) -> Option<Payloads> {
+    Some(Payloads { payloads: vec![payload(value)] })
+}
+
+/// The time after which Temporal itself ends a workflow that nobody ends.
+fn last_resort<D: TryFrom<Duration>>(deadline_ms: i64) -> Option<D> {
+    let deadline = Duration::from_millis(u64::try_from(deadline_ms).ok()?);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+    deadline.saturating_sub(now).saturating_add(LAST_RESORT).try_into().ok()
+}
+
+fn is_about_attributes(status: &Status) -> bool {
+    status.code() == Code::InvalidArgument && status.message().to_lowercase().contains("search attribute")
+}
+
+fn is_about_namespace(status: &Status) -> bool {
+    status.message().to_lowercase().contains("namespace")
+}
+
+fn refused(status: Status) -> HostError {
+    if status.code() == Code::NotFound && !is_about_namespace(&status) {
+        HostError::Gone(short(status.message()))
+    } else {
+        unavailable(&status)
+    }
+}
+
+fn unavailable(status: &Status) -> HostError {
+    let code = status.code();
+    HostError::Unavailable(format!("Temporal answered {code:?}: {}", short(status.message())))
+}
+
+fn short(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE_CHARS_MAX) {
+        Some((index, _)) => format!("{}…", &message[..index]),
+        None => message.to_owned(),
+    }
+}

@@ -1,0 +1,282 @@
+//! A worker: polls one task queue of Temporal, and runs the workflows and activities that it is given.
+//!
+//! The SDK's worker cannot change threads, so each has a thread and a runtime of its own ([`Worker::start`]). It uses the
+//! caller's connection, and nothing else of the caller's runtime.
+//!
+//! # Invariants
+//! - [`Worker::shutdown`] lets what is under way end for the time that was stated, and no longer.
+//! - A worker that is dropped goes at once, as by a power failure; Temporal gives its work to others.
+//!
+//! # Deliberately absent
+//! The connection, and what is done when it is lost: the SDK polls again for as long as it takes.
+//!
+//! # Failure
+//! While Temporal cannot be reached at the start, or does not have the namespace yet, the worker tries again. When polling
+//! dies for good [`Worker::failed`] says why.
+
+use std::{io, sync::Arc, thread, time::Duration};
+
+use baton_engine::{Ledger, chain};
+use baton_execution::{Activities, Programs};
+use temporalio_client::tonic::Code;
+use temporalio_common::worker::WorkerDeploymentOptions;
+use temporalio_sdk::{
+    Runtime, WorkerRunError, WorkerValidationError,
+    runtime::{
+        RuntimeOptions,
+        worker_tuner::{FixedSizeSlotSupplier, TunerHolder},
+    },
+};
+use tokio::sync::watch;
+
+use crate::{activities::Performer, connect::Connection, contents::Contents, workflow::ExecutionWorkflow};
+
+/// Threads that run a worker's activities.
+const THREADS: usize = 2;
+/// Longest that a worker waits before it tries again to begin.
+const BEGIN_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// What the SDK gets beyond the stated grace to say goodbye to Temporal.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How a worker works.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// Where it takes its work from.
+    pub task_queue: String,
+    /// Names of the activities that Programs may ask for. One that is not here waits for a worker that has it.
+    pub activity_names: Vec<String>,
+    /// Events of a Temporal history from which on a workflow continues as new when no activity is in flight. From twice as
+    /// many on, no new activity begins until those in flight are through.
+    pub continue_as_new_events: u32,
+    /// How it calls itself at Temporal; the connection's identity if there is none.
+    pub identity: Option<String>,
+    /// Activities at a time.
+    pub activities_max: usize,
+    /// Workflow tasks at a time.
+    pub workflow_tasks_max: usize,
+    /// Workflows that stay in memory between their tasks.
+    pub workflows_kept_max: usize,
+    /// How long Temporal waits for a sign of life of an activity.
+    pub times: ActivityTimes,
+    /// How long activities may go on at a shutdown.
+    pub shutdown_grace: Duration,
+}
+
+/// How long Temporal waits for a sign of life of an activity before it takes its worker for lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActivityTimes {
+    /// For one that may be repeated, which then runs elsewhere.
+    pub heartbeat: Duration,
+    /// For one that must not be, which then is in doubt; longer, so that a short outage of Temporal brings none into doubt.
+    pub heartbeat_once: Duration,
+}
+
+impl Default for ActivityTimes {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(10), heartbeat_once: Duration::from_secs(30) }
+    }
+}
+
+impl WorkerOptions {
+    /// The usual options for a task queue.
+    pub fn new(task_queue: impl Into<String>, activity_names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            task_queue: task_queue.into(),
+            activity_names: activity_names.into_iter().map(Into::into).collect(),
+            continue_as_new_events: 10_000,
+            identity: None,
+            activities_max: 200,
+            workflow_tasks_max: 100,
+            workflows_kept_max: 2000,
+            times: ActivityTimes::default(),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What all workflows and activities of a worker share.
+pub(crate) struct Shared {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) programs: Arc<dyn Programs>,
+    pub(crate) activities: Arc<dyn Activities>,
+    pub(crate) contents: Contents,
+    pub(crate) continue_as_new_events: u32,
+    pub(crate) times: ActivityTimes,
+}
+
+/// Why a worker cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The system has no thread or no runtime to give.
+    #[error("the worker's thread cannot be started")]
+    Thread(#[from] io::Error),
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    orders: watch::Sender<Order>,
+    state: watch::Receiver<State>,
+    grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Run,
+    Stop,
+    Die,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Stopped,
+    Failed(String),
+}
+
+impl Worker {
+    /// Starts a worker. It begins to poll as soon as there is a connection and Temporal lets it.
+    ///
+    /// # Errors
+    /// See [`WorkerError`].
+    pub fn start(
+        connection: Connection,
+        options: WorkerOptions,
+        ledger: Arc<dyn Ledger>,
+        programs: Arc<dyn Programs>,
+        activities: Arc<dyn Activities>,
+    ) -> Result<Self, WorkerError> {
+        let shared = Arc::new(Shared {
+            contents: Contents::new(Arc::clone(&ledger))?,
+            ledger,
+            programs,
+            activities,
+            continue_as_new_events: options.continue_as_new_events,
+            times: options.times,
+        });
+        let (orders, ordered) = watch::channel(Order::Run);
+        let (state, seen) = watch::channel(State::Running);
+        let grace = options.shutdown_grace;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("baton-temporal")
+            .enable_all()
+            .build()?;
+        thread::Builder::new().name("baton-temporal-worker".to_owned()).spawn(move || {
+            let ended = runtime.block_on(run(&connection, &options, &shared, ordered));
+            // Whatever is still under way is not waited for.
+            runtime.shutdown_background();
+            state.send_replace(ended.map_or_else(State::Failed, |()| State::Stopped));
+        })?;
+        Ok(Self { orders, state: seen, grace })
+    }
+
+    /// Stops polling, lets what is under way end for a while, and goes.
+    pub async fn shutdown(self) {
+        self.orders.send_replace(Order::Stop);
+        let mut state = self.state.clone();
+        let gone = state.wait_for(|state| *state != State::Running);
+        if tokio::time::timeout(self.grace + GOODBYE, gone).await.is_err() {
+            tracing::warn!("work of this worker did not end in time; it will be given to others");
+        }
+    }
+
+    /// Waits until polling has died for good, and says why. Never ends otherwise.
+    pub async fn failed(&self) -> String {
+        let mut state = self.state.clone();
+        match state.wait_for(|state| matches!(state, State::Failed(_))).await.as_deref() {
+            Ok(State::Failed(why)) => return why.clone(),
+            Ok(State::Running | State::Stopped) | Err(_) => {}
+        }
+        std::future::pending().await
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.orders.send_replace(Order::Die);
+    }
+}
+
+/// Polls until it is told to stop, or cannot go on.
+async fn run(
+    connection: &Connection,
+    options: &WorkerOptions,
+    shared: &Arc<Shared>,
+    mut ordered: watch::Receiver<Order>,
+) -> Result<(), String> {
+    let mut pause = BEGIN_AGAIN.0;
+    let client = tokio::select! {
+        client = connection.wait_connected() => client,
+        _ = ordered.wait_for(|order| *order != Order::Run) => return Ok(()),
+    };
+    loop {
+        let runtime = Runtime::from_current_tokio(RuntimeOptions::default()).map_err(|error| chain(&error))?;
+        let sdk_options = sdk_options(options, shared)?;
+        let mut worker =
+            temporalio_sdk::Worker::new(&runtime, client.clone(), sdk_options).map_err(|error| chain(&error))?;
+        let (key, stop) = (worker.worker_instance_key(), worker.shutdown_handle());
+        let mut until_stop = ordered.clone();
+        let stopping = async {
+            if until_stop.wait_for(|order| *order != Order::Run).await.is_ok_and(|order| *order == Order::Stop) {
+                stop();
+                let _died = until_stop.wait_for(|order| *order == Order::Die).await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = worker.run() => Some(ended),
+            () = stopping => None,
+        };
+        drop(worker);
+        // Without this the connection refuses another worker on the same task queue.
+        let workers = client.connection().workers();
+        let _unknown = workers.unregister_slot_provider(key);
+        let _unknown = workers.finalize_unregister(key);
+        match ended {
+            None | Some(Ok(())) => return Ok(()),
+            Some(Err(error)) if may_begin_later(&error) => {
+                tracing::warn!(error = chain(&error), "the worker cannot begin yet; trying again");
+            }
+            Some(Err(error)) => return Err(chain(&error)),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(BEGIN_AGAIN.1),
+            _ = ordered.wait_for(|order| *order != Order::Run) => return Ok(()),
+        }
+    }
+}
+
+/// Whether Temporal, or the namespace, was not there yet.
+fn may_begin_later(error: &WorkerRunError) -> bool {
+    match error {
+        WorkerRunError::Validation(WorkerValidationError::NamespaceDescribeError { source, .. }) => {
+            !matches!(source.code(), Code::Unauthenticated | Code::PermissionDenied)
+        }
+        _ => false,
+    }
+}
+
+fn sdk_options(options: &WorkerOptions, shared: &Arc<Shared>) -> Result<temporalio_sdk::WorkerOptions, String> {
+    let slots = FixedSizeSlotSupplier::new;
+    let tuner = TunerHolder::builder()
+        .workflow_task_slot_supplier(slots(options.workflow_tasks_max))
+        .activity_task_slot_supplier(slots(options.activities_max))
+        .local_activity_task_slot_supplier(slots(options.workflow_tasks_max))
+        .nexus_task_slot_supplier(slots(1))
+        .build();
+    let for_workflows = Arc::clone(shared);
+    let performer = Performer { shared: Arc::clone(shared), names: options.activity_names.clone() };
+    let built = temporalio_sdk::WorkerOptions::new(options.task_queue.as_str())
+        .deployment_options(WorkerDeploymentOptions::from_build_id(env!("CARGO_PKG_VERSION").to_owned()))
+        .maybe_client_identity_override(options.identity.clone())
+        .max_cached_workflows(options.workflows_kept_max)
+        .tuner(tuner)
+        .max_heartbeat_throttle_interval(options.times.heartbeat / 4)
+        .graceful_shutdown_period(options.shutdown_grace)
+        .register_activities(performer)
+        .register_workflow_with_factory::<ExecutionWorkflow, _>(move || {
+            ExecutionWorkflow::new(Arc::clone(&for_workflows))
+        })
+        .map_err(|error| chain(&error))?;
+    Ok(built.build())
+}

@@ -1,0 +1,59 @@
+//! Replays a recorded history of Temporal's: the proof that this build goes on with what another one began.
+
+use std::{sync::Arc, thread};
+
+use async_trait::async_trait;
+use baton_engine::{Ledger, chain};
+use baton_execution::{Activities, ActivityTask, Fault, Programs, fault_type};
+use serde_json::Value;
+use temporalio_client::WorkflowHistory;
+use temporalio_sdk::workflow_replayer::{WorkflowReplayer, WorkflowReplayerOptions};
+
+use super::ExecutionWorkflow;
+use crate::{
+    contents::Contents,
+    worker::{ActivityTimes, Shared},
+};
+
+/// Replays the history of one run, given as the JSON that Temporal exports. Only content is read from the ledger; nothing is
+/// reported and no activity runs.
+///
+/// # Errors
+/// Where this build goes another way than the history, or why it cannot be read.
+pub fn replay_history(history: &[u8], ledger: Arc<dyn Ledger>, programs: Arc<dyn Programs>) -> Result<(), String> {
+    let history = WorkflowHistory::from_json(history).map_err(|error| chain(&error))?;
+    let shared = Arc::new(Shared {
+        contents: Contents::new(Arc::clone(&ledger)).map_err(|error| chain(&error))?,
+        ledger,
+        programs,
+        activities: Arc::new(NoActivities),
+        continue_as_new_events: u32::MAX,
+        times: ActivityTimes::default(),
+    });
+    // The SDK's replay cannot change threads.
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| chain(&error))?;
+        let options = WorkflowReplayerOptions::new()
+            .register_workflow_with_factory::<ExecutionWorkflow, _>(move || ExecutionWorkflow::new(Arc::clone(&shared)))
+            .map_err(|error| chain(&error))?
+            .build();
+        let replayer = WorkflowReplayer::new(options).map_err(|error| chain(&error))?;
+        runtime.block_on(replayer.replay_workflow(history)).map_err(|error| chain(&error))
+    })
+    .join()
+    .unwrap_or_else(|_panic| Err("the replay panicked".to_owned()))
+}
+
+struct NoActivities;
+
+#[async_trait]
+impl Activities for NoActivities {
+    async fn run(&self, task: ActivityTask) -> Result<Value, Fault> {
+        let detail = format!("a replay runs no activity, not even '{}'", task.activity);
+        Err(Fault::new(fault_type::RUNTIME, 500, detail))
+    }
+}
