@@ -57,9 +57,5 @@ fn temporal(root: &Path, out: &Path) -> io::Result<()> {
     let descriptors = protox::compile([service], [root]).map_err(io::Error::other)?;
     let folder = out.join("temporal");
     fs::create_dir_all(&folder)?;
-    tonic_prost_build::configure()
-        .out_dir(folder)
-        .btree_map(".")
-        .include_file("api.rs")
-        .compile_fds(descriptors)
+    tonic_prost_build::configure().out_dir(folder).btree_map(".").include_file("api.rs").compile_fds(descriptors)
 }
