@@ -51,6 +51,11 @@ impl WorldActivities {
     pub fn new(options: ActivitiesOptions) -> Result<Self, ActivitiesError> {
         Ok(Self { by_name: registry(&Arc::new(Outgoing::new(&options)?), options)? })
     }
+
+    /// Names of all activities, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.by_name.keys().copied()
+    }
 }
 
 /// Every activity under its name.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use baton_server::{
     RunningServer, ServerOptions, StartError,
-    config::{self, Resolved},
+    config::{self, ConfigError, Resolved},
 };
 
 use crate::{
@@ -14,13 +14,17 @@ use crate::{
 
 /// The server's settings: flags (path and value) over the environment over the file over the defaults.
 pub(crate) fn server_config(settings: &Settings, flags: &[(&str, String)]) -> Result<Resolved, Failure> {
-    config::resolve(flags, |name| ProcessEnvironment.read(name), settings.server_table.clone()).map_err(|error| {
-        let failure = Failure::environment("the server cannot be configured").because(&error);
-        match &settings.file {
-            Some(file) => failure.hint(format!("the configuration file is '{}'", file.display())),
-            None => failure,
-        }
-    })
+    config::resolve(flags, |name| ProcessEnvironment.read(name), settings.server_table.clone())
+        .map_err(|error| not_configured(settings, &error))
+}
+
+/// Says what is wrong with a configuration, and where it may be.
+pub(crate) fn not_configured(settings: &Settings, error: &ConfigError) -> Failure {
+    let failure = Failure::environment("the server cannot be configured").because(error);
+    match &settings.file {
+        Some(file) => failure.hint(format!("the configuration file is '{}'", file.display())),
+        None => failure,
+    }
 }
 
 /// Says why a server did not start, and what to do about it.
@@ -41,7 +45,8 @@ pub(crate) struct LocalServer {
 }
 
 impl LocalServer {
-    /// Starts a server on `listen` over `data_dir`. One whose data is not kept does without reserves on the disk.
+    /// Starts a server on `listen` over `data_dir`. One whose data is not kept does without reserves on the disk. Executions
+    /// run in this process, whatever the configuration says of the server's engine.
     pub(crate) async fn start(
         settings: &Settings,
         data_dir: &Path,

@@ -70,6 +70,7 @@ async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => commands::run(context, args).await,
         Command::Server(args) => commands::server(context, args).await,
+        Command::Worker(args) => commands::worker(context, args).await,
         Command::Apply(args) => commands::apply(context, args).await,
         Command::Get(args) => commands::get(context, args).await,
         Command::List(args) => commands::list(context, args).await,
@@ -99,11 +100,11 @@ fn completion(context: &Context, shell: clap_complete::Shell) -> Result<(), Fail
     context.printer.data(&String::from_utf8_lossy(&script))
 }
 
-/// Log lines go to stderr. A server says more by itself than a command does.
+/// Log lines go to stderr. A server and a worker say more by themselves than a command does.
 fn start_log(settings: &Settings, command: &Command) -> Result<(), Failure> {
     let level = &settings.log_level;
     let filter = match (command, &level.source) {
-        (Command::Server(_), Source::Default) => "info",
+        (Command::Server(_) | Command::Worker(_), Source::Default) => "info",
         _ => level.value.as_str(),
     };
     let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {

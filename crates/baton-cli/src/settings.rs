@@ -4,9 +4,10 @@
 //! # Deliberately absent
 //! The server's own settings, which `baton_server::config` knows; here only their place in the same file is.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 pub(crate) use baton_server::config::Source;
+use baton_server::config::Variables;
 use serde::Deserialize;
 
 use crate::{
@@ -28,6 +29,10 @@ pub(crate) mod env_vars {
     pub(crate) const LOG: &str = "BATON_LOG";
     /// The token of `baton callback`.
     pub(crate) const CALLBACK_TOKEN: &str = "BATON_CALLBACK_TOKEN";
+    /// File with the key that `baton worker` shows to its server.
+    pub(crate) const WORKER_KEY_FILE: &str = "BATON_WORKER_KEY_FILE";
+    /// That key itself.
+    pub(crate) const WORKER_KEY: &str = "BATON_WORKER_KEY";
     /// Set and not empty: no colours. See <https://no-color.org>.
     pub(crate) const NO_COLOR: &str = "NO_COLOR";
 }
@@ -56,6 +61,14 @@ pub(crate) struct ProcessEnvironment;
 impl Environment for ProcessEnvironment {
     fn read(&self, name: &str) -> Option<String> {
         std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+}
+
+impl ProcessEnvironment {
+    /// Every variable whose name and value are text, for settings of Temporal's own.
+    pub(crate) fn variables() -> Variables {
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        std::env::vars_os().filter_map(text).collect()
     }
 }
 

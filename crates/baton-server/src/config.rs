@@ -5,8 +5,10 @@
 //!
 //! # Invariants
 //! - Unknown keys are errors that name the key; durations and sizes have units; a secret is shown as `***`.
-//! - Nothing here reads the environment or a file: callers pass both, so tests need neither.
+//! - The environment and the file come from the caller, so tests need neither. Temporal's own file alone is read here, where
+//!   the environment says that it is.
 
+mod effective;
 mod temporal;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -18,7 +20,10 @@ use baton_types::{format_duration, parse_duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use toml::{Table, Value};
 
-pub use self::temporal::{EngineKind, Names, TemporalConfig, Tls};
+pub use self::{
+    effective::Variables,
+    temporal::{EngineKind, Names, TemporalConfig, Tls},
+};
 use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
 
 /// Environment variables and the settings that they are. Of two for one setting, the first that is set counts.
@@ -313,8 +318,8 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Every setting, in order of its name.
-    pub fn settings(&self) -> Vec<Setting> {
+    /// Every setting as Baton's own sources have it, in order of its name.
+    fn own_settings(&self) -> Vec<Setting> {
         let mut leaves = BTreeMap::new();
         if let Ok(table) = Table::try_from(&self.config) {
             flatten("", &Value::Table(table), &mut leaves);
@@ -466,7 +471,7 @@ mod tests {
     }
 
     fn setting(resolved: &Resolved, name: &str) -> (String, Source) {
-        let found = resolved.settings().into_iter().find(|it| it.name == name).unwrap();
+        let found = resolved.own_settings().into_iter().find(|it| it.name == name).unwrap();
         (found.value, found.source)
     }
 

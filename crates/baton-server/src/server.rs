@@ -15,18 +15,21 @@ use std::{
 };
 
 use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Secret, WorldActivities};
-use baton_engine::{Engine, EngineOptions, KeyError, Sealer};
-use baton_execution::Activities;
+use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
+use baton_engine_temporal::ConnectError;
+use baton_execution::{Activities, Programs};
 use baton_store::{Store, StoreError, StoreOptions};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{App, ChildAdmission},
+    grpc::WorkerSide,
     metrics,
     programs::ProgramCache,
     serve::{self, Serving},
     upkeep::{Upkeep, UpkeepOptions},
+    worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
 };
 
 /// Port that a server listens on if nothing else is said.
@@ -55,6 +58,8 @@ pub struct ServerOptions {
     pub upkeep: UpkeepOptions,
     /// Answer Temporal's own calls for completing activities, for Baton's tokens.
     pub temporal_compatible: bool,
+    /// What is done with Temporal; `None` for nothing.
+    pub temporal: Option<TemporalSettings>,
 }
 
 impl ServerOptions {
@@ -70,6 +75,7 @@ impl ServerOptions {
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
             temporal_compatible: false,
+            temporal: None,
         }
     }
 }
@@ -98,6 +104,12 @@ pub enum StartError {
     /// The key of callback tokens cannot be had.
     #[error("open the key of callback tokens")]
     Key(#[source] KeyError),
+    /// The key of workers cannot be had.
+    #[error("open the key of workers")]
+    WorkerKey(#[source] WorkerKeyError),
+    /// Temporal cannot be reached with these settings, however long one waits.
+    #[error("set up the connection to Temporal")]
+    Temporal(#[source] ConnectError),
     /// Outgoing calls cannot be made.
     #[error("set up activities")]
     Activities(#[source] ActivitiesError),
@@ -120,7 +132,11 @@ impl StartError {
             Self::Key(_) => Some(
                 "restore the key file from where the data directory was backed up; without it callback tokens cannot be read",
             ),
-            Self::Listen { .. } | Self::Activities(_) | Self::Engine(_) => None,
+            Self::WorkerKey(WorkerKeyError::Malformed { .. }) => Some(
+                "delete worker.key in the data directory; the next start makes another one, which its workers then need",
+            ),
+            Self::Temporal(_) => Some("baton config show tells where each of these settings comes from"),
+            Self::Listen { .. } | Self::WorkerKey(_) | Self::Activities(_) | Self::Engine(_) => None,
         }
     }
 }
@@ -136,6 +152,8 @@ pub struct RunningServer {
     stopping: CancellationToken,
     serving: JoinHandle<std::io::Result<()>>,
     upkeep: JoinHandle<()>,
+    worker: Option<Supervised>,
+    temporal: Option<Temporal>,
 }
 
 impl std::fmt::Debug for RunningServer {
@@ -167,18 +185,36 @@ pub async fn start_with(
     let listener = TcpListener::bind(options.listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
     metrics::install();
+    let temporal = options.temporal.clone().map(Temporal::start).transpose().map_err(StartError::Temporal)?;
     let opening = options.clone();
     let opened = tokio::task::spawn_blocking(move || open(&opening)).await;
-    let (store, sealer, activities) = match opened {
+    let Opened { store, sealer, activities, worker_key } = match opened {
         Ok(opened) => opened?,
         Err(stopped) => return Err(refused(std::io::Error::other(stopped))),
     };
+    let activity_names = activities.names().collect();
+    let activities = around(Arc::new(activities));
     let programs = Arc::new(ProgramCache::default());
     let app = App::new(store.clone(), options.store.free_bytes_min, Arc::clone(&programs));
     let children = Arc::new(ChildAdmission::new(&app));
-    let engine = Engine::start(options.engine, store.clone(), sealer, programs, around(activities), children, baton_engine::Elsewhere::default())
-        .map_err(StartError::Engine)?;
+    let elsewhere = temporal.as_ref().map(Temporal::elsewhere).unwrap_or_default();
+    let engine = Engine::start(
+        options.engine,
+        store.clone(),
+        sealer,
+        Arc::clone(&programs) as Arc<dyn Programs>,
+        Arc::clone(&activities),
+        children,
+        elsewhere,
+    )
+    .map_err(StartError::Engine)?;
     app.join_engine(engine.clone());
+    if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {
+        app.join_host(reach);
+    }
+    let ledger: Arc<dyn Ledger> = Arc::new(engine.clone());
+    let parts = Parts { ledger: Arc::clone(&ledger), programs, activities, activity_names };
+    let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
     let stopping = CancellationToken::new();
     let upkeep = tokio::spawn(Upkeep::new(app.clone(), options.upkeep).run(stopping.clone()));
     let serving = Serving {
@@ -186,14 +222,21 @@ pub async fn start_with(
         metrics_page: Arc::new(metrics::render),
         stopping: stopping.clone(),
         temporal_compatible: options.temporal_compatible,
-        worker: None,
+        worker: worker_key.map(|key| WorkerSide { ledger, key }),
     };
     let serving = tokio::spawn(serve::serve(listener, serving));
     tracing::info!(%address, data_dir = %options.data_dir.display(), "server started");
-    Ok(RunningServer { address, app, store, engine, stopping, serving, upkeep })
+    Ok(RunningServer { address, app, store, engine, stopping, serving, upkeep, worker, temporal })
 }
 
-type Opened = (Store, Arc<Sealer>, Arc<WorldActivities>);
+/// What is made before anything runs.
+struct Opened {
+    store: Store,
+    sealer: Arc<Sealer>,
+    activities: WorldActivities,
+    /// What workers elsewhere show, if executions run in Temporal.
+    worker_key: Option<WorkerKey>,
+}
 
 fn open(options: &ServerOptions) -> Result<Opened, StartError> {
     let activities = ActivitiesOptions {
@@ -207,7 +250,12 @@ fn open(options: &ServerOptions) -> Result<Opened, StartError> {
     let key = options.data_dir.join(KEY_FILE);
     let sealer = if store.revision() == 0 { Sealer::open_or_create(&key) } else { Sealer::open(&key) }
         .map_err(StartError::Key)?;
-    Ok((store, Arc::new(sealer), Arc::new(activities)))
+    let worker_key = options
+        .temporal
+        .as_ref()
+        .filter(|temporal| temporal.runs_executions)
+        .map(|_| WorkerKey::read_or_create(&options.data_dir.join(WORKER_KEY_FILE)).map_err(StartError::WorkerKey));
+    Ok(Opened { store, sealer: Arc::new(sealer), activities, worker_key: worker_key.transpose()? })
 }
 
 impl RunningServer {
@@ -215,7 +263,12 @@ impl RunningServer {
     /// have not ended goes on at the next start.
     pub async fn shutdown(self) {
         self.stopping.cancel();
-        match self.serving.await {
+        let worker = async {
+            if let Some(worker) = self.worker {
+                worker.shutdown().await;
+            }
+        };
+        match tokio::join!(self.serving, worker).0 {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "serving ended"),
             Err(error) => tracing::error!(%error, "serving stopped"),
@@ -224,6 +277,7 @@ impl RunningServer {
             tracing::error!(%error, "upkeep stopped");
         }
         self.engine.shutdown().await;
+        drop(self.temporal);
         let store = self.store;
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
             tracing::error!(%error, "closing the store stopped");

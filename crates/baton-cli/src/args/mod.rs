@@ -5,6 +5,7 @@ mod execution;
 mod resource;
 mod run;
 mod server;
+mod temporal;
 
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ pub(crate) use resource::{
     ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, ValidateArgs, WatchArgs,
 };
 pub(crate) use run::RunArgs;
-pub(crate) use server::{BackupArgs, ImportArgs, RestoreArgs, ServerArgs};
+pub(crate) use server::{BackupArgs, ImportArgs, RestoreArgs, ServerArgs, WorkerArgs};
 
 /// Durable executions with a return address.
 #[derive(Debug, Parser)]
@@ -44,7 +45,7 @@ pub(crate) struct GlobalArgs {
     /// Configuration file [env: BATON_CONFIG] [default: ~/.config/baton/baton.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Which log lines go to stderr, such as info or baton_engine=debug [env: BATON_LOG] [default: warn, server: info]
+    /// Which log lines go to stderr, such as info or baton_engine=debug [env: BATON_LOG] [default: warn; server, worker: info]
     #[arg(long, global = true, value_name = "FILTER")]
     pub(crate) log_level: Option<String>,
     /// Say nothing on stderr but errors
@@ -74,6 +75,11 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Serve the API
     Server(ServerArgs),
+    /// Run executions that are in Temporal, for a server elsewhere
+    ///
+    /// It asks the server (--server) for every step and shows it the worker key: the text of the file worker.key in the
+    /// server's data directory. Where Temporal is and which model to ask, it is told as the server is.
+    Worker(WorkerArgs),
     /// Create or update resources from manifests
     Apply(ApplyArgs),
     /// Show one resource, or the resources of a kind

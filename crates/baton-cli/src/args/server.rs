@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::temporal::{TemporalArgs, TemporalServerArgs};
+
 #[derive(Debug, Default, Args)]
 pub(crate) struct ServerArgs {
     /// Where to keep the data [env: BATON_DATA_DIR] [default: baton-data]
@@ -15,6 +17,22 @@ pub(crate) struct ServerArgs {
     /// Let Temporal's SDKs complete waiting tasks as they complete activities [env: BATON_TEMPORAL_COMPATIBLE]
     #[arg(long)]
     pub(crate) temporal_compatible: bool,
+    /// Where executions run: embedded, in the server itself, or temporal [env: BATON_ENGINE] [default: embedded]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) engine: Option<String>,
+    #[command(flatten)]
+    pub(crate) temporal: TemporalArgs,
+    #[command(flatten)]
+    pub(crate) temporal_server: TemporalServerArgs,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct WorkerArgs {
+    /// File with the worker key [env: BATON_WORKER_KEY_FILE; the key itself: BATON_WORKER_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) worker_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) temporal: TemporalArgs,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use crate::{
     args::{ConfigCommand, Format},
     failure::Failure,
     output,
-    settings::{Setting, Source},
+    settings::{ProcessEnvironment, Setting, Source},
 };
 
 pub(crate) fn config(context: &Context, command: &ConfigCommand) -> Result<(), Failure> {
@@ -27,7 +27,10 @@ pub(crate) fn config(context: &Context, command: &ConfigCommand) -> Result<(), F
     let file = settings.file.as_ref().map_or_else(|| "(none)".to_owned(), |file| file.display().to_string());
     add("config", &Setting { value: file, source: Source::Default });
     let server = crate::local::server_config(settings, &[])?;
-    rows.extend(server.settings().into_iter().map(|it| (it.name, it.value, it.source.to_string())));
+    let server = server
+        .settings(&ProcessEnvironment::variables())
+        .map_err(|error| crate::local::not_configured(settings, &error))?;
+    rows.extend(server.into_iter().map(|it| (it.name, it.value, it.source.to_string())));
     let list: Vec<_> =
         rows.iter().map(|(name, value, source)| json!({"name": name, "value": value, "source": source})).collect();
     let text = output::value(context.settings.output.value, &json!(list), || {

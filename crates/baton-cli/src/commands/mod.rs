@@ -16,6 +16,7 @@ mod server;
 mod tree;
 mod validate;
 mod watch;
+mod worker;
 
 use crate::{client::Client, failure::Failure, printer::Printer, settings::Settings};
 
@@ -61,3 +62,4 @@ pub(crate) use server::server;
 pub(crate) use tree::tree;
 pub(crate) use validate::validate;
 pub(crate) use watch::watch;
+pub(crate) use worker::worker;

@@ -1,9 +1,7 @@
 //! `baton server`.
 
-use baton_server::ServerOptions;
-
 use super::Context;
-use crate::{args::ServerArgs, failure::Failure, local, run::Signals};
+use crate::{args::ServerArgs, failure::Failure, local, run::Signals, settings::ProcessEnvironment};
 
 pub(crate) async fn server(context: &Context, args: ServerArgs) -> Result<(), Failure> {
     let mut flags = Vec::new();
@@ -16,10 +14,16 @@ pub(crate) async fn server(context: &Context, args: ServerArgs) -> Result<(), Fa
     if args.temporal_compatible {
         flags.push(("temporal-compatible", true.to_string()));
     }
+    if let Some(engine) = args.engine {
+        flags.push(("engine.kind", engine));
+    }
+    flags.extend(args.temporal.settings().chain(args.temporal_server.settings()));
     let config = local::server_config(&context.settings, &flags)?;
+    let options = config
+        .server_options(&ProcessEnvironment::variables())
+        .map_err(|error| local::not_configured(&context.settings, &error))?;
     let mut signals = Signals::new()?;
-    let running =
-        baton_server::start(ServerOptions::from(config.config)).await.map_err(|error| local::not_started(&error))?;
+    let running = baton_server::start(options).await.map_err(|error| local::not_started(&error))?;
     context.printer.message(&format!("listening on http://{}", running.address));
     let failed = tokio::select! {
         () = signals.next() => None,

@@ -4,9 +4,10 @@ use expect_test::expect_file;
 
 use crate::support::Baton;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "run",
     "server",
+    "worker",
     "apply",
     "get",
     "list",

@@ -8,3 +8,4 @@ mod offline;
 mod run;
 mod server;
 mod support;
+mod worker;

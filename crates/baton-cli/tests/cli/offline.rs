@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use expect_test::expect;
 
-use crate::support::Baton;
+use crate::support::{Baton, root};
 
 #[test]
 fn a_wrong_command_line_is_told_with_code_2() {
@@ -94,6 +94,7 @@ fn a_name_that_is_not_in_the_manifests_is_only_said() {
 #[test]
 fn the_example_configuration_is_complete_and_holds_the_defaults() {
     let baton = Baton::new();
+    let written: toml::Table = std::fs::read_to_string(root().join("baton.example.toml")).unwrap().parse().unwrap();
     let defaults = baton.run(&["config", "show", "-o", "json"]).json();
     let example = baton.run(&["config", "show", "-o", "json", "--config", "baton.example.toml"]).json();
     for (default, example) in defaults.as_array().unwrap().iter().zip(example.as_array().unwrap()) {
@@ -102,9 +103,38 @@ fn the_example_configuration_is_complete_and_holds_the_defaults() {
         if name == "config" || name == "log-level" || name == "client.output" {
             continue;
         }
-        assert_eq!((default["source"].as_str(), example["source"].as_str()), (Some("default"), Some("file")), "{name}");
+        assert_eq!(default["source"], "default", "{name}");
+        let mut path = name.as_str().unwrap().split('.');
+        let top = written.get(path.next().unwrap());
+        let written = path.fold(top, |table, key| table.and_then(|table| table.get(key)));
+        assert!(written.is_some(), "{name} is not in the example");
         assert_eq!(default["value"], example["value"], "{name}");
     }
+}
+
+#[test]
+fn temporals_own_settings_count_where_ours_say_nothing() {
+    let baton = Baton::new();
+    let profiles = baton.file("temporal.toml", "[profile.eu]\nnamespace = 'orders'\napi_key = 'sk-very-secret'\n");
+    let baton = baton
+        .with("TEMPORAL_CONFIG_FILE", &profiles)
+        .with("TEMPORAL_PROFILE", "eu")
+        .with("TEMPORAL_ADDRESS", "temporal.example:7233")
+        .with("BATON_ENGINE", "temporal");
+    let shown = baton.run(&["config", "show"]).ok();
+    for (name, value, from) in [
+        ("engine.kind", "temporal", "environment, BATON_ENGINE"),
+        ("temporal.address", "temporal.example:7233", "environment, TEMPORAL_ADDRESS"),
+        ("temporal.namespace", "orders", &format!("profile eu of {profiles}")),
+        ("temporal.api-key", "***", &format!("profile eu of {profiles}")),
+        ("temporal.task-queue", "baton", "default"),
+    ] {
+        let row = shown.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+        assert!(row.contains(value) && row.ends_with(from), "{row}");
+    }
+    assert!(!shown.contains("sk-very-secret"), "{shown}");
+    let said = baton.with("TEMPORAL_PROFILE", "us").run(&["config", "show"]).refused(3);
+    assert!(said.contains("no profile 'us'"), "{said}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub use strategy::{Change, ExecutionKind, ServedResource};
 use crate::{
     programs::ProgramCache,
     templates::{Template, TemplateCache},
+    worker::joined::Reach,
 };
 
 pub(crate) use children::ChildAdmission;
@@ -73,6 +74,8 @@ struct Inner {
     template_writes: tokio::sync::Mutex<()>,
     owners_gone: Mutex<VecDeque<Uid>>,
     collect: Notify,
+    /// Whether the host can be reached that executions run at, if they run at one.
+    host: OnceLock<Reach>,
 }
 
 /// How a write is to be done.
@@ -176,6 +179,7 @@ impl App {
             template_writes: tokio::sync::Mutex::new(()),
             owners_gone: Mutex::new(VecDeque::new()),
             collect: Notify::new(),
+            host: OnceLock::new(),
         }))
     }
 
@@ -183,6 +187,13 @@ impl App {
     pub(crate) fn join_engine(&self, engine: Engine) {
         if self.0.engine.set(engine).is_err() {
             tracing::error!("a second engine was joined and is not used");
+        }
+    }
+
+    /// Notes that executions run at a host; only the first call counts.
+    pub(crate) fn join_host(&self, reach: Reach) {
+        if self.0.host.set(reach).is_err() {
+            tracing::error!("a second host was joined and is not used");
         }
     }
 
@@ -286,11 +297,23 @@ impl App {
         self.0.collect.notified().await;
     }
 
-    /// Whether requests can be served; otherwise why not.
+    /// Whether requests can be served and executions go on; otherwise why not.
     ///
     /// # Errors
     /// A sentence for whoever runs the server.
     pub fn ready(&self) -> Result<(), String> {
+        self.healthy()?;
+        match self.0.host.get().map(|reach| reach.borrow().clone()) {
+            Some(Err(why)) => Err(format!("executions wait until Temporal can be reached: {why}")),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// Whether requests can be served; otherwise why not. Starting the process again may help, unlike with a host.
+    ///
+    /// # Errors
+    /// A sentence for whoever runs the server.
+    pub fn healthy(&self) -> Result<(), String> {
         if let Some(why) = self.0.store.is_failed() {
             return Err(format!("the store has stopped: {why}"));
         }

@@ -38,9 +38,9 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Rest>)> {
     vec![
         ("/", get(async || answer(StatusCode::OK, &index()))),
         ("/version", get(async || answer(StatusCode::OK, &version()))),
-        ("/healthz", get(readiness)),
+        ("/healthz", get(async |State(rest): State<Rest>| told(rest.app.healthy()))),
         ("/livez", get(async || "ok")),
-        ("/readyz", get(readiness)),
+        ("/readyz", get(async |State(rest): State<Rest>| told(rest.app.ready()))),
         ("/metrics", get(metrics)),
         (
             "/api",
@@ -62,9 +62,10 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Rest>)> {
     ]
 }
 
-/// Healthy is who can serve: a store that failed stays failed until the process is started again.
-async fn readiness(State(rest): State<Rest>) -> Response {
-    match rest.app.ready() {
+/// Healthy is who can serve: a store that failed stays failed until the process is started again. Ready is who is healthy and
+/// reaches what executions need.
+fn told(state: Result<(), String>) -> Response {
+    match state {
         Ok(()) => "ok".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }

@@ -43,6 +43,8 @@ const REASONS: &[&str] = &[
     "INTERNAL",
     "NOT_FOUND",
     "OVERLOADED",
+    "REPORT_MALFORMED",
+    "REPORT_NOT_FOLLOWED",
     "SHUTTING_DOWN",
     "STARTING",
     "STORAGE_FULL",
@@ -69,6 +71,9 @@ impl RemoteLedger {
     ///
     /// # Errors
     /// If it is not a URL, or not of the scheme `http`.
+    ///
+    /// # Panics
+    /// Never: a key is of hexadecimal digits, which may stand in a header.
     pub fn new(address: &str, key: &WorkerKey) -> Result<Self, AddressError> {
         let refused = || AddressError(address.to_owned());
         let endpoint = Endpoint::from_shared(address.to_owned())

@@ -7,6 +7,7 @@ mod callbacks;
 mod executions;
 mod harness;
 mod methods;
+mod readiness;
 mod routes;
 mod serving;
 mod temporal;
