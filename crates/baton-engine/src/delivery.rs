@@ -34,7 +34,7 @@ const HOLDERS_PAGE: usize = 200;
 /// Sets one row of the outbox going. Its result comes back as a message.
 pub(crate) fn dispatch(shared: &Arc<Shared>, entry: &mut Entry, row: &OutboxRow) {
     let result = match OutboxMessage::decode(row.body.clone()) {
-        Ok(OutboxMessage { host: Some(message), .. }) => return hosted::dispatch(shared, entry, row, message),
+        Ok(OutboxMessage { host: Some(_), .. }) => return hosted::dispatch(shared, entry, row),
         Ok(message) if message.fingerprint.is_empty() => return tell_holders(shared, entry, row, &message),
         Ok(message) => {
             match entry.extra.addresses.iter().find(|address| address.fingerprint == message.fingerprint).cloned() {

@@ -131,6 +131,12 @@ pub(crate) struct Entry {
     pub(crate) running: HashMap<OperationId, AbortHandle>,
     /// Children that exist now, to be recorded with the next step.
     pub(crate) started: Vec<Input>,
+    /// Children that exist, of those that the host's workflow has not taken notice of yet.
+    pub(crate) created: Vec<OperationId>,
+    /// What waits to be given to the host, in order; `None` if it was not looked up yet.
+    pub(crate) host_queue: Option<VecDeque<OutboxRow>>,
+    /// Whether the first of it is on its way.
+    pub(crate) host_busy: bool,
     /// Children that are being created and that nobody wants any more.
     pub(crate) given_up: Vec<OperationId>,
     /// What was open when the running half was brought to memory and has not been set going again.
@@ -162,6 +168,9 @@ impl Entry {
             stalled: None,
             running: HashMap::new(),
             started: Vec::new(),
+            created: Vec::new(),
+            host_queue: None,
+            host_busy: false,
             given_up: Vec::new(),
             redo: Vec::new(),
             in_parked: false,
@@ -204,6 +213,7 @@ impl Entry {
             && self.running.is_empty()
             && self.started.is_empty()
             && self.given_up.is_empty()
+            && !self.host_busy
             && self.heartbeats.is_empty()
             && self.execution.as_ref().is_none_or(|execution| execution.open.children.is_empty())
             && matches!(self.stored_state, ExecState::Parked | ExecState::Closed)

@@ -186,8 +186,38 @@ fn end_unbegun(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> bool {
     true
 }
 
-/// Sets an outbox row for the host going; its result comes back as a message.
-pub(crate) fn dispatch(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: HostMessage) {
+/// Has an outbox row given to the host, after those before it: of a suspension and an answer, the first is to be there
+/// first.
+pub(crate) fn dispatch(shared: &Arc<Shared>, entry: &mut Entry, row: &OutboxRow) {
+    let number = entry.number;
+    let queue = entry.host_queue.get_or_insert_with(|| {
+        let rows = shared.store.outbox_by_execution(number).map(|rows| rows.items).unwrap_or_default();
+        rows.into_iter().filter(|row| of_row(row).is_some()).collect()
+    });
+    match queue.iter_mut().find(|waiting| waiting.id == row.id) {
+        Some(waiting) => waiting.clone_from(row),
+        None => queue.push_back(row.clone()),
+    }
+    queue.make_contiguous().sort_unstable_by_key(|row| row.id);
+    send_first(shared, entry);
+}
+
+fn of_row(row: &OutboxRow) -> Option<HostMessage> {
+    OutboxMessage::decode(row.body.clone()).ok()?.host
+}
+
+/// Sends what is first in the queue, if its pause is over and nothing is on its way.
+fn send_first(shared: &Arc<Shared>, entry: &mut Entry) {
+    let first = entry.host_queue.as_ref().and_then(|queue| queue.front()).cloned();
+    let Some(row) = first.filter(|row| !entry.host_busy && (row.attempts == 0 || row.next_at_ms <= now_ms())) else {
+        return;
+    };
+    entry.host_busy = true;
+    send(shared, entry, &row, of_row(&row).unwrap_or_default());
+}
+
+/// Sets one row going; its result comes back as a message.
+fn send(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: HostMessage) {
     let (route, number, outbox_id, attempts) = (Arc::clone(&shared.route), entry.number, row.id, row.attempts);
     let settle = move |result| {
         route.send(Message { number, kind: MessageKind::HostDone { outbox_id, attempts, result } });
@@ -243,6 +273,11 @@ pub(crate) fn given(
     attempts: u32,
     result: Result<Option<HostedRun>, HostError>,
 ) {
+    entry.host_busy = false;
+    let settled = !matches!(result, Err(HostError::Unavailable(_)));
+    if let Some(queue) = entry.host_queue.as_mut().filter(|_| settled) {
+        queue.retain(|row| row.id != outbox_id);
+    }
     match result {
         Ok(run) => {
             entry.draft.outbox_delete.push(outbox_id);
@@ -261,6 +296,9 @@ pub(crate) fn given(
             let attempts = attempts.saturating_add(1);
             let pause = RETRY_MS.0.saturating_mul(1 << attempts.min(10)).min(RETRY_MS.1);
             let next_at_ms = now_ms() + pause;
+            if let Some(row) = entry.host_queue.iter_mut().flatten().find(|row| row.id == outbox_id) {
+                (row.attempts, row.next_at_ms) = (attempts, next_at_ms);
+            }
             entry.draft.outbox_update.push(OutboxUpdate {
                 id: outbox_id,
                 n: entry.number,
@@ -275,6 +313,9 @@ pub(crate) fn given(
             }
             tracing::debug!(execution_id = %entry.uid, why, attempts, "the host cannot be reached; trying again");
         }
+    }
+    if settled {
+        send_first(shared, entry);
     }
 }
 
@@ -426,6 +467,8 @@ fn follow(shared: &Arc<Shared>, entry: &mut Entry, events: Vec<HistoryEvent>) ->
     step.timers_clear.clear();
     step.effects.retain(|effect| matches!(effect, StepEffect::StartChild(_)));
     let open = &execution.open;
+    step.given_up.retain(|id| !entry.created.contains(id));
+    entry.created.retain(|id| open.children.contains_key(id));
     entry.extra.answered.retain(|it| open.waits.contains_key(&OperationId::new(it.position.clone(), it.attempt)));
     let first = entry.draft.step.events.len();
     entry.draft.step.append(step);

@@ -438,12 +438,11 @@ pub(crate) fn child_done(
         entry.given_up.iter().position(|other| *other == id).map(|at| entry.given_up.swap_remove(at)).is_some();
     let wanted = entry.execution.as_ref().is_some_and(|execution| execution.open.children.contains_key(&id));
     match result {
-        Ok(child) if wanted => entry.started.push(Input::ChildStarted {
-            id,
-            kind: child.kind.to_owned(),
-            name: child.name,
-            uid: child.uid,
-        }),
+        Ok(child) if wanted => {
+            entry.created.push(id.clone());
+            let ChildCreated { kind, name, uid } = child;
+            entry.started.push(Input::ChildStarted { id, kind: kind.to_owned(), name, uid });
+        }
         // It came to be after it was given up: it is told that nobody waits.
         Ok(_) if given_up => {
             push_outbox(shared, entry, &OutboxMessage::given_up(id));

@@ -38,7 +38,7 @@ pub async fn an_activity_without_a_result_runs_again_and_one_that_must_not_is_in
 /// A long history comes back from its snapshot.
 pub async fn a_long_history_comes_back_from_its_snapshot(place: Arc<dyn Place>) {
     let site = Site::new(place).await;
-    let mut steps: Vec<_> = (0..300).map(|n| json!({"echo": n})).collect();
+    let mut steps: Vec<_> = (0..120).map(|n| json!({"echo": n})).collect();
     steps.push(json!({"wait": {"as": "long"}}));
     steps.extend((0..5).map(|n| json!({"echo": n})));
     let long = site.create("long", json!(steps)).await;
@@ -47,22 +47,22 @@ pub async fn a_long_history_comes_back_from_its_snapshot(place: Arc<dyn Place>) 
     let site = site.restart().await;
     site.engine.answer(token.as_bytes(), Outcome::Completed(json!(2))).await.unwrap();
     assert_eq!(output(&site.ended("long").await), json!(4));
-    let (events, _) = site.engine.history(uid(&long), 600, 1000).unwrap();
+    let (events, _) = site.engine.history(uid(&long), 240, 1000).unwrap();
     assert_eq!(events.last().unwrap().r#type, "Ended");
 }
 
 /// More waiting than fit in memory are all answered.
 pub async fn more_waiting_than_fit_in_memory_are_all_answered(place: Arc<dyn Place>) {
     let site = Site::new(place).await;
-    for n in 0..200 {
+    for n in 0..60 {
         site.create(&format!("waits-{n}"), json!([{"wait": {"as": format!("{n}")}}])).await;
     }
-    site.until("waits-199", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
-    for n in 0..200 {
+    site.until("waits-59", |resource| resource.waiting_for().is_some_and(|all| !all.is_empty())).await;
+    for n in 0..60 {
         let token = site.world.token(&n.to_string()).await;
         site.engine.answer(token.as_bytes(), Outcome::Completed(json!(n))).await.unwrap();
     }
-    for n in 0..200 {
+    for n in 0..60 {
         assert_eq!(output(&site.ended(&format!("waits-{n}")).await), json!({"completed": n}));
     }
 }
