@@ -8,6 +8,8 @@ use baton_engine_temporal::{
     resolve,
 };
 
+use toml::Value;
+
 use super::{Config, ConfigError, EngineKind, Resolved, Setting, Source, TemporalConfig, Tls};
 use crate::{
     ServerOptions,
@@ -53,7 +55,14 @@ impl Resolved {
     pub fn settings(&self, environment: &Variables) -> Result<Vec<Setting>, ConfigError> {
         let mut settings = self.own_settings();
         match effective(&self.config.temporal, environment) {
-            Ok(effective) => settings.iter_mut().for_each(|it| explain(it, &effective, environment)),
+            Ok(effective) => {
+                settings.iter_mut().for_each(|it| explain(it, &effective, environment));
+                let answered = callback_namespaces(&self.config, &effective.options);
+                let shown = Value::from(answered).to_string();
+                settings.iter_mut().filter(|it| it.name == "temporal.callback-namespaces").for_each(|it| {
+                    it.value.clone_from(&shown);
+                });
+            }
             Err(wrong) if uses_temporal(&self.config) => return Err(wrong),
             Err(_) => {}
         }
@@ -68,18 +77,22 @@ fn uses_temporal(config: &Config) -> bool {
 fn temporal_settings(config: &Config, environment: &Variables) -> Result<TemporalSettings, ConfigError> {
     let connection = effective(&config.temporal, environment)?.options;
     let runs_executions = config.engine.kind == EngineKind::Temporal;
-    let mut callback_namespaces = config.temporal.callback_namespaces.0.clone();
-    if callback_namespaces.is_empty() && runs_executions {
-        callback_namespaces.push(connection.namespace.clone());
-    }
     Ok(TemporalSettings {
-        callback_namespaces,
+        callback_namespaces: callback_namespaces(config, &connection),
         runs_executions,
         task_queue: config.temporal.task_queue.clone(),
         worker: config.temporal.worker,
         continue_as_new_events: config.temporal.continue_as_new_events,
         connection,
     })
+}
+
+/// Namespaces whose tokens are answered: those that are named, else that of the executions if they are in Temporal.
+fn callback_namespaces(config: &Config, options: &TemporalOptions) -> Vec<String> {
+    match config.temporal.callback_namespaces.0.as_slice() {
+        [] if config.engine.kind == EngineKind::Temporal => vec![options.namespace.clone()],
+        named => named.to_vec(),
+    }
 }
 
 fn effective(config: &TemporalConfig, environment: &Variables) -> Result<Effective, ConfigError> {
@@ -207,6 +220,7 @@ mod tests {
             ("temporal.tls", "auto", "default"),
             ("temporal.profile", "prod", "environment, TEMPORAL_PROFILE"),
             ("temporal.task-queue", "q", "file"),
+            ("temporal.callback-namespaces", "[\"of-env\"]", "default"),
             ("temporal.continue-as-new-events", "10000", "default"),
         ] {
             assert_eq!(setting(&settings, name), (value.to_owned(), source.to_owned()), "{name}");
