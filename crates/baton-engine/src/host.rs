@@ -58,11 +58,11 @@ pub struct HostedRun {
 pub enum HostedInput {
     /// Inputs as in history (numbers and times are 0; long data by digest): answers, children that exist, the end of its time.
     Events(Vec<history_v1::HistoryEvent>),
-    /// What `spec.suspend` says now. Of two, the one with the higher generation holds.
+    /// What `spec.suspend` says. Of two, the one of the higher generation holds.
     Suspend {
         /// Whether it is to be suspended.
         suspended: bool,
-        /// `metadata.generation` of the change.
+        /// Grows with every change of it; more than 0.
         generation: i64,
     },
     /// Somebody asks for its end; its Program winds up.

@@ -50,8 +50,6 @@ pub(crate) struct HostMessage {
 pub(crate) struct SuspendMessage {
     #[prost(bool, tag = "1")]
     pub(crate) suspended: bool,
-    #[prost(int64, tag = "2")]
-    pub(crate) generation: i64,
 }
 
 /// An answer that was taken here and that the workflow has not reported yet: a second one is refused.
@@ -112,10 +110,7 @@ pub(crate) fn give(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
     let wanted = entry.execution.as_ref().is_some_and(|execution| execution.wants(&input));
     match input {
         Input::Suspended | Input::Resumed => {
-            let suspend = SuspendMessage {
-                suspended: input == Input::Suspended,
-                generation: i64::from(entry.resource.metadata().generation),
-            };
+            let suspend = SuspendMessage { suspended: input == Input::Suspended };
             push(shared, entry, HostMessage { suspend: Some(suspend), ..HostMessage::default() });
             return true;
         }
@@ -241,8 +236,8 @@ fn send(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: HostMessa
     let input = match message {
         HostMessage { terminate: Some(reason), .. } => HostedInput::Terminate { reason },
         HostMessage { cancel: Some(reason), .. } => HostedInput::Cancel { reason },
-        HostMessage { suspend: Some(SuspendMessage { suspended, generation }), .. } => {
-            HostedInput::Suspend { suspended, generation }
+        HostMessage { suspend: Some(SuspendMessage { suspended }), .. } => {
+            HostedInput::Suspend { suspended, generation: row.id }
         }
         HostMessage { events, .. } => HostedInput::Events(events),
     };
@@ -467,8 +462,6 @@ fn follow(shared: &Arc<Shared>, entry: &mut Entry, events: Vec<HistoryEvent>) ->
     step.timers_clear.clear();
     step.effects.retain(|effect| matches!(effect, StepEffect::StartChild(_)));
     let open = &execution.open;
-    step.given_up.retain(|id| !entry.created.contains(id));
-    entry.created.retain(|id| open.children.contains_key(id));
     entry.extra.answered.retain(|it| open.waits.contains_key(&OperationId::new(it.position.clone(), it.attempt)));
     let first = entry.draft.step.events.len();
     entry.draft.step.append(step);

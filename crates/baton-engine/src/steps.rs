@@ -278,7 +278,10 @@ fn arm_heartbeats(entry: &mut Entry, first: usize) {
 }
 
 fn close_waits(shared: &Arc<Shared>, entry: &mut Entry) {
-    let given_up = std::mem::take(&mut entry.draft.step.given_up);
+    let mut given_up = std::mem::take(&mut entry.draft.step.given_up);
+    given_up.retain(|id| !entry.created.contains(id));
+    let children = entry.execution.as_ref().map(|execution| &execution.open.children);
+    entry.created.retain(|id| children.is_some_and(|children| children.contains_key(id)));
     entry.given_up.extend(given_up);
     for id in std::mem::take(&mut entry.draft.step.closed_waits) {
         push_outbox(shared, entry, &OutboxMessage::given_up(id));

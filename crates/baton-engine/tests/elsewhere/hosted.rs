@@ -165,15 +165,16 @@ async fn suspend_cancel_and_terminate_are_told_with_what_they_need() {
     let job = site.create("job", json!([{"echo": 1}])).await;
     let mut workflow = Workflow::of(&site, host.started("job").await).await;
     workflow.step(workflow.first()).await;
+    let mut last = 0;
     for suspended in [true, false] {
         let change = Box::new(move |resource: &mut baton_proto::ExecutionResource| {
             resource.set_suspend(suspended);
-            resource.metadata_mut().generation += 1;
             Ok(())
         });
-        let changed = site.engine.update(uid(&job), change).await.unwrap();
-        let generation = i64::from(changed.metadata().generation);
-        assert_eq!(host.told().await, HostedInput::Suspend { suspended, generation });
+        site.engine.update(uid(&job), change).await.unwrap();
+        let HostedInput::Suspend { suspended: told, generation } = host.told().await else { panic!("a suspension") };
+        assert_eq!((told, generation > last), (suspended, true));
+        last = generation;
     }
     site.engine.cancel(uid(&job), "enough".into()).await.unwrap();
     assert_eq!(host.told().await, HostedInput::Cancel { reason: "enough".into() });
