@@ -20,7 +20,7 @@ use std::{error::Error as _, sync::Arc, time::Duration};
 
 use temporalio_client::{
     Client, ClientOptions, ClientTlsOptions, Connection as Channel, ConnectionOptions, GrpcCompression,
-    TlsOptions as ChannelTls, Url, errors::ClientConnectError,
+    TlsOptions as ChannelTls, Url, errors::ClientConnectError, tonic::Status,
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
@@ -32,6 +32,9 @@ const PORT_DEFAULT: u16 = 7233;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The transport's own word, which says nothing.
+const TRANSPORT_ERROR: &str = "transport error";
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -239,13 +242,18 @@ impl Prepared {
 /// What went wrong, down to the cause, without the headers that some of these errors carry.
 fn why(error: &ClientConnectError) -> String {
     match error {
-        ClientConnectError::SystemInfoCallError(status) => match status.source() {
-            Some(source) if status.message().is_empty() => chain(source),
-            _ => format!("{:?}: {}", status.code(), status.message()),
-        },
+        ClientConnectError::SystemInfoCallError(status) => format!("{} ({:?})", words(status), status.code()),
         ClientConnectError::TonicTransportError(error) => chain(error),
         ClientConnectError::DnsResolutionError { host, source } => format!("look up '{host}': {source}"),
         error => error.to_string(),
+    }
+}
+
+/// What a status says. One that the transport made says why only in its cause.
+pub(crate) fn words(status: &Status) -> String {
+    match status.source() {
+        Some(source) if ["", TRANSPORT_ERROR].contains(&status.message()) => chain(source),
+        _ => status.message().to_owned(),
     }
 }
 
@@ -254,8 +262,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        // The transport's own word says nothing; some errors repeat their cause.
-        if text != "transport error" && words.last() != Some(&text) {
+        // Some errors repeat their cause.
+        if text != TRANSPORT_ERROR && words.last() != Some(&text) {
             words.push(text);
         }
         next = error.source();

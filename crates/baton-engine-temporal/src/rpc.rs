@@ -19,7 +19,7 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
 };
 use tokio::time::timeout;
 
-use crate::connect::Connection;
+use crate::connect::{Connection, words};
 
 /// Longest text of Temporal's that is passed on.
 const TEXT_CHARS_MAX: usize = 400;
@@ -41,7 +41,7 @@ impl fmt::Display for Refusal {
 
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
-        Self { code: status.code(), message: clipped(status.message()) }
+        Self { code: status.code(), message: clipped(&words(&status)) }
     }
 }
 

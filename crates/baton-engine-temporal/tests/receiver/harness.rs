@@ -143,9 +143,10 @@ pub(crate) fn options(address: &str) -> TemporalOptions {
     TemporalOptions { address: address.to_owned(), ..TemporalOptions::default() }
 }
 
-/// One who answers callers of these namespaces.
-pub(crate) fn receiver(address: &str, namespaces: &[&str]) -> TemporalReceiver {
+/// One who answers callers of these namespaces, and is connected.
+pub(crate) async fn receiver(address: &str, namespaces: &[&str]) -> TemporalReceiver {
     let connection = Connection::start(options(address)).unwrap();
+    connection.wait_connected().await;
     TemporalReceiver::new(connection, namespaces.iter().map(|name| (*name).to_owned()).collect())
 }
 

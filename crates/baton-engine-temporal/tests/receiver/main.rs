@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod harness;
+mod tls;
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ fn rejected(delivery: &Delivery) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_gets_the_output_and_nothing_else() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     for (id, value) in [("object", json!({"answer": 42, "big": 9_007_199_254_740_993_u64})), ("null", Value::Null)] {
         let (caller, token) = desk.waiting(id, Call::default()).await;
         assert!(receiver.accepts(&token).unwrap().is_ok());
@@ -50,7 +51,7 @@ async fn a_caller_gets_the_output_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_gets_a_failure_with_type_message_and_details() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     for (id, fault) in [
         ("limit", Fault::new(fault_type::LIMIT, 429, "12 turns were used up").with_data(json!({"turns": 12}))),
         ("time", Fault::new(fault_type::TIMEOUT, 408, "ran longer than 5s").non_retryable()),
@@ -71,7 +72,7 @@ async fn a_caller_gets_a_failure_with_type_message_and_details() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failure_that_may_be_retried_only_the_next_attempts_token_is_good() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let caller = desk.call("retried", Call { attempts: 3, ..Call::default() }).await;
     let one = desk.token().await;
     let fault = Fault::new(fault_type::COMMUNICATION, 503, "try again");
@@ -96,7 +97,7 @@ async fn after_a_failure_that_may_be_retried_only_the_next_attempts_token_is_goo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_is_cancelled_tells_so_and_hears_that_it_was_done() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let (caller, token) = desk.waiting("cancelled", Call { waits_for_cancellation: true, ..Call::default() }).await;
     assert!(matches!(receiver.heartbeat(&token).await, CallerState::Waits { .. }));
     caller.cancel(WorkflowCancelOptions::default()).await.unwrap();
@@ -113,7 +114,7 @@ async fn a_caller_that_is_cancelled_tells_so_and_hears_that_it_was_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callee_cancelled_by_somebody_else_fails_its_caller_for_good() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let (caller, token) = desk.waiting("uncancelled", Call { attempts: 5, ..Call::default() }).await;
     assert_eq!(receiver.deliver(&token, &cancelled("by ann")).await, Delivery::Accepted);
     let Ended::Failed { kind, message, non_retryable, details } = end(&caller).await else { panic!("it failed") };
@@ -126,7 +127,7 @@ async fn a_callee_cancelled_by_somebody_else_fails_its_caller_for_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_keep_a_caller_alive_in_its_own_time_and_with_its_own_details() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let progress = json!({"execution": "triage-7"});
     let call = Call { heartbeat_ms: Some(6_000), progress: Some(progress.clone()), ..Call::default() };
     let (caller, token) = desk.waiting("alive", call).await;
@@ -148,7 +149,7 @@ async fn heartbeats_keep_a_caller_alive_in_its_own_time_and_with_its_own_details
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_whose_time_is_over_is_gone_or_retries() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let (caller, token) = desk.waiting("late", Call { start_to_close_ms: 300, ..Call::default() }).await;
     assert_eq!(end(&caller).await, Ended::Otherwise("StartToClose".to_owned()));
     assert_eq!(receiver.heartbeat(&token).await, CallerState::Gone("its workflow has ended: failed".to_owned()));
@@ -167,7 +168,7 @@ async fn a_caller_whose_time_is_over_is_gone_or_retries() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_was_ended_from_outside_is_gone() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let (caller, token) = desk.waiting("terminated", Call::default()).await;
     assert!(matches!(receiver.heartbeat(&token).await, CallerState::Waits { .. }));
     caller.terminate(WorkflowTerminateOptions::default()).await.unwrap();
@@ -194,7 +195,7 @@ async fn a_caller_that_was_ended_from_outside_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_was_reset_or_paused_is_not_given_up() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let (caller, token) = desk.waiting("paused", Call::default()).await;
     server.cli(&["activity", "pause", "--workflow-id", "paused", "--activity-id", "1"]);
     eventually("it is paused", || async { desk.pending("paused").await.filter(|it| it.paused) }).await;
@@ -215,7 +216,7 @@ async fn a_caller_that_was_reset_or_paused_is_not_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_activity_without_a_workflow_is_a_caller_too() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let input = RawValue::from_value(&Call::default(), &PayloadConverter::serde_json());
     let start = ActivityStartOptions::with_start_to_close_timeout(QUEUE, "alone", Duration::from_mins(1))
         .heartbeat_timeout(Duration::from_secs(3))
@@ -239,7 +240,7 @@ async fn only_namespaces_that_are_named_are_answered() {
     let desk = Desk::open(server).await;
     let (caller, token) = desk.waiting("foreign", Call::default()).await;
 
-    let only_other = receiver(&server.address(), &["other"]);
+    let only_other = receiver(&server.address(), &["other"]).await;
     let refusal = eventually("the ids are known", || async { only_other.accepts(&token).unwrap().err() }).await;
     assert_eq!((refusal.kind, refusal.reason), (ErrorKind::PermissionDenied, "CALLBACK_TOKEN_NAMESPACE_FORBIDDEN"));
     assert!(refusal.message.ends_with("only 'other' may be answered"), "{}", refusal.message);
@@ -247,16 +248,16 @@ async fn only_namespaces_that_are_named_are_answered() {
     assert!(rejected(&only_other.deliver(&token, &output(json!(1))).await).contains("only 'other' may be answered"));
     assert!(matches!(only_other.heartbeat(&token).await, CallerState::Gone(_)));
 
-    let nobody = receiver(&server.address(), &[]);
+    let nobody = receiver(&server.address(), &[]).await;
     assert!(nobody.accepts(&token).unwrap().unwrap_err().message.ends_with("no namespace may be answered"));
 
     // One that does not exist is not known to be another one, until it was looked for.
-    let missing = receiver(&server.address(), &["missing"]);
+    let missing = receiver(&server.address(), &["missing"]).await;
     assert!(missing.accepts(&token).unwrap().is_ok());
     rejected(&delivered(&missing, &token, &output(json!(1))).await);
     assert!(matches!(missing.heartbeat(&token).await, CallerState::Gone(_)));
 
-    let both = receiver(&server.address(), &["missing", "other", "default"]);
+    let both = receiver(&server.address(), &["missing", "other", "default"]).await;
     assert_eq!(delivered(&both, &token, &output(json!(2))).await, Delivery::Accepted);
     assert_eq!(end(&caller).await, Ended::Completed(json!(2)));
     assert!(both.accepts(b"baton1.AAAA").is_none() && both.accepts(b"no token").is_none());
@@ -266,7 +267,7 @@ async fn only_namespaces_that_are_named_are_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_token_does_no_harm() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let (caller, token) = desk.waiting("flipped", Call::default()).await;
     assert!(matches!(receiver.heartbeat(&token).await, CallerState::Waits { .. }));
     let changed = |bit: usize| {
@@ -299,7 +300,7 @@ async fn a_changed_token_does_no_harm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_answer_holds() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let fault = Outcome::Failed(Fault::new(fault_type::RUNTIME, 500, "broken").non_retryable());
     for (id, first) in [("out", output(json!({"n": 1}))), ("fault", fault), ("cancel", cancelled("by ann"))] {
         let (caller, token) = desk.waiting(id, Call::default()).await;
@@ -316,7 +317,7 @@ async fn the_first_answer_holds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_too_large_is_not_sent() {
     let server = TemporalServer::shared();
-    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]));
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
     let (caller, token) = desk.waiting("large", Call::default()).await;
     let why = receiver.deliver(&token, &output(json!("x".repeat(2 << 20)))).await;
     assert!(rejected(&why).contains("takes at most 2088960"), "{why:?}");
@@ -335,7 +336,7 @@ async fn an_answer_that_is_too_large_is_not_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_temporal_is_away_answers_fail_for_the_moment() {
     let mut server = TemporalServer::start();
-    let (desk, known) = (Desk::open(&server).await, receiver(&server.address(), &["default"]));
+    let (desk, known) = (Desk::open(&server).await, receiver(&server.address(), &["default"]).await);
     let (caller, token) = desk.waiting("patient", Call::default()).await;
     assert!(matches!(
         eventually("the connection is there", || async {
@@ -379,6 +380,10 @@ async fn one_that_does_not_answer_does_not_hold_us_up_and_what_it_took_is_found(
     })
     .await;
     server.freeze();
+    eventually("every thread of it is frozen", || async {
+        matches!(receiver.heartbeat(&token).await, CallerState::Unreachable(_)).then_some(())
+    })
+    .await;
     let Delivery::Failed(why) = receiver.deliver(&token, &output(json!("kept"))).await else { panic!("no answer") };
     assert!(why.contains("DeadlineExceeded") || why.contains("Cancelled"), "{why}");
     server.go_on();
