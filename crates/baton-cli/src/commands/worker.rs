@@ -32,27 +32,24 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<(), Fa
         temporal.namespace, temporal.address
     );
     let mut told = false;
-    let refused = loop {
+    loop {
         tokio::select! {
             () = running.polling(), if !told => {
                 context.printer.message(&polls);
                 told = true;
             }
-            () = signals.next() => break None,
-            why = running.failed() => break Some(why),
-        }
-    };
-    context.printer.message("stopping; interrupt once more to stop at once");
-    tokio::select! {
-        () = running.shutdown() => {}
-        () = signals.next() => {
-            return Err(Failure::environment("stopped at once; what was not finished runs again on another worker"));
+            () = signals.next() => break,
+            // Without its server nothing that it does can be reported, so there is nothing to wait for.
+            why = running.failed() => {
+                return Err(Failure::refused(format!("the server at {server} does not let the worker in any more: {why}")));
+            }
         }
     }
-    match refused {
-        None => Ok(()),
-        Some(why) => {
-            Err(Failure::refused(format!("the server at {server} does not let the worker in any more: {why}")))
+    context.printer.message("stopping; interrupt once more to stop at once");
+    tokio::select! {
+        () = running.shutdown() => Ok(()),
+        () = signals.next() => {
+            Err(Failure::environment("stopped at once; what was not finished runs again on another worker"))
         }
     }
 }

@@ -14,7 +14,8 @@ metadata: {name: NAME}
 spec:
   definition:
     document: {dsl: 1.0.3, namespace: default, name: a, version: 1.0.0}
-    do: [{say: {set: {said: hello}}}]
+    do:
+      - say: {call: baton.dev/echo, with: {said: hello, long: \"${ [range(20000)] }\"}}
 ";
 
 /// An address that nobody listens on.
@@ -118,7 +119,13 @@ fn it_runs_what_the_server_starts_in_temporal() {
     let polls = worker.says("polling task queue");
     assert_eq!(polls, format!("polling task queue 'baton' of namespace 'default' in Temporal at {address}, for {url}"));
     eventually("it has ended", || (get()["status"]["phase"] == "Completed").then_some(()));
-    assert_eq!(get()["status"]["output"]["said"], "hello");
+    let output = get()["status"]["output"].clone();
+    assert_eq!(output["said"], "hello", "{output}");
+    assert_eq!(
+        output["long"].as_array().map(Vec::len),
+        Some(20_000),
+        "what is long goes by the server, not by Temporal"
+    );
     // Another key, as after a restore: the worker is told, and goes.
     end(server);
     fs::remove_file(&key_file).unwrap();

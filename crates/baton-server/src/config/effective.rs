@@ -56,12 +56,12 @@ impl Resolved {
         let mut settings = self.own_settings();
         match effective(&self.config.temporal, environment) {
             Ok(effective) => {
-                settings.iter_mut().for_each(|it| explain(it, &effective, environment));
-                let answered = callback_namespaces(&self.config, &effective.options);
-                let shown = Value::from(answered).to_string();
-                settings.iter_mut().filter(|it| it.name == "temporal.callback-namespaces").for_each(|it| {
-                    it.value.clone_from(&shown);
-                });
+                for setting in &mut settings {
+                    explain(setting, &effective, environment);
+                    if setting.name == "temporal.callback-namespaces" {
+                        setting.value = Value::from(callback_namespaces(&self.config, &effective.options)).to_string();
+                    }
+                }
             }
             Err(wrong) if uses_temporal(&self.config) => return Err(wrong),
             Err(_) => {}
