@@ -19,6 +19,7 @@ mod data_dir;
 mod outside;
 mod secrecy;
 mod signals;
+mod temporal;
 
 use std::{
     thread,
