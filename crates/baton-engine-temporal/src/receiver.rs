@@ -35,7 +35,10 @@ use temporalio_common::protos::temporal::api::{
         RespondActivityTaskFailedRequest,
     },
 };
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use crate::{
     caller::{self, Caller, Demand, Demands, Given},
@@ -105,13 +108,21 @@ impl TemporalReceiver {
         self.namespaces.decide(&task.namespace_id, self.patience).await
     }
 
+    /// Waits for one's turn, but not behind a Temporal that does not answer.
+    async fn turn<'a>(&self, turns: &'a Semaphore) -> Result<SemaphorePermit<'a>, String> {
+        match timeout(self.patience, turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(format!("{AT_ONCE} calls of Temporal are under way, and none came back")),
+        }
+    }
+
     async fn answer(&self, token: &[u8], task: &Task, outcome: &Outcome) -> Result<Delivery, Delivery> {
         let namespace = match self.decide(task).await {
             Verdict::Allowed(namespace) => namespace,
             Verdict::Forbidden => return Err(Delivery::Rejected(self.forbidden().message)),
             Verdict::Undecided(why) => return Err(Delivery::Failed(why)),
         };
-        let _permit = self.answers.acquire().await.map_err(|_| Delivery::Failed("shutting down".to_owned()))?;
+        let _turn = self.turn(&self.answers).await.map_err(Delivery::Failed)?;
         let to = Address { token, task, namespace: &namespace };
         match outcome {
             Outcome::Completed(output) => self.complete(&to, output).await,
@@ -220,8 +231,7 @@ impl TemporalReceiver {
             Verdict::Forbidden => return Err(CallerState::Gone(self.forbidden().message)),
             Verdict::Undecided(why) => return Err(CallerState::Unreachable(why)),
         };
-        let closed = |_| CallerState::Unreachable("shutting down".to_owned());
-        let _permit = self.heartbeats.acquire().await.map_err(closed)?;
+        let _turn = self.turn(&self.heartbeats).await.map_err(CallerState::Unreachable)?;
         let demand = self.demand(&namespace, task).await?;
         let request = RecordActivityTaskHeartbeatRequest {
             task_token: token.to_vec(),
