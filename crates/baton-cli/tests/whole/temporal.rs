@@ -5,6 +5,8 @@ mod caller;
 mod site;
 mod storm;
 
+use std::path::Path;
+
 use baton_temporal_testing::TemporalServer;
 use serde_json::{Value, json};
 
@@ -53,6 +55,7 @@ on_both_engines!(
     corrupted_tokens_answer_nobody,
     first_answer_counts,
     one_execution_answers_all_its_callers,
+    example_and_guide_run,
 );
 
 fn output_completes_the_caller(site: &mut Site) {
@@ -311,6 +314,26 @@ fn one_execution_answers_all_its_callers(site: &mut Site) {
     }
     assert_eq!(site.settled(RUNS, "shared"), ["Delivered"; CALLERS]);
     assert_eq!(site.api().get(&format!("{RUNS}?limit=10")).expect(200)["items"].as_array().unwrap().len(), 1);
+}
+
+fn example_and_guide_run(site: &mut Site) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let example = root.join("examples/temporal-python");
+    let applied = site.baton(&["apply", "-f", &example.display().to_string()]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    let run = site.python(&example.join("main.py"), &["I was charged twice.", "--temporal", &site.temporal.address()]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let readme = std::fs::read_to_string(example.join("README.md")).unwrap();
+    assert!(readme.contains(&format!("```json\n{}```", run.stdout)), "the README has another output: {}", run.stdout);
+    let guide = root.join("crates/baton-cli/tests/whole/temporal/guide.py");
+    let run = site.python(&guide, &[&site.temporal.address(), &format!("http://{}", site.api().0)]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let given: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&given["team"], &given["urgent"]), (&json!("payments"), &json!(true)), "{given}");
+    let all = site.api().get(TALKS).expect(200);
+    for object in all["items"].as_array().unwrap() {
+        assert_eq!(site.settled(TALKS, object["metadata"]["name"].as_str().unwrap()), ["Delivered"]);
+    }
 }
 
 /// An agent that would answer a token.

@@ -2,10 +2,12 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
-use baton_temporal_testing::TemporalServer;
+use baton_temporal_testing::{TemporalServer, python};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -13,7 +15,7 @@ use crate::{
     eventually,
     flows::{TALKS, agent, call, call_and_wait, create, run, scripted, talk, workflow},
     http::Api,
-    process::{Home, Process, Server},
+    process::{Home, Output, Process, Server},
     stub::{Reply, Request, Stub},
 };
 
@@ -134,6 +136,18 @@ impl Site {
         );
         worker.says("polling");
         worker
+    }
+
+    /// Runs a command of Baton's against the server.
+    pub(crate) fn baton(&self, args: &[&str]) -> Output {
+        self.home.run(self.server.as_ref().unwrap(), args)
+    }
+
+    /// Runs a program with Temporal's SDK, beside the server.
+    pub(crate) fn python(&self, program: &Path, args: &[&str]) -> Output {
+        let mut command = self.home.wrapped(Command::new(python()), &[&program.display().to_string()]);
+        command.args(args).env("BATON_SERVER", format!("http://{}", self.api().0)).env("PYTHONDONTWRITEBYTECODE", "1");
+        Process::start(command).end()
     }
 
     /// Answers an execution that waits for the desk. A repeat finds that it is answered.
