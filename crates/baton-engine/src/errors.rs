@@ -9,7 +9,7 @@ pub(crate) fn token_unknown(fingerprint: &str) -> ApiError {
         "CALLBACK_TOKEN_UNKNOWN",
         format!("callback token {fingerprint} was not made by this server, or was changed; no configured engine can answer it"),
     )
-    .hint("hand over the token exactly as it was received; foreign Temporal task tokens need the Temporal engine")
+    .hint("hand over the token exactly as it was received; Temporal task tokens are answered for the namespaces in temporal.callback-namespaces")
 }
 
 pub(crate) fn token_expired(fingerprint: &str) -> ApiError {
