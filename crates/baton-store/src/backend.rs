@@ -1,14 +1,13 @@
 //! The seam between what every backend shares and the database itself.
 //!
-//! A backend gives one [`Writer`], used by the committer thread alone, and one [`Reads`] shared by everybody. Queueing,
-//! grouping, revisions for watchers, the ring, failure handling and the public API are on this side of the seam; statements
-//! and transactions are on the other. A second backend (PostgreSQL) implements these two traits and runs the same suite,
-//! [`testing`](crate::testing).
+//! A backend gives one [`Engine`] whose [`Writer`] is used by the committer thread alone, one [`Reads`] shared by everybody,
+//! and [`Ids`]. Queueing, grouping, the ring, failure handling and the public API are on this side of the seam; statements
+//! and transactions are on the other. Every backend runs the same suite, [`testing`](crate::testing).
 //!
 //! # Invariants
 //! - [`Writer::apply`] is one database transaction: durable when it returns `Ok`, absent when it returns
 //!   [`GroupError::NotDone`], unknown after [`GroupError::Fatal`].
-//! - Revisions are consecutive in group order and start one above the last committed group's.
+//! - Revisions are consecutive in group order and start one above the last committed group's, whoever committed that.
 //! - Whatever a `Writer` has committed, `Reads` sees.
 
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use crate::model::{
     Change, Committed, Digest, ExpiringRow, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow,
     ResourceKey, Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
 };
+use crate::options::StoreOptions;
 
 /// The state that outlives every group: one row in the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +69,18 @@ pub(crate) enum UpkeepReport {
     Swept(SweepReport),
 }
 
+/// What becomes the [`Writer`] on the committer's thread; dropped last of all.
+pub(crate) trait Engine: Send {
+    /// Prepares a writer on the calling thread and hands it to `body`.
+    fn run(&mut self, options: &StoreOptions, body: &mut dyn FnMut(&mut dyn Writer)) -> Result<(), StoreError>;
+}
+
+/// Numbers that are never given twice.
+pub(crate) trait Ids: Send + Sync {
+    fn next_number(&self) -> Number;
+    fn next_outbox_id(&self) -> i64;
+}
+
 /// The one connection that writes.
 pub(crate) trait Writer {
     /// Applies a group in one transaction.
@@ -79,6 +91,9 @@ pub(crate) trait Writer {
     fn settle(&mut self) -> Result<(), GroupError>;
     /// The state as of the last commit.
     fn head(&self) -> Head;
+    /// What other servers committed after one revision and up to another, all of it and in order; `None` if that cannot
+    /// be had now, and watchers must look into the table.
+    fn others(&mut self, after: u64, until: u64) -> Option<Vec<Change>>;
     /// Bytes in the write-ahead log.
     fn wal_bytes(&self) -> u64;
     /// Called once, at the end.

@@ -11,6 +11,7 @@
 //! An I/O error leaves the outcome unknown, and the kernel may have dropped the pages that failed, so that a second sync
 //! would lie. The store is dead from then on: everything waiting is told so, and nothing is tried again. Lack of room is
 //! definite: the group is refused, the ballast is released, and the store goes on.
+//! A backend behind a network asks afterwards what became of a commit, and only if it cannot know is the store dead.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -104,7 +105,7 @@ fn commit(shared: &Shared, writer: &mut dyn Writer, group: Vec<(Box<Txn>, Done)>
     shared.counters.group(group.len(), begun.elapsed());
     match outcome {
         Ok(outcomes) => {
-            publish(shared, writer.head().revision, group, outcomes);
+            publish(shared, writer, group, outcomes);
             Ok(())
         }
         Err(GroupError::NotDone(error)) => {
@@ -128,11 +129,19 @@ fn commit(shared: &Shared, writer: &mut dyn Writer, group: Vec<(Box<Txn>, Done)>
     }
 }
 
-/// Makes a durable group visible to watchers, then answers.
-fn publish(shared: &Shared, head: u64, group: Vec<(Box<Txn>, Done)>, outcomes: Outcomes) {
+/// Makes a durable group visible to watchers, after what other servers committed before it, then answers.
+fn publish(shared: &Shared, writer: &mut dyn Writer, group: Vec<(Box<Txn>, Done)>, outcomes: Outcomes) {
     let mut answers = Vec::with_capacity(group.len());
+    let head = writer.head().revision;
+    let own: usize = outcomes.iter().flatten().map(|committed| committed.revisions.len()).sum();
+    let (known, before) = (shared.rings().last(), head.saturating_sub(own as u64));
+    let missed = if known < before { writer.others(known, before) } else { Some(Vec::new()) };
     {
         let mut rings = shared.rings_mut();
+        match missed {
+            Some(changes) => changes.into_iter().for_each(|change| rings.push(change)),
+            None => rings.begin_again(before),
+        }
         for ((txn, done), outcome) in group.into_iter().zip(outcomes) {
             if let Ok(committed) = &outcome {
                 changes(*txn, &committed.revisions, |change| rings.push(change));
@@ -140,7 +149,8 @@ fn publish(shared: &Shared, head: u64, group: Vec<(Box<Txn>, Done)>, outcomes: O
             answers.push((done, outcome));
         }
     }
-    shared.head.send_if_modified(|revision| std::mem::replace(revision, head) != head);
+    shared.raise_head(head);
+    shared.set_compacted(writer.head().compacted);
     for (done, outcome) in answers {
         answer(|| done(outcome));
     }
@@ -173,7 +183,7 @@ fn changes(txn: Txn, revisions: &[u64], mut push: impl FnMut(Change)) {
 /// Fills in the disk's figures and releases the ballast, so that the next deletes find room.
 fn with_figures(shared: &Shared, error: CommitError) -> CommitError {
     match error {
-        CommitError::DiskFull { .. } => {
+        CommitError::DiskFull { .. } if shared.has_directory() => {
             if shared.release_ballast() {
                 tracing::warn!("the disk is full; the ballast was released, new work is refused until there is room");
             }
@@ -210,6 +220,8 @@ fn upkeep(shared: &Shared, writer: &mut dyn Writer, step: &Upkeep, done: UpkeepD
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
 pub(crate) fn record_gauges(shared: &Shared) {
     metrics::gauge!(names::QUEUE_OPERATIONS).set(shared.queue.depth().0 as f64);
-    metrics::gauge!(names::WAL_BYTES).set(shared.counters.wal_bytes.load(Relaxed) as f64);
-    metrics::gauge!(names::FREE_BYTES).set(shared.free_bytes() as f64);
+    if shared.has_directory() {
+        metrics::gauge!(names::WAL_BYTES).set(shared.counters.wal_bytes.load(Relaxed) as f64);
+        metrics::gauge!(names::FREE_BYTES).set(shared.free_bytes() as f64);
+    }
 }

@@ -51,6 +51,12 @@ pub enum CommitError {
         /// Bytes needed.
         needed: u64,
     },
+    /// The database server cannot be reached, or cannot write now. Try again later.
+    #[error("the database cannot take commits now: {detail}; nothing was written")]
+    Unavailable {
+        /// What was tried, and what came of it.
+        detail: String,
+    },
     /// The data itself cannot be stored, for example a journal position that is taken.
     #[error("the store cannot take this transaction: {detail}")]
     Rejected {
@@ -173,6 +179,58 @@ pub enum StoreError {
         /// Bytes needed.
         needed: u64,
     },
+    /// The address of the database cannot be understood.
+    #[error("the address of the database cannot be used: {detail}")]
+    Address {
+        /// What is wrong with it; never its password.
+        detail: String,
+    },
+    /// The database server does not answer, or does not let this server in.
+    #[error("connect to {address}")]
+    Unreachable {
+        /// Where, without password.
+        address: String,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database server could not do something.
+    #[error("{operation} in the database")]
+    Postgres {
+        /// What was being done.
+        operation: &'static str,
+        /// Cause.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The database server is set up in a way that loses data or has another meaning.
+    #[error("{address} has {setting} '{found}', {needed} is needed")]
+    Setting {
+        /// Where, without password.
+        address: String,
+        /// Which setting.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        needed: &'static str,
+    },
+    /// The role that connects lacks a right.
+    #[error("role '{role}' at {address} may not {action}")]
+    Privilege {
+        /// Where, without password.
+        address: String,
+        /// Who.
+        role: String,
+        /// What it may not do.
+        action: String,
+    },
+    /// Makes no sense for a store in PostgreSQL.
+    #[error("a store in PostgreSQL has no {operation}")]
+    Unsupported {
+        /// What was asked for.
+        operation: &'static str,
+    },
     /// A maintenance step was not committed.
     #[error("a maintenance step was not committed")]
     Maintenance(#[source] CommitError),
@@ -190,7 +248,7 @@ impl StoreError {
             }
             Self::ReadOnly { .. } => Some("choose a directory that the server's user can write to"),
             Self::Locked { .. } => Some("stop the other server, or give this one a data directory of its own"),
-            Self::Foreign { .. } => Some("choose an empty directory"),
+            Self::Foreign { .. } => Some("choose an empty directory, or another database"),
             Self::NewerFormat { .. } => Some("run the version that wrote it, or restore an older backup"),
             Self::NetworkFilesystem { .. } => {
                 Some("use a local disk; allow_network_filesystem overrides this at the data's risk")
@@ -199,7 +257,18 @@ impl StoreError {
             Self::RestoreUnfinished { .. } => Some("run the restore again, with replacing allowed"),
             Self::Occupied { .. } => Some("choose another path, or remove what is there"),
             Self::NoRoom { .. } => Some("free some space, or back up to another disk"),
-            Self::Database { .. } | Self::Io { .. } | Self::Maintenance(_) | Self::Closed => None,
+            Self::Address { .. } => {
+                Some("give it as postgresql://user:password@host:port/database?sslmode=verify-full")
+            }
+            Self::Unreachable { .. } => Some("check host, port, password and sslmode, and that the server runs"),
+            Self::Setting { .. } => Some("change it for this database: ALTER DATABASE … SET …"),
+            Self::Privilege { .. } => {
+                Some("let an administrator grant it, or create the schema: CREATE SCHEMA baton AUTHORIZATION …")
+            }
+            Self::Unsupported { .. } => Some("use PostgreSQL's own tools: pg_dump, pg_basebackup, or your provider's"),
+            Self::Database { .. } | Self::Postgres { .. } | Self::Io { .. } | Self::Maintenance(_) | Self::Closed => {
+                None
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Everything durable of Baton lies here: resources with one store-wide revision, the changes that watchers replay, and for
 //! each execution its journal, program snapshot, timers, outbox rows and payloads. [`Store::commit`] takes a [`Txn`] of
 //! guards and mutations; one committer thread groups whatever is waiting into one database transaction and answers after
-//! the sync. The embedded backend is SQLite; what a backend must do is small and kept apart, so that another can follow.
+//! the sync. The embedded backend is SQLite ([`Store::open`]); several servers share a PostgreSQL database
+//! ([`Store::open_postgres`]). What a backend must do is small and kept apart, and one suite runs on both.
 //!
 //! # Invariants
 //! - Acknowledged means synced. Whatever cannot be known is said to be unknown ([`CommitError::Failed`]).
@@ -17,7 +18,8 @@
 //!
 //! # Failure
 //! An I/O error in a commit or a checkpoint stops the store for good ([`Store::failed`]): after a failed sync nothing that
-//! the kernel says about that file can be trusted. A full disk refuses and goes on. Reads fail by themselves.
+//! the kernel says about that file can be trusted. A full disk refuses and goes on. Reads fail by themselves. A database
+//! server that goes away is waited for; a commit that was on its way then is looked up afterwards.
 //!
 //! # Blocking
 //! Reads block for microseconds when the pages are in memory and for a disk read otherwise. Async callers may call them
@@ -27,15 +29,19 @@ mod backend;
 mod committer;
 mod directory;
 mod error;
+mod leadership;
 mod maintenance;
 mod model;
 mod options;
+mod postgres;
 mod queue;
+mod refusals;
 mod ring;
 mod shared;
 mod sqlite;
 mod stats;
 mod store;
+mod sums;
 mod threads;
 mod value;
 mod watch;
@@ -46,6 +52,7 @@ pub mod bench;
 pub mod testing;
 
 pub use error::{CommitError, Gone, StoreError, WatchError};
+pub use leadership::Leadership;
 pub use maintenance::{CompactReport, Keep, SweepReport, VerifyReport};
 pub use model::{
     BlobPut, Change, ChangeKind, Committed, CorruptRow, Digest, ExecState, Expect, ExpiringRow, Guard, JournalAppend,

@@ -1,4 +1,5 @@
-//! Settings of a store. The defaults suit a server; each number has its reason beside it.
+//! Settings of a store. The defaults suit a server; each number has its reason beside it. Those about disk, cache and
+//! checkpoints are for a store in files; a database server has its own.
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct StoreOptions {
     pub ring_bytes_max: usize,
     /// A single read is interrupted after this long.
     pub read_budget_ms: u64,
+    /// How long commits wait for a database server that does not answer, before they are refused.
+    pub outage_patience_ms: u64,
 }
 
 impl Default for StoreOptions {
@@ -50,6 +53,7 @@ impl Default for StoreOptions {
             ring_events_max: 10_000,
             ring_bytes_max: 64 << 20,
             read_budget_ms: 5_000,
+            outage_patience_ms: 30_000,
         }
     }
 }

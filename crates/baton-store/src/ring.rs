@@ -65,17 +65,38 @@ pub(crate) struct RingLimits {
 pub(crate) struct Rings {
     kinds: HashMap<String, Ring>,
     all: Ring,
-    /// The revision at which this process began: nothing before is here.
+    /// The revision at which this process began, or began again: nothing before is here.
     base: u64,
+    /// The last change that came in; those before have all been here since `base`.
+    last: u64,
     limits: RingLimits,
 }
 
 impl Rings {
     pub(crate) fn new(base: u64, limits: RingLimits) -> Self {
-        Self { kinds: HashMap::new(), all: Ring::new(base), base, limits }
+        Self { kinds: HashMap::new(), all: Ring::new(base), base, last: base, limits }
     }
 
+    /// The last change that came in.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Forgets everything, unless it has come as far by itself: changes up to `base` are in the table alone.
+    pub(crate) fn begin_again(&mut self, base: u64) {
+        if self.last < base {
+            *self = Self::new(base, self.limits);
+        }
+    }
+
+    /// Takes a change. One that is here already is left out: where several servers write, it may come in two ways.
     pub(crate) fn push(&mut self, change: Change) {
+        if change.revision <= self.last {
+            return;
+        }
+        // After a gap a watcher must look into the table.
+        self.begin_again(change.revision - 1);
+        self.last = change.revision;
         let change = Arc::new(change);
         if let Some(ring) = self.kinds.get_mut(change.key.kind.as_ref()) {
             ring.push(Arc::clone(&change), self.limits);
@@ -146,6 +167,23 @@ mod tests {
         assert_eq!(revisions(rings.after(None, 12, 2)), Some(vec![13, 14]));
         assert_eq!(rings.at(14).map(|change| change.revision), Some(14));
         assert!(rings.at(11).is_none());
+    }
+
+    #[test]
+    fn what_comes_twice_is_kept_once_and_a_gap_is_never_hidden() {
+        let mut rings = Rings::new(10, LIMITS);
+        for revision in [11, 12, 11, 12, 13] {
+            rings.push(change(revision, "A"));
+        }
+        assert_eq!(revisions(rings.after(None, 10, 10)), Some(vec![11, 12, 13]));
+        rings.begin_again(13);
+        assert_eq!(revisions(rings.after(Some("A"), 12, 10)), Some(vec![13]), "it was there already");
+        rings.push(change(15, "A"));
+        assert_eq!(revisions(rings.after(Some("A"), 13, 10)), None, "14 is missing");
+        assert_eq!(revisions(rings.after(Some("B"), 13, 10)), None, "and might be of any kind");
+        assert_eq!(revisions(rings.after(Some("A"), 14, 10)), Some(vec![15]));
+        rings.begin_again(20);
+        assert_eq!((rings.last(), revisions(rings.after(None, 19, 10))), (20, None));
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! What the handle, the threads and the watches of one store share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
-use crate::backend::Reads;
+use crate::backend::{Ids, Reads};
 use crate::committer::Work;
 use crate::directory::Directory;
 use crate::error::CommitError;
-use crate::model::Lane;
+use crate::leadership::Leadership;
+use crate::model::{Change, Lane};
 use crate::options::StoreOptions;
 use crate::queue::{Queue, Refused};
 use crate::ring::Rings;
@@ -25,13 +26,15 @@ pub(crate) struct Shared {
     pub(crate) options: StoreOptions,
     pub(crate) rings: RwLock<Rings>,
     pub(crate) compacted: AtomicU64,
-    pub(crate) numbers: AtomicI64,
-    pub(crate) outbox_ids: AtomicI64,
+    pub(crate) ids: Box<dyn Ids>,
     pub(crate) free: AtomicU64,
     pub(crate) failure: watch::Sender<Option<Arc<str>>>,
     pub(crate) over: AtomicBool,
+    /// Of a store in files: the lock and what lies beside the database.
     pub(crate) directory: Mutex<Option<Directory>>,
-    pub(crate) path: PathBuf,
+    /// Of a store in files.
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) leadership: Leadership,
     pub(crate) cluster_id: [u8; 16],
 }
 
@@ -54,6 +57,31 @@ impl Shared {
 
     pub(crate) fn free_bytes(&self) -> u64 {
         self.free.load(Relaxed)
+    }
+
+    /// Shows watchers everything up to `revision`; never goes back.
+    pub(crate) fn raise_head(&self, revision: u64) {
+        self.head.send_if_modified(|head| {
+            let raised = revision > *head;
+            *head = revision.max(*head);
+            raised
+        });
+    }
+
+    /// Publishes what other servers committed up to `until`; `None` if it is in the table alone.
+    pub(crate) fn publish_others(&self, changes: Option<Vec<Change>>, until: u64) {
+        {
+            let mut rings = self.rings_mut();
+            match changes {
+                Some(changes) => changes.into_iter().for_each(|change| rings.push(change)),
+                None => rings.begin_again(until),
+            }
+        }
+        self.raise_head(until);
+    }
+
+    pub(crate) fn has_directory(&self) -> bool {
+        self.path.is_some()
     }
 
     /// Looks at the disk again.

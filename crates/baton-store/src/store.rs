@@ -2,24 +2,26 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-use crate::backend::{Reads, Upkeep, UpkeepReport, Which};
+use crate::backend::{Head, Ids, Reads, Upkeep, UpkeepReport, Which};
 use crate::committer::Work;
 use crate::directory::Directory;
 use crate::error::{CommitError, StoreError, WatchError};
+use crate::leadership::Leadership;
 use crate::model::{
     Committed, Digest, ExpiringRow, JournalRecord, Lane, ListPage, ListQuery, MailboxRow, Number, OutboxRow,
     ResourceKey, Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Txn, Uid,
 };
 use crate::options::StoreOptions;
+use crate::postgres;
 use crate::queue::{Limits, Queue};
 use crate::ring::{RingLimits, Rings};
 use crate::shared::Shared;
-use crate::sqlite::{self, BackupReport, SqliteReads};
+use crate::sqlite::{self, BackupReport, SqliteEngine, SqliteReads};
 use crate::stats::{Counters, StoreStats};
 use crate::threads::Handle;
 use crate::watch::Watch;
@@ -36,6 +38,58 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Counting up from what the head says; enough where nobody else writes.
+struct Counting {
+    numbers: AtomicI64,
+    outbox: AtomicI64,
+}
+
+impl Ids for Counting {
+    fn next_number(&self) -> Number {
+        self.numbers.fetch_add(1, Relaxed) + 1
+    }
+
+    fn next_outbox_id(&self) -> i64 {
+        self.outbox.fetch_add(1, Relaxed) + 1
+    }
+}
+
+/// What a backend brings to the state that all share.
+struct Parts {
+    reads: Box<dyn Reads>,
+    ids: Box<dyn Ids>,
+    head: Head,
+    cluster_id: [u8; 16],
+    leadership: Leadership,
+    directory: Option<Directory>,
+}
+
+fn share(parts: Parts, options: StoreOptions) -> Result<Arc<Shared>, StoreError> {
+    let Parts { reads, ids, head, cluster_id, leadership, directory } = parts;
+    let limits = Limits { operations_max: options.queue_operations_max, bytes_max: options.queue_bytes_max };
+    let ring_limits = RingLimits { events_max: options.ring_events_max, bytes_max: options.ring_bytes_max };
+    // A database server's disk is that server's business: it refuses by itself.
+    let free = directory.as_ref().map_or(Ok(u64::MAX), Directory::free_bytes)?;
+    let path = directory.as_ref().map(|directory| directory.path().to_owned());
+    Ok(Arc::new(Shared {
+        queue: Queue::new(limits),
+        reads,
+        head: watch::Sender::new(head.revision),
+        counters: Counters::default(),
+        rings: RwLock::new(Rings::new(head.revision, ring_limits)),
+        compacted: AtomicU64::new(head.compacted),
+        ids,
+        free: AtomicU64::new(free),
+        failure: watch::Sender::new(None),
+        over: AtomicBool::new(false),
+        directory: Mutex::new(directory),
+        options,
+        path,
+        leadership,
+        cluster_id,
+    }))
+}
+
 impl Store {
     /// Opens the store in `dir`, creating both if needed, and locks the directory for as long as the store lives.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
@@ -46,27 +100,37 @@ impl Store {
         directory.fill_ballast(&options)?;
         let reads = SqliteReads::open(&path, &options)?;
         let head = reads.head()?;
-        let limits = Limits { operations_max: options.queue_operations_max, bytes_max: options.queue_bytes_max };
-        let ring_limits = RingLimits { events_max: options.ring_events_max, bytes_max: options.ring_bytes_max };
-        let shared = Arc::new(Shared {
-            queue: Queue::new(limits),
-            reads: Box::new(reads),
-            head: watch::Sender::new(head.revision),
-            counters: Counters::default(),
-            rings: RwLock::new(Rings::new(head.revision, ring_limits)),
-            compacted: AtomicU64::new(head.compacted),
-            numbers: AtomicI64::new(head.number),
-            outbox_ids: AtomicI64::new(head.outbox),
-            free: AtomicU64::new(directory.free_bytes()?),
-            failure: watch::Sender::new(None),
-            over: AtomicBool::new(false),
-            directory: Mutex::new(Some(directory)),
-            options,
-            path,
-            cluster_id,
-        });
-        let handle = Handle::start(Arc::clone(&shared), connection)?;
-        tracing::info!(directory = %shared.path.display(), revision = head.revision, "store opened");
+        let ids = Counting { numbers: AtomicI64::new(head.number), outbox: AtomicI64::new(head.outbox) };
+        let (reads, ids, leadership): (Box<dyn Reads>, Box<dyn Ids>, _) =
+            (Box::new(reads), Box::new(ids), Leadership::always());
+        let parts = Parts { reads, ids, head, cluster_id, leadership, directory: Some(directory) };
+        let shared = share(parts, options)?;
+        let handle = Handle::start(shared, Box::new(SqliteEngine(connection)))?;
+        tracing::info!(directory = %path.display(), revision = head.revision, "store opened");
+        Ok(Self(Arc::new(handle)))
+    }
+
+    /// Opens the store in the PostgreSQL database at `url`, in the schema `baton`, which is created if it is not there.
+    /// Several servers may have it open. Blocking; may be called within an async runtime.
+    ///
+    /// `url` is `postgresql://user:password@host:port/database` with the parameters of libpq, among them
+    /// `sslmode=disable|prefer|require|verify-full` (default `prefer`) and `sslrootcert=FILE` for `verify-full`. Of
+    /// `options`, what is about disk, cache and checkpoints has no meaning here.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`], [`StoreError::Unreachable`], [`StoreError::Privilege`], [`StoreError::Setting`] (a server
+    /// that acknowledges before it syncs, a standby, a database that is not in UTF-8), [`StoreError::Foreign`] (the schema
+    /// is another program's) and [`StoreError::NewerFormat`].
+    pub fn open_postgres(url: &str, options: StoreOptions) -> Result<Self, StoreError> {
+        let opened = postgres::open(url, &options)?;
+        let postgres::Opened { reads, ids, head, cluster_id, engine, tail } = opened;
+        let leadership = tail.leadership();
+        let parts = Parts { reads: Box::new(reads), ids: Box::new(ids), head, cluster_id, leadership, directory: None };
+        let shared = share(parts, options)?;
+        let handle = Handle::start(Arc::clone(&shared), Box::new(engine))?;
+        let address = tail.address();
+        *handle.tail.lock().unwrap_or_else(PoisonError::into_inner) = Some(tail.start(shared));
+        tracing::info!(%address, revision = head.revision, "store opened");
         Ok(Self(Arc::new(handle)))
     }
 
@@ -113,14 +177,15 @@ impl Store {
         }
     }
 
-    /// A number for a new resource: never given before, also not by an earlier process whose commit was acknowledged.
+    /// A number for a new resource: never given before, also not by an earlier process whose commit was acknowledged, nor
+    /// by another server. On PostgreSQL it waits when the database is away for so long that the reserve is used up.
     pub fn next_number(&self) -> Number {
-        self.0.shared.numbers.fetch_add(1, Relaxed) + 1
+        self.0.shared.ids.next_number()
     }
 
     /// An id for a new outbox row, unique like [`Store::next_number`].
     pub fn next_outbox_id(&self) -> i64 {
-        self.0.shared.outbox_ids.fetch_add(1, Relaxed) + 1
+        self.0.shared.ids.next_outbox_id()
     }
 
     /// A resource by its key.
@@ -239,9 +304,14 @@ impl Store {
         self.0.shared.cluster_id
     }
 
-    /// The data directory.
-    pub fn directory(&self) -> &Path {
-        &self.0.shared.path
+    /// The data directory; `None` for a store in PostgreSQL.
+    pub fn directory(&self) -> Option<&Path> {
+        self.0.shared.path.as_deref()
+    }
+
+    /// Whether this server leads among those that have the store open: see [`Leadership`].
+    pub fn leadership(&self) -> Leadership {
+        self.0.shared.leadership.clone()
     }
 
     /// Follows the changes after revision `from`, of one kind or of all.
@@ -260,8 +330,14 @@ impl Store {
     }
 
     /// Copies the store to the file `to` while it is in use. Blocking; reads and writes the whole database.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] for a store in PostgreSQL, which has its own tools for that.
     pub fn backup(&self, to: &Path) -> Result<BackupReport, StoreError> {
-        sqlite::backup(&self.0.shared.path, to)
+        match &self.0.shared.path {
+            Some(path) => sqlite::backup(path, to),
+            None => Err(StoreError::Unsupported { operation: "backup by file copy" }),
+        }
     }
 
     /// Copies the store in `dir` to the file `to` without opening it: another process may be using it, and goes on. Of

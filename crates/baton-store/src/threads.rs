@@ -1,16 +1,15 @@
-//! The two threads of a store, and how they end.
+//! The threads of a store, and how they end.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::Connection;
-
+use crate::backend::Engine;
 use crate::committer;
 use crate::error::StoreError;
+use crate::postgres::Tail;
 use crate::shared::Shared;
-use crate::sqlite;
 
 /// How often free space is measured and reads over budget are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -18,16 +17,19 @@ const TICK: Duration = Duration::from_millis(500);
 /// Threads of a store; joined when the last handle goes.
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
-    committer: Mutex<Option<JoinHandle<Option<Connection>>>>,
+    committer: Mutex<Option<JoinHandle<Option<Box<dyn Engine>>>>>,
     ticker: Mutex<Option<Ticker>>,
+    /// What follows other servers' commits, where there may be others.
+    pub(crate) tail: Mutex<Option<Tail>>,
 }
 
 impl Handle {
     /// Starts the threads of a store.
-    pub(crate) fn start(shared: Arc<Shared>, connection: Connection) -> Result<Self, StoreError> {
-        let committer = spawn_committer(Arc::clone(&shared), connection)?;
+    pub(crate) fn start(shared: Arc<Shared>, engine: Box<dyn Engine>) -> Result<Self, StoreError> {
+        let committer = spawn_committer(Arc::clone(&shared), engine)?;
         // From here on dropping the handle ends what was started.
-        let handle = Self { shared, committer: Mutex::new(Some(committer)), ticker: Mutex::new(None) };
+        let committer = Mutex::new(Some(committer));
+        let handle = Self { shared, committer, ticker: Mutex::new(None), tail: Mutex::new(None) };
         let ticker = spawn_ticker(Arc::clone(&handle.shared))?;
         *handle.ticker.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticker);
         Ok(handle)
@@ -36,7 +38,10 @@ impl Handle {
     /// Writes what is waiting, ends the threads, closes the files, releases the directory. Does nothing the second time.
     pub(crate) fn close(&self) {
         self.shared.queue.close();
-        let connection = join(&self.committer).flatten();
+        let engine = join(&self.committer).flatten();
+        if let Some(tail) = self.tail.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            tail.stop();
+        }
         let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((stop, thread)) = ticker {
             drop(stop);
@@ -44,8 +49,7 @@ impl Handle {
         }
         self.shared.end();
         self.shared.reads.close();
-        // Last, because only a writer that closes last can remove the log.
-        drop(connection);
+        drop(engine);
         self.shared.directory.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
@@ -70,8 +74,11 @@ fn spawned<T>(result: std::io::Result<T>, path: &Path) -> Result<T, StoreError> 
     result.map_err(|source| StoreError::Io { operation: "start a thread for", path: path.to_owned(), source })
 }
 
-/// The thread gives its connection back when it ends in order.
-fn spawn_committer(shared: Arc<Shared>, connection: Connection) -> Result<JoinHandle<Option<Connection>>, StoreError> {
+/// The thread gives its engine back when it ends in order.
+fn spawn_committer(
+    shared: Arc<Shared>,
+    mut engine: Box<dyn Engine>,
+) -> Result<JoinHandle<Option<Box<dyn Engine>>>, StoreError> {
     /// Whatever ends the thread, a panic included, must not leave anyone waiting.
     struct Bystander<'s>(&'s Shared);
     impl Drop for Bystander<'_> {
@@ -81,15 +88,15 @@ fn spawn_committer(shared: Arc<Shared>, connection: Connection) -> Result<JoinHa
             }
         }
     }
-    let path = shared.path.clone();
+    let path = shared.path.clone().unwrap_or_default();
     let body = move || {
         let bystander = Bystander(&shared);
-        let outcome = sqlite::run(&connection, &shared.options, &mut |writer| {
+        let outcome = engine.run(&shared.options, &mut |writer| {
             committer::run(&shared, writer);
         });
         drop(bystander);
         match outcome {
-            Ok(()) => Some(connection),
+            Ok(()) => Some(engine),
             Err(error) => {
                 shared.fail(&Arc::from(error.to_string()));
                 None
@@ -105,7 +112,7 @@ type Ticker = (mpsc::Sender<()>, JoinHandle<()>);
 /// Looks after free space, overdue reads and gauges.
 fn spawn_ticker(shared: Arc<Shared>) -> Result<Ticker, StoreError> {
     let (stop, stopped) = mpsc::channel::<()>();
-    let path = shared.path.clone();
+    let path = shared.path.clone().unwrap_or_default();
     let thread = std::thread::Builder::new().name("baton-store-tick".to_owned()).spawn(move || {
         while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
             shared.measure_free();

@@ -6,6 +6,7 @@ use super::rows::state_code;
 use super::writer::SqliteWriter;
 use crate::error::CommitError;
 use crate::model::{Expect, Guard, Number, ResourceKey, ResourcePut, Txn, Uid};
+use crate::refusals::{check_once_each, conflict, exists, not_found};
 use crate::value::hex;
 
 /// What a replaced row was, as far as its indexes care.
@@ -29,33 +30,15 @@ pub(super) enum Stop {
     Database(rusqlite::Error),
 }
 
+impl From<CommitError> for Stop {
+    fn from(refusal: CommitError) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl From<rusqlite::Error> for Stop {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error)
-    }
-}
-
-fn conflict(what: String, expected: u64, found: u64) -> Stop {
-    Stop::Refused(CommitError::Conflict { what, expected, found })
-}
-
-fn not_found(what: impl Into<String>) -> Stop {
-    Stop::Refused(CommitError::NotFound { what: what.into() })
-}
-
-/// Expectations are all checked before any write, so a resource may appear only once in a transaction.
-fn check_once_each(txn: &Txn) -> Result<(), Stop> {
-    if txn.puts.len() + txn.deletes.len() < 2 {
-        return Ok(());
-    }
-    let mut numbers: Vec<Number> =
-        txn.puts.iter().map(|put| put.number).chain(txn.deletes.iter().map(|delete| delete.number)).collect();
-    numbers.sort_unstable();
-    match numbers.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => {
-            Err(Stop::Refused(CommitError::Rejected { detail: format!("resource {} appears twice", pair[0]) }))
-        }
-        None => Ok(()),
     }
 }
 
@@ -76,7 +59,7 @@ impl SqliteWriter<'_> {
         }
         for blob in txn.blobs.iter().filter(|blob| blob.body.is_none()) {
             if !self.s.blob_exists.exists([&blob.digest])? {
-                return Err(not_found(format!("blob {}", hex(&blob.digest))));
+                return Err(not_found(format!("blob {}", hex(&blob.digest))).into());
             }
         }
         Ok(())
@@ -87,7 +70,7 @@ impl SqliteWriter<'_> {
             Guard::ResourceAt { number, revision } => {
                 let found = self.revision_of(*number)?;
                 if found != *revision {
-                    return Err(conflict(format!("resource {number}"), *revision, found));
+                    return Err(conflict(format!("resource {number}"), *revision, found).into());
                 }
             }
             Guard::ResourceExists(number) => {
@@ -100,27 +83,27 @@ impl SqliteWriter<'_> {
                     && next != *seq
                 {
                     let what = format!("the journal of execution {n}");
-                    return Err(conflict(what, seq.cast_unsigned(), next.cast_unsigned()));
+                    return Err(conflict(what, seq.cast_unsigned(), next.cast_unsigned()).into());
                 }
             }
             Guard::TimerExists(timer) => {
                 if !self.s.timer_exists.exists((timer.due_ms, timer.n, timer.id))? {
-                    return Err(not_found(format!("timer {} of execution {}", timer.id, timer.n)));
+                    return Err(not_found(format!("timer {} of execution {}", timer.id, timer.n)).into());
                 }
             }
             Guard::MailboxUnanswered(id) => {
                 let answered: Option<i64> = self.s.mailbox_answered.query_row([id], |row| row.get(0)).optional()?;
                 match answered {
-                    None => return Err(not_found(format!("mailbox {}", hex(id)))),
+                    None => return Err(not_found(format!("mailbox {}", hex(id))).into()),
                     Some(0) => {}
                     Some(_) => {
-                        return Err(conflict(format!("mailbox {} (1: answered)", hex(id)), 0, 1));
+                        return Err(conflict(format!("mailbox {} (1: answered)", hex(id)), 0, 1).into());
                     }
                 }
             }
             Guard::OutboxExists(id) => {
                 if !self.s.outbox_exists.exists([id])? {
-                    return Err(not_found(format!("outbox row {id}")));
+                    return Err(not_found(format!("outbox row {id}")).into());
                 }
             }
         }
@@ -129,7 +112,7 @@ impl SqliteWriter<'_> {
 
     fn revision_of(&mut self, number: Number) -> Result<u64, Stop> {
         let found: Option<i64> = self.s.resource_revision.query_row([number], |row| row.get(0)).optional()?;
-        found.map(i64::cast_unsigned).ok_or_else(|| not_found(format!("resource {number}")))
+        found.map(i64::cast_unsigned).ok_or_else(|| not_found(format!("resource {number}")).into())
     }
 
     fn check_absent(&mut self, key: &ResourceKey) -> Result<(), Stop> {
@@ -140,11 +123,7 @@ impl SqliteWriter<'_> {
             .optional()?;
         match found {
             None => Ok(()),
-            Some((number, revision)) => Err(Stop::Refused(CommitError::Exists {
-                key: key.to_string(),
-                number,
-                revision: revision.cast_unsigned(),
-            })),
+            Some((number, revision)) => Err(exists(key, number, revision.cast_unsigned()).into()),
         }
     }
 
@@ -160,7 +139,7 @@ impl SqliteWriter<'_> {
     fn check_row(&mut self, key: &ResourceKey, uid: &Uid, number: Number, revision: u64) -> Result<Indexed, Stop> {
         let mut rows = self.s.resource_by_number.query([number])?;
         let Some(row) = rows.next()? else {
-            return Err(not_found(key.to_string()));
+            return Err(not_found(key.to_string()).into());
         };
         let found: i64 = row.get(0)?;
         let found_uid: Uid = row.get(1)?;
@@ -168,10 +147,10 @@ impl SqliteWriter<'_> {
             && row.get_ref(7)?.as_bytes().ok() == Some(key.namespace.as_bytes())
             && row.get_ref(8)?.as_bytes().ok() == Some(key.name.as_bytes());
         if !same_key || found_uid != *uid {
-            return Err(not_found(format!("{key} with number {number} and uid {}", hex(uid))));
+            return Err(not_found(format!("{key} with number {number} and uid {}", hex(uid))).into());
         }
         if found.cast_unsigned() != revision {
-            return Err(conflict(key.to_string(), revision, found.cast_unsigned()));
+            return Err(conflict(key.to_string(), revision, found.cast_unsigned()).into());
         }
         Ok(Indexed {
             state: row.get(2)?,

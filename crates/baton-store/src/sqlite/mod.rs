@@ -33,7 +33,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, ffi};
 pub use backup::BackupReport;
 pub(crate) use backup::{backup, backup_unlocked, restore};
 pub(crate) use pool::SqliteReads;
-pub(crate) use writer::run;
+pub(crate) use writer::SqliteEngine;
 
 use crate::directory;
 use crate::error::StoreError;

@@ -7,9 +7,13 @@ use rusqlite::types::ValueRef;
 
 use crate::error::StoreError;
 use crate::model::{
-    BlobPut, Change, ChangeKind, CorruptRow, Digest, ExecState, MailboxRow, Number, OutboxRow, ResourceKey,
-    ResourcePut, StoredResource, Uid,
+    Change, ChangeKind, CorruptRow, ExecState, MailboxRow, Number, OutboxRow, ResourceKey, ResourcePut, StoredResource,
 };
+pub(super) use crate::sums::{
+    blob_sum, change_code, change_sum, is_pinned, journal_sum, mailbox_sum, meta_sum, outbox_sum, resource_sum,
+    snapshot_sum, state_code,
+};
+use crate::sums::{change_of, state_of};
 use crate::value::{RowSum, Table, hex, open};
 
 /// Why a row could not be turned into a value.
@@ -31,49 +35,6 @@ impl RowError {
             Self::Database(source) => StoreError::Database { operation, source },
         }
     }
-}
-
-pub(super) fn state_code(state: ExecState) -> i64 {
-    match state {
-        ExecState::None => 0,
-        ExecState::Active => super::schema::STATE_ACTIVE,
-        ExecState::Parked => 2,
-        ExecState::Closed => 3,
-    }
-}
-
-fn state_of(code: i64) -> Option<ExecState> {
-    [ExecState::None, ExecState::Active, ExecState::Parked, ExecState::Closed]
-        .into_iter()
-        .find(|state| state_code(*state) == code)
-}
-
-pub(super) fn change_code(kind: ChangeKind) -> i64 {
-    match kind {
-        ChangeKind::Added => 1,
-        ChangeKind::Modified => 2,
-        ChangeKind::Deleted => 3,
-    }
-}
-
-fn change_of(code: i64) -> Option<ChangeKind> {
-    [ChangeKind::Added, ChangeKind::Modified, ChangeKind::Deleted].into_iter().find(|kind| change_code(*kind) == code)
-}
-
-/// The sum of a resource row covers every column: a flipped bit in its revision or owner is as bad as one in its body.
-pub(super) fn resource_sum(put: &ResourcePut, revision: u64) -> RowSum {
-    RowSum::new(Table::Resource)
-        .int(put.number)
-        .bytes(put.key.kind.as_bytes())
-        .bytes(put.key.namespace.as_bytes())
-        .bytes(put.key.name.as_bytes())
-        .bytes(&put.uid)
-        .int(revision.cast_signed())
-        .int(state_code(put.state))
-        .optional(put.owner.as_ref().map(<[u8; 16]>::as_slice))
-        .optional(put.expires_at_ms.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice))
-        .int(i64::from(put.deleting))
-        .optional(put.labels.as_ref().map(String::as_bytes))
 }
 
 /// The columns in the order that [`resource`] reads.
@@ -128,26 +89,6 @@ fn blob<'r>(row: &'r Row<'_>, index: usize) -> Option<&'r [u8]> {
     }
 }
 
-/// The columns of a change that its checksum covers beside the body.
-pub(super) fn change_sum(
-    revision: u64,
-    previous: u64,
-    key: &ResourceKey,
-    uid: &Uid,
-    number: Number,
-    kind: ChangeKind,
-) -> RowSum {
-    RowSum::new(Table::Change)
-        .int(revision.cast_signed())
-        .int(previous.cast_signed())
-        .bytes(key.kind.as_bytes())
-        .bytes(key.namespace.as_bytes())
-        .bytes(key.name.as_bytes())
-        .bytes(uid)
-        .int(number)
-        .int(change_code(kind))
-}
-
 /// The columns in the order that [`change`] reads.
 pub(super) const CHANGE_COLUMNS: &str = "revision, previous, kind, ns, name, uid, n, op, body";
 
@@ -173,31 +114,6 @@ pub(super) fn change(row: &Row<'_>) -> Result<Change, RowError> {
     let sum = change_sum(revision, change.previous_revision, &change.key, &change.uid, change.number, change.kind);
     change.body = open(Table::Change, sum, blob(row, 8).ok_or_else(damaged)?, String::new).map_err(|_| damaged())?;
     Ok(change)
-}
-
-pub(super) fn journal_sum(n: Number, seq: i64) -> RowSum {
-    RowSum::new(Table::Journal).int(n).int(seq)
-}
-
-pub(super) fn snapshot_sum(n: Number, seq: i64) -> RowSum {
-    RowSum::new(Table::Snapshot).int(n).int(seq)
-}
-
-/// Due time and attempts change without the body and are left out.
-pub(super) fn outbox_sum(id: i64, n: Number) -> RowSum {
-    RowSum::new(Table::Outbox).int(id).int(n)
-}
-
-pub(super) fn blob_sum(digest: &Digest) -> RowSum {
-    RowSum::new(Table::Blob).bytes(digest)
-}
-
-pub(super) fn mailbox_sum(id: &[u8; 16], expires_ms: i64, answered: bool) -> RowSum {
-    RowSum::new(Table::Mailbox).bytes(id).int(expires_ms).int(i64::from(answered))
-}
-
-pub(super) fn meta_sum(key: &str) -> RowSum {
-    RowSum::new(Table::Meta).bytes(key.as_bytes())
 }
 
 /// A body of a row whose key columns are known: column `index`, checked against `sum`.
@@ -226,9 +142,4 @@ pub(super) fn mailbox(row: &Row<'_>, id: &[u8; 16]) -> Result<MailboxRow, RowErr
     let (expires_ms, answered) = (row.get(0)?, row.get::<_, i64>(1)? != 0);
     let body = body(row, 2, Table::Mailbox, mailbox_sum(id, expires_ms, answered), || hex(id), 0)?;
     Ok(MailboxRow { id: *id, expires_ms, answered, body })
-}
-
-/// Whether a blob is kept without references.
-pub(super) fn is_pinned(blob: &BlobPut) -> bool {
-    blob.n.is_none()
 }

@@ -16,8 +16,6 @@ pub(crate) const APPLICATION_ID: i64 = 0x4261_746e;
 pub(crate) const FORMAT: i64 = 1;
 /// Bytes in a page. 8 KiB measured 1.4 to 1.7 times faster than 4 KiB; 16 KiB added nothing.
 pub(crate) const PAGE_BYTES: u64 = 8192;
-/// `resource.state` of an active execution, as the partial index spells it.
-pub(crate) const STATE_ACTIVE: i64 = 1;
 
 /// Must be set before the first table exists.
 pub(crate) const CREATION_PRAGMAS: &str = "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL;";

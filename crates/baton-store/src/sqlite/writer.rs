@@ -6,9 +6,9 @@ use super::check::{Indexed, Stop};
 use super::schema::PAGE_BYTES;
 use super::statements::Statements;
 use super::{Class, classify, doing};
-use crate::backend::{GroupError, Head, Outcomes, Upkeep, UpkeepReport, Writer};
+use crate::backend::{Engine, GroupError, Head, Outcomes, Upkeep, UpkeepReport, Writer};
 use crate::error::{CommitError, StoreError};
-use crate::model::Txn;
+use crate::model::{Change, Txn};
 use crate::options::StoreOptions;
 
 /// The log's length is asked for once in as many groups as this divides the frames that call for a checkpoint.
@@ -35,8 +35,16 @@ pub(super) struct SqliteWriter<'c> {
     wal_frames: u64,
 }
 
-/// Prepares a writer over `connection` on the calling thread and hands it to `body`.
-pub(crate) fn run(
+/// The writing connection on its way to the committer's thread and back: only a writer that closes last can remove the log.
+pub(crate) struct SqliteEngine(pub(crate) Connection);
+
+impl Engine for SqliteEngine {
+    fn run(&mut self, options: &StoreOptions, body: &mut dyn FnMut(&mut dyn Writer)) -> Result<(), StoreError> {
+        run(&self.0, options, body)
+    }
+}
+
+fn run(
     connection: &Connection,
     options: &StoreOptions,
     body: &mut dyn FnMut(&mut dyn Writer),
@@ -242,6 +250,11 @@ impl Writer for SqliteWriter<'_> {
 
     fn head(&self) -> Head {
         self.committed
+    }
+
+    /// Nobody else writes.
+    fn others(&mut self, _after: u64, _until: u64) -> Option<Vec<Change>> {
+        Some(Vec::new())
     }
 
     fn wal_bytes(&self) -> u64 {

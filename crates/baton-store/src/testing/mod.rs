@@ -6,6 +6,7 @@
 #[expect(clippy::unwrap_used, reason = "test code, though outside of a test target")]
 mod cases;
 mod conformance;
+pub mod postgres;
 
 use bytes::Bytes;
 
