@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use baton_engine::{Host, HostEnding, HostError, HostState, HostedInput, HostedRun, HostedStart};
 use baton_types::{Digest, Uid};
 use futures::future::BoxFuture;
+use prost::Message as _;
 use serde::Serialize;
 use temporalio_client::{
     Client,
@@ -35,7 +36,7 @@ use temporalio_common::protos::temporal::api::{
         HistoryEventFilterType, IndexedValueType, UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
         WorkflowIdReusePolicy,
     },
-    history::v1::history_event::Attributes as Event,
+    history::v1::{History, history_event::Attributes as Event},
     operatorservice::v1::{AddSearchAttributesRequest, ListSearchAttributesRequest},
     taskqueue::v1::TaskQueue,
     update::v1::{Input as UpdateInput, Meta, Request as UpdateRequest, WaitPolicy, outcome},
@@ -48,13 +49,12 @@ use temporalio_common::protos::temporal::api::{
 
 use crate::{
     connect::Connection,
+    rpc::clipped,
     workflow::wire::{INPUT_SIGNAL, SUSPEND_UPDATE, Suspend, WORKFLOW_TYPE, WorkflowInput, payload},
 };
 
-/// Longest that Temporal may take to answer.
-const CALL_TIME_MAX: Duration = Duration::from_secs(5);
-/// Longest message of Temporal's that is passed on.
-const MESSAGE_CHARS_MAX: usize = 300;
+/// Longest that making the search attributes may take.
+const REGISTER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long executions are started without search attributes once they were refused: new ones are known after a while only.
 const WITHOUT_ATTRIBUTES: Duration = Duration::from_mins(1);
 /// Workflows of one page of a list, and pages that are read at most.
@@ -167,7 +167,7 @@ impl TemporalHost {
             input: Some(Payloads { payloads: vec![input] }),
             ..SignalWorkflowExecutionRequest::default()
         };
-        self.call(request, |service, request| service.signal_workflow_execution(request)).await.map_err(refused)?;
+        self.call(request, |service, request| service.signal_workflow_execution(request)).await.map_err(|status| refused(&status))?;
         Ok(())
     }
 
@@ -182,10 +182,10 @@ impl TemporalHost {
             ..UpdateWorkflowExecutionRequest::default()
         };
         let updated =
-            self.call(request, |service, request| service.update_workflow_execution(request)).await.map_err(refused)?;
+            self.call(request, |service, request| service.update_workflow_execution(request)).await.map_err(|status| refused(&status))?;
         match updated.outcome.and_then(|outcome| outcome.value) {
             Some(outcome::Value::Success(_)) => Ok(()),
-            Some(outcome::Value::Failure(failure)) => Err(HostError::Unavailable(short(&failure.message))),
+            Some(outcome::Value::Failure(failure)) => Err(HostError::Unavailable(clipped(&failure.message))),
             None => Err(HostError::Unavailable("no worker has taken the change of suspension yet".to_owned())),
         }
     }
@@ -200,10 +200,16 @@ impl TemporalHost {
             ..RequestCancelWorkflowExecutionRequest::default()
         };
         match self.call(request, |service, request| service.request_cancel_workflow_execution(request)).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {}
             // Somebody asked before.
-            Err(status) if status.code() == Code::AlreadyExists => Ok(()),
-            Err(status) => Err(refused(status)),
+            Err(status) if status.code() == Code::AlreadyExists => {}
+            Err(status) => return Err(refused(&status)),
+        }
+        // Temporal takes the request for a workflow that has ended, too.
+        match self.state(workflow_id).await? {
+            HostState::Running { .. } | HostState::Ended { how: HostEnding::Cancelled, .. } => Ok(()),
+            HostState::Ended { .. } => Err(HostError::Gone("the workflow has ended".to_owned())),
+            HostState::Unknown => Err(HostError::Gone("the workflow is not there any more".to_owned())),
         }
     }
 
@@ -215,7 +221,7 @@ impl TemporalHost {
             reason,
             ..TerminateWorkflowExecutionRequest::default()
         };
-        self.call(request, |service, request| service.terminate_workflow_execution(request)).await.map_err(refused)?;
+        self.call(request, |service, request| service.terminate_workflow_execution(request)).await.map_err(|status| refused(&status))?;
         Ok(())
     }
 
@@ -248,11 +254,37 @@ impl TemporalHost {
             .await
             .map_err(|status| unavailable(&status))?;
         let last = answer.history.unwrap_or_default().events.pop().and_then(|event| event.attributes);
-        Ok(short(&match last {
+        Ok(clipped(&match last {
             Some(Event::WorkflowExecutionTerminatedEventAttributes(it)) => it.reason,
             Some(Event::WorkflowExecutionFailedEventAttributes(it)) => it.failure.unwrap_or_default().message,
             _ => String::new(),
         }))
+    }
+
+    /// The history of a workflow, of its present run if none is named, as [`replay_history`](crate::replay_history) takes it:
+    /// the protobuf message `temporal.api.history.v1.History`.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    pub async fn history(&self, workflow_id: &str, run_id: Option<&str>) -> Result<Vec<u8>, HostError> {
+        let run_id = run_id.unwrap_or_default().to_owned();
+        let mut request = GetWorkflowExecutionHistoryRequest {
+            namespace: self.namespace(),
+            execution: Some(WorkflowExecution { workflow_id: workflow_id.to_owned(), run_id }),
+            ..GetWorkflowExecutionHistoryRequest::default()
+        };
+        let mut events = Vec::new();
+        loop {
+            let page = self
+                .call(request.clone(), |service, request| service.get_workflow_execution_history(request))
+                .await
+                .map_err(|status| refused(&status))?;
+            events.extend(page.history.unwrap_or_default().events);
+            if page.next_page_token.is_empty() {
+                return Ok(History { events }.encode_to_vec());
+            }
+            request.next_page_token = page.next_page_token;
+        }
     }
 
     async fn call<Q, A>(
@@ -265,10 +297,11 @@ impl TemporalHost {
         };
         let mut service = client.connection().workflow_service();
         let mut request = Request::new(request);
-        request.set_timeout(CALL_TIME_MAX);
-        match tokio::time::timeout(CALL_TIME_MAX, send(service.as_mut(), request)).await {
+        let longest = self.connection.options().rpc_timeout;
+        request.set_timeout(longest);
+        match tokio::time::timeout(longest, send(service.as_mut(), request)).await {
             Ok(answer) => answer.map(Response::into_inner),
-            Err(_elapsed) => Err(Status::deadline_exceeded(format!("no answer within {} s", CALL_TIME_MAX.as_secs()))),
+            Err(_elapsed) => Err(Status::deadline_exceeded(format!("no answer within {} ms", longest.as_millis()))),
         }
     }
 }
@@ -364,10 +397,10 @@ impl Host for TemporalHost {
 /// Makes the search attributes in a namespace. `false` if it does not have them all and does not let us make them; there is a
 /// warning then that says why.
 pub async fn register_search_attributes(client: &Client, namespace: &str) -> bool {
-    match tokio::time::timeout(2 * CALL_TIME_MAX, register(client, namespace)).await {
+    match tokio::time::timeout(REGISTER_TIME_MAX, register(client, namespace)).await {
         Ok(Ok(())) => true,
         Ok(Err(status)) => {
-            tracing::warn!(namespace, error = short(status.message()), "Temporal does not let us make search attributes; executions are found there by their memo only");
+            tracing::warn!(namespace, error = clipped(status.message()), "Temporal does not let us make search attributes; executions are found there by their memo only");
             false
         }
         Err(_elapsed) => {
@@ -431,22 +464,15 @@ fn is_about_namespace(status: &Status) -> bool {
     status.message().to_lowercase().contains("namespace")
 }
 
-fn refused(status: Status) -> HostError {
-    if status.code() == Code::NotFound && !is_about_namespace(&status) {
-        HostError::Gone(short(status.message()))
+fn refused(status: &Status) -> HostError {
+    if status.code() == Code::NotFound && !is_about_namespace(status) {
+        HostError::Gone(clipped(status.message()))
     } else {
-        unavailable(&status)
+        unavailable(status)
     }
 }
 
 fn unavailable(status: &Status) -> HostError {
     let code = status.code();
-    HostError::Unavailable(format!("Temporal answered {code:?}: {}", short(status.message())))
-}
-
-fn short(message: &str) -> String {
-    match message.char_indices().nth(MESSAGE_CHARS_MAX) {
-        Some((index, _)) => format!("{}…", &message[..index]),
-        None => message.to_owned(),
-    }
+    HostError::Unavailable(format!("Temporal answered {code:?}: {}", clipped(status.message())))
 }

@@ -93,6 +93,8 @@ impl Driver {
 
     /// `Err` is a reason to fail the workflow's task.
     async fn run(&mut self) -> Result<Ended, String> {
+        // What the run before has left open goes on before anything else has come.
+        self.carry_out();
         loop {
             let batch = poll_fn(|cx| match self.take(cx) {
                 Ok(None) => Poll::Pending,

@@ -5,8 +5,10 @@ use std::{sync::Arc, thread};
 use async_trait::async_trait;
 use baton_engine::{Ledger, chain};
 use baton_execution::{Activities, ActivityTask, Fault, Programs, fault_type};
+use prost::Message as _;
 use serde_json::Value;
 use temporalio_client::WorkflowHistory;
+use temporalio_common::protos::temporal::api::history::v1::History;
 use temporalio_sdk::workflow_replayer::{WorkflowReplayer, WorkflowReplayerOptions};
 
 use super::ExecutionWorkflow;
@@ -15,13 +17,17 @@ use crate::{
     worker::{ActivityTimes, Shared},
 };
 
-/// Replays the history of one run, given as the JSON that Temporal exports. Only content is read from the ledger; nothing is
+/// Replays the history of one run, given as the protobuf message `temporal.api.history.v1.History`, as
+/// [`TemporalHost::history`](crate::TemporalHost::history) gives it. Only content is read from the ledger; nothing is
 /// reported and no activity runs.
 ///
 /// # Errors
 /// Where this build goes another way than the history, or why it cannot be read.
 pub fn replay_history(history: &[u8], ledger: Arc<dyn Ledger>, programs: Arc<dyn Programs>) -> Result<(), String> {
-    let history = WorkflowHistory::from_json(history).map_err(|error| chain(&error))?;
+    let history = History::decode(history).map_err(|error| chain(&error))?;
+    if history.events.is_empty() {
+        return Err("the history has no events".to_owned());
+    }
     let shared = Arc::new(Shared {
         contents: Contents::new(Arc::clone(&ledger)).map_err(|error| chain(&error))?,
         ledger,
@@ -42,7 +48,7 @@ pub fn replay_history(history: &[u8], ledger: Arc<dyn Ledger>, programs: Arc<dyn
             .map_err(|error| chain(&error))?
             .build();
         let replayer = WorkflowReplayer::new(options).map_err(|error| chain(&error))?;
-        runtime.block_on(replayer.replay_workflow(history)).map_err(|error| chain(&error))
+        runtime.block_on(replayer.replay_workflow(WorkflowHistory::from(history))).map_err(|error| chain(&error))
     })
     .join()
     .unwrap_or_else(|_panic| Err("the replay panicked".to_owned()))
