@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -53,4 +54,8 @@ def explain(failed: WorkflowFailureError) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    code = asyncio.run(main())
+    sys.stdout.flush()
+    # Not `sys.exit`: threads of the SDK may still run, and taking the interpreter apart under them sometimes crashes
+    # (https://github.com/temporalio/sdk-python/issues/300).
+    os._exit(code)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import pathlib
 import re
 import sys
@@ -42,3 +43,6 @@ async def main() -> None:
 
 
 asyncio.run(main())
+sys.stdout.flush()
+# Threads of the SDK may still run: see the example.
+os._exit(0)
