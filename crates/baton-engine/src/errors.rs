@@ -70,6 +70,15 @@ pub fn commit_failed(error: &CommitError) -> ApiError {
             format!("the disk of the data directory has {free} bytes free, {needed} are needed; nothing was written"),
         )
         .hint("free some space and repeat the request"),
+        CommitError::Unavailable { .. } => ApiError {
+            detail: Some(error.to_string()),
+            ..ApiError::new(
+                ErrorKind::Unavailable,
+                "STORE_UNAVAILABLE",
+                "the database of the store cannot take commits now; nothing was written",
+            )
+        }
+        .hint("repeat the request once the database is back"),
         CommitError::Failed { .. } => ApiError {
             detail: Some(error.to_string()),
             ..ApiError::new(

@@ -362,8 +362,9 @@ impl Worker {
             return self.create_failed(number, error);
         }
         match error {
-            // Nothing was written and nothing is wrong with the step: it waits for room. Its execution stays as it is.
-            CommitError::DiskFull { .. } | CommitError::Overloaded { .. } => {
+            // Nothing was written and nothing is wrong with the step: it waits for room, or for the database. Its execution
+            // stays as it is.
+            CommitError::DiskFull { .. } | CommitError::Overloaded { .. } | CommitError::Unavailable { .. } => {
                 tracing::warn!(execution_id = %entry.uid, %error, "a step waits to be written");
                 entry.waits_for_room = true;
                 self.recommit.push_back((Instant::now() + RECOMMIT_AFTER, number));
