@@ -17,24 +17,29 @@
 
 use std::{
     cell::RefCell,
-    sync::{Arc, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use baton_engine::{HostedTask, Reported, chain, perform};
-use baton_execution::{HistoryEvent, HistoryEventKind, Input};
+use baton_execution::{Fault, HistoryEvent, HistoryEventKind, Input};
 use baton_proto::encode_event;
 use baton_types::{ErrorKind, Uid};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
 use serde_json::Value;
 use temporalio_common::{ActivityDefinition, error::ApplicationFailure};
-use temporalio_sdk::activities::{ActivityContext, ActivityDefinitions, ActivityError, ActivityImplementer, ExecutableActivity};
+use temporalio_sdk::activities::{
+    ActivityContext, ActivityDefinitions, ActivityError, ActivityImplementer, ExecutableActivity,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     contents,
-    worker::Shared,
+    worker::{Shared, Tasks},
     workflow::wire::{ActivityArgs, NOT_BEGUN, REPORT_ACTIVITY, ReportArgs, ReportResult},
 };
 
@@ -45,9 +50,13 @@ const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration:
 /// How long the ledger is asked for a task before the activity is given back as not begun.
 const TASK_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// Longest text in a fault; data beside it goes by reference where it is long.
+const FAULT_CHARS_MAX: usize = 64 * 1024;
+
 /// What runs a worker's activities.
 pub(crate) struct Performer {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) tasks: Arc<Tasks>,
     /// Every name under which a Program may ask for one.
     pub(crate) names: Vec<String>,
 }
@@ -95,11 +104,14 @@ impl ExecutableActivity for Performed {
     ) -> BoxFuture<'static, Result<Value, ActivityError>> {
         async move {
             let performer = performer.expect("it is registered with its instance");
+            performer.tasks.count();
             let begun = AtomicBool::new(false);
+            let mut give_up = performer.shared.give_up.clone();
             tokio::select! {
                 result = performer.perform(&args, &begun) => result,
-                () = ctx.cancelled() => Err(stopped(&begun)),
+                () = ctx.cancelled() => Err(ActivityError::cancelled()),
                 () = heartbeats(&ctx) => Err(stopped(&begun)),
+                _ = give_up.wait_for(|give_up| *give_up) => Err(stopped(&begun)),
             }
         }
         .boxed()
@@ -131,7 +143,12 @@ impl ExecutableActivity for Reporting {
         _: ActivityContext,
         args: ReportArgs,
     ) -> BoxFuture<'static, Result<Value, ActivityError>> {
-        async move { performer.expect("it is registered with its instance").report(args).await }.boxed()
+        async move {
+            let performer = performer.expect("it is registered with its instance");
+            performer.tasks.count();
+            performer.report(args).await
+        }
+        .boxed()
     }
 }
 
@@ -142,10 +159,11 @@ impl Performer {
         let id = args.id();
         let input = match perform(self.shared.activities.as_ref(), task).await {
             Ok(output) => Input::ActivityCompleted { id, output },
-            Err(fault) => Input::ActivityFailed { id, fault },
+            Err(fault) => Input::ActivityFailed { id, fault: bounded(fault) },
         };
         let mut long = Vec::new();
-        let event = encode_event(&HistoryEvent { number: 0, time_ms: 0, kind: HistoryEventKind::Input(input) }, &mut long);
+        let event =
+            encode_event(&HistoryEvent { number: 0, time_ms: 0, kind: HistoryEventKind::Input(input) }, &mut long);
         for (_, content) in long {
             if !self.keep(args.execution, content.into()).await {
                 return Ok(Value::Null);
@@ -203,10 +221,19 @@ impl Performer {
             let content = contents::fetch(shared.ledger.as_ref(), *state).await.map_err(|why| failure(None, why))?;
             shared.contents.put(*state, content);
         }
-        let result =
-            ReportResult { answer: reported.into(), continue_as_new_events: shared.continue_as_new_events };
+        let result = ReportResult { answer: reported.into(), continue_as_new_events: shared.continue_as_new_events };
         serde_json::to_value(result).map_err(|error| failure(None, error))
     }
+}
+
+/// A fault whose words are not longer than Temporal takes: one that it refuses would have the activity repeated for ever.
+fn bounded(mut fault: Fault) -> Fault {
+    for text in [&mut fault.title, &mut fault.detail, &mut fault.instance].into_iter().flatten() {
+        if let Some((end, _)) = text.char_indices().nth(FAULT_CHARS_MAX) {
+            text.truncate(end);
+        }
+    }
+    fault
 }
 
 /// Tells Temporal that the activity is at work; ends only if that cannot be said.
@@ -221,8 +248,9 @@ async fn heartbeats(ctx: &ActivityContext) {
     }
 }
 
+/// Given back: what may be repeated runs elsewhere at once.
 fn stopped(begun: &AtomicBool) -> ActivityError {
-    if begun.load(Ordering::Relaxed) { ActivityError::cancelled() } else { failure(Some(NOT_BEGUN), "the worker stops") }
+    failure((!begun.load(Ordering::Relaxed)).then_some(NOT_BEGUN), "the worker stops")
 }
 
 fn failure(kind: Option<&str>, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ActivityError {

@@ -5,13 +5,15 @@
 //!   made.
 //! - Every call has a deadline. Nothing here tries again: the engine's outbox does.
 //!
-//! - An execution has the search attributes of [`ATTRIBUTES`] only if the namespace took them at its start; the memo always.
+//! - An execution has the search attributes only if the namespace took them at its start; the memo always.
 //!
 //! # Deliberately absent
 //! The workflow itself, and any polling: workers run elsewhere, or not at all for a while.
 //!
 //! # Failure
 //! A workflow that is not there, or has ended, is [`HostError::Gone`]; everything else passes.
+
+mod attributes;
 
 use std::{
     collections::HashMap,
@@ -26,18 +28,15 @@ use futures::future::BoxFuture;
 use prost::Message as _;
 use serde::Serialize;
 use temporalio_client::{
-    Client,
     grpc::WorkflowService,
     tonic::{Code, Request, Response, Status},
 };
 use temporalio_common::protos::temporal::api::{
     common::v1::{Memo, Payload, Payloads, SearchAttributes, WorkflowExecution, WorkflowType},
     enums::v1::{
-        HistoryEventFilterType, IndexedValueType, UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus,
-        WorkflowIdReusePolicy,
+        HistoryEventFilterType, UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus, WorkflowIdReusePolicy,
     },
     history::v1::{History, history_event::Attributes as Event},
-    operatorservice::v1::{AddSearchAttributesRequest, ListSearchAttributesRequest},
     taskqueue::v1::TaskQueue,
     update::v1::{Input as UpdateInput, Meta, Request as UpdateRequest, WaitPolicy, outcome},
     workflowservice::v1::{
@@ -47,30 +46,22 @@ use temporalio_common::protos::temporal::api::{
     },
 };
 
+use self::attributes::is_about_attributes;
+pub use self::attributes::{
+    KIND_ATTRIBUTE, NAME_ATTRIBUTE, NAMESPACE_ATTRIBUTE, PHASE_ATTRIBUTE, register_search_attributes,
+};
 use crate::{
     connect::Connection,
     rpc::clipped,
     workflow::wire::{INPUT_SIGNAL, SUSPEND_UPDATE, Suspend, WORKFLOW_TYPE, WorkflowInput, payload},
 };
 
-/// Longest that making the search attributes may take.
-const REGISTER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long executions are started without search attributes once they were refused: new ones are known after a while only.
 const WITHOUT_ATTRIBUTES: Duration = Duration::from_mins(1);
 /// Workflows of one page of a list, and pages that are read at most.
 const LIST_PAGE: (i32, usize) = (1000, 20);
 /// Time beyond its own that an execution gets before Temporal ends its workflow.
 const LAST_RESORT: Duration = Duration::from_hours(1);
-
-/// Search attribute: the kind of the resource, such as `AgentExecution`.
-pub const KIND_ATTRIBUTE: &str = "BatonKind";
-/// Search attribute: the resource's namespace.
-pub const NAMESPACE_ATTRIBUTE: &str = "BatonNamespace";
-/// Search attribute: the resource's name.
-pub const NAME_ATTRIBUTE: &str = "BatonName";
-/// Search attribute: the resource's phase.
-pub const PHASE_ATTRIBUTE: &str = "BatonPhase";
-const ATTRIBUTES: [&str; 4] = [KIND_ATTRIBUTE, NAMESPACE_ATTRIBUTE, NAME_ATTRIBUTE, PHASE_ATTRIBUTE];
 
 /// Temporal, as far as it can be reached.
 pub struct TemporalHost {
@@ -144,7 +135,7 @@ impl TemporalHost {
             workflow_id: workflow_id(start),
             workflow_type: Some(WorkflowType { name: WORKFLOW_TYPE.to_owned() }),
             task_queue: Some(TaskQueue { name: self.task_queue.clone(), ..TaskQueue::default() }),
-            input: payloads(&WorkflowInput::new(start, with_attributes)),
+            input: Some(payloads(&WorkflowInput::new(start, with_attributes))),
             workflow_execution_timeout: start.deadline_ms.and_then(last_resort),
             identity: self.identity(),
             request_id: start.uid.to_string(),
@@ -167,13 +158,15 @@ impl TemporalHost {
             input: Some(Payloads { payloads: vec![input] }),
             ..SignalWorkflowExecutionRequest::default()
         };
-        self.call(request, |service, request| service.signal_workflow_execution(request)).await.map_err(|status| refused(&status))?;
+        self.call(request, |service, request| service.signal_workflow_execution(request))
+            .await
+            .map_err(|status| refused(&status))?;
         Ok(())
     }
 
     async fn update(&self, workflow_id: &str, suspend: Suspend) -> Result<(), HostError> {
         let meta = Meta { update_id: format!("{SUSPEND_UPDATE}-{}", suspend.generation), identity: self.identity() };
-        let input = UpdateInput { header: None, name: SUSPEND_UPDATE.to_owned(), args: payloads(&suspend) };
+        let input = UpdateInput { header: None, name: SUSPEND_UPDATE.to_owned(), args: Some(payloads(&suspend)) };
         let request = UpdateWorkflowExecutionRequest {
             namespace: self.namespace(),
             workflow_execution: Some(Self::execution(workflow_id)),
@@ -181,8 +174,10 @@ impl TemporalHost {
             request: Some(UpdateRequest { meta: Some(meta), input: Some(input), ..UpdateRequest::default() }),
             ..UpdateWorkflowExecutionRequest::default()
         };
-        let updated =
-            self.call(request, |service, request| service.update_workflow_execution(request)).await.map_err(|status| refused(&status))?;
+        let updated = self
+            .call(request, |service, request| service.update_workflow_execution(request))
+            .await
+            .map_err(|status| refused(&status))?;
         match updated.outcome.and_then(|outcome| outcome.value) {
             Some(outcome::Value::Success(_)) => Ok(()),
             Some(outcome::Value::Failure(failure)) => Err(HostError::Unavailable(clipped(&failure.message))),
@@ -221,7 +216,9 @@ impl TemporalHost {
             reason,
             ..TerminateWorkflowExecutionRequest::default()
         };
-        self.call(request, |service, request| service.terminate_workflow_execution(request)).await.map_err(|status| refused(&status))?;
+        self.call(request, |service, request| service.terminate_workflow_execution(request))
+            .await
+            .map_err(|status| refused(&status))?;
         Ok(())
     }
 
@@ -357,8 +354,9 @@ impl Host for TemporalHost {
     }
 
     async fn ended_since(&self, since_ms: i64) -> Result<Vec<Uid>, HostError> {
-        let since = jiff::Timestamp::from_millisecond(since_ms)
-            .map_err(|error| HostError::Unavailable(format!("{since_ms} ms is no time that Temporal knows: {error}")))?;
+        let since = jiff::Timestamp::from_millisecond(since_ms).map_err(|error| {
+            HostError::Unavailable(format!("{since_ms} ms is no time that Temporal knows: {error}"))
+        })?;
         let query = format!(
             "WorkflowType = '{WORKFLOW_TYPE}' AND CloseTime >= '{since}' AND ExecutionStatus != 'ContinuedAsNew'"
         );
@@ -394,42 +392,6 @@ impl Host for TemporalHost {
     }
 }
 
-/// Makes the search attributes in a namespace. `false` if it does not have them all and does not let us make them; there is a
-/// warning then that says why.
-pub async fn register_search_attributes(client: &Client, namespace: &str) -> bool {
-    match tokio::time::timeout(REGISTER_TIME_MAX, register(client, namespace)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(status)) => {
-            tracing::warn!(namespace, error = clipped(status.message()), "Temporal does not let us make search attributes; executions are found there by their memo only");
-            false
-        }
-        Err(_elapsed) => {
-            tracing::warn!(namespace, "Temporal did not say in time which search attributes it has");
-            false
-        }
-    }
-}
-
-async fn register(client: &Client, namespace: &str) -> Result<(), Status> {
-    let mut service = client.connection().operator_service();
-    let list = ListSearchAttributesRequest { namespace: namespace.to_owned() };
-    let there = service.list_search_attributes(Request::new(list)).await?.into_inner().custom_attributes;
-    let missing: HashMap<String, i32> = ATTRIBUTES
-        .iter()
-        .filter(|name| !there.contains_key(**name))
-        .map(|name| ((*name).to_owned(), IndexedValueType::Keyword.into()))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let add = AddSearchAttributesRequest { search_attributes: missing, namespace: namespace.to_owned() };
-    match service.add_search_attributes(Request::new(add)).await {
-        // Another server was faster.
-        Err(status) if status.code() == Code::AlreadyExists => Ok(()),
-        other => other.map(|_| ()),
-    }
-}
-
 /// The id of an execution's workflow: `baton/<namespace>/<name>/<uid>`.
 fn workflow_id(start: &HostedStart) -> String {
     format!("baton/{}/{}/{}", start.namespace, start.name, start.uid)
@@ -445,8 +407,8 @@ fn keyword(text: &str) -> Payload {
     payload
 }
 
-fn payloads(value: &impl Serialize) -> Option<Payloads> {
-    Some(Payloads { payloads: vec![payload(value)] })
+fn payloads(value: &impl Serialize) -> Payloads {
+    Payloads { payloads: vec![payload(value)] }
 }
 
 /// The time after which Temporal itself ends a workflow that nobody ends.
@@ -454,10 +416,6 @@ fn last_resort<D: TryFrom<Duration>>(deadline_ms: i64) -> Option<D> {
     let deadline = Duration::from_millis(u64::try_from(deadline_ms).ok()?);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
     deadline.saturating_sub(now).saturating_add(LAST_RESORT).try_into().ok()
-}
-
-fn is_about_attributes(status: &Status) -> bool {
-    status.code() == Code::InvalidArgument && status.message().to_lowercase().contains("search attribute")
 }
 
 fn is_about_namespace(status: &Status) -> bool {

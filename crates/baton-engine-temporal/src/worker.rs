@@ -3,9 +3,13 @@
 //! The SDK's worker cannot change threads, so each has a thread and a runtime of its own ([`Worker::start`]). It uses the
 //! caller's connection, and nothing else of the caller's runtime.
 //!
+//! The SDK's worker remembers the token of every activity that it was ever given. So it is replaced after a number of them:
+//! another one polls, and the old one stays until its last activity has ended.
+//!
 //! # Invariants
 //! - [`Worker::shutdown`] lets what is under way end for the time that was stated, and no longer.
 //! - A worker that is dropped goes at once, as by a power failure; Temporal gives its work to others.
+//! - Replacing the SDK's worker stops no activity.
 //!
 //! # Deliberately absent
 //! The connection, and what is done when it is lost: the SDK polls again for as long as it takes.
@@ -14,11 +18,23 @@
 //! While Temporal cannot be reached at the start, or does not have the namespace yet, the worker tries again. When polling
 //! dies for good [`Worker::failed`] says why.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use baton_engine::{Ledger, chain};
 use baton_execution::{Activities, Programs};
-use temporalio_client::tonic::Code;
+use futures::{
+    future::{FutureExt as _, LocalBoxFuture},
+    stream::{FuturesUnordered, StreamExt as _},
+};
+use temporalio_client::{Client, tonic::Code};
 use temporalio_common::worker::WorkerDeploymentOptions;
 use temporalio_sdk::{
     Runtime, WorkerRunError, WorkerValidationError,
@@ -27,7 +43,10 @@ use temporalio_sdk::{
         worker_tuner::{FixedSizeSlotSupplier, TunerHolder},
     },
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
 
 use crate::{activities::Performer, connect::Connection, contents::Contents, workflow::ExecutionWorkflow};
 
@@ -60,6 +79,8 @@ pub struct WorkerOptions {
     pub times: ActivityTimes,
     /// How long activities may go on at a shutdown.
     pub shutdown_grace: Duration,
+    /// Activities and reports after which the SDK's worker is replaced, as it remembers some 300 bytes of each.
+    pub replace_after_tasks: u64,
 }
 
 /// How long Temporal waits for a sign of life of an activity before it takes its worker for lost.
@@ -90,6 +111,7 @@ impl WorkerOptions {
             workflows_kept_max: 2000,
             times: ActivityTimes::default(),
             shutdown_grace: Duration::from_secs(10),
+            replace_after_tasks: 250_000,
         }
     }
 }
@@ -102,6 +124,27 @@ pub(crate) struct Shared {
     pub(crate) contents: Contents,
     pub(crate) continue_as_new_events: u32,
     pub(crate) times: ActivityTimes,
+    /// Whether activities are to give up, as the worker's time is over.
+    pub(crate) give_up: watch::Receiver<bool>,
+}
+
+/// Counts what the SDK's worker was given.
+pub(crate) struct Tasks {
+    left: AtomicU64,
+    used_up: Notify,
+}
+
+impl Tasks {
+    fn new(tasks: u64) -> Self {
+        Self { left: AtomicU64::new(tasks), used_up: Notify::new() }
+    }
+
+    /// Counts one.
+    pub(crate) fn count(&self) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.used_up.notify_one();
+        }
+    }
 }
 
 /// Why a worker cannot be started.
@@ -146,6 +189,7 @@ impl Worker {
         programs: Arc<dyn Programs>,
         activities: Arc<dyn Activities>,
     ) -> Result<Self, WorkerError> {
+        let (giving_up, give_up) = watch::channel(false);
         let shared = Arc::new(Shared {
             contents: Contents::new(Arc::clone(&ledger))?,
             ledger,
@@ -153,6 +197,7 @@ impl Worker {
             activities,
             continue_as_new_events: options.continue_as_new_events,
             times: options.times,
+            give_up,
         });
         let (orders, ordered) = watch::channel(Order::Run);
         let (state, seen) = watch::channel(State::Running);
@@ -163,7 +208,7 @@ impl Worker {
             .enable_all()
             .build()?;
         thread::Builder::new().name("baton-temporal-worker".to_owned()).spawn(move || {
-            let ended = runtime.block_on(run(&connection, &options, &shared, ordered));
+            let ended = runtime.block_on(run(&connection, &options, &shared, ordered, giving_up));
             // Whatever is still under way is not waited for.
             runtime.shutdown_background();
             state.send_replace(ended.map_or_else(State::Failed, |()| State::Stopped));
@@ -176,7 +221,7 @@ impl Worker {
         self.orders.send_replace(Order::Stop);
         let mut state = self.state.clone();
         let gone = state.wait_for(|state| *state != State::Running);
-        if tokio::time::timeout(self.grace + GOODBYE, gone).await.is_err() {
+        if timeout(self.grace + 2 * GOODBYE, gone).await.is_err() {
             tracing::warn!("work of this worker did not end in time; it will be given to others");
         }
     }
@@ -184,11 +229,14 @@ impl Worker {
     /// Waits until polling has died for good, and says why. Never ends otherwise.
     pub async fn failed(&self) -> String {
         let mut state = self.state.clone();
-        match state.wait_for(|state| matches!(state, State::Failed(_))).await.as_deref() {
-            Ok(State::Failed(why)) => return why.clone(),
-            Ok(State::Running | State::Stopped) | Err(_) => {}
+        drop(state.wait_for(|state| matches!(state, State::Failed(_))).await);
+        let last = state.borrow().clone();
+        match last {
+            State::Failed(why) => why,
+            // Its thread went without a word.
+            State::Running => "the worker's thread has panicked".to_owned(),
+            State::Stopped => std::future::pending().await,
         }
-        std::future::pending().await
     }
 }
 
@@ -204,45 +252,94 @@ async fn run(
     options: &WorkerOptions,
     shared: &Arc<Shared>,
     mut ordered: watch::Receiver<Order>,
+    giving_up: watch::Sender<bool>,
 ) -> Result<(), String> {
-    let mut pause = BEGIN_AGAIN.0;
     let client = tokio::select! {
         client = connection.wait_connected() => client,
         _ = ordered.wait_for(|order| *order != Order::Run) => return Ok(()),
     };
+    let mut pause = BEGIN_AGAIN.0;
+    let mut polling = Poller::new(&client, options, shared)?;
+    let mut leaving = FuturesUnordered::new();
     loop {
+        let tasks = Arc::clone(&polling.tasks);
+        let mut to_end = ordered.clone();
+        tokio::select! {
+            ended = &mut polling.ended => {
+                match ended {
+                    Ok(()) => return Err("the SDK's worker has stopped by itself".to_owned()),
+                    Err(error) if may_begin_later(&error) => {
+                        tracing::warn!(error = chain(&error), "the worker cannot begin yet; trying again");
+                    }
+                    Err(error) => return Err(chain(&error)),
+                }
+                tokio::select! {
+                    () = sleep(pause) => pause = (pause * 2).min(BEGIN_AGAIN.1),
+                    _ = to_end.wait_for(|order| *order != Order::Run) => return Ok(()),
+                }
+                polling = Poller::new(&client, options, shared)?;
+            }
+            Some(left) = leaving.next() => note_left(&left),
+            () = tasks.used_up.notified() => {
+                (polling.stop)();
+                let next = Poller::new(&client, options, shared)?;
+                leaving.push(std::mem::replace(&mut polling, next).ended);
+            }
+            _ = ordered.wait_for(|order| *order != Order::Run) => break,
+        }
+    }
+    (polling.stop)();
+    leaving.push(polling.ended);
+    let all_left = async {
+        while let Some(left) = leaving.next().await {
+            note_left(&left);
+        }
+    };
+    let last_words = async {
+        let _in_time = timeout(options.shutdown_grace, std::future::pending::<()>()).await;
+        giving_up.send_replace(true);
+        sleep(GOODBYE).await;
+    };
+    tokio::select! {
+        () = all_left => {}
+        () = last_words => {}
+        _ = ordered.wait_for(|order| *order == Order::Die) => {}
+    }
+    Ok(())
+}
+
+fn note_left(left: &Result<(), WorkerRunError>) {
+    if let Err(error) = left {
+        tracing::warn!(error = chain(error), "a worker that was to go did not end well");
+    }
+}
+
+/// One worker of the SDK's.
+struct Poller {
+    /// Tells it to stop polling.
+    stop: Box<dyn Fn()>,
+    /// Runs it; ends when it has stopped and its last activity has ended.
+    ended: LocalBoxFuture<'static, Result<(), WorkerRunError>>,
+    tasks: Arc<Tasks>,
+}
+
+impl Poller {
+    fn new(client: &Client, options: &WorkerOptions, shared: &Arc<Shared>) -> Result<Self, String> {
         let runtime = Runtime::from_current_tokio(RuntimeOptions::default()).map_err(|error| chain(&error))?;
-        let sdk_options = sdk_options(options, shared)?;
+        let tasks = Arc::new(Tasks::new(options.replace_after_tasks));
+        let sdk_options = sdk_options(options, shared, &tasks)?;
         let mut worker =
             temporalio_sdk::Worker::new(&runtime, client.clone(), sdk_options).map_err(|error| chain(&error))?;
-        let (key, stop) = (worker.worker_instance_key(), worker.shutdown_handle());
-        let mut until_stop = ordered.clone();
-        let stopping = async {
-            if until_stop.wait_for(|order| *order != Order::Run).await.is_ok_and(|order| *order == Order::Stop) {
-                stop();
-                let _died = until_stop.wait_for(|order| *order == Order::Die).await;
-            }
+        let (stop, key, client) = (worker.shutdown_handle(), worker.worker_instance_key(), client.clone());
+        let ended = async move {
+            let ended = worker.run().await;
+            // Without this the connection refuses another worker on the same task queue.
+            let workers = client.connection().workers();
+            let _unknown = workers.unregister_slot_provider(key);
+            let _unknown = workers.finalize_unregister(key);
+            ended
         };
-        let ended = tokio::select! {
-            ended = worker.run() => Some(ended),
-            () = stopping => None,
-        };
-        drop(worker);
-        // Without this the connection refuses another worker on the same task queue.
-        let workers = client.connection().workers();
-        let _unknown = workers.unregister_slot_provider(key);
-        let _unknown = workers.finalize_unregister(key);
-        match ended {
-            None | Some(Ok(())) => return Ok(()),
-            Some(Err(error)) if may_begin_later(&error) => {
-                tracing::warn!(error = chain(&error), "the worker cannot begin yet; trying again");
-            }
-            Some(Err(error)) => return Err(chain(&error)),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(BEGIN_AGAIN.1),
-            _ = ordered.wait_for(|order| *order != Order::Run) => return Ok(()),
-        }
+        Ok(Self { stop: Box::new(stop), ended: ended.boxed_local(), tasks })
     }
 }
 
@@ -256,7 +353,11 @@ fn may_begin_later(error: &WorkerRunError) -> bool {
     }
 }
 
-fn sdk_options(options: &WorkerOptions, shared: &Arc<Shared>) -> Result<temporalio_sdk::WorkerOptions, String> {
+fn sdk_options(
+    options: &WorkerOptions,
+    shared: &Arc<Shared>,
+    tasks: &Arc<Tasks>,
+) -> Result<temporalio_sdk::WorkerOptions, String> {
     let slots = FixedSizeSlotSupplier::new;
     let tuner = TunerHolder::builder()
         .workflow_task_slot_supplier(slots(options.workflow_tasks_max))
@@ -265,14 +366,14 @@ fn sdk_options(options: &WorkerOptions, shared: &Arc<Shared>) -> Result<temporal
         .nexus_task_slot_supplier(slots(1))
         .build();
     let for_workflows = Arc::clone(shared);
-    let performer = Performer { shared: Arc::clone(shared), names: options.activity_names.clone() };
+    let performer =
+        Performer { shared: Arc::clone(shared), tasks: Arc::clone(tasks), names: options.activity_names.clone() };
     let built = temporalio_sdk::WorkerOptions::new(options.task_queue.as_str())
         .deployment_options(WorkerDeploymentOptions::from_build_id(env!("CARGO_PKG_VERSION").to_owned()))
         .maybe_client_identity_override(options.identity.clone())
         .max_cached_workflows(options.workflows_kept_max)
         .tuner(tuner)
         .max_heartbeat_throttle_interval(options.times.heartbeat / 4)
-        .graceful_shutdown_period(options.shutdown_grace)
         .register_activities(performer)
         .register_workflow_with_factory::<ExecutionWorkflow, _>(move || {
             ExecutionWorkflow::new(Arc::clone(&for_workflows))

@@ -142,7 +142,8 @@ impl WorkflowImplementation for ExecutionWorkflow {
         payloads: Payloads,
         _: &PayloadConverter,
     ) -> Result<Option<Box<dyn Any>>, WorkflowError> {
-        let suspend: Suspend = wire::read(&payloads.payloads).map_err(|error| WorkflowError::Execution(error.into()))?;
+        let suspend: Suspend =
+            wire::read(&payloads.payloads).map_err(|error| WorkflowError::Execution(error.into()))?;
         Ok(Some(Box::new(suspend)))
     }
 

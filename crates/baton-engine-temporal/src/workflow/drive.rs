@@ -25,7 +25,7 @@ use super::{
     flight::{Begin, Flight},
     wire::{self, REPORT_ACTIVITY, ReportAnswer, ReportArgs, ReportResult, WorkflowInput},
 };
-use crate::{contents::Contents, host::PHASE_ATTRIBUTE};
+use crate::{contents::Contents, host::PHASE_ATTRIBUTE, rpc::clipped};
 
 /// What is reported as the reason of a cancellation that names none.
 const CANCELLED_AT_TEMPORAL: &str = "cancelled in Temporal";
@@ -38,7 +38,7 @@ const REPORT_ATTEMPTS: u32 = 20;
 /// Attempts each time after such a wait.
 const REPORT_ATTEMPTS_LATER: u32 = 2;
 /// First and longest wait for a ledger that stays away. A history grows by a few events each time and may not grow for ever.
-const REPORT_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+const REPORT_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 /// The SDK gives a local activity 100 s if nothing is said; this one ends only when it is done.
 const REPORT_TOTAL: Duration = Duration::from_hours(24 * 365);
 /// From so many times the mark on, no new activity begins until those in flight are through.
@@ -87,8 +87,18 @@ impl Driver {
         let execution = restore(&ctx, &input, input.state)?;
         let phase = if input.suspended { Phase::Suspended } else { Phase::Running };
         let suspend = Suspend { suspended: input.suspended, generation: input.generation };
-        ctx.state_mut(|state| state.suspend = state.suspend.filter(|said| said.generation > suspend.generation).or(Some(suspend)));
-        Ok(Self { ctx, input, execution, flight: Flight::default(), cancel_taken: false, phase, mark: Cell::new(u32::MAX) })
+        ctx.state_mut(|state| {
+            state.suspend = state.suspend.filter(|said| said.generation > suspend.generation).or(Some(suspend));
+        });
+        Ok(Self {
+            ctx,
+            input,
+            execution,
+            flight: Flight::default(),
+            cancel_taken: false,
+            phase,
+            mark: Cell::new(u32::MAX),
+        })
     }
 
     /// `Err` is a reason to fail the workflow's task.
@@ -125,9 +135,10 @@ impl Driver {
         let shared = self.ctx.state(|state| state.shared.clone());
         let loader = Loader::new(&shared.contents);
         // The SDK polls again whenever the state was open for change: it is opened only if there is something to take.
-        let arrived = match self.ctx.state(|state| state.inbox.is_empty()) {
-            true => VecDeque::new(),
-            false => self.ctx.state_mut(|state| std::mem::take(&mut state.inbox)),
+        let arrived = if self.ctx.state(|state| state.inbox.is_empty()) {
+            VecDeque::new()
+        } else {
+            self.ctx.state_mut(|state| std::mem::take(&mut state.inbox))
         };
         let suspend = self.ctx.state(|state| state.suspend);
         let mut batch = Batch::default();
@@ -354,10 +365,11 @@ fn end(ending: Ending) -> Ended {
         Ending::Completed { output } if output.to_string().len() > INLINE_BYTES_MAX => Ok(Value::Null),
         Ending::Completed { output } => Ok(output),
         Ending::Failed { fault, .. } => {
-            let failure = ApplicationFailure::builder(fault.to_string()).type_name(fault.kind).non_retryable(true);
+            let failure =
+                ApplicationFailure::builder(clipped(&fault.to_string())).type_name(fault.kind).non_retryable(true);
             Err(failure.build().into())
         }
-        Ending::Cancelled { reason, .. } => Err(WorkflowTermination::cancelled_with_details(reason)),
+        Ending::Cancelled { reason, .. } => Err(WorkflowTermination::cancelled_with_details(clipped(&reason))),
         Ending::TimedOut { .. } => {
             let failure = ApplicationFailure::builder("the time of the execution was over")
                 .type_name(fault_type::TIMEOUT.to_owned())

@@ -106,7 +106,7 @@ impl Flight {
             let Poll::Ready(end) = waited.future.poll_unpin(cx) else { return true };
             landed.any = true;
             match activity_landed(id, *effect, end, contents) {
-                Ok(Back::Input(input)) => landed.inputs.push(input),
+                Ok(Back::Input(input)) => landed.inputs.push(*input),
                 Ok(Back::Unwanted) => landed.unwanted.push(id.clone()),
                 Ok(Back::NotBegun) => {}
                 Err(why) => unreadable = Some(why),
@@ -169,18 +169,14 @@ fn start_activity(
         .maybe_activity_id((id.len() <= ACTIVITY_ID_MAX).then_some(id))
         .cancellation_token(stop.clone())
         .build();
-    let args = ActivityArgs {
-        execution: uid,
-        position: activity.id.position.clone(),
-        attempt: activity.id.attempt,
-    };
+    let args = ActivityArgs { execution: uid, position: activity.id.position.clone(), attempt: activity.id.attempt };
     // What it gives stays raw: a result that cannot be read must not fail the task over and over.
     let (ctx, named, input) = (ctx.clone(), UntypedActivity::new(&activity.activity), wire::raw(&args));
     Waited { future: async move { ctx.execute_activity(named, input, options).await }.boxed_local(), stop }
 }
 
 enum Back {
-    Input(Input),
+    Input(Box<Input>),
     Unwanted,
     NotBegun,
 }
@@ -191,14 +187,14 @@ fn activity_landed(
     end: ActivityEnd,
     contents: &dyn DataLoader,
 ) -> Result<Back, String> {
-    let failed = |fault| Ok(Back::Input(Input::ActivityFailed { id: id.clone(), fault }));
+    let failed = |fault| Ok(Back::Input(Box::new(Input::ActivityFailed { id: id.clone(), fault })));
     match end {
         Ok(raw) => match wire::read::<Option<history_v1::HistoryEvent>>(&raw.payloads) {
             Ok(None) => Ok(Back::Unwanted),
             Ok(Some(event)) => match decode_event(&event, contents).map_err(|error| error.to_string())?.kind {
-                HistoryEventKind::Input(
-                    input @ (Input::ActivityCompleted { .. } | Input::ActivityFailed { .. }),
-                ) => Ok(Back::Input(input)),
+                HistoryEventKind::Input(input @ (Input::ActivityCompleted { .. } | Input::ActivityFailed { .. })) => {
+                    Ok(Back::Input(Box::new(input)))
+                }
                 other => Err(format!("the result of activity {id} is {other:?}")),
             },
             Err(error) => Err(format!("the result of activity {id} cannot be read: {error}")),

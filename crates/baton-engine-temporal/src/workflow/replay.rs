@@ -10,6 +10,7 @@ use serde_json::Value;
 use temporalio_client::WorkflowHistory;
 use temporalio_common::protos::temporal::api::history::v1::History;
 use temporalio_sdk::workflow_replayer::{WorkflowReplayer, WorkflowReplayerOptions};
+use tokio::sync::watch;
 
 use super::ExecutionWorkflow;
 use crate::{
@@ -35,6 +36,7 @@ pub fn replay_history(history: &[u8], ledger: Arc<dyn Ledger>, programs: Arc<dyn
         activities: Arc::new(NoActivities),
         continue_as_new_events: u32::MAX,
         times: ActivityTimes::default(),
+        give_up: watch::channel(false).1,
     });
     // The SDK's replay cannot change threads.
     thread::spawn(move || {
