@@ -26,6 +26,8 @@ const FIRST_MS: i64 = 500;
 const PAUSE_MS: (i64, i64) = (100, 60_000);
 /// Pause after a round in which a caller could not be asked, in milliseconds.
 const UNREACHABLE_MS: i64 = 2_000;
+/// Pause while a callee winds up that was asked to end, in milliseconds: its caller still wants to hear from it.
+const WINDING_UP_MS: i64 = 250;
 
 /// Who answers a token that is not ours, if anybody here does.
 pub(crate) fn receiver_of<'a>(shared: &'a Shared, token: &[u8]) -> Option<&'a Arc<dyn Receiver>> {
@@ -101,7 +103,10 @@ pub(crate) fn heard(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow, hear
             CallerState::Waits { again_after } => {
                 pause_ms = pause_ms.min(i64::try_from(again_after.as_millis()).unwrap_or(i64::MAX));
             }
-            CallerState::CancelRequested => asked.push(fingerprint),
+            CallerState::CancelRequested => {
+                pause_ms = pause_ms.min(WINDING_UP_MS);
+                asked.push(fingerprint);
+            }
             // Its next attempt brings a token of its own. Until then this one stands for it.
             CallerState::Retries(why) if others_wait(entry, &fingerprint) => reject(entry, &fingerprint, why),
             CallerState::Retries(_) | CallerState::Unreachable(_) => pause_ms = pause_ms.min(UNREACHABLE_MS),

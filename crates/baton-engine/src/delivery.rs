@@ -56,7 +56,10 @@ fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &R
     let outcome = status::outcome_of(&entry.resource);
     let token = address.token(&shared.sealer, entry.uid).unwrap_or_default();
     match shared.sealer.open_token(&token) {
-        None => send_elsewhere(shared, number, row.id, fingerprint, token, outcome),
+        None => {
+            let outcome = if came_late(&entry.resource, &fingerprint) { for_good(outcome) } else { outcome };
+            send_elsewhere(shared, number, row.id, fingerprint, token, outcome);
+        }
         Some(claims) if claims.is_mailbox() => {
             let (route, outbox_id) = (Arc::clone(&shared.route), row.id);
             put_in_mailbox(shared, &claims, &outcome, move |result| {
@@ -84,6 +87,22 @@ fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &R
                 kind: MessageKind::Answer { claims, fingerprint, outcome, reply },
             });
         }
+    }
+}
+
+/// Whether a return address was added to an execution that had ended.
+fn came_late(resource: &ExecutionResource, fingerprint: &str) -> bool {
+    let ended = resource.completion_time().copied().flatten().map(|at| at.as_millis());
+    let mut all = resource.callbacks().into_iter().flatten();
+    let added = all.find(|it| it.fingerprint == fingerprint).and_then(|it| it.added_time).map(|at| at.as_millis());
+    ended.is_some_and(|ended| added.is_some_and(|added| added > ended))
+}
+
+/// The same outcome for a caller that came after the end: were it to repeat its call, it would be told the same again.
+fn for_good(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed(fault) => Outcome::Failed(fault.non_retryable()),
+        outcome @ (Outcome::Completed(_) | Outcome::Cancelled { .. }) => outcome,
     }
 }
 

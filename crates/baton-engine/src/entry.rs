@@ -108,6 +108,8 @@ impl Draft {
         !self.put
             && !self.delete
             && self.step.events.is_empty()
+            && self.timers_set.is_empty()
+            && self.outbox_put.is_empty()
             && self.outbox_update.is_empty()
             && self.outbox_delete.is_empty()
             && self.timers_clear.is_empty()
@@ -137,6 +139,8 @@ pub(crate) struct Entry {
     pub(crate) host_queue: Option<VecDeque<OutboxRow>>,
     /// Whether the first of it is on its way.
     pub(crate) host_busy: bool,
+    /// Whether its workflow was asked to end.
+    pub(crate) cancel_given: bool,
     /// Children that are being created and that nobody wants any more.
     pub(crate) given_up: Vec<OperationId>,
     /// What was open when the running half was brought to memory and has not been set going again.
@@ -171,6 +175,7 @@ impl Entry {
             created: Vec::new(),
             host_queue: None,
             host_busy: false,
+            cancel_given: false,
             given_up: Vec::new(),
             redo: Vec::new(),
             in_parked: false,

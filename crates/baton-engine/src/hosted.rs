@@ -117,7 +117,9 @@ pub(crate) fn give(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
         Input::CancelRequested { .. } | Input::TimeoutReached if is_unbegun(entry) => {
             return end_unbegun(shared, entry, input);
         }
+        Input::CancelRequested { .. } if entry.cancel_given => return true,
         Input::CancelRequested { reason } => {
+            entry.cancel_given = true;
             push(shared, entry, HostMessage { cancel: Some(reason), ..HostMessage::default() });
             return true;
         }

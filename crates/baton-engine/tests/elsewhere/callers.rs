@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use baton_engine::{
-    CallerState, Delivery,
+    CallerState, Delivery, HostedInput,
     testing::{Site, admitted, callback_states, output, spec, uid},
 };
-use baton_execution::{Outcome, fault_type};
+use baton_execution::{Input, Outcome, fault_type};
 use baton_types::Phase;
 use serde_json::json;
 
-use crate::support::{StubCaller, with_caller};
+use crate::support::{StubCaller, Workflow, with_caller, with_host};
 
 fn token(name: &str) -> Vec<u8> {
     format!("caller:{name}").into_bytes()
@@ -119,4 +119,40 @@ async fn one_of_several_callers_may_go_and_a_restart_forgets_nobody() {
     assert!(!site.get("job").unwrap().phase().is_terminal(), "somebody else still waits");
     site.engine.answer(wait.as_bytes(), Outcome::Completed(json!(1))).await.unwrap();
     told(&site, "job", &["Rejected", "Delivered", "Delivered"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_asks_for_the_end_reaches_the_workflow_once_and_is_heard_from_until_then() {
+    let (site, host, caller) = with_host().await;
+    site.engine.create(admitted("job", &json!([{"echo": 1}]), token("a"))).await.unwrap();
+    let mut workflow = Workflow::of(&site, host.started("job").await).await;
+    workflow.step(workflow.first()).await;
+    say(&caller, "a", CallerState::CancelRequested);
+    let HostedInput::Cancel { reason } = host.told().await else { panic!("it is to be cancelled") };
+    let heard = || caller.heartbeats.lock().unwrap()[&token("a")];
+    let before = heard();
+    site.until("job", |_| heard() > before + 1).await;
+    assert!(host.given.lock().unwrap().is_empty(), "once is enough");
+    workflow.step(Input::CancelRequested { reason }).await;
+    assert_eq!(site.ended("job").await.phase(), Phase::Cancelled);
+    told(&site, "job", &["Delivered"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_for_good_for_who_comes_after_the_end() {
+    let (site, caller) = with_caller().await;
+    let job = site.engine.create(admitted("job", &json!([{"fail": "broken"}]), token("first"))).await.unwrap().resource;
+    told(&site, "job", &["Delivered"]).await;
+    // The clock has milliseconds.
+    let ended = site.get("job").unwrap().completion_time().copied().flatten().unwrap();
+    site.until("job", |_| {
+        std::time::SystemTime::now()
+            > std::time::UNIX_EPOCH + Duration::from_millis(u64::try_from(ended.as_millis()).unwrap() + 2)
+    })
+    .await;
+    site.engine.attach(uid(&job), token("second")).await.unwrap();
+    told(&site, "job", &["Delivered", "Delivered"]).await;
+    let told = caller.told.lock().unwrap();
+    let retryable = |n: usize| matches!(&told[n].1, Outcome::Failed(fault) if !fault.non_retryable);
+    assert_eq!((retryable(0), retryable(1)), (true, false), "{told:?}");
 }
