@@ -21,6 +21,7 @@
 mod drive;
 mod flight;
 pub(crate) mod replay;
+mod report;
 pub(crate) mod wire;
 
 use std::{any::Any, collections::VecDeque, sync::Arc};

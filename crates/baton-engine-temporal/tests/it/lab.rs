@@ -211,7 +211,7 @@ impl Lab {
 }
 
 /// An input as the engine gives it: long data is in the books.
-fn event(books: &Books, input: Input) -> history_v1::HistoryEvent {
+pub(crate) fn event(books: &Books, input: Input) -> history_v1::HistoryEvent {
     let mut long = Vec::new();
     let event = encode_event(&HistoryEvent { number: 0, time_ms: 0, kind: HistoryEventKind::Input(input) }, &mut long);
     for (digest, content) in long {

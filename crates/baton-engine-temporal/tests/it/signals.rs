@@ -47,6 +47,34 @@ async fn answers_are_taken_once_and_strange_signals_are_ignored() {
     assert_eq!(lab.books.inputs(started.uid, answered), 3);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_that_come_with_the_end_do_not_keep_it_from_ending() {
+    let lab = Lab::new();
+    let _worker = lab.worker();
+    let mut ends = Vec::new();
+    for number in 0..5 {
+        let started = lab.start(&format!("busy-{number}"), &[Do::Wait, activity("echo", json!(number))]).await;
+        lab.books.opened(started.uid, "/0").await;
+        lab.answer(&started, "/0", json!("go")).await;
+        // It is at its end while these come. Some find it gone, which is as it should be.
+        let late = (0..20).map(|late| {
+            let id = OperationId::new("/0", 2 + late);
+            let input = Input::CallbackAnswered { id, outcome: Outcome::Completed(json!(late)) };
+            lab.host.give(&started.run.workflow_id, HostedInput::Events(vec![crate::lab::event(&lab.books, input)]))
+        });
+        for given in futures::future::join_all(late).await {
+            assert!(matches!(given, Ok(()) | Err(HostError::Gone(_))), "{given:?}");
+        }
+        ends.push(started);
+    }
+    for (number, started) in ends.iter().enumerate() {
+        assert_eq!(lab.books.output(started.uid).await, json!(["go", number]));
+        let ended = lab.ended(started).await;
+        assert!(matches!(ended, HostState::Ended { how: HostEnding::Completed, .. }), "{ended:?}");
+    }
+    assert_eq!(lab.hands.begun("/1"), 5);
+}
+
 async fn suspend(lab: &Lab, started: &Started, suspended: bool, generation: i64) {
     lab.give_as(started, HostedInput::Suspend { suspended, generation }).await;
 }
