@@ -9,25 +9,35 @@ mod crash;
 mod parked;
 mod site;
 mod table;
+mod temporal;
 mod throughput;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use table::Table;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
-#[command(name = "baton-bench", about = "Benchmarks of the embedded engine and its store")]
+#[command(name = "baton-bench", about = "Benchmarks of the engines and the store")]
 struct Arguments {
+    /// Where executions run. With `temporal`, what Baton costs its callers there is measured too.
+    #[arg(long, value_enum, default_value_t = Engine::Embedded)]
+    engine: Engine,
+    /// A short run: a second for each row at most, few executions parked or killed. Its figures are rough.
+    #[arg(long)]
+    quick: bool,
     /// Seconds of each measured row.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     /// Executions parked at once, one or more figures.
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000])]
     parked: Vec<usize>,
+    /// With `--engine temporal`, callers at a time; Baton's own executions are measured at the first and the last.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
+    widths: Vec<usize>,
     /// Executions in flight when the process is killed.
     #[arg(long, default_value_t = 1000)]
     in_flight: usize,
@@ -39,6 +49,27 @@ struct Arguments {
     directory: PathBuf,
     #[command(subcommand)]
     part: Option<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    Embedded,
+    Temporal,
+}
+
+/// Most of a short run: seconds of a row, executions parked, executions killed.
+const QUICK: (f64, usize, usize) = (1.0, 1000, 100);
+
+impl Arguments {
+    fn shortened(mut self) -> Self {
+        if self.quick {
+            let (seconds, parked, in_flight) = QUICK;
+            self.seconds = self.seconds.min(seconds);
+            self.parked = vec![self.parked.iter().copied().min().unwrap_or(parked).min(parked)];
+            self.in_flight = self.in_flight.min(in_flight);
+        }
+        self
+    }
 }
 
 /// Halves of a measurement that need a process of their own.
@@ -53,13 +84,14 @@ enum Part {
 }
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse().shortened();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match &arguments.part {
         Some(Part::Answer { directory, tokens, asked_ms }) => {
             runtime.block_on(parked::answer(directory, tokens, *asked_ms))
         }
         Some(Part::InFlight { directory, count }) => runtime.block_on(crash::in_flight(directory, *count)),
+        None if arguments.engine == Engine::Temporal => runtime.block_on(temporal::measure(&arguments)),
         None => runtime.block_on(measure(&arguments)),
     }
 }

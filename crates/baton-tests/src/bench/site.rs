@@ -49,7 +49,11 @@ impl Activities for Told {
 
 impl Site {
     pub(crate) async fn open(directory: &Path, sink: Option<Sink>) -> anyhow::Result<Self> {
-        let mut options = ServerOptions::new(directory);
+        Self::open_with(ServerOptions::new(directory), sink).await
+    }
+
+    /// The same, of a server that is not quite as usual.
+    pub(crate) async fn open_with(mut options: ServerOptions, sink: Option<Sink>) -> anyhow::Result<Self> {
         options.listen.set_port(0);
         let server = start_with(options, |inner| Arc::new(Told { inner, sink })).await?;
         Ok(Self { server, waiting: Waiting::default(), next: AtomicU64::new(0) })
@@ -138,7 +142,7 @@ impl Site {
             .await
             .map_err(|error| anyhow!("{error}"))?;
         let phase = match created.object.status.map(|status| status.phase).unwrap_or_default() {
-            phase if phase == "Running" => end.await.context("the watch ended")?,
+            phase if ["Pending", "Running"].contains(&phase.as_str()) => end.await.context("the watch ended")?,
             phase => phase,
         };
         if phase == "Completed" { Ok(()) } else { Err(anyhow!("an execution of {workflow} ended as {phase}")) }

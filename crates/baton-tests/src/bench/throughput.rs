@@ -34,7 +34,7 @@ impl Work {
         }
     }
 
-    fn workflow(self) -> &'static str {
+    pub(crate) fn workflow(self) -> &'static str {
         match self {
             Self::NoOp => "no-op",
             Self::TenActivities => "ten",
@@ -44,7 +44,7 @@ impl Work {
     }
 
     /// What is counted: how many of it there are in one execution, and its name.
-    fn unit(self) -> (f64, &'static str) {
+    pub(crate) fn unit(self) -> (f64, &'static str) {
         match self {
             Self::NoOp => (1.0, "executions/s"),
             Self::TenActivities | Self::TenHttpActivities => (10.0, "activities/s"),
@@ -113,8 +113,13 @@ where
         }
     }
     let per_second = histogram.len() as f64 / warm.elapsed().as_secs_f64();
+    Ok((per_second, percentiles(&histogram)))
+}
+
+/// Median and 99th percentile.
+pub(crate) fn percentiles(histogram: &Histogram<u64>) -> (u32, u32) {
     let at = |quantile| u32::try_from(histogram.value_at_quantile(quantile)).unwrap_or(u32::MAX);
-    Ok((per_second, (at(0.5), at(0.99))))
+    (at(0.5), at(0.99))
 }
 
 /// No-op executions created by gRPC clients over loopback.
@@ -181,9 +186,8 @@ pub(crate) async fn answer_to_end(folder: &Path, length: Duration, table: &mut T
         end.await.context("the watch ended")?;
         histogram.record(u64::try_from(began.elapsed().as_micros())?)?;
     }
-    let at = |quantile| u32::try_from(histogram.value_at_quantile(quantile)).unwrap_or(u32::MAX);
     let per_second = histogram.len() as f64 / length.as_secs_f64();
-    table.rate("answer given to parent ended", 1, per_second, "parents/s", Some((at(0.5), at(0.99))));
+    table.rate("answer given to parent ended", 1, per_second, "parents/s", Some(percentiles(&histogram)));
     site.server.shutdown().await;
     Ok(())
 }
