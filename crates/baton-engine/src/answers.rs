@@ -29,7 +29,7 @@ pub(crate) fn answer(
     match take_answer(shared, entry, claims, &fingerprint, outcome) {
         Ok(()) => entry.draft.after.push(AfterCommit::Answered { reply, fingerprint }),
         // The same answer once more, before its first taking is durable: it shares the fate of that.
-        Err(_) if matches!(reply, AnswerReply::Outbox { .. }) && is_in_draft(entry, &claims.operation(), outcome) => {
+        Err(_) if matches!(reply, AnswerReply::Outbox { .. }) && is_under_way(entry, &claims.operation(), outcome) => {
             entry.draft.after.push(AfterCommit::Answered { reply, fingerprint });
         }
         Err(refusal) => match reply {
@@ -94,7 +94,10 @@ fn take_answer(
     ))
 }
 
-fn is_in_draft(entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
+fn is_under_way(entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
+    if let Some(answered) = hosted::answered(entry, id) {
+        return answered.digest == hosted::outcome_digest(outcome);
+    }
     entry.draft.step.events.iter().any(|event| match &event.kind {
         HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) => {
             answered == id && recorded == outcome
@@ -177,12 +180,15 @@ pub(crate) fn heartbeat_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerR
 
 /// Refuses an outcome that no receiver takes.
 pub(crate) fn check_payload(outcome: &Outcome) -> Result<(), ApiError> {
-    let Outcome::Completed(output) = outcome else { return Ok(()) };
-    let size = output.to_string().len();
+    let (what, size) = match outcome {
+        Outcome::Completed(output) => ("output", output.to_string().len()),
+        Outcome::Failed(fault) => ("fault", serde_json::to_string(fault).map_or(usize::MAX, |text| text.len())),
+        Outcome::Cancelled { reason } => ("reason", reason.len()),
+    };
     if size <= PAYLOAD_BYTES_MAX {
         return Ok(());
     }
-    let message = format!("output has {size} bytes, allowed are at most {PAYLOAD_BYTES_MAX}");
+    let message = format!("{what} has {size} bytes, allowed are at most {PAYLOAD_BYTES_MAX}");
     Err(ApiError::new(ErrorKind::TooLarge, "CALLBACK_PAYLOAD_TOO_LARGE", message)
         .hint("store the data elsewhere and answer with a reference to it"))
 }

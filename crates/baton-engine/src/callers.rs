@@ -3,12 +3,12 @@
 //! One durable timer of the execution wakes it for as long as such a caller waits. Every one of them is told that work goes
 //! on, and answers whether it is still wanted. When the last one is gone, `spec.parentClosePolicy` holds.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use baton_execution::Input;
 use baton_proto::{CallbackState, Timestamp};
 use baton_store::TimerRow;
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 
 use crate::{
     entry::Entry,
@@ -26,8 +26,8 @@ const FIRST_MS: i64 = 500;
 const PAUSE_MS: (i64, i64) = (100, 60_000);
 /// Pause after a round in which a caller could not be asked, in milliseconds.
 const UNREACHABLE_MS: i64 = 2_000;
-/// Pause while a callee winds up that was asked to end, in milliseconds: its caller still wants to hear from it.
-const WINDING_UP_MS: i64 = 250;
+/// Pause while nobody here can ask the callers, in milliseconds.
+const NOBODY_ASKS_MS: i64 = 30_000;
 
 /// Who answers a token that is not ours, if anybody here does.
 pub(crate) fn receiver_of<'a>(shared: &'a Shared, token: &[u8]) -> Option<&'a Arc<dyn Receiver>> {
@@ -79,10 +79,16 @@ pub(crate) fn due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow) {
         .filter_map(|address| Some((address.fingerprint.clone(), address.token(&shared.sealer, entry.uid)?)))
         .filter(|(_, token)| shared.sealer.open_token(token).is_none())
         .filter_map(|(fingerprint, token)| Some((fingerprint, Arc::clone(receiver_of(shared, &token)?), token)))
-        .map(|(fingerprint, receiver, token)| async move { (fingerprint, receiver.heartbeat(&token).await) })
+        .map(|(fingerprint, receiver, token)| async move {
+            let heard = AssertUnwindSafe(receiver.heartbeat(&token)).catch_unwind().await;
+            let broken = |_panic| CallerState::Unreachable("the receiver met a problem of its own".to_owned());
+            (fingerprint, heard.unwrap_or_else(broken))
+        })
         .collect();
     if calls.is_empty() {
-        return unwatch(entry);
+        // One that waits while this server is not configured to ask it is asked again when it is.
+        let waits = entry.resource.callbacks().into_iter().flatten().any(|it| it.receiver != "baton" && is_waiting(it));
+        return if waits { shared.timers.again_at(row, now_ms() + NOBODY_ASKS_MS) } else { unwatch(entry) };
     }
     let (route, number) = (Arc::clone(&shared.route), entry.number);
     shared.runtime.spawn(async move {
@@ -103,8 +109,8 @@ pub(crate) fn heard(shared: &Arc<Shared>, entry: &mut Entry, row: TimerRow, hear
             CallerState::Waits { again_after } => {
                 pause_ms = pause_ms.min(i64::try_from(again_after.as_millis()).unwrap_or(i64::MAX));
             }
-            CallerState::CancelRequested => {
-                pause_ms = pause_ms.min(WINDING_UP_MS);
+            CallerState::CancelRequested { again_after } => {
+                pause_ms = pause_ms.min(i64::try_from(again_after.as_millis()).unwrap_or(i64::MAX));
                 asked.push(fingerprint);
             }
             // Its next attempt brings a token of its own. Until then this one stands for it.

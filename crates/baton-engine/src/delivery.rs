@@ -3,12 +3,13 @@
 //! A row is written in the transaction of the step that it tells of. It is dispatched when that is durable, again
 //! after a restart, and again with a growing pause until it was accepted, rejected for good, or its deadline passed.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use baton_execution::{OperationId, Outcome};
 use baton_proto::{CallbackState, ExecutionResource, Timestamp, v1::CallbackStatus};
 use baton_store::{ExecState, Guard, Lane, MailboxRow, OutboxRow, OutboxUpdate, Txn};
 use baton_types::{ApiError, ErrorKind, parse_duration};
+use futures::FutureExt as _;
 use prost::Message as _;
 
 use crate::{
@@ -124,7 +125,9 @@ fn send_elsewhere(
         return settle(DeliveryResult::Failed(why.to_owned()));
     };
     shared.runtime.spawn(async move {
-        settle(match receiver.deliver(&token, &outcome).await {
+        let delivery = AssertUnwindSafe(receiver.deliver(&token, &outcome)).catch_unwind().await;
+        let broken = |_panic| Delivery::Failed("the receiver met a problem of its own".to_owned());
+        settle(match delivery.unwrap_or_else(broken) {
             Delivery::Accepted => DeliveryResult::Delivered,
             Delivery::Rejected(why) => DeliveryResult::Rejected(why),
             Delivery::Failed(why) => DeliveryResult::Failed(why),

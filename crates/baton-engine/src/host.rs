@@ -245,8 +245,11 @@ pub enum CallerState {
         /// The pause.
         again_after: Duration,
     },
-    /// It was asked to end and waits for us to do so.
-    CancelRequested,
+    /// It was asked to end and waits for us to do so; it is to be told again after this time at the latest.
+    CancelRequested {
+        /// The pause.
+        again_after: Duration,
+    },
     /// This attempt of it is over, another one is to come or is there.
     Retries(String),
     /// Nobody waits there any more.

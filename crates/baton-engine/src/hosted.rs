@@ -3,17 +3,18 @@
 //! The entry's `execution` is then the follower: it takes what the workflow reports, and is never fed by itself, but for
 //! an end before the first report. What the engine has for the workflow passes the outbox.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use baton_execution::{Ending, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Outcome, Start, fault_type};
 use baton_proto::{DataLoader, Timestamp, condition, decode_event, encode_event, history_v1};
 use baton_store::{OutboxRow, OutboxUpdate};
 use baton_types::{ApiError, Digest, ErrorKind, Phase};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use prost::Message as _;
 
 use crate::{
-    effects,
+    changes, effects,
     entry::{AfterCommit, Entry, OutboxMessage, Record},
     errors,
     execution::{Stalled, Step, StepEffect},
@@ -27,8 +28,12 @@ use crate::{
 /// First and longest pause before something is given to the host again, in milliseconds. The longest is short: what waits
 /// for the host is to go on soon after it is back.
 const RETRY_MS: (i64, i64) = (500, 10_000);
-/// Most inputs that are given together.
-const TOGETHER_MAX: usize = 64;
+/// Inputs are given together up to this size, in bytes: a host has limits of its own.
+const TOGETHER_BYTES_MAX: usize = 256 * 1024;
+/// Attempts after which it is shown that the host does not take something.
+const SHOWN_AFTER: u32 = 3;
+/// Holds a deleted execution until its workflow has ended too.
+const TERMINATION_FINALIZER: &str = "baton.dev/temporal-termination";
 
 /// What an outbox row has for the host; one of its fields is set.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -93,6 +98,10 @@ pub(crate) fn start(shared: &Arc<Shared>, entry: &mut Entry, start: Start) {
 pub(crate) fn terminate(shared: &Arc<Shared>, entry: &mut Entry, reason: &str) {
     if workflow_id(entry).is_some() {
         push(shared, entry, HostMessage { terminate: Some(reason.to_owned()), ..HostMessage::default() });
+        let finalizers = &mut entry.resource.metadata_mut().finalizers;
+        if !finalizers.iter().any(|finalizer| finalizer == TERMINATION_FINALIZER) {
+            finalizers.push(TERMINATION_FINALIZER.to_owned());
+        }
     }
 }
 
@@ -159,7 +168,7 @@ fn join_last(entry: &mut Entry, event: &history_v1::HistoryEvent) -> bool {
     let Ok(OutboxMessage { host: Some(mut message), .. }) = OutboxMessage::decode(row.body.clone()) else {
         return false;
     };
-    if message.start || message.events.is_empty() || message.events.len() >= TOGETHER_MAX {
+    if message.start || message.events.is_empty() || row.body.len() + event.encoded_len() > TOGETHER_BYTES_MAX {
         return false;
     }
     message.events.push(event.clone());
@@ -196,6 +205,18 @@ pub(crate) fn dispatch(shared: &Arc<Shared>, entry: &mut Entry, row: &OutboxRow)
         None => queue.push_back(row.clone()),
     }
     queue.make_contiguous().sort_unstable_by_key(|row| row.id);
+    let first = queue.front().is_some_and(|first| first.id == row.id);
+    if !first && row.next_at_ms <= now_ms() {
+        // Its turn comes with those before it. Until then it is not to be found due over and over.
+        let update = OutboxUpdate {
+            id: row.id,
+            n: number,
+            next_at_ms: now_ms() + RETRY_MS.1,
+            attempts: row.attempts,
+            body: None,
+        };
+        entry.draft.outbox_update.push(update);
+    }
     send_first(shared, entry);
 }
 
@@ -203,9 +224,13 @@ fn of_row(row: &OutboxRow) -> Option<HostMessage> {
     OutboxMessage::decode(row.body.clone()).ok()?.host
 }
 
-/// Sends what is first in the queue, if its pause is over and nothing is on its way.
+/// Sends what is first in the queue, if its pause is over and nothing is on its way. What is to end a workflow that was
+/// started waits for nothing else.
 fn send_first(shared: &Arc<Shared>, entry: &mut Entry) {
-    let first = entry.host_queue.as_ref().and_then(|queue| queue.front()).cloned();
+    let ends = |row: &&OutboxRow| of_row(row).is_some_and(|it| it.cancel.is_some() || it.terminate.is_some());
+    let started = workflow_id(entry).is_some();
+    let queue = entry.host_queue.iter().flatten();
+    let first = queue.clone().find(|row| started && ends(row)).or_else(|| queue.clone().next()).cloned();
     let Some(row) = first.filter(|row| !entry.host_busy && (row.attempts == 0 || row.next_at_ms <= now_ms())) else {
         return;
     };
@@ -228,7 +253,9 @@ fn send(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: HostMessa
     };
     if message.start {
         return match hosted_start(entry, message) {
-            Ok(start) => drop(shared.runtime.spawn(async move { settle(host.start(start).await.map(Some)) })),
+            Ok(start) => drop(shared.runtime.spawn(async move {
+                settle(unbroken(async { host.start(start).await.map(Some) }).await);
+            })),
             Err(why) => settle(Err(HostError::Unavailable(why))),
         };
     }
@@ -243,7 +270,16 @@ fn send(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: HostMessa
         }
         HostMessage { events, .. } => HostedInput::Events(events),
     };
-    shared.runtime.spawn(async move { settle(host.give(&workflow_id, input).await.map(|()| None)) });
+    shared.runtime.spawn(async move {
+        settle(unbroken(async { host.give(&workflow_id, input).await.map(|()| None) }).await);
+    });
+}
+
+/// A panic of the host's adapter is one more reason to try again.
+async fn unbroken<T>(call: impl Future<Output = Result<T, HostError>>) -> Result<T, HostError> {
+    let called = AssertUnwindSafe(call).catch_unwind().await;
+    called
+        .unwrap_or_else(|_panic| Err(HostError::Unavailable("the host's adapter met a problem of its own".to_owned())))
 }
 
 fn hosted_start(entry: &Entry, message: HostMessage) -> Result<HostedStart, String> {
@@ -271,49 +307,76 @@ pub(crate) fn given(
     result: Result<Option<HostedRun>, HostError>,
 ) {
     entry.host_busy = false;
-    let settled = !matches!(result, Err(HostError::Unavailable(_)));
-    if let Some(queue) = entry.host_queue.as_mut().filter(|_| settled) {
-        queue.retain(|row| row.id != outbox_id);
-    }
     match result {
         Ok(run) => {
-            entry.draft.outbox_delete.push(outbox_id);
+            settle(entry, outbox_id);
+            trouble(entry, None);
             if let Some(run) = run {
                 note_run(entry, &run);
             }
         }
+        Err(HostError::Gone(_)) if entry.is_closed() => settle(entry, outbox_id),
         Err(HostError::Gone(why)) => {
-            entry.draft.outbox_delete.push(outbox_id);
-            if !entry.is_closed() {
-                tracing::info!(execution_id = %entry.uid, why, "the host does not take an input; asking what became of the workflow");
-                ask(shared, entry);
-            }
+            // It is kept until it is known that the workflow has ended.
+            tracing::info!(execution_id = %entry.uid, why, "the host does not take an input; asking what became of the workflow");
+            put_off(entry, outbox_id, attempts.saturating_add(1), RETRY_MS.1);
+            ask(shared, entry);
         }
         Err(HostError::Unavailable(why)) => {
             let attempts = attempts.saturating_add(1);
-            let pause = RETRY_MS.0.saturating_mul(1 << attempts.min(10)).min(RETRY_MS.1);
-            let next_at_ms = now_ms() + pause;
-            if let Some(row) = entry.host_queue.iter_mut().flatten().find(|row| row.id == outbox_id) {
-                (row.attempts, row.next_at_ms) = (attempts, next_at_ms);
-            }
-            entry.draft.outbox_update.push(OutboxUpdate {
-                id: outbox_id,
-                n: entry.number,
-                next_at_ms,
-                attempts,
-                body: None,
-            });
-            if attempts == 1 && entry.resource.phase() == Phase::Pending {
-                let at = Timestamp::from_millis(now_ms());
-                entry.resource.set_condition(condition::WAITING, true, "Host", &format!("not started yet: {why}"), at);
-                entry.draft.put = true;
+            put_off(entry, outbox_id, attempts, RETRY_MS.0.saturating_mul(1 << attempts.min(10)).min(RETRY_MS.1));
+            if entry.resource.phase() == Phase::Pending {
+                waits_for_host(entry, &why);
+            } else if attempts >= SHOWN_AFTER {
+                trouble(entry, Some(&format!("Temporal does not take what there is for its workflow: {why}")));
             }
             tracing::debug!(execution_id = %entry.uid, why, attempts, "the host cannot be reached; trying again");
         }
     }
-    if settled {
-        send_first(shared, entry);
+    send_first(shared, entry);
+}
+
+/// A row is done with. One that ended the workflow lets go of a deletion that waited for it.
+fn settle(entry: &mut Entry, outbox_id: i64) {
+    entry.draft.outbox_delete.push(outbox_id);
+    let queue = entry.host_queue.get_or_insert_default();
+    let ended = queue.iter().any(|row| row.id == outbox_id && of_row(row).is_some_and(|it| it.terminate.is_some()));
+    queue.retain(|row| row.id != outbox_id);
+    if ended {
+        entry.resource.metadata_mut().finalizers.retain(|finalizer| finalizer != TERMINATION_FINALIZER);
+        entry.draft.put = true;
+        changes::delete_if_free(entry);
     }
+}
+
+fn put_off(entry: &mut Entry, outbox_id: i64, attempts: u32, pause_ms: i64) {
+    let next_at_ms = now_ms() + pause_ms;
+    if let Some(row) = entry.host_queue.iter_mut().flatten().find(|row| row.id == outbox_id) {
+        (row.attempts, row.next_at_ms) = (attempts, next_at_ms);
+    }
+    let update = OutboxUpdate { id: outbox_id, n: entry.number, next_at_ms, attempts, body: None };
+    entry.draft.outbox_update.push(update);
+}
+
+/// Shows what a new execution waits for.
+fn waits_for_host(entry: &mut Entry, why: &str) {
+    show(entry, condition::WAITING, Some(("Host", &format!("not started yet: {why}"))));
+}
+
+/// Shows that something keeps the workflow from going on, or that nothing does any more.
+fn trouble(entry: &mut Entry, why: Option<&str>) {
+    show(entry, "Stalled", why.map(|why| ("Host", why)));
+}
+
+fn show(entry: &mut Entry, kind: &str, what: Option<(&str, &str)>) {
+    let shown = entry.resource.conditions().into_iter().flatten().find(|it| it.r#type == kind);
+    let shown = shown.filter(|it| it.status == "True").map(|it| (it.reason.clone(), it.message.clone()));
+    if shown.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())) == what {
+        return;
+    }
+    let (reason, message) = what.unwrap_or(("GoesOn", ""));
+    entry.resource.set_condition(kind, what.is_some(), reason, message, Timestamp::from_millis(now_ms()));
+    entry.draft.put = true;
 }
 
 fn note_run(entry: &mut Entry, run: &HostedRun) {

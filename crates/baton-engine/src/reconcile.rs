@@ -48,6 +48,8 @@ pub struct ReconcileReport {
 
 /// How long an end at the host may stay unseen by the quick look, in milliseconds: longer than the pause between two rounds.
 const QUICK_LOOK_MS: i64 = 10 * 60 * 1000;
+/// Questions in a row that the host may leave without an answer before a round is given up.
+const UNHEARD_MAX: usize = 2 * ASKED_TOGETHER;
 /// Workflows that the host is asked about at a time.
 const ASKED_TOGETHER: usize = 16;
 
@@ -76,7 +78,11 @@ impl Engine {
     async fn reconcile_hosted(&self, mut hosted: Vec<Hosted>) -> usize {
         let Some(host) = &self.shared.elsewhere.host else { return 0 };
         match host.ended_since(now_ms() - QUICK_LOOK_MS).await {
-            Ok(ended) => hosted.extend(ended.into_iter().filter_map(|uid| hosted_of(&self.row(uid).ok()?))),
+            Ok(ended) => {
+                let engine = self.clone();
+                let open = move || ended.into_iter().filter_map(|uid| engine.open_at_host(uid)).collect::<Vec<_>>();
+                hosted.extend(tokio::task::spawn_blocking(open).await.unwrap_or_default());
+            }
             Err(error) => {
                 tracing::debug!(%error, "the host cannot be asked which workflows have ended");
                 return 0;
@@ -87,14 +93,31 @@ impl Engine {
         let asked = futures::stream::iter(hosted)
             .map(|(number, workflow_id)| async move { (number, host.state(&workflow_id).await) })
             .buffer_unordered(ASKED_TOGETHER);
-        let mut ended = 0;
+        let (mut ended, mut unheard) = (0, 0);
         let mut asked = std::pin::pin!(asked);
         while let Some((number, state)) = asked.next().await {
-            let Ok(state) = state else { break };
+            let Ok(state) = state else {
+                unheard += 1;
+                if unheard < UNHEARD_MAX {
+                    continue;
+                }
+                break;
+            };
+            unheard = 0;
             ended += usize::from(!matches!(state, HostState::Running { .. }));
             self.shared.route.send(Message { number, kind: MessageKind::HostState(state) });
         }
         ended
+    }
+
+    /// An execution that has not ended here.
+    fn open_at_host(&self, uid: Uid) -> Option<Hosted> {
+        let stored = self.shared.store.get_by_uid(*uid.as_bytes()).ok()??;
+        // Most have.
+        if stored.state == ExecState::Closed {
+            return None;
+        }
+        hosted_of(&Row::read(&stored, &self.shared.sealer).ok()?)
     }
 
     fn reconcile_now(&self) -> Result<(ReconcileReport, Vec<Hosted>), StoreError> {

@@ -93,6 +93,7 @@ impl Claims {
 
 /// Mints and opens tokens, seals and opens what is encrypted at rest. Cheap to share by `Arc`.
 pub struct Sealer {
+    master: hmac::Key,
     tokens: LessSafeKey,
     nonces: hmac::Key,
     at_rest: LessSafeKey,
@@ -124,7 +125,17 @@ impl Sealer {
             nonces: hmac::Key::new(hmac::HMAC_SHA256, derive("baton callback nonce").as_ref()),
             at_rest: aead("baton at rest"),
             random: SystemRandom::new(),
+            master,
         }
+    }
+
+    /// Another key, for `purpose`: whoever has the same key derives the same, and nobody finds this key from it.
+    ///
+    /// # Panics
+    /// Never: the code has the length that is given.
+    pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
+        let code = hmac::sign(&self.master, purpose.as_bytes());
+        code.as_ref().try_into().expect("HMAC-SHA256 gives 32 bytes")
     }
 
     /// The sealer over the key in `path`, which is made (readable by its owner only) if it is not there.
@@ -253,6 +264,14 @@ mod tests {
         for foreign in ["", "baton1.", "baton1.AAAA", "baton2.x", "\u{0}\u{1}"] {
             assert_eq!(sealer.open_token(foreign.as_bytes()), None);
         }
+    }
+
+    #[test]
+    fn a_derived_key_is_that_of_its_key_and_its_purpose() {
+        let sealer = Sealer::new(&[1; 32]);
+        assert_eq!(sealer.derive("worker"), Sealer::new(&[1; 32]).derive("worker"));
+        assert_ne!(sealer.derive("worker"), sealer.derive("other"));
+        assert_ne!(sealer.derive("worker"), Sealer::new(&[2; 32]).derive("worker"));
     }
 
     #[test]

@@ -115,6 +115,7 @@ pub(crate) fn write_ending(
             (Phase::TimedOut, partial_output.as_ref(), Some(problem), "TimedOut")
         }
     };
+    let problem = problem.map(bounded);
     let message = problem.as_ref().map(|problem| problem.detail.clone()).unwrap_or_default();
     resource.set_phase(phase);
     *resource.completion_time_mut() = Some(now);
@@ -141,6 +142,24 @@ pub(crate) fn write_ending(
     *resource.output_mut() =
         Some(Json::from_value(&json!({"$ref": path, "digest": digest.to_string(), "sizeBytes": text.len()})));
     Some((digest, text.into_bytes()))
+}
+
+/// Longest text of a problem in `status`, in bytes. The whole of it is in the history.
+const PROBLEM_TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// A problem that fits into `status`, and into every answer that is made of it.
+fn bounded(mut problem: Problem) -> Problem {
+    for text in [&mut problem.r#type, &mut problem.title, &mut problem.detail, &mut problem.instance] {
+        if text.len() > PROBLEM_TEXT_BYTES_MAX {
+            let end = (0..=PROBLEM_TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+            text.truncate(end);
+            text.push('…');
+        }
+    }
+    if problem.data.as_ref().is_some_and(|data| data.text.len() > PAYLOAD_BYTES_MAX) {
+        problem.data = None;
+    }
+    problem
 }
 
 /// What whoever waited is told, from the terminal status alone.

@@ -58,9 +58,10 @@ async fn a_token_that_may_not_be_answered_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callee_follows_its_last_caller_unless_it_is_to_be_abandoned() {
     let (site, caller) = with_caller().await;
-    for (name, state) in
-        [("asked", CallerState::CancelRequested), ("gone", CallerState::Gone("its workflow was terminated".into()))]
-    {
+    for (name, state) in [
+        ("asked", CallerState::CancelRequested { again_after: Duration::from_millis(100) }),
+        ("gone", CallerState::Gone("its workflow was terminated".into())),
+    ] {
         say(&caller, name, state);
         site.engine.create(admitted(name, &json!([{"hang": 1}]), token(name))).await.unwrap();
         assert_eq!(site.ended(name).await.phase(), Phase::Cancelled, "{name}");
@@ -110,7 +111,7 @@ async fn one_of_several_callers_may_go_and_a_restart_forgets_nobody() {
     let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
     site.engine.attach(uid(&job), mailbox.token.clone()).await.unwrap();
     say(&caller, "a", CallerState::Gone("terminated".into()));
-    say(&caller, "b", CallerState::CancelRequested);
+    say(&caller, "b", CallerState::CancelRequested { again_after: Duration::from_millis(100) });
     let wait = site.world.token("job").await;
     told(&site, "job", &["Rejected", "Waiting", "Waiting"]).await;
     let site = site.restart().await;
@@ -127,7 +128,7 @@ async fn a_caller_that_asks_for_the_end_reaches_the_workflow_once_and_is_heard_f
     site.engine.create(admitted("job", &json!([{"echo": 1}]), token("a"))).await.unwrap();
     let mut workflow = Workflow::of(&site, host.started("job").await).await;
     workflow.step(workflow.first()).await;
-    say(&caller, "a", CallerState::CancelRequested);
+    say(&caller, "a", CallerState::CancelRequested { again_after: Duration::from_millis(100) });
     let HostedInput::Cancel { reason } = host.told().await else { panic!("it is to be cancelled") };
     let heard = || caller.heartbeats.lock().unwrap()[&token("a")];
     let before = heard();

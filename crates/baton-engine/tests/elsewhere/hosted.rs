@@ -221,3 +221,69 @@ async fn what_ended_at_the_host_without_a_report_is_found_and_its_callers_are_to
     }
     assert_eq!(site.engine.reconcile().await.ended_at_host, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_are_given_one_by_one_and_a_cancellation_waits_for_none_of_them() {
+    let (site, host, _) = with_host().await;
+    let job = site.create("job", json!([{"wait": {"as": "it"}}])).await;
+    let mut workflow = Workflow::of(&site, host.started("job").await).await;
+    workflow.step(workflow.first()).await;
+    site.until("job", |job| job.temporal_workflow_id().is_some_and(|id| !id.is_empty())).await;
+    let token = {
+        let task = site.engine.task(workflow.start.uid, OperationId::new("/steps/0", 1)).await.unwrap().unwrap();
+        task.token.unwrap()
+    };
+    host.down.store(true, Ordering::SeqCst);
+    site.engine.answer(token.as_bytes(), Outcome::Completed(json!("x".repeat(60_000)))).await.unwrap();
+    let stuck = site.until("job", |job| job.conditions().unwrap().iter().any(|it| it.r#type == "Stalled")).await;
+    let condition = stuck.conditions().unwrap().iter().find(|it| it.r#type == "Stalled").unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("True", "Host"));
+    site.engine.cancel(uid(&job), "enough".into()).await.unwrap();
+    host.down.store(false, Ordering::SeqCst);
+    assert_eq!(host.told().await, HostedInput::Cancel { reason: "enough".into() }, "it goes before the answer");
+    assert!(matches!(host.told().await, HostedInput::Events(events) if events.len() == 1));
+    let stalled = |job: &baton_proto::ExecutionResource| {
+        job.conditions().unwrap().iter().any(|it| it.r#type == "Stalled" && it.status == "True")
+    };
+    site.until("job", |job| !stalled(job)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_execution_stays_until_its_workflow_was_told() {
+    let (site, host, _) = with_host().await;
+    let job = site.create("job", json!([{"echo": 1}])).await;
+    let mut workflow = Workflow::of(&site, host.started("job").await).await;
+    workflow.step(workflow.first()).await;
+    site.until("job", |job| job.temporal_workflow_id().is_some_and(|id| !id.is_empty())).await;
+    host.down.store(true, Ordering::SeqCst);
+    assert!(!site.engine.delete(uid(&job), None).await.unwrap().gone);
+    let site = site.restart().await;
+    let held = site.get("job").expect("its workflow has not heard of it");
+    assert_eq!(held.metadata().finalizers, ["baton.dev/temporal-termination"]);
+    host.down.store(false, Ordering::SeqCst);
+    assert!(matches!(host.told().await, HostedInput::Terminate { .. }));
+    let gone = tokio::sync::Notify::new();
+    while site.get("job").is_some() {
+        let _ = tokio::time::timeout(Duration::from_millis(20), gone.notified()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_any_length_is_told_in_a_length_that_everybody_takes() {
+    let (site, host, _) = with_host().await;
+    let mailbox = site.engine.create_mailbox("default", Duration::from_hours(1)).await.unwrap();
+    let long = "x".repeat(2_500_000);
+    site.engine.create(admitted("job", &json!([{"fail": long}]), mailbox.token.clone())).await.unwrap();
+    let mut workflow = Workflow::of(&site, host.started("job").await).await;
+    workflow.step(workflow.first()).await;
+    let told = site.engine.await_mailbox(&mailbox.token, Duration::from_secs(20)).await.unwrap();
+    let Some(Outcome::Failed(fault)) = told else { panic!("{told:?}") };
+    assert!(fault.detail.unwrap().len() < 20_000);
+    let refusal = baton_execution::Fault::new(baton_execution::fault_type::RUNTIME, 500, "y".repeat(300_000));
+    let waiting = site.create("waits", json!([{"wait": {"as": "it"}}])).await;
+    let mut workflow = Workflow::of(&site, host.started("waits").await).await;
+    workflow.step(workflow.first()).await;
+    let task = site.engine.task(uid(&waiting), OperationId::new("/steps/0", 1)).await.unwrap().unwrap();
+    let refused = site.engine.answer(task.token.unwrap().as_bytes(), Outcome::Failed(refusal)).await.unwrap_err();
+    assert_eq!(refused.reason, "CALLBACK_PAYLOAD_TOO_LARGE");
+}
