@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use baton_server::{
-    RunningServer, ServerOptions, StartError,
+    RunningServer, ServerFailure, ServerOptions, StartError,
     config::{self, ConfigError, Resolved},
 };
 
@@ -36,6 +36,15 @@ pub(crate) fn not_started(error: &StartError) -> Failure {
     }
 }
 
+/// Says why a server that ran cannot go on, and what to do about it.
+pub(crate) fn failed(why: &ServerFailure) -> Failure {
+    let failure = Failure::environment(why.to_string());
+    match why.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
 /// A server of this process.
 #[derive(Debug)]
 pub(crate) struct LocalServer {
@@ -46,7 +55,7 @@ pub(crate) struct LocalServer {
 
 impl LocalServer {
     /// Starts a server on `listen` over `data_dir`. One whose data is not kept does without reserves on the disk. Executions
-    /// run in this process, whatever the configuration says of the server's engine.
+    /// run in this process, and are kept there, whatever the configuration says of the server's engine and store.
     pub(crate) async fn start(
         settings: &Settings,
         data_dir: &Path,
@@ -55,6 +64,7 @@ impl LocalServer {
     ) -> Result<Self, Failure> {
         let mut options = ServerOptions::from(server_config(settings, &[])?.config);
         options.listen = listen;
+        (options.store_url, options.key_file, options.advertise) = (None, None, None);
         data_dir.clone_into(&mut options.data_dir);
         if !keep {
             options.store.free_bytes_min = 0;
@@ -81,9 +91,10 @@ impl LocalServer {
         self.running.address
     }
 
-    /// Resolves when its store has failed, with the reason.
-    pub(crate) async fn failed(&self) -> String {
-        self.running.failed().await
+    /// Resolves when it cannot go on, with the reason.
+    pub(crate) async fn failed(&self) -> Failure {
+        let why = self.running.failed().await;
+        failed(&why)
     }
 
     /// Stops it; what has not ended stays in its data.

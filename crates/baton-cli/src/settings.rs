@@ -75,6 +75,7 @@ impl ProcessEnvironment {
 /// What every command may look at.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// URLs, with commas between them.
     pub(crate) server: Setting<String>,
     pub(crate) namespace: Setting<String>,
     pub(crate) output: Setting<Format>,
@@ -124,7 +125,7 @@ impl Settings {
         };
         let log_level = pick(flags.log_level.clone(), env_vars::LOG, None).unwrap_or_else(|| default(LOG_DEFAULT));
         Ok(Self {
-            server: pick(flags.server.clone(), env_vars::SERVER, client.server)
+            server: pick(Some(flags.server.join(",")).filter(|it| !it.is_empty()), env_vars::SERVER, client.server)
                 .unwrap_or_else(|| default(SERVER_DEFAULT)),
             namespace: pick(flags.namespace.clone(), env_vars::NAMESPACE, client.namespace)
                 .unwrap_or_else(|| default(NAMESPACE_DEFAULT)),
@@ -133,6 +134,13 @@ impl Settings {
             file,
             server_table: table,
         })
+    }
+
+    /// The URLs of the server, in the order in which they are to be tried.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let named: Vec<String> =
+            self.server.value.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect();
+        if named.is_empty() { vec![self.server.value.clone()] } else { named }
     }
 
     /// Whether the caller named a server just now, so that `run` is to use it.
@@ -203,6 +211,15 @@ mod tests {
         assert_eq!(
             settings.server,
             Setting { value: "http://env:1".to_owned(), source: Source::Environment("BATON_SERVER") }
+        );
+        assert_eq!(settings.servers(), ["http://env:1"]);
+        let several =
+            GlobalArgs { server: vec!["http://a:1".to_owned(), "http://b:1".to_owned()], ..GlobalArgs::default() };
+        assert_eq!(Settings::resolve(&several, &environment).unwrap().servers(), ["http://a:1", "http://b:1"]);
+        let environment_of_two = fake(&[("BATON_SERVER", "http://a:1, http://b:1"), ("HOME", "/nowhere")]);
+        assert_eq!(
+            Settings::resolve(&GlobalArgs::default(), &environment_of_two).unwrap().servers(),
+            ["http://a:1", "http://b:1"]
         );
         assert_eq!(settings.namespace, Setting { value: "from-file".to_owned(), source: Source::File });
         assert_eq!(settings.output, Setting { value: Format::Yaml, source: Source::Flag });

@@ -9,6 +9,7 @@
 //!   the environment says that it is.
 
 mod effective;
+mod place;
 mod temporal;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -22,6 +23,7 @@ use toml::{Table, Value};
 
 pub use self::{
     effective::Variables,
+    place::{Advertise, StoreUrl, StoreUrlSetting},
     temporal::{EngineKind, Names, TemporalConfig, Tls},
 };
 use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
@@ -29,7 +31,10 @@ use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
 /// Environment variables and the settings that they are. Of two for one setting, the first that is set counts.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("BATON_LISTEN", "listen"),
+    ("BATON_ADVERTISE", "advertise"),
     ("BATON_DATA_DIR", "data-dir"),
+    ("BATON_KEY_FILE", "key-file"),
+    ("BATON_STORE_URL", "store.url"),
     ("BATON_MODEL_BASE_URL", "model.base-url"),
     ("OPENAI_BASE_URL", "model.base-url"),
     ("BATON_MODEL_API_KEY", "model.api-key"),
@@ -63,8 +68,12 @@ const MODEL_FAMILIES: [(&str, &str); 2] =
 pub struct Config {
     /// Address to listen on; loopback only.
     pub listen: SocketAddr,
+    /// Where other servers of the same store reach this one. Empty: where it listens.
+    pub advertise: Advertise,
     /// Directory of the data.
     pub data_dir: PathBuf,
+    /// File of the key of callback tokens. Empty: `baton.key` in the directory of the data.
+    pub key_file: PathBuf,
     /// Answer Temporal's own calls for completing activities, for Baton's tokens.
     #[serde(deserialize_with = "temporal::or_text")]
     pub temporal_compatible: bool,
@@ -84,7 +93,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], PORT_DEFAULT)),
+            advertise: Advertise::default(),
             data_dir: PathBuf::from("baton-data"),
+            key_file: PathBuf::new(),
             temporal_compatible: false,
             model: ModelConfig::default(),
             store: StoreConfig::default(),
@@ -109,6 +120,8 @@ pub struct ModelConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct StoreConfig {
+    /// URL of a PostgreSQL database. Empty: the embedded store in the directory of the data.
+    pub url: StoreUrlSetting,
     /// Page cache.
     pub cache: Bytes,
     /// Reading connections.
@@ -125,6 +138,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         let options = StoreOptions::default();
         Self {
+            url: StoreUrlSetting::default(),
             cache: Bytes(options.cache_bytes as u64),
             readers: options.readers,
             free_min: Bytes(options.free_bytes_min),
@@ -425,11 +439,25 @@ fn flatten(path: &str, value: &Value, leaves: &mut BTreeMap<String, Value>) {
 /// Without anything of Temporal's; [`Resolved::server_options`] has it.
 impl From<Config> for ServerOptions {
     fn from(config: Config) -> Self {
-        let Config { listen, data_dir, temporal_compatible, model, store, engine, temporal: _, upkeep } = config;
+        let Config {
+            listen,
+            advertise,
+            data_dir,
+            key_file,
+            temporal_compatible,
+            model,
+            store,
+            engine,
+            temporal: _,
+            upkeep,
+        } = config;
         let engine_default = EngineOptions::default();
         let text = |text: String| (!text.is_empty()).then_some(text);
         Self {
             listen,
+            advertise: text(advertise.0),
+            key_file: (!key_file.as_os_str().is_empty()).then_some(key_file),
+            store_url: store.url.0,
             temporal_compatible,
             model_base_url: text(model.base_url),
             model_api_key: text(model.api_key.0).map(Secret::new),
@@ -515,6 +543,25 @@ mod tests {
         let variables = [("BATON_TEMPORAL_COMPATIBLE", "maybe")];
         let refused = resolve(&[], environment(&variables), Table::new()).unwrap_err().to_string();
         assert!(refused.contains("maybe") && refused.contains("temporal-compatible"), "{refused}");
+    }
+
+    #[test]
+    fn the_store_of_several_servers_is_shown_without_its_password() {
+        let variables = [
+            ("BATON_STORE_URL", "postgresql://me:secret@db/baton"),
+            ("BATON_ADVERTISE", "127.0.0.1:9000"),
+            ("BATON_KEY_FILE", "/keys/baton.key"),
+        ];
+        let resolved = resolve(&[], environment(&variables), Table::new()).unwrap();
+        let shown = ("postgresql://me:***@db/baton".to_owned(), Source::Environment("BATON_STORE_URL"));
+        assert_eq!(setting(&resolved, "store.url"), shown);
+        let options = ServerOptions::from(resolved.config.clone());
+        assert!(!format!("{resolved:?} {options:?}").contains("secret"));
+        assert_eq!(options.store_url, Some(StoreUrl::new("postgresql://me:secret@db/baton")));
+        assert_eq!(options.advertise.as_deref(), Some("127.0.0.1:9000"));
+        assert_eq!(options.key_path(), std::path::Path::new("/keys/baton.key"));
+        let refused = from_file("[store]\nurl = 'mysql://me:secret@db/baton'").unwrap_err().to_string();
+        assert!(refused.contains("it is not a URL of a store") && !refused.contains("secret"), "{refused}");
     }
 
     #[test]

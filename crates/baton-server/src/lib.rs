@@ -4,6 +4,7 @@
 //! goes to [`app`], which knows its meaning; executions go on to the engine, templates to the store.
 //!
 //! # Invariants
+//! - Of several servers over one store one leads and does everything; the others forward to it ([`leading`]).
 //! - One port, one process; everything that a caller can do over REST can be done over gRPC, by the same functions.
 //! - No secret is logged: neither callback tokens nor the payload of a request.
 //!
@@ -14,6 +15,7 @@ pub mod app;
 pub mod config;
 mod errors;
 mod grpc;
+mod leading;
 pub mod metrics;
 mod programs;
 mod rest;
@@ -23,6 +25,7 @@ mod templates;
 mod upkeep;
 pub mod worker;
 
+pub use leading::ServerFailure;
 pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start, start_with};
 pub use upkeep::UpkeepOptions;
 

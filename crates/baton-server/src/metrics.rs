@@ -32,6 +32,9 @@ pub const RECONCILER_FINDINGS: &str = "baton_reconciler_findings_total";
 /// Gauge: executions held in memory.
 pub const EXECUTIONS_RESIDENT: &str = "baton_executions_resident";
 
+/// Gauge: 1 while this server leads, 0 while it stands by.
+pub const LEADING: &str = "baton_leading";
+
 /// Upper bounds of histograms of seconds: from a fraction of a sync to a slow disk.
 const SECONDS_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -90,6 +93,7 @@ fn describe() {
     describe_counter!(OBJECTS_COLLECTED, "Objects that the server removed by itself");
     describe_counter!(RECONCILER_FINDINGS, "What the reconciler found in need of repair");
     describe_gauge!(EXECUTIONS_RESIDENT, "Executions held in memory");
+    describe_gauge!(LEADING, "1 while this server leads, 0 while it stands by");
     describe_histogram!(store::GROUP_OPERATIONS, "Transactions in a group commit");
     describe_histogram!(
         store::GROUP_SECONDS,
@@ -125,6 +129,10 @@ pub(crate) fn reconciler_found(finding: &'static str, count: usize) {
 
 pub(crate) fn resident(count: usize) {
     gauge!(EXECUTIONS_RESIDENT).set(u32::try_from(count).unwrap_or(u32::MAX));
+}
+
+pub(crate) fn leading(leads: bool) {
+    gauge!(LEADING).set(if leads { 1 } else { 0 });
 }
 
 /// One request, answered. `code` is the HTTP status or the number of the gRPC code.

@@ -1,6 +1,7 @@
 //! One port for everything: REST and gRPC over HTTP/1.1 and HTTP/2 without TLS, told apart by their content type.
 //!
-//! [`serve`] takes a bound listener and ends when it has been told to stop and every request has been answered.
+//! [`serve`] takes a bound listener and ends when it has been told to stop and every request has been answered. Who answers is
+//! the [`Door`]'s matter: the [`Front`] of this server, or the server that leads.
 //!
 //! # Invariants
 //! - Once `stopping` is cancelled no connection is accepted, open ones take no new request, streams end, and what is
@@ -22,7 +23,7 @@ use axum::{
     Router,
     body::Body,
     extract::Request,
-    http::{HeaderMap, Version, header},
+    http::{Version, header},
     response::Response,
 };
 use hyper_util::{
@@ -41,6 +42,7 @@ use tower::ServiceExt as _;
 use crate::{
     app::App,
     grpc::{self, Grpc, WorkerSide},
+    leading::{Door, FORWARDED},
     metrics,
     rest::{self, Rest},
 };
@@ -83,16 +85,7 @@ pub(crate) struct Serving {
 }
 
 /// Serves on `listener` until `stopping` is cancelled and requests in progress have been answered.
-///
-/// # Errors
-/// Only before the first connection: the built-in descriptors cannot be read.
-pub(crate) async fn serve(listener: TcpListener, serving: Serving) -> io::Result<()> {
-    let Serving { app, metrics_page, stopping, temporal_compatible, worker } = serving;
-    let front = Front {
-        grpc: grpc::router(&Grpc { app: app.clone(), stopping: stopping.clone(), temporal_compatible, worker })
-            .map_err(io::Error::other)?,
-        rest: rest::router(Rest { app, stopping: stopping.clone(), metrics_page }),
-    };
+pub(crate) async fn serve(listener: TcpListener, door: Door, stopping: CancellationToken) {
     let builder = Arc::new(connections());
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
@@ -104,13 +97,13 @@ pub(crate) async fn serve(listener: TcpListener, serving: Serving) -> io::Result
             tracing::debug!(%error, "a connection was gone before it was served");
             continue;
         }
-        let (builder, front, watcher, cut_off) =
-            (Arc::clone(&builder), front.clone(), graceful.watcher(), cut_off.clone());
+        let (builder, door, watcher, cut_off) =
+            (Arc::clone(&builder), door.clone(), graceful.watcher(), cut_off.clone());
         tasks.spawn(async move {
             let service =
                 TowerToHyperService::new(tower::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                    let front = front.clone();
-                    async move { Ok::<_, Infallible>(front.answer(request.map(Body::new)).await) }
+                    let door = door.clone();
+                    async move { Ok::<_, Infallible>(door.answer(request.map(Body::new)).await) }
                 }));
             let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
             tokio::select! {
@@ -129,7 +122,6 @@ pub(crate) async fn serve(listener: TcpListener, serving: Serving) -> io::Result
         cut_off.cancel();
     }
     tasks.wait().await;
-    Ok(())
 }
 
 fn connections() -> Builder<TokioExecutor> {
@@ -180,44 +172,81 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 }
 
 /// Both adapters.
-#[derive(Clone)]
-struct Front {
+pub(crate) struct Front {
     rest: Router,
     grpc: Router,
 }
 
 impl Front {
-    async fn answer(self, request: Request) -> Response {
-        let started = Instant::now();
-        let (router, protocol) =
-            if is_grpc(request.version(), request.headers()) { (self.grpc, "grpc") } else { (self.rest, "rest") };
+    /// The adapters over an application layer.
+    ///
+    /// # Errors
+    /// Only for a build whose built-in descriptors cannot be read.
+    pub(crate) fn new(serving: Serving) -> io::Result<Self> {
+        let Serving { app, metrics_page, stopping, temporal_compatible, worker } = serving;
+        let grpc = Grpc { app: app.clone(), stopping: stopping.clone(), temporal_compatible, worker };
+        Ok(Self {
+            grpc: grpc::router(&grpc).map_err(io::Error::other)?,
+            rest: rest::router(Rest { app, stopping, metrics_page }),
+        })
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        let (started, protocol) = (Instant::now(), protocol_of(&request));
+        let router = match protocol {
+            Protocol::Rest => self.rest.clone(),
+            Protocol::Grpc => self.grpc.clone(),
+        };
         let response = match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        metrics::request(protocol, code_of(protocol, &response), started.elapsed().as_secs_f64());
+        metrics::request(protocol.name(), protocol.code_of(&response), started.elapsed().as_secs_f64());
         response
     }
 }
 
-/// The code to count an answer under: the HTTP status, or the gRPC code where a refusal has it in its head.
-fn code_of(protocol: &str, response: &Response) -> u16 {
-    if protocol == "rest" {
-        return response.status().as_u16();
-    }
-    response
-        .headers()
-        .get("grpc-status")
-        .and_then(|code| code.to_str().ok())
-        .and_then(|code| code.parse().ok())
-        .unwrap_or_default()
+/// Which adapter a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Rest,
+    Grpc,
 }
 
-/// gRPC calls are HTTP/2 requests of the type `application/grpc`, perhaps with `+proto` or parameters.
-fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
-    version == Version::HTTP_2
-        && headers
+impl Protocol {
+    /// As it is counted.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Grpc => "grpc",
+        }
+    }
+
+    /// The code to count an answer under: the HTTP status, or the gRPC code where a refusal has it in its head.
+    pub(crate) fn code_of(self, response: &Response) -> u16 {
+        match self {
+            Self::Rest => response.status().as_u16(),
+            Self::Grpc => response
+                .headers()
+                .get("grpc-status")
+                .and_then(|code| code.to_str().ok())
+                .and_then(|code| code.parse().ok())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// gRPC calls are HTTP/2 requests of the type `application/grpc`, perhaps with `+proto` or parameters. What is forwarded comes
+/// over HTTP/2 whatever its caller spoke.
+pub(crate) fn protocol_of(request: &Request) -> Protocol {
+    let http2 = request.version() == Version::HTTP_2
+        && request.headers().get(FORWARDED).is_none_or(|version| version != "HTTP/1.1");
+    let is_grpc = http2
+        && request
+            .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|it| it.as_bytes().strip_prefix(b"application/grpc"))
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
+    if is_grpc { Protocol::Grpc } else { Protocol::Rest }
 }

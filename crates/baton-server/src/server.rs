@@ -3,14 +3,15 @@
 //! # Invariants
 //! - The address is bound before the data is touched, so a second server on the same port changes nothing.
 //! - The end goes in the order of dependence: no new requests, answers to those that are there, engine, store.
+//! - The engine runs where this server leads: from the start over an embedded store, else once the store says so.
 //!
 //! # Failure
-//! A start that fails leaves nothing running. When the store dies, [`RunningServer::failed`] resolves; the process must
-//! then end, and its restart recovers.
+//! A start that fails leaves nothing running. When the store dies, or this server leads no more, [`RunningServer::failed`]
+//! resolves; the process must then end, and its restart recovers.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -18,16 +19,18 @@ use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Secret,
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
 use baton_execution::{Activities, Programs};
-use baton_store::{Store, StoreError, StoreOptions};
+use baton_store::{CommitError, Lane, Store, StoreError, StoreOptions, Txn};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{App, ChildAdmission},
+    config::StoreUrl,
     grpc::WorkerSide,
+    leading::{Contender, Door, FINGERPRINT, OpenedKey, Post, ServerFailure, contend, open_key},
     metrics,
     programs::ProgramCache,
-    serve::{self, Serving},
+    serve::{self, Front, Serving},
     upkeep::{Upkeep, UpkeepOptions},
     worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
 };
@@ -40,10 +43,16 @@ pub const KEY_FILE: &str = "baton.key";
 /// How to run a server.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Directory of the store and of the key; made if it is not there.
+    /// Directory of the embedded store and of the keys; made if it is not there.
     pub data_dir: PathBuf,
+    /// File of the key of callback tokens; `None` for [`KEY_FILE`] in that directory.
+    pub key_file: Option<PathBuf>,
+    /// A store in PostgreSQL, which several servers may have; `None` for the embedded one.
+    pub store_url: Option<StoreUrl>,
     /// Address to listen on: loopback only, port 0 for any that is free.
     pub listen: SocketAddr,
+    /// HOST:PORT where other servers of the same store reach this one; `None` for where it listens.
+    pub advertise: Option<String>,
     /// Where models are asked unless an agent says otherwise.
     pub model_base_url: Option<String>,
     /// Key for that place.
@@ -67,6 +76,9 @@ impl ServerOptions {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            key_file: None,
+            store_url: None,
+            advertise: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT),
             model_base_url: None,
             model_api_key: None,
@@ -77,6 +89,11 @@ impl ServerOptions {
             temporal_compatible: false,
             temporal: None,
         }
+    }
+
+    /// Where the key of callback tokens is.
+    pub fn key_path(&self) -> PathBuf {
+        self.key_file.clone().unwrap_or_else(|| self.data_dir.join(KEY_FILE))
     }
 }
 
@@ -101,9 +118,31 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("open the store")]
     Store(#[source] StoreError),
+    /// The directory of the keys cannot be made.
+    #[error("make the data directory {}", path.display())]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// The key of callback tokens cannot be had.
     #[error("open the key of callback tokens")]
     Key(#[source] KeyError),
+    /// It is the key of another store.
+    #[error("the key file {} is not that of this store: its fingerprint is {own}, the store has {stored}", path.display())]
+    KeyDiffers {
+        /// Which file.
+        path: PathBuf,
+        /// Fingerprint of the key there.
+        own: String,
+        /// The one that the store was written with.
+        stored: String,
+    },
+    /// The store does not take the fingerprint of the key.
+    #[error("note the key in the store")]
+    NoteKey(#[source] CommitError),
     /// The key of workers cannot be had.
     #[error("open the key of workers")]
     WorkerKey(#[source] WorkerKeyError),
@@ -116,6 +155,9 @@ pub enum StartError {
     /// The engine cannot run.
     #[error("start the engine")]
     Engine(#[source] baton_engine::StartError),
+    /// REST and gRPC cannot be served.
+    #[error("set up REST and gRPC")]
+    Adapters(#[source] std::io::Error),
 }
 
 impl StartError {
@@ -130,13 +172,21 @@ impl StartError {
             }
             Self::Store(cause) => cause.hint(),
             Self::Key(_) => Some(
-                "restore the key file from where the data directory was backed up; without it callback tokens cannot be read",
+                "restore the key file from where the data directory was backed up, or copy it from another server of the same \
+                 store; without it callback tokens cannot be read",
             ),
-            Self::WorkerKey(WorkerKeyError::Malformed { .. }) => Some(
-                "delete worker.key in the data directory; the next start makes another one, which its workers then need",
+            Self::KeyDiffers { .. } => Some(
+                "copy baton.key from a server that uses this store, or name it with --key-file; all servers of one store have \
+                 the same",
             ),
             Self::Temporal(_) => Some("baton config show tells where each of these settings comes from"),
-            Self::Listen { .. } | Self::WorkerKey(_) | Self::Activities(_) | Self::Engine(_) => None,
+            Self::DataDir { .. } => Some("choose a directory that the server's user can write to"),
+            Self::Listen { .. }
+            | Self::NoteKey(_)
+            | Self::WorkerKey(_)
+            | Self::Activities(_)
+            | Self::Engine(_)
+            | Self::Adapters(_) => None,
         }
     }
 }
@@ -145,15 +195,14 @@ impl StartError {
 pub struct RunningServer {
     /// Where it listens; the port is the real one.
     pub address: SocketAddr,
-    /// The application layer, for callers in the same process.
+    /// The application layer, for callers in the same process. It has an engine while this server leads.
     pub app: App,
     store: Store,
-    engine: Engine,
     stopping: CancellationToken,
-    serving: JoinHandle<std::io::Result<()>>,
-    upkeep: JoinHandle<()>,
-    worker: Option<Supervised>,
-    temporal: Option<Temporal>,
+    serving: JoinHandle<()>,
+    post: Arc<Post>,
+    /// Gives what ran while this server led.
+    leading: JoinHandle<Option<Running>>,
 }
 
 impl std::fmt::Debug for RunningServer {
@@ -162,7 +211,8 @@ impl std::fmt::Debug for RunningServer {
     }
 }
 
-/// Starts a server: opens the store, loads or makes the key, starts the engine, and serves REST and gRPC on one port.
+/// Starts a server: opens the store, loads or makes the key, starts the engine, and serves REST and gRPC on one port. Over a
+/// store that other servers may have too, the engine starts once this server leads.
 ///
 /// # Errors
 /// See [`StartError`]; nothing is left running.
@@ -196,37 +246,41 @@ pub async fn start_with(
     let activities = around(Arc::new(activities));
     let programs = Arc::new(ProgramCache::default());
     let app = App::new(store.clone(), options.store.free_bytes_min, Arc::clone(&programs));
-    let children = Arc::new(ChildAdmission::new(&app));
-    let elsewhere = temporal.as_ref().map(Temporal::elsewhere).unwrap_or_default();
-    let engine = Engine::start(
-        options.engine,
-        store.clone(),
-        sealer,
-        Arc::clone(&programs) as Arc<dyn Programs>,
-        Arc::clone(&activities),
-        children,
-        elsewhere,
-    )
-    .map_err(StartError::Engine)?;
-    app.join_engine(engine.clone());
-    if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {
-        app.join_host(reach);
-    }
-    let ledger: Arc<dyn Ledger> = Arc::new(engine.clone());
-    let parts = Parts { ledger: Arc::clone(&ledger), programs, activities, activity_names };
-    let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
-    let stopping = CancellationToken::new();
-    let upkeep = tokio::spawn(Upkeep::new(app.clone(), options.upkeep).run(stopping.clone()));
-    let serving = Serving {
+    let (stopping, post) = (CancellationToken::new(), Arc::new(Post::default()));
+    let begin = Begin {
         app: app.clone(),
-        metrics_page: Arc::new(metrics::render),
+        store: store.clone(),
+        sealer: Arc::clone(&sealer),
+        programs,
+        activities,
+        activity_names,
+        worker_key,
+        temporal,
         stopping: stopping.clone(),
-        temporal_compatible: options.temporal_compatible,
-        worker: worker_key.map(|key| WorkerSide { ledger, key }),
+        post: Arc::clone(&post),
+        options: options.clone(),
     };
-    let serving = tokio::spawn(serve::serve(listener, serving));
+    let leading = if options.store_url.is_some() {
+        let contender = Contender {
+            store: store.clone(),
+            post: Arc::clone(&post),
+            address: options.advertise.clone().unwrap_or_else(|| address.to_string()),
+            sealer,
+            key_path: options.key_path(),
+            stopping: stopping.clone(),
+        };
+        tokio::spawn(contend(contender, move || begin.lead()))
+    } else {
+        let running = begin.lead()?;
+        metrics::leading(true);
+        tokio::spawn(std::future::ready(Some(running)))
+    };
+    let alive = store.clone();
+    let healthy = move || alive.is_failed().map_or(Ok(()), |why| Err(format!("the store has stopped: {why}")));
+    let door = Door::new(Arc::clone(&post), Arc::new(healthy), Arc::new(metrics::render), stopping.clone());
+    let serving = tokio::spawn(serve::serve(listener, door, stopping.clone()));
     tracing::info!(%address, data_dir = %options.data_dir.display(), "server started");
-    Ok(RunningServer { address, app, store, engine, stopping, serving, upkeep, worker, temporal })
+    Ok(RunningServer { address, app, store, stopping, serving, post, leading })
 }
 
 /// What is made before anything runs.
@@ -246,16 +300,104 @@ fn open(options: &ServerOptions) -> Result<Opened, StartError> {
         ..ActivitiesOptions::default()
     };
     let activities = WorldActivities::new(activities).map_err(StartError::Activities)?;
-    let store = Store::open(&options.data_dir, options.store.clone()).map_err(StartError::Store)?;
-    let key = options.data_dir.join(KEY_FILE);
-    let sealer = if store.revision() == 0 { Sealer::open_or_create(&key) } else { Sealer::open(&key) }
-        .map_err(StartError::Key)?;
-    let worker_key = options
-        .temporal
-        .as_ref()
-        .filter(|temporal| temporal.runs_executions)
-        .map(|_| WorkerKey::read_or_create(&options.data_dir.join(WORKER_KEY_FILE)).map_err(StartError::WorkerKey));
-    Ok(Opened { store, sealer: Arc::new(sealer), activities, worker_key: worker_key.transpose()? })
+    let store = match &options.store_url {
+        None => Store::open(&options.data_dir, options.store.clone()),
+        Some(url) => {
+            make_private(&options.data_dir)?;
+            Store::open_postgres(url.expose(), options.store.clone())
+        }
+    }
+    .map_err(StartError::Store)?;
+    let OpenedKey { sealer, fingerprint } = open_key(&options.key_path(), &store)?;
+    // Where several servers may begin at the same time, whoever leads notes it.
+    if let Some(fingerprint) = fingerprint.filter(|_| options.store_url.is_none()) {
+        let txn = Txn { meta: vec![(FINGERPRINT.to_owned(), Some(fingerprint))], ..Txn::default() };
+        store.commit_blocking(Lane::Internal, txn).map_err(StartError::NoteKey)?;
+    }
+    let runs_executions = options.temporal.as_ref().is_some_and(|temporal| temporal.runs_executions);
+    let worker_key = runs_executions.then(|| WorkerKey::of(&sealer));
+    if let Some(key) = &worker_key {
+        key.keep(&options.data_dir.join(WORKER_KEY_FILE)).map_err(StartError::WorkerKey)?;
+    }
+    Ok(Opened { store, sealer: Arc::new(sealer), activities, worker_key })
+}
+
+/// A directory that only its owner can look into: it will hold keys.
+fn make_private(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path);
+    made.map_err(|source| StartError::DataDir { path: path.to_owned(), source })
+}
+
+/// Everything that a server needs to lead.
+struct Begin {
+    app: App,
+    store: Store,
+    sealer: Arc<Sealer>,
+    programs: Arc<ProgramCache>,
+    activities: Arc<dyn Activities>,
+    activity_names: Vec<&'static str>,
+    worker_key: Option<WorkerKey>,
+    temporal: Option<Temporal>,
+    stopping: CancellationToken,
+    post: Arc<Post>,
+    options: ServerOptions,
+}
+
+/// What runs while a server leads.
+struct Running {
+    engine: Engine,
+    upkeep: JoinHandle<()>,
+    worker: Option<Supervised>,
+    temporal: Option<Temporal>,
+}
+
+impl Begin {
+    /// Starts the engine and everything that acts by itself, and lets requests in.
+    fn lead(self) -> Result<Running, StartError> {
+        let Self { app, store, sealer, programs, activities, activity_names, worker_key, temporal, .. } = self;
+        let children = Arc::new(ChildAdmission::new(&app));
+        let elsewhere = temporal.as_ref().map(Temporal::elsewhere).unwrap_or_default();
+        let engine = Engine::start(
+            self.options.engine,
+            store,
+            sealer,
+            Arc::clone(&programs) as Arc<dyn Programs>,
+            Arc::clone(&activities),
+            children,
+            elsewhere,
+        )
+        .map_err(StartError::Engine)?;
+        app.join_engine(engine.clone());
+        if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {
+            app.join_host(reach);
+        }
+        let ledger: Arc<dyn Ledger> = Arc::new(engine.clone());
+        let front = Front::new(Serving {
+            app: app.clone(),
+            metrics_page: Arc::new(metrics::render),
+            stopping: self.stopping.clone(),
+            temporal_compatible: self.options.temporal_compatible,
+            worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), key }),
+        })
+        .map_err(StartError::Adapters)?;
+        let parts = Parts { ledger, programs, activities, activity_names };
+        let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
+        let upkeep = tokio::spawn(Upkeep::new(app, self.options.upkeep).run(self.stopping));
+        self.post.lead(front);
+        Ok(Running { engine, upkeep, worker, temporal })
+    }
+}
+
+impl Running {
+    /// Stops what serves requests; the worker has gone before.
+    async fn shutdown(self) {
+        if let Err(error) = self.upkeep.await {
+            tracing::error!(%error, "upkeep stopped");
+        }
+        self.engine.shutdown().await;
+        drop(self.temporal);
+    }
 }
 
 impl RunningServer {
@@ -263,21 +405,22 @@ impl RunningServer {
     /// have not ended goes on at the next start.
     pub async fn shutdown(self) {
         self.stopping.cancel();
-        let worker = async {
-            if let Some(worker) = self.worker {
+        let mut running = self.leading.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "what leads stopped");
+            None
+        });
+        let worker = running.as_mut().and_then(|running| running.worker.take());
+        let stop_worker = async {
+            if let Some(worker) = worker {
                 worker.shutdown().await;
             }
         };
-        match tokio::join!(self.serving, worker).0 {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "serving ended"),
-            Err(error) => tracing::error!(%error, "serving stopped"),
+        if let Err(error) = tokio::join!(self.serving, stop_worker).0 {
+            tracing::error!(%error, "serving stopped");
         }
-        if let Err(error) = self.upkeep.await {
-            tracing::error!(%error, "upkeep stopped");
+        if let Some(running) = running {
+            running.shutdown().await;
         }
-        self.engine.shutdown().await;
-        drop(self.temporal);
         let store = self.store;
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
             tracing::error!(%error, "closing the store stopped");
@@ -285,8 +428,12 @@ impl RunningServer {
         tracing::info!("server stopped");
     }
 
-    /// Resolves when the store is dead, with the reason; never otherwise. The process must then end.
-    pub async fn failed(&self) -> String {
-        self.store.failed().await.to_string()
+    /// Resolves when this server cannot go on, with the reason: the store is dead, or it has led and does not any more. Never
+    /// otherwise. The process must then end.
+    pub async fn failed(&self) -> Arc<ServerFailure> {
+        tokio::select! {
+            why = self.store.failed() => Arc::new(ServerFailure::Store(why)),
+            failure = self.post.failed() => failure,
+        }
     }
 }

@@ -33,9 +33,10 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// URL of the server [env: BATON_SERVER] [default: http://127.0.0.1:8377]
-    #[arg(long, global = true, value_name = "URL")]
-    pub(crate) server: Option<String>,
+    /// URL of the server; of several over one store, the next is taken when one is not there (repeat it, or use commas)
+    /// [env: BATON_SERVER] [default: http://127.0.0.1:8377]
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
+    pub(crate) server: Vec<String>,
     /// Namespace to work in [env: BATON_NAMESPACE] [default: default]
     #[arg(long, short, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,

@@ -14,6 +14,17 @@ pub(crate) struct ServerArgs {
     /// Address to listen on; loopback only in this version [env: BATON_LISTEN] [default: 127.0.0.1:8377]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen: Option<String>,
+    /// PostgreSQL database to keep everything in, for several servers; shows its password to whoever lists processes, rather
+    /// use [env: BATON_STORE_URL] [default: the embedded store]
+    #[arg(long, value_name = "URL")]
+    pub(crate) store_url: Option<String>,
+    /// Where other servers of the same store reach this one [env: BATON_ADVERTISE] [default: the address to listen on]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// Key of callback tokens, the same for all servers of one store [env: BATON_KEY_FILE] [default: baton.key in the data
+    /// directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
     /// Let Temporal's SDKs complete waiting tasks as they complete activities [env: BATON_TEMPORAL_COMPATIBLE]
     #[arg(long)]
     pub(crate) temporal_compatible: bool,

@@ -23,16 +23,24 @@ pub(super) const STORE_FILE: &str = "store.db";
 
 pub(crate) fn backup(context: &Context, args: &BackupArgs) -> Result<(), Failure> {
     let flags: Vec<_> = args.data_dir.iter().map(|dir| ("data-dir", dir.display().to_string())).collect();
-    let ServerOptions { data_dir, store: options, .. } =
-        ServerOptions::from(local::server_config(&context.settings, &flags)?.config);
-    if !data_dir.join(KEY_FILE).is_file() {
+    let options = ServerOptions::from(local::server_config(&context.settings, &flags)?.config);
+    if let Some(url) = options.store_url.as_ref().filter(|_| args.data_dir.is_none()) {
+        return Err(Failure::refused(format!("the store of this configuration is in PostgreSQL, at {url}")).hint(format!(
+            "back it up with PostgreSQL's own tools, such as pg_dump, and keep '{}' with it; --data-dir names an embedded store",
+            options.key_path().display()
+        )));
+    }
+    // A key elsewhere is that of the configured server's store.
+    let key = if args.data_dir.is_some() { options.data_dir.join(KEY_FILE) } else { options.key_path() };
+    let ServerOptions { data_dir, store: options, .. } = options;
+    if !key.is_file() {
         return Err(Failure::refused(format!(
             "'{}' is not the data directory of a server: it has no {KEY_FILE}",
             data_dir.display()
         )));
     }
     make_folder(&args.to)?;
-    let report = fill(&data_dir, &args.to, &options).inspect_err(|_| {
+    let report = fill(&data_dir, &key, &args.to, &options).inspect_err(|_| {
         // What went wrong is told; a folder that is no backup must not be taken for one, nor be in the way of the next.
         for file in [STORE_FILE, KEY_FILE] {
             let _ = fs::remove_file(args.to.join(file));
@@ -46,8 +54,8 @@ pub(crate) fn backup(context: &Context, args: &BackupArgs) -> Result<(), Failure
 }
 
 /// The key comes first: a store without it is what must not be left by a crash.
-fn fill(data_dir: &Path, to: &Path, options: &StoreOptions) -> Result<BackupReport, Failure> {
-    copy_key(&data_dir.join(KEY_FILE), &to.join(KEY_FILE))?;
+fn fill(data_dir: &Path, key: &Path, to: &Path, options: &StoreOptions) -> Result<BackupReport, Failure> {
+    copy_key(key, &to.join(KEY_FILE))?;
     Store::backup_of(data_dir, &to.join(STORE_FILE), options)
         .map_err(|error| refused(&format!("back up '{}' to '{}'", data_dir.display(), to.display()), &error))
 }

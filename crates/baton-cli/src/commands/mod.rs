@@ -18,7 +18,12 @@ mod validate;
 mod watch;
 mod worker;
 
-use crate::{client::Client, failure::Failure, printer::Printer, settings::Settings};
+use crate::{
+    client::Client,
+    failure::{Blame, Failure},
+    printer::Printer,
+    settings::Settings,
+};
 
 /// What every command works with.
 #[derive(Clone, Debug)]
@@ -28,9 +33,17 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// A connection to the server of the settings.
+    /// A connection to the server of the settings; of several, to the first that is there.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        Client::connect(&self.settings.server.value).await
+        let servers = self.settings.servers();
+        let (last, others) = servers.split_last().expect("there is always one");
+        for server in others {
+            match Client::connect(server).await {
+                Err(failure) if failure.blame() == Blame::Environment => {}
+                connected => return connected,
+            }
+        }
+        Client::connect(last).await
     }
 
     /// Tells what the server warned of.

@@ -1,13 +1,13 @@
 //! `baton restore`: a folder that `baton backup` made becomes the data of a server.
 
-use baton_server::{KEY_FILE, Store, StoreError};
+use baton_server::{KEY_FILE, ServerOptions, Store, StoreError};
 use serde_json::json;
 
 use super::{
     Context,
     backup::{STORE_FILE, copy_key, refused},
 };
-use crate::{args::RestoreArgs, failure::Failure, output};
+use crate::{args::RestoreArgs, failure::Failure, local, output};
 
 /// The data that is set aside is of no use without its key.
 fn set_key_aside(args: &RestoreArgs) -> Result<(), Failure> {
@@ -22,6 +22,12 @@ fn set_key_aside(args: &RestoreArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn restore(context: &Context, args: &RestoreArgs) -> Result<(), Failure> {
+    if let Some(url) = ServerOptions::from(local::server_config(&context.settings, &[])?.config).store_url {
+        return Err(Failure::refused(format!(
+            "the store of this configuration is in PostgreSQL, at {url}; a backup of an embedded store cannot be put there"
+        ))
+        .hint("restore PostgreSQL with its own tools, such as pg_restore; for an embedded store leave out store.url"));
+    }
     for file in [STORE_FILE, KEY_FILE] {
         if !args.from.join(file).is_file() {
             return Err(Failure::refused(format!("'{}' is not a backup: it has no {file}", args.from.display()))

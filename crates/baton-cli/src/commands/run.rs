@@ -179,7 +179,7 @@ async fn run_here(context: &Context, mut plan: Plan, data_dir: &Path, keep: bool
     };
     let result = tokio::select! {
         result = work => result,
-        why = server.failed() => Err(Failure::environment(format!("the store has failed: {why}"))),
+        failure = server.failed() => Err(failure),
     };
     server.shutdown().await;
     services.stop().await;

@@ -1,5 +1,7 @@
 //! `baton server`.
 
+use std::path::PathBuf;
+
 use super::Context;
 use crate::{args::ServerArgs, failure::Failure, local, run::Signals, settings::ProcessEnvironment};
 
@@ -8,9 +10,14 @@ pub(crate) async fn server(context: &Context, args: ServerArgs) -> Result<(), Fa
     if let Some(data_dir) = &args.data_dir {
         flags.push(("data-dir", data_dir.display().to_string()));
     }
-    if let Some(listen) = args.listen {
-        flags.push(("listen", listen));
-    }
+    let path = |path: PathBuf| path.display().to_string();
+    let named = [
+        ("listen", args.listen),
+        ("advertise", args.advertise),
+        ("key-file", args.key_file.map(path)),
+        ("store.url", args.store_url),
+    ];
+    flags.extend(named.into_iter().filter_map(|(name, value)| Some((name, value?))));
     if args.temporal_compatible {
         flags.push(("temporal-compatible", true.to_string()));
     }
@@ -30,8 +37,7 @@ pub(crate) async fn server(context: &Context, args: ServerArgs) -> Result<(), Fa
         why = running.failed() => Some(why),
     };
     if let Some(why) = failed {
-        return Err(Failure::environment(format!("the store has failed: {why}"))
-            .hint("start the server again: it recovers from what is on the disk"));
+        return Err(local::failed(&why));
     }
     context.printer.message("stopping; interrupt once more to stop at once");
     tokio::select! {

@@ -17,9 +17,10 @@ pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<(), Fa
     let key = key(args.worker_key_file.as_deref(), &ProcessEnvironment)?;
     let flags: Vec<_> = args.temporal.settings().collect();
     let config = local::server_config(&context.settings, &flags)?;
-    let server = context.settings.server.value.clone();
+    let servers = context.settings.servers();
+    let server = servers.join(" or ");
     let options = config
-        .worker_options(server.clone(), key, &ProcessEnvironment::variables())
+        .worker_options(servers, key, &ProcessEnvironment::variables())
         .map_err(|error| local::not_configured(&context.settings, &error))?;
     let (task_queue, temporal) = (options.temporal.task_queue.clone(), options.temporal.connection.clone());
     let mut signals = Signals::new()?;
@@ -67,7 +68,7 @@ fn key(flag: Option<&Path>, environment: &impl Environment) -> Result<WorkerKey,
     };
     read.map_err(|error| match error {
         WorkerKeyError::Io { .. } => Failure::environment("the worker key cannot be had").because(&error),
-        WorkerKeyError::Malformed { .. } | WorkerKeyError::Random => Failure::usage(error.to_string())
+        WorkerKeyError::Malformed { .. } => Failure::usage(error.to_string())
             .hint("it is the text of the file worker.key in the server's data directory"),
     })
 }

@@ -18,6 +18,7 @@ mod crash;
 mod data_dir;
 mod outside;
 mod secrecy;
+mod several;
 mod signals;
 mod temporal;
 

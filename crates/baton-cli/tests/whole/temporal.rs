@@ -2,7 +2,7 @@
 //! against the real dev server, with real processes on every side.
 
 mod caller;
-mod site;
+pub(crate) mod site;
 mod storm;
 
 use std::path::Path;

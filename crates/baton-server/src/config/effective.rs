@@ -33,19 +33,19 @@ impl Resolved {
         Ok(ServerOptions { temporal, ..ServerOptions::from(self.config.clone()) })
     }
 
-    /// How to run a worker for the server at a URL.
+    /// How to run a worker for the servers at these URLs.
     ///
     /// # Errors
     /// What is wrong with Temporal's own settings.
     pub fn worker_options(
         &self,
-        server: String,
+        servers: Vec<String>,
         key: WorkerKey,
         environment: &Variables,
     ) -> Result<WorkerProcessOptions, ConfigError> {
         let temporal = temporal_settings(&self.config, environment)?;
         let ServerOptions { egress, model_base_url, model_api_key, .. } = ServerOptions::from(self.config.clone());
-        Ok(WorkerProcessOptions { server, key, temporal, egress, model_base_url, model_api_key })
+        Ok(WorkerProcessOptions { servers, key, temporal, egress, model_base_url, model_api_key })
     }
 
     /// Every setting, in order of its name, with what Temporal's own settings decide.
@@ -275,7 +275,7 @@ mod tests {
         let none = Variables::default();
         let resolved = resolved("[temporal]\nnamespace = 'n'\n[model]\nbase-url = 'http://127.0.0.1:1/v1'\n", &none);
         let key = WorkerKey::parse(&"a".repeat(64)).unwrap();
-        let options = resolved.worker_options("http://127.0.0.1:8377".to_owned(), key, &none).unwrap();
+        let options = resolved.worker_options(vec!["http://127.0.0.1:8377".to_owned()], key, &none).unwrap();
         assert_eq!(
             (options.temporal.task_queue.as_str(), options.temporal.connection.namespace.as_str()),
             ("baton", "n")

@@ -46,6 +46,11 @@ pub(crate) struct Grpc {
     pub(crate) worker: Option<WorkerSide>,
 }
 
+/// A refusal of what did not get as far as the services.
+pub(crate) fn status_of(error: baton_types::ApiError) -> tonic::Status {
+    status::of(error)
+}
+
 /// All services.
 ///
 /// # Errors

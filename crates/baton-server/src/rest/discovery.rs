@@ -1,5 +1,7 @@
 //! What the server is and offers: version, health, metrics, and the lists by which clients of Kubernetes find kinds.
 
+use std::sync::Arc;
+
 use axum::{
     extract::State,
     http::{HeaderValue, StatusCode, header},
@@ -7,12 +9,10 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use baton_proto::{API_VERSION, Resource, v1};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{
-    Rest, json as answer,
-    refusal::{GROUP, Refusal},
-};
+use super::{Rest, json as answer, refusal::GROUP};
 
 /// Version of the API within its group.
 const VERSION: &str = "v1";
@@ -62,6 +62,38 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Rest>)> {
     ]
 }
 
+/// Paths of what a server says of itself.
+const OF_THE_SERVER: [&str; 4] = ["/healthz", "/livez", "/readyz", "/metrics"];
+
+/// Whether a path is one of those, with or without a slash at its end.
+pub(crate) fn is_of_the_server(path: &str) -> bool {
+    OF_THE_SERVER.contains(&path.strip_suffix('/').unwrap_or(path))
+}
+
+/// What a server that stands by says of itself.
+#[derive(Clone)]
+pub(super) struct Standby {
+    /// Whether it can stand by; otherwise why not.
+    pub(super) healthy: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Whether requests that reach it are answered; otherwise why not.
+    pub(super) ready: Ready,
+    /// Writes the page of metrics.
+    pub(super) metrics_page: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// Asks whether requests are answered; otherwise why not.
+pub(crate) type Ready = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// The routes of [`is_of_the_server`] while another server leads.
+pub(super) fn standby_routes() -> Vec<(&'static str, MethodRouter<Standby>)> {
+    vec![
+        ("/healthz", get(async |State(standby): State<Standby>| told((standby.healthy)()))),
+        ("/livez", get(async || "ok")),
+        ("/readyz", get(async |State(standby): State<Standby>| told((standby.ready)().await))),
+        ("/metrics", get(async |State(standby): State<Standby>| page((standby.metrics_page)()))),
+    ]
+}
+
 /// Healthy is who can serve: a store that failed stays failed until the process is started again. Ready is who is healthy and
 /// reaches what executions need.
 fn told(state: Result<(), String>) -> Response {
@@ -71,12 +103,16 @@ fn told(state: Result<(), String>) -> Response {
     }
 }
 
-async fn metrics(State(rest): State<Rest>) -> Result<Response, Refusal> {
-    let mut response = Response::new((rest.metrics_page)().into());
+async fn metrics(State(rest): State<Rest>) -> Response {
+    page((rest.metrics_page)())
+}
+
+fn page(text: String) -> Response {
+    let mut response = Response::new(text.into());
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
-    Ok(response)
+    response
 }
 
 fn index() -> Value {

@@ -28,7 +28,8 @@ pub(super) async fn refuse_foreign_pages(request: Request, next: Next) -> Respon
     }
 }
 
-fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Refuses what comes from a foreign page.
+pub(super) fn check(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let text = |name| {
         headers.get(name).map(|it: &axum::http::HeaderValue| String::from_utf8_lossy(it.as_bytes()).into_owned())
     };

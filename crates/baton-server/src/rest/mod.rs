@@ -33,9 +33,9 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, Uri},
     middleware,
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::{MethodRouter, get, post},
 };
 use baton_proto::v1;
@@ -43,6 +43,7 @@ use baton_types::ApiError;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub(crate) use self::discovery::{Ready, is_of_the_server};
 use self::{call::handle, refusal::Refusal};
 use crate::app::{App, ExecutionKind, ServedResource};
 
@@ -79,6 +80,33 @@ pub(crate) fn router(rest: Rest) -> Router {
         .layer(middleware::from_fn(guard::refuse_foreign_pages))
         .layer(CatchPanicLayer::custom(on_panic))
         .with_state(rest)
+}
+
+/// What a server says of itself while another one leads.
+pub(crate) fn standby_router(
+    healthy: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    ready: Ready,
+    metrics_page: Arc<dyn Fn() -> String + Send + Sync>,
+) -> Router {
+    both(Router::new(), discovery::standby_routes().into_iter())
+        .method_not_allowed_fallback(call::method_not_allowed)
+        .fallback(call::no_such_path)
+        .layer(middleware::from_fn(guard::refuse_foreign_pages))
+        .layer(CatchPanicLayer::custom(on_panic))
+        .with_state(discovery::Standby { healthy, ready, metrics_page })
+}
+
+/// Refuses what comes from a foreign page: see `guard`.
+///
+/// # Errors
+/// PermissionDenied.
+pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    guard::check(uri, headers).map_err(Refusal::into_error)
+}
+
+/// A refusal of what did not get as far as the router.
+pub(crate) fn refuse(error: ApiError) -> Response {
+    Refusal::from(error).into_response()
 }
 
 /// What every kind has.
@@ -131,7 +159,10 @@ fn in_namespace<R: ServedResource>(rest: &str) -> String {
 }
 
 /// Adds `routes`, each with and without a slash at its end: clients of Kubernetes ask for both.
-fn both(mut router: Router<Rest>, routes: impl Iterator<Item = (&'static str, MethodRouter<Rest>)>) -> Router<Rest> {
+fn both<S: Clone + Send + Sync + 'static>(
+    mut router: Router<S>,
+    routes: impl Iterator<Item = (&'static str, MethodRouter<S>)>,
+) -> Router<S> {
     for (path, route) in routes {
         if path != "/" {
             router = router.route(&format!("{path}/"), route.clone());
@@ -143,7 +174,6 @@ fn both(mut router: Router<Rest>, routes: impl Iterator<Item = (&'static str, Me
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature is tower-http's")]
 fn on_panic(cause: Box<dyn std::any::Any + Send>) -> Response {
-    use axum::response::IntoResponse as _;
     Refusal::from(ApiError::internal(format!("a handler panicked: {}", panic_message(cause.as_ref())))).into_response()
 }
 

@@ -110,6 +110,11 @@ impl Refusal {
         status
     }
 
+    /// What it says, for whoever words it for another protocol.
+    pub(super) fn into_error(self) -> ApiError {
+        *self.error
+    }
+
     /// Writes it to the log, for refusals that go out in a stream rather than as an answer.
     pub(super) fn log(&self) {
         errors::log(&self.error);

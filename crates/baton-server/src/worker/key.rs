@@ -1,7 +1,7 @@
 //! The worker key: who has it may report for executions and read their activities, so it is as good as the data itself.
 //!
-//! It is 32 random bytes in hexadecimal digits, made by the server at its first start with Temporal, in a file that only its
-//! owner can read. A worker gets the same text.
+//! It is 32 bytes in hexadecimal digits, derived from the key of the installation, so that all servers of one store have the
+//! same. A server writes it to a file that only its owner can read. A worker gets the same text.
 //!
 //! # Invariants
 //! - Never shown: not by `Debug`, not in an error, not in a log line.
@@ -14,15 +14,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ring::{
-    hmac,
-    rand::{SecureRandom as _, SystemRandom},
-};
+use baton_engine::Sealer;
+use ring::hmac;
 
 /// File in the data directory that holds the key that workers show.
 pub const WORKER_KEY_FILE: &str = "worker.key";
 
 const KEY_BYTES: usize = 32;
+
+/// What it is derived for. Another word is another key for every worker.
+const PURPOSE: &str = "baton worker key";
 
 /// What workers show to be let in.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,9 +53,6 @@ pub enum WorkerKeyError {
         /// How many characters there are.
         found: usize,
     },
-    /// The system gives no random numbers.
-    #[error("the system's random number generator failed")]
-    Random,
 }
 
 impl WorkerKey {
@@ -79,20 +77,20 @@ impl WorkerKey {
         Self::parse(&text)
     }
 
-    /// The key in a file, which is made (readable by its owner only) if it is not there.
+    /// The key of an installation.
+    pub(crate) fn of(sealer: &Sealer) -> Self {
+        Self(hex::encode(sealer.derive(PURPOSE)))
+    }
+
+    /// Puts it into a file (readable by its owner only), where workers find it.
     ///
     /// # Errors
-    /// See [`WorkerKeyError`].
-    pub(crate) fn read_or_create(path: &Path) -> Result<Self, WorkerKeyError> {
-        match Self::read(path) {
-            Err(WorkerKeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            read => return read,
+    /// `Io`.
+    pub(crate) fn keep(&self, path: &Path) -> Result<(), WorkerKeyError> {
+        if Self::read(path).is_ok_and(|kept| kept == *self) {
+            return Ok(());
         }
-        let mut bytes = [0; KEY_BYTES];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| WorkerKeyError::Random)?;
-        let key = Self(hex::encode(bytes));
-        key.write(path).map_err(|source| WorkerKeyError::Io { path: path.to_owned(), source })?;
-        Ok(key)
+        self.write(path).map_err(|source| WorkerKeyError::Io { path: path.to_owned(), source })
     }
 
     /// Whole or not at all.
@@ -124,19 +122,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_once_and_only_its_owner_can_read_it() {
+    fn it_is_of_the_installation_and_only_its_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(WORKER_KEY_FILE);
-        let key = WorkerKey::read_or_create(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(WorkerKey::read_or_create(&path).unwrap(), key);
+        let key = WorkerKey::of(&Sealer::new(&[1; 32]));
+        for before in [None, Some("short"), Some(&*"7".repeat(64))] {
+            if let Some(before) = before {
+                fs::write(&path, before).unwrap();
+            }
+            key.keep(&path).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(WorkerKey::read(&path).unwrap(), key);
+        }
         assert_eq!(WorkerKey::parse(&format!(" {} \n", key.expose().to_uppercase())).unwrap(), key);
         assert!(key.is(key.expose()));
         for other in ["", "0", &"0".repeat(64), &key.expose()[1..], &format!("{}0", key.expose())] {
             assert!(!key.is(other), "{other}");
         }
         assert_eq!(format!("{key:?}"), "WorkerKey(***)");
-        assert_ne!(WorkerKey::read_or_create(&folder.path().join("other.key")).unwrap(), key);
+        assert_ne!(WorkerKey::of(&Sealer::new(&[2; 32])), key);
     }
 
     #[test]
@@ -145,7 +149,7 @@ mod tests {
         let path = folder.path().join(WORKER_KEY_FILE);
         for text in ["", "secret", &"z".repeat(64), &"a".repeat(63)] {
             fs::write(&path, text).unwrap();
-            let told = WorkerKey::read_or_create(&path).unwrap_err();
+            let told = WorkerKey::read(&path).unwrap_err();
             assert!(matches!(told, WorkerKeyError::Malformed { found } if found == text.len()), "{told:?}");
             assert!(text.is_empty() || !told.to_string().contains(text), "{told}");
         }

@@ -67,8 +67,8 @@ impl TemporalSettings {
 /// How to run a worker in a process of its own.
 #[derive(Clone, Debug)]
 pub struct WorkerProcessOptions {
-    /// URL of its server.
-    pub server: String,
+    /// URLs of its server, or of several of one store: any of them will do.
+    pub servers: Vec<String>,
     /// What it shows to be let in there.
     pub key: WorkerKey,
     /// Where Temporal is, and which task queue is polled.
@@ -125,7 +125,7 @@ pub struct RunningWorker {
 /// # Errors
 /// See [`WorkerStartError`]; nothing is left running.
 pub async fn start_worker(options: WorkerProcessOptions) -> Result<RunningWorker, WorkerStartError> {
-    let ledger = RemoteLedger::new(&options.server, &options.key)?;
+    let ledger = RemoteLedger::new(&options.servers, &options.key)?;
     match ledger.check().await {
         Ok(()) => {}
         Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Timeout) => {

@@ -1,5 +1,7 @@
 //! The ledger of a server elsewhere: [`Ledger`] over `baton.worker.v1`.
 //!
+//! Of several servers of one store any will do. The one that answered last is asked first; if it does not answer, the next.
+//!
 //! # Invariants
 //! - Nothing is asked of the server before it is needed: a worker may be there before its server.
 //! - Every call ends within [`CALL_LIMIT`], so whoever repeats it decides when.
@@ -9,7 +11,14 @@
 //! An answer that was not had is `Unavailable` or `Timeout`; the same call again is harmless. A key that is refused makes
 //! every call `Unauthenticated`, and [`RemoteLedger::refused`] resolves.
 
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use baton_engine::{HostedTask, Ledger, Report, Reported};
@@ -18,7 +27,10 @@ use baton_proto::worker_v1::{self, worker_service_client::WorkerServiceClient};
 use baton_types::{ApiError, Digest, ErrorKind, Uid};
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -39,9 +51,13 @@ const REPORT_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 2;
 const REASONS: &[&str] = &[
     "DATA_CORRUPT",
     "EXECUTION_STALLED",
+    "EXECUTION_SUSPENDED",
     "FIELD_INVALID",
     "INTERNAL",
+    "LEADER_LOST",
+    "LEADER_UNREACHABLE",
     "NOT_FOUND",
+    "NOT_LEADING",
     "OVERLOADED",
     "REPORT_MALFORMED",
     "REPORT_NOT_FOLLOWED",
@@ -49,16 +65,24 @@ const REASONS: &[&str] = &[
     "STARTING",
     "STORAGE_FULL",
     "STORE_FAILED",
+    "STORE_UNAVAILABLE",
     "WORKER_KEY_REFUSED",
 ];
 
-/// The ledger of a server elsewhere. Cheap to clone.
+/// The ledger of a server elsewhere, or of several of one store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RemoteLedger {
-    client: WorkerServiceClient<Channel>,
+    servers: Arc<[Server]>,
+    /// Which of them answered last.
+    asked: Arc<AtomicUsize>,
     bearer: MetadataValue<Ascii>,
-    address: String,
     refused: watch::Sender<Option<String>>,
+}
+
+#[derive(Clone, Debug)]
+struct Server {
+    client: WorkerServiceClient<Channel>,
+    address: String,
 }
 
 /// A URL that is not one of a server.
@@ -66,15 +90,9 @@ pub struct RemoteLedger {
 #[error("'{0}' is not a URL of a server; allowed is http://HOST:PORT, such as http://127.0.0.1:8377")]
 pub struct AddressError(String);
 
-impl RemoteLedger {
-    /// The ledger of the server at a URL. Connects when it is first asked.
-    ///
-    /// # Errors
-    /// If it is not a URL, or not of the scheme `http`.
-    ///
-    /// # Panics
-    /// Never: a key is of hexadecimal digits, which may stand in a header.
-    pub fn new(address: &str, key: &WorkerKey) -> Result<Self, AddressError> {
+impl Server {
+    /// Connects when it is first asked.
+    fn new(address: &str) -> Result<Self, AddressError> {
         let refused = || AddressError(address.to_owned());
         let endpoint = Endpoint::from_shared(address.to_owned())
             .ok()
@@ -88,10 +106,27 @@ impl RemoteLedger {
         let client = WorkerServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { client, address: address.to_owned() })
+    }
+}
+
+impl RemoteLedger {
+    /// The ledger of the servers at these URLs. Connects when it is first asked.
+    ///
+    /// # Errors
+    /// If one is not a URL, or not of the scheme `http`, or there is none.
+    ///
+    /// # Panics
+    /// Never: a key is of hexadecimal digits, which may stand in a header.
+    pub fn new<A: AsRef<str>>(addresses: &[A], key: &WorkerKey) -> Result<Self, AddressError> {
+        let servers = addresses.iter().map(|address| Server::new(address.as_ref())).collect::<Result<Arc<[_]>, _>>()?;
+        if servers.is_empty() {
+            return Err(AddressError(String::new()));
+        }
         let mut bearer = MetadataValue::try_from(format!("Bearer {}", key.expose()))
             .expect("hexadecimal digits may stand in a header");
         bearer.set_sensitive(true);
-        Ok(Self { client, bearer, address: address.to_owned(), refused: watch::Sender::new(None) })
+        Ok(Self { servers, asked: Arc::default(), bearer, refused: watch::Sender::new(None) })
     }
 
     /// Asks for something that changes nothing, to see whether the server lets us in.
@@ -112,10 +147,11 @@ impl RemoteLedger {
         }
     }
 
-    async fn call<T: prost::Message, A, F>(
+    /// Asks one server after the other until one answers. To ask again is harmless, whatever became of the first time.
+    async fn call<T: prost::Message + Clone, A, F>(
         &self,
         message: T,
-        call: impl FnOnce(WorkerServiceClient<Channel>, Request<T>) -> F,
+        call: impl Fn(WorkerServiceClient<Channel>, Request<T>) -> F,
     ) -> Result<A, ApiError>
     where
         F: Future<Output = Result<Response<A>, Status>>,
@@ -126,21 +162,44 @@ impl RemoteLedger {
                 format!("a message of {size} bytes does not go to the server, {MESSAGE_BYTES_MAX} are allowed");
             return Err(ApiError::new(ErrorKind::TooLarge, "BODY_TOO_LARGE", message));
         }
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", self.bearer.clone());
-        match tokio::time::timeout(CALL_LIMIT, call(self.client.clone(), request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(self.error_of(&status)),
-            Err(_) => Err(ApiError::new(
-                ErrorKind::Timeout,
-                "SERVER_UNREACHABLE",
-                format!("the server at {} has not answered within {} seconds", self.address, CALL_LIMIT.as_secs()),
-            )),
+        let deadline = Instant::now() + CALL_LIMIT;
+        let count = self.servers.len();
+        let mut message = Some(message);
+        let mut last = None;
+        for (turn, index) in (0..count).cycle().skip(self.asked.load(Relaxed) % count).take(count).enumerate() {
+            let left = count - turn;
+            let Some(message) = (if left == 1 { message.take() } else { message.clone() }) else { break };
+            let server = &self.servers[index];
+            let mut request = Request::new(message);
+            request.metadata_mut().insert("authorization", self.bearer.clone());
+            let limit = deadline.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+            let error = match timeout(limit, call(server.client.clone(), request)).await {
+                Ok(Ok(answer)) => {
+                    self.asked.store(index, Relaxed);
+                    return Ok(answer.into_inner());
+                }
+                Ok(Err(status)) => self.error_of(&server.address, &status),
+                Err(_) => ApiError::new(
+                    ErrorKind::Timeout,
+                    "SERVER_UNREACHABLE",
+                    format!(
+                        "the server at {} has not answered within {:.0} seconds",
+                        server.address,
+                        limit.as_secs_f64()
+                    ),
+                ),
+            };
+            if !matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Timeout) || asks_for_patience(&error) {
+                self.asked.store(index, Relaxed);
+                return Err(error);
+            }
+            last = Some(error);
         }
+        Err(last.unwrap_or_else(|| ApiError::internal("no server was asked")))
     }
 
-    fn error_of(&self, status: &Status) -> ApiError {
-        let error = error_of(&self.address, status);
+    fn error_of(&self, address: &str, status: &Status) -> ApiError {
+        let error = error_of(address, status);
         if error.kind == ErrorKind::Unauthenticated {
             let told = match &error.hint {
                 Some(hint) => format!("{}; {hint}", error.message),
@@ -150,6 +209,11 @@ impl RemoteLedger {
         }
         error
     }
+}
+
+/// Whether another server would say the same: it is about the execution, not about the server.
+fn asks_for_patience(error: &ApiError) -> bool {
+    matches!(error.reason, "EXECUTION_STALLED" | "EXECUTION_SUSPENDED" | "REPORT_NOT_FOLLOWED" | "STORE_UNAVAILABLE")
 }
 
 #[async_trait]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use baton_engine::{HostedRun, HostedTask, Ledger, Report, Reported};
+use baton_engine::{HostedRun, HostedTask, Ledger, Report, Reported, Sealer};
 use baton_execution::{ActivityTask, OperationId};
 use baton_proto::history_v1::{CancelRequested, HistoryEvent, history_event::Attributes};
 use baton_store::{Store, StoreOptions};
@@ -17,12 +17,13 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{MESSAGE_BYTES_MAX, RemoteLedger, WORKER_KEY_FILE, WorkerKey};
+use super::{MESSAGE_BYTES_MAX, RemoteLedger, WorkerKey};
 use crate::{
     app::App,
     grpc::WorkerSide,
+    leading::{Door, Post},
     programs::ProgramCache,
-    serve::{Serving, serve},
+    serve::{Front, Serving, serve},
 };
 
 const UID: Uid = Uid::from_bytes([7; 16]);
@@ -77,7 +78,7 @@ struct Served {
     key: WorkerKey,
     url: String,
     stopping: CancellationToken,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
     folder: TempDir,
 }
 
@@ -86,32 +87,35 @@ impl Served {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions { ballast_bytes: 0, ..StoreOptions::default() }).unwrap();
         let app = App::new(store, 0, Arc::new(ProgramCache::default()));
-        let key = WorkerKey::read_or_create(&folder.path().join(WORKER_KEY_FILE)).unwrap();
+        let key = WorkerKey::of(&Sealer::new(&[1; 32]));
         let script = Arc::new(Script::default());
         let stopping = CancellationToken::new();
         let side = WorkerSide { ledger: Arc::clone(&script) as Arc<dyn Ledger>, key: key.clone() };
         let worker = with_worker_side.then_some(side);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let serving = Serving {
+        let front = Front::new(Serving {
             app,
             metrics_page: Arc::new(String::new),
             stopping: stopping.clone(),
             temporal_compatible: false,
             worker,
-        };
-        let serving = tokio::spawn(serve(listener, serving));
+        });
+        let post = Arc::new(Post::default());
+        post.lead(front.unwrap());
+        let door = Door::new(post, Arc::new(|| Ok(())), Arc::new(String::new), stopping.clone());
+        let serving = tokio::spawn(serve(listener, door, stopping.clone()));
         Self { script, key, url, stopping, serving, folder }
     }
 
     fn ledger(&self) -> RemoteLedger {
-        RemoteLedger::new(&self.url, &self.key).unwrap()
+        RemoteLedger::new(&[&self.url], &self.key).unwrap()
     }
 
     /// Stops it. What is left is its folder.
     async fn stop(self) -> TempDir {
         self.stopping.cancel();
-        self.serving.await.unwrap().unwrap();
+        self.serving.await.unwrap();
         self.folder
     }
 }
@@ -196,7 +200,7 @@ async fn an_error_keeps_its_kind_its_reason_and_its_hint() {
 #[tokio::test]
 async fn without_the_key_nothing_is_answered() {
     let served = Served::start(true).await;
-    let ledger = RemoteLedger::new(&served.url, &WorkerKey::parse(&"5".repeat(64)).unwrap()).unwrap();
+    let ledger = RemoteLedger::new(&[&served.url], &WorkerKey::parse(&"5".repeat(64)).unwrap()).unwrap();
     let told = ledger.check().await.unwrap_err();
     assert_eq!((told.kind, told.reason), (ErrorKind::Unauthenticated, "WORKER_KEY_REFUSED"));
     ledger.report(report(Vec::new())).await.unwrap_err();
@@ -293,7 +297,33 @@ async fn a_server_without_temporal_says_so() {
 fn only_http_addresses_are_taken() {
     let key = WorkerKey::parse(&"0".repeat(64)).unwrap();
     for address in ["https://127.0.0.1:1", "127.0.0.1:1", "here", "", "http://"] {
-        let told = RemoteLedger::new(address, &key).unwrap_err().to_string();
+        let told = RemoteLedger::new(&[address], &key).unwrap_err().to_string();
         assert!(told.contains("allowed is http://HOST:PORT"), "{told}");
     }
+}
+
+#[tokio::test]
+async fn of_several_servers_the_next_is_asked_when_one_does_not_answer() {
+    let (first, second) = (Served::start(true).await, Served::start(true).await);
+    let ledger = RemoteLedger::new(&[&first.url, &second.url], &first.key).unwrap();
+    let known = Digest::of(b"known");
+    assert_eq!(ledger.content(known).await.unwrap().unwrap(), "known");
+    assert_eq!((first.script.asked().len(), second.script.asked().len()), (1, 0));
+    first.stop().await;
+    for _ in 0..2 {
+        assert_eq!(ledger.content(known).await.unwrap().unwrap(), "known");
+    }
+    assert_eq!(second.script.asked().len(), 2);
+    // What a server says of the execution is no reason to ask another.
+    second.script.reported.lock().unwrap().push_back(Err(ApiError::new(
+        ErrorKind::NotFound,
+        "NOT_FOUND",
+        "it is gone",
+    )));
+    assert_eq!(ledger.report(report(Vec::new())).await.unwrap_err().reason, "NOT_FOUND");
+    second.stop().await;
+    let error = ledger.content(known).await.unwrap_err();
+    assert_eq!((error.kind, error.reason), (ErrorKind::Unavailable, "SERVER_UNREACHABLE"), "{error}");
+    let none: [&str; 0] = [];
+    assert!(RemoteLedger::new(&none, &WorkerKey::of(&Sealer::new(&[1; 32]))).is_err());
 }

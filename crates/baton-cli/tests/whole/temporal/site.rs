@@ -36,6 +36,14 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// A desk, and the URL where it is asked.
+    pub(crate) fn start() -> (Arc<Self>, String) {
+        let desk = Arc::new(Self::default());
+        let counting = Arc::clone(&desk);
+        let stub = Stub::start(move |request| counting.take(request));
+        (desk, stub.url())
+    }
+
     fn take(&self, request: &Request) -> Reply {
         let (body, key) = (request.json(), request.header("idempotency-key").to_owned());
         let mut calls = self.calls.lock().unwrap();
@@ -92,10 +100,8 @@ impl Site {
         ));
         let server = home.serve();
         let caller = Caller::start(&temporal.address(), "default", server.api);
-        let desk = Arc::new(Desk::default());
-        let counting = Arc::clone(&desk);
-        let stub = Stub::start(move |request| counting.take(request));
-        for object in templates(&stub.url()) {
+        let (desk, url) = Desk::start();
+        for object in templates(&url) {
             create(server.api, &object);
         }
         Self { temporal, caller, desk, home, server: Some(server) }
@@ -197,7 +203,8 @@ pub(crate) fn asks(name: &str, agent: &str) -> Value {
     handover(TALKS, talk(name, agent))
 }
 
-fn templates(url: &str) -> Vec<Value> {
+/// Everything that the executions refer to; `url` is the desk.
+pub(crate) fn templates(url: &str) -> Vec<Value> {
     let body = json!({"run": "${ $workflow.input.run }"});
     let with_token = json!({"run": "${ $workflow.input.run }", "token": "${ $task.callbackToken }"});
     let (step, wait) = (call(&format!("{url}/step"), &body), call_and_wait(&format!("{url}/wait"), &with_token));
