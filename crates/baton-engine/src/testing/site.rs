@@ -205,6 +205,12 @@ impl Site {
         self.until(name, |resource| resource.phase().is_terminal()).await
     }
 
+    /// Waits until an execution is deleted.
+    pub async fn gone(&self, name: &str) {
+        let changed = tokio::sync::Notify::new();
+        poll("the end of an execution", || self.get(name).is_none().then_some(()), &changed).await;
+    }
+
     /// The only execution whose name begins so.
     pub async fn child_of(&self, parent: &str) -> String {
         let changed = tokio::sync::Notify::new();
