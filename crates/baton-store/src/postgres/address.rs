@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -17,10 +18,15 @@ use crate::options::StoreOptions;
 
 /// For the first answer of a host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// From connecting to a session that can be used.
+pub(super) const GREETING_MAX: Duration = Duration::from_secs(10);
 /// After so long without an answer a connection is dead; the server is told the same, so that the locks of a lost one go.
 const SILENCE: Duration = Duration::from_secs(15);
 /// A session that stands still in a transaction holds up all other servers, so the database ends it.
 const STANDSTILL_MS: u64 = 10_000;
+
+/// What bytes go through once it is settled whether they are encrypted.
+pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,14 +114,12 @@ impl Address {
         config
     }
 
-    pub(super) async fn connect(
-        &self,
-        role: Role,
-    ) -> Result<
-        (Client, Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>),
-        tokio_postgres::Error,
-    > {
-        self.config(role).connect(self.tls()).await
+    /// Connects, and gives up on a server that takes the connection and says nothing.
+    pub(super) async fn connect(&self, role: Role) -> Result<(Client, Connection<Socket, TlsStream>), StoreError> {
+        match tokio::time::timeout(GREETING_MAX, self.config(role).connect(self.tls())).await {
+            Ok(connected) => connected.map_err(|error| self.unreachable(error)),
+            Err(_) => Err(self.unreachable("the server does not answer")),
+        }
     }
 
     pub(super) fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {

@@ -67,7 +67,7 @@ pub(crate) fn open(url: &str, options: &StoreOptions) -> Result<Opened, StoreErr
     let reads = PostgresReads::start(Arc::clone(&address), options)?;
     let prepared = Arc::clone(&address);
     let cluster_id = reads.wait(async move {
-        let mut link = link::connect(&prepared, Role::Writer).await.map_err(|failed| prepared.unreachable(failed))?;
+        let mut link = link::connect(&prepared, Role::Writer).await?;
         link::check_server(&link.client, &prepared).await?;
         schema::prepare(&mut link.client, &prepared).await
     })?;

@@ -19,7 +19,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::address::{Address, Role};
+use super::address::{Address, GREETING_MAX, Role};
 use super::rows::{self, CHANGE_COLUMNS, RESOURCE_COLUMNS, RowError, collect};
 use super::{Class, classify, doing, limit_of};
 use crate::backend::{ChangePage, Head, Reads, Which};
@@ -145,6 +145,7 @@ impl PostgresReads {
             .max_size(options.readers.clamp(1, READERS_MAX))
             .runtime(PoolRuntime::Tokio1)
             .wait_timeout(Some(budget + GRACE))
+            .create_timeout(Some(GREETING_MAX))
             .build()
             .map_err(|error| address.unreachable(error))?;
         let sessions = Sessions { handle: runtime.handle().clone(), pool, address, budget };
@@ -210,7 +211,7 @@ impl PostgresReads {
     {
         let address = Arc::clone(&self.sessions.address);
         self.wait(async move {
-            let link = super::link::connect(&address, Role::Tail).await.map_err(|error| address.unreachable(error))?;
+            let link = super::link::connect(&address, Role::Tail).await?;
             task(link.client).await
         })
     }

@@ -133,8 +133,7 @@ impl Follower {
 
     /// Follows on one session; `Ok` when told to stop.
     async fn session(&mut self, reported: &mut bool) -> Result<(), StoreError> {
-        let unreachable = |error: tokio_postgres::Error| self.address.unreachable(error);
-        let (client, mut connection) = self.address.connect(Role::Tail).await.map_err(unreachable)?;
+        let (client, mut connection) = self.address.connect(Role::Tail).await?;
         let (news, mut told) = mpsc::unbounded();
         let driver = tokio::spawn(async move {
             let mut messages = futures::stream::poll_fn(|context| connection.poll_message(context));

@@ -16,13 +16,13 @@ use futures::future::join_all;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Error, Row};
 
-use super::address::{Address, Role};
+use super::address::{Address, GREETING_MAX, Role};
 use super::batch::Batch;
 use super::facts::{Facts, Wanted};
 use super::group::Group;
 use super::link::{Link, check_server, cluster_id, connect};
 use super::statements::Statements;
-use super::{Class, chain, classify, rows};
+use super::{Class, chain, classify, doing, rows};
 use crate::backend::{Engine, GroupError, Head, Outcomes, Upkeep, UpkeepReport, Writer};
 use crate::error::{CommitError, StoreError};
 use crate::model::{Change, Txn};
@@ -136,32 +136,39 @@ pub(super) fn trouble(error: &Error) -> Trouble {
 }
 
 impl Database {
-    /// Connects if need be. The server must be as trustworthy as at the start, and the database the same.
+    /// Connects if need be.
     async fn ensure_session(&mut self) -> Result<(), Trouble> {
         if self.session.as_ref().is_some_and(|session| !session.link.client.is_closed()) {
             return Ok(());
         }
         self.session = None;
-        let away = |error: Error| Trouble::Away(chain(&error));
-        let link = connect(&self.address, Role::Writer).await.map_err(away)?;
-        let failed = |error: StoreError| match error {
+        let limit = 2 * GREETING_MAX;
+        let begun = tokio::time::timeout(limit, self.begin_session()).await;
+        let begun = begun.map_err(|_| Trouble::Away("the server does not answer".to_owned()))?;
+        self.session = Some(begun.map_err(|error| match error {
             StoreError::Postgres { source, .. } => Trouble::Away(chain(&source)),
+            error @ StoreError::Unreachable { .. } => Trouble::Away(chain(&error)),
             other => Trouble::Fatal(chain(&other)),
-        };
-        check_server(&link.client, &self.address).await.map_err(failed)?;
-        if cluster_id(&link.client).await.map_err(failed)? != self.cluster_id {
-            return Err(Trouble::Fatal(format!("{} now has another store", self.address.text())));
-        }
-        let process = link.client.query_one("SELECT pg_backend_pid()", &[]).await.map_err(away)?;
-        self.own.store(process.try_get(0).map_err(away)?, Relaxed);
-        // What others left behind who can have no open commit any more.
-        link.client
-            .execute("DELETE FROM committed WHERE at < now() - interval '1 day'", &[])
-            .await
-            .map_err(|error| trouble(&error))?;
-        let s = Statements::prepare(&link.client).await.map_err(|error| trouble(&error))?;
-        self.session = Some(Session { link, s });
+        })?);
         Ok(())
+    }
+
+    /// The server must be as trustworthy as at the start, and the database the same.
+    async fn begin_session(&self) -> Result<Session, StoreError> {
+        const OPERATION: &str = "set up a session";
+        let link = connect(&self.address, Role::Writer).await?;
+        check_server(&link.client, &self.address).await?;
+        if cluster_id(&link.client).await? != self.cluster_id {
+            let found = "it has another store than before".to_owned();
+            return Err(StoreError::Foreign { path: self.address.text().into(), found });
+        }
+        let process = link.client.query_one("SELECT pg_backend_pid()", &[]).await.map_err(doing(OPERATION))?;
+        self.own.store(process.try_get(0).map_err(doing(OPERATION))?, Relaxed);
+        // What others left behind who can have no open commit any more.
+        let old = "DELETE FROM committed WHERE at < now() - interval '1 day'";
+        link.client.execute(old, &[]).await.map_err(doing(OPERATION))?;
+        let s = Statements::prepare(&link.client).await.map_err(doing(OPERATION))?;
+        Ok(Session { link, s })
     }
 
     pub(super) fn session(&self) -> Result<&Session, Trouble> {
@@ -199,7 +206,7 @@ impl Database {
     ) -> Result<(Head, Outcomes), Trouble> {
         self.ensure_session().await?;
         if let Some(pending) = open.as_ref() {
-            let written = self.was_written(pending.id).await?;
+            let written = self.in_time(self.was_written(pending.id)).await??;
             if let Some(pending) = open.take().filter(|_| written) {
                 tracing::info!(operations = group.len(), "a commit that was not answered had been written");
                 return Ok((pending.head, pending.outcomes));
@@ -404,7 +411,7 @@ impl PostgresWriter {
         if since.elapsed() >= self.database.patience {
             return false;
         }
-        self.runtime.block_on(tokio::time::sleep(PAUSE));
+        self.runtime.block_on(async { tokio::time::sleep(PAUSE).await });
         true
     }
 
@@ -435,7 +442,8 @@ impl Writer for PostgresWriter {
                     return Err(GroupError::NotDone(CommitError::Rejected { detail }));
                 }
                 Err(Trouble::Refused(error)) => {
-                    self.runtime.block_on(self.database.clean_up());
+                    // Whatever the session has prepared may be what is wrong.
+                    self.database.session = None;
                     return Err(GroupError::NotDone(error));
                 }
                 Err(Trouble::Fatal(detail)) => return Err(GroupError::Fatal(detail)),
@@ -467,7 +475,8 @@ impl Writer for PostgresWriter {
                 }
                 Err(Trouble::Fatal(detail)) => return Err(GroupError::Fatal(detail)),
                 Err(Trouble::Refused(error)) => {
-                    self.runtime.block_on(self.database.clean_up());
+                    // Whatever the session has prepared may be what is wrong.
+                    self.database.session = None;
                     return Err(GroupError::NotDone(error));
                 }
                 Err(Trouble::Data(detail)) => {
