@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::fmt::Write;
 use std::sync::{Arc, Barrier, mpsc};
 
 use baton_store::testing::postgres::PostgresServer;
@@ -165,25 +166,24 @@ fn told(outcomes: &[Result<Committed, CommitError>]) -> Vec<String> {
 
 /// All that can be read.
 fn contents(store: &Store) -> String {
+    let mut text = String::new();
+    let mut add = |what: &dyn std::fmt::Debug| writeln!(text, "{what:?}").unwrap();
     let list = store.list(&ListQuery::new(KIND, 99)).unwrap();
-    let mut text = format!("{:?} {} {:?}\n", list.items, list.revision, list.corrupt);
+    add(&(list.items, list.revision, list.corrupt));
     let mut labelled = ListQuery::new(KIND, 99);
     labelled.labels = vec![("a".to_owned(), "b".to_owned())];
-    let labelled: Vec<_> = store.list(&labelled).unwrap().items.into_iter().map(|item| item.key).collect();
-    text += &format!("{labelled:?} {:?} {:?}\n", store.active(0, 99).unwrap(), store.deleting(0, 99).unwrap());
-    text +=
-        &format!("{:?} {:?}\n", store.expiring(3, None, 99).unwrap(), store.by_owner([5; 16], 0, 99).unwrap().items);
+    add(&store.list(&labelled).unwrap().items.into_iter().map(|item| item.key).collect::<Vec<_>>());
+    add(&(store.active(0, 99).unwrap(), store.deleting(0, 99).unwrap()));
+    add(&(store.expiring(3, None, 99).unwrap(), store.by_owner([5; 16], 0, 99).unwrap().items));
     for n in 1..=3 {
         let outbox = store.outbox_by_execution(n).unwrap();
         assert!(outbox.corrupt.is_empty());
-        text +=
-            &format!("{:?} {:?} {:?}\n", store.journal(n, 0, 999).unwrap(), store.snapshot(n).unwrap(), outbox.items);
+        add(&(store.journal(n, 0, 999).unwrap(), store.snapshot(n).unwrap(), outbox.items));
     }
-    text += &format!("{:?} {:?}\n", store.timers_due(99, None, 99).unwrap(), store.outbox_due(4, 99).unwrap().items);
-    text += &format!("{:?} {:?}\n", store.outbox_next().unwrap(), store.meta("m").unwrap());
+    add(&(store.timers_due(99, None, 99).unwrap(), store.outbox_due(4, 99).unwrap().items));
+    add(&(store.outbox_next().unwrap(), store.meta("m").unwrap()));
     for index in 0..3 {
-        text += &format!("{:?} ", store.blob(&[index; 32]).unwrap());
-        text += &format!("{:?}\n", store.mailbox(&[index; 16]).unwrap());
+        add(&(store.blob(&[index; 32]).unwrap(), store.mailbox(&[index; 16]).unwrap()));
     }
     text
 }

@@ -14,7 +14,7 @@ use baton_store::testing::postgres::PostgresServer;
 use baton_store::testing::{append, commit, create, created, key, options, put};
 use baton_store::{CommitError, Lane, Store, StoreError, StoreOptions};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn impatient() -> StoreOptions {
     StoreOptions { outage_patience_ms: 300, ..options() }
@@ -184,7 +184,7 @@ fn relay(client: &TcpStream, server: &TcpStream, armed: &Arc<Mutex<Option<Cut>>>
     let gate = Arc::new(Mutex::new(None::<Cut>));
     let (muted, of_server, of_client) = (Arc::clone(&gate), server.try_clone().unwrap(), client.try_clone().unwrap());
     let back = std::thread::spawn(move || {
-        let (mut from, mut to, mut buffer) = (&of_server, &of_client, [0; 65_536]);
+        let (mut from, mut to, mut buffer) = (&of_server, &of_client, vec![0; 65_536]);
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             match *muted.lock().unwrap() {
                 Some(Cut::Answer) => break,
@@ -199,7 +199,7 @@ fn relay(client: &TcpStream, server: &TcpStream, armed: &Arc<Mutex<Option<Cut>>>
         let _ = of_client.shutdown(Shutdown::Both);
         let _ = of_server.shutdown(Shutdown::Both);
     });
-    let (mut from, mut to, mut buffer) = (client, server, [0; 65_536]);
+    let (mut from, mut to, mut buffer) = (client, server, vec![0; 65_536]);
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let request = &buffer[..count];
         let commits = request.windows(MARK.len()).any(|window| window == MARK);

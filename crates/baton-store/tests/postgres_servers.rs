@@ -11,7 +11,7 @@ use baton_store::testing::{append, commit, create, created, key, options, put, u
 use baton_store::{Change, CommitError, Guard, Keep, Store, StoreOptions, Txn, Watch};
 
 /// Longest that anything here may take; reaching it is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn stores(count: usize, options: &StoreOptions) -> (String, Vec<Store>) {
     let url = PostgresServer::shared().create_database();

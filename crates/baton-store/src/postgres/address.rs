@@ -87,30 +87,28 @@ impl Address {
     pub(super) fn config(&self, role: Role) -> Config {
         let silence_s = SILENCE.as_secs();
         // Statistics of a young table are missing or wrong, and no statement here should ever read a whole table.
-        let mut settings = format!(
+        let common = format!(
             "-c search_path=baton -c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
              -c tcp_keepalives_idle={} -c tcp_keepalives_interval={} -c tcp_keepalives_count=2 -c tcp_user_timeout={}",
             silence_s / 3,
             silence_s / 3,
             silence_s * 1_000
         );
-        settings.push_str(&match role {
+        let own = match role {
             Role::Writer => format!(
-                " -c plan_cache_mode=force_generic_plan -c idle_in_transaction_session_timeout={STANDSTILL_MS} \
+                "-c plan_cache_mode=force_generic_plan -c idle_in_transaction_session_timeout={STANDSTILL_MS} \
                  -c lock_timeout={}",
                 self.patience_ms.max(1)
             ),
             Role::Reader => {
-                format!(
-                    " -c enable_bitmapscan=off -c enable_sort=off -c statement_timeout={}",
-                    self.read_budget_ms.max(1)
-                )
+                let budget_ms = self.read_budget_ms.max(1);
+                format!("-c enable_bitmapscan=off -c enable_sort=off -c statement_timeout={budget_ms}")
             }
             Role::Tail => String::new(),
-        });
+        };
         let mut config = self.config.clone();
         let given = config.get_options().map(str::to_owned);
-        config.options(given.into_iter().chain([settings]).collect::<Vec<_>>().join(" "));
+        config.options(given.into_iter().chain([common, own]).collect::<Vec<_>>().join(" "));
         config
     }
 

@@ -21,7 +21,8 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use super::address::{Address, Role};
 use super::rows::CHANGE_COLUMNS;
-use super::writer::{CHANGES_MAX, in_sequence};
+use super::transact::in_sequence;
+use super::writer::CHANGES_MAX;
 use super::{chain, doing, link};
 use crate::error::StoreError;
 use crate::leadership::Leadership;
@@ -140,7 +141,7 @@ impl Follower {
             while let Some(message) = messages.next().await {
                 match message {
                     Ok(AsyncMessage::Notification(notification)) => {
-                        drop(news.unbounded_send(notification.process_id()))
+                        let _ = news.unbounded_send(notification.process_id());
                     }
                     Ok(_) => {}
                     // The other end sees this one go.

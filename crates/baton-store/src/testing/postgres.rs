@@ -27,7 +27,7 @@ use crate::options::StoreOptions;
 use crate::store::Store;
 
 /// Longest that anything here may take; reaching it is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Ends the server ($0) and removes its folder ($1) once the test is gone.
 const WATCHDOG: &str = r#"read -r line || { kill -9 "$0"; sleep 0.2; rm -rf "$1"; } 2>/dev/null"#;
 /// A server of tests does not sync: a killed process leaves what it wrote to the system.
@@ -107,12 +107,15 @@ impl PostgresServer {
                     run(Command::new("chown").arg(OTHER_USER).arg(&to));
                 }
             }
-            settings.push_str(&format!("listen_addresses = '127.0.0.1'\nport = {port}\nssl = on\n"));
+            settings.push_str("listen_addresses = '127.0.0.1'\nssl = on\nport = ");
+            settings.push_str(&port.to_string());
+            settings.push('\n');
             server.port = Some(port);
         } else {
             settings.push_str("listen_addresses = ''\n");
         }
-        settings.push_str(&format!("unix_socket_directories = '{}'\n", server.folder.path().display()));
+        let socket = format!("unix_socket_directories = '{}'\n", server.folder.path().display());
+        settings.push_str(&socket);
         let file = server.data().join("postgresql.auto.conf");
         fs::write(file, settings).expect("the settings can be written");
         server.launch();
