@@ -163,6 +163,10 @@ fn parse(url: &str) -> Result<(Config, Proof), StoreError> {
     if config.get_hosts().is_empty() {
         return Err(unusable("it names no host"));
     }
+    // Otherwise the end of a password would pass for a host, and be told to everybody.
+    if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+        return Err(unusable("in user and password an '@' is written as '%40'"));
+    }
     Ok((config, if full { Proof::Full(authorities) } else { Proof::None }))
 }
 
@@ -220,6 +224,8 @@ mod tests {
             ("postgresql://me:secret@h/d?sslrootcert=x", "only with sslmode=verify-full"),
             ("postgresql://me:secret@h/d?colour=red", "unknown option `colour`"),
             ("postgresql://me:secret@h:port/d", "port"),
+            ("postgresql://me:p@secret@h/d", "is written as '%40'"),
+            ("postgresql:///d", "names no host"),
         ] {
             let error = parse(url).unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");

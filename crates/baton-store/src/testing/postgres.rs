@@ -234,7 +234,12 @@ impl PostgresServer {
     /// Kills all of it as a power failure does, but for the disk's own cache. Nothing happens if that was done before.
     pub fn kill(&mut self) {
         let Some(Process { mut server, mut watchdog }) = self.process.take() else { return };
+        // A session whose server is gone may answer once more before it notices.
+        let sessions = children(&server);
         let _ = server.kill();
+        for session in sessions {
+            let _ = kill_process(session, Signal::KILL);
+        }
         let _ = server.wait();
         let _ = watchdog.kill();
         let _ = watchdog.wait();
@@ -267,10 +272,7 @@ impl PostgresServer {
 
     fn signal_all(&self, signal: Signal) {
         let server = &self.process.as_ref().expect("the server runs").server;
-        let output = Command::new("ps").args(["-o", "pid=", "--ppid", &server.id().to_string()]).output();
-        let children = String::from_utf8(output.expect("ps can be run").stdout).unwrap_or_default();
-        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw);
-        for process in std::iter::once(Pid::from_child(server)).chain(children) {
+        for process in std::iter::once(Pid::from_child(server)).chain(children(server)) {
             let _ = kill_process(process, signal);
         }
     }
@@ -280,6 +282,12 @@ impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn children(server: &Child) -> Vec<Pid> {
+    let output = Command::new("ps").args(["-o", "pid=", "--ppid", &server.id().to_string()]).output();
+    let children = String::from_utf8(output.expect("ps can be run").stdout).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect()
 }
 
 /// Who runs the server where this process is root's.
