@@ -29,7 +29,8 @@ use crate::store::Store;
 /// Longest that anything here may take; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Ends the server ($0) and removes its folder ($1) once the test is gone.
-const WATCHDOG: &str = r#"read -r line || { kill -9 "$0"; sleep 0.2; rm -rf "$1"; } 2>/dev/null"#;
+const WATCHDOG: &str =
+    r#"read -r line || { kill -9 "$0"; for _ in 1 2 3 4 5; do sleep 0.2; rm -rf "$1" && break; done; } 2>/dev/null"#;
 /// A server of tests does not sync: a killed process leaves what it wrote to the system.
 const SETTINGS: &str = "
 fsync = off
