@@ -66,7 +66,27 @@ pub fn group_commit(
     value_bytes: usize,
     seconds: f64,
 ) -> Result<Report, StoreError> {
-    let store = Store::open(dir, StoreOptions::default())?;
+    measure(Store::open(dir, StoreOptions::default())?, operation, producers, value_bytes, seconds)
+}
+
+/// [`group_commit`] in the PostgreSQL database at `url`; see [`Store::open_postgres`].
+pub fn postgres_group_commit(
+    url: &str,
+    operation: Operation,
+    producers: usize,
+    value_bytes: usize,
+    seconds: f64,
+) -> Result<Report, StoreError> {
+    measure(Store::open_postgres(url, StoreOptions::default())?, operation, producers, value_bytes, seconds)
+}
+
+fn measure(
+    store: Store,
+    operation: Operation,
+    producers: usize,
+    value_bytes: usize,
+    seconds: f64,
+) -> Result<Report, StoreError> {
     let body = Bytes::from(vec![0xa5; value_bytes]);
     let stop = AtomicBool::new(false);
     let begun = Instant::now();

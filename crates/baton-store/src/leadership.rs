@@ -5,8 +5,9 @@
 //! here before the database gives it to another. A store in files has one server, which always leads.
 //!
 //! # Invariants
-//! - In order, at most one server leads. When the database server itself dies or is exchanged for another, the old leader
-//!   may believe in itself for up to [`LEASE`] longer: what must never happen twice needs a guard in its transaction.
+//! - In order, at most one server leads. A session that the database server ends is given up as soon as that is heard,
+//!   which is after the lock is free; and when the database server itself vanishes, the old leader may believe in itself
+//!   for up to [`LEASE`]. What must never happen twice needs a guard in its transaction.
 //!
 //! # Deliberately absent
 //! No fencing token: every commit is checked under the head's lock, whoever sends it.

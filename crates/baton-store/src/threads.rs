@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Threads of a store; joined when the last handle goes.
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
-    committer: Mutex<Option<JoinHandle<Option<Box<dyn Engine>>>>>,
+    committer: Mutex<Option<Committer>>,
     ticker: Mutex<Option<Ticker>>,
     /// What follows other servers' commits, where there may be others.
     pub(crate) tail: Mutex<Option<Tail>>,
@@ -75,10 +75,9 @@ fn spawned<T>(result: std::io::Result<T>, path: &Path) -> Result<T, StoreError> 
 }
 
 /// The thread gives its engine back when it ends in order.
-fn spawn_committer(
-    shared: Arc<Shared>,
-    mut engine: Box<dyn Engine>,
-) -> Result<JoinHandle<Option<Box<dyn Engine>>>, StoreError> {
+type Committer = JoinHandle<Option<Box<dyn Engine>>>;
+
+fn spawn_committer(shared: Arc<Shared>, mut engine: Box<dyn Engine>) -> Result<Committer, StoreError> {
     /// Whatever ends the thread, a panic included, must not leave anyone waiting.
     struct Bystander<'s>(&'s Shared);
     impl Drop for Bystander<'_> {

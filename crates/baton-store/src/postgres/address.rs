@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -17,10 +18,15 @@ use crate::options::StoreOptions;
 
 /// For the first answer of a host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// From connecting to a session that can be used.
+pub(super) const GREETING_MAX: Duration = Duration::from_secs(10);
 /// After so long without an answer a connection is dead; the server is told the same, so that the locks of a lost one go.
 const SILENCE: Duration = Duration::from_secs(15);
 /// A session that stands still in a transaction holds up all other servers, so the database ends it.
 const STANDSTILL_MS: u64 = 10_000;
+
+/// What bytes go through once it is settled whether they are encrypted.
+pub(super) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,41 +87,37 @@ impl Address {
     pub(super) fn config(&self, role: Role) -> Config {
         let silence_s = SILENCE.as_secs();
         // Statistics of a young table are missing or wrong, and no statement here should ever read a whole table.
-        let mut settings = format!(
+        let common = format!(
             "-c search_path=baton -c jit=off -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
              -c tcp_keepalives_idle={} -c tcp_keepalives_interval={} -c tcp_keepalives_count=2 -c tcp_user_timeout={}",
             silence_s / 3,
             silence_s / 3,
             silence_s * 1_000
         );
-        settings.push_str(&match role {
+        let own = match role {
             Role::Writer => format!(
-                " -c plan_cache_mode=force_generic_plan -c idle_in_transaction_session_timeout={STANDSTILL_MS} \
+                "-c plan_cache_mode=force_generic_plan -c idle_in_transaction_session_timeout={STANDSTILL_MS} \
                  -c lock_timeout={}",
                 self.patience_ms.max(1)
             ),
             Role::Reader => {
-                format!(
-                    " -c enable_bitmapscan=off -c enable_sort=off -c statement_timeout={}",
-                    self.read_budget_ms.max(1)
-                )
+                let budget_ms = self.read_budget_ms.max(1);
+                format!("-c enable_bitmapscan=off -c enable_sort=off -c statement_timeout={budget_ms}")
             }
             Role::Tail => String::new(),
-        });
+        };
         let mut config = self.config.clone();
         let given = config.get_options().map(str::to_owned);
-        config.options(given.into_iter().chain([settings]).collect::<Vec<_>>().join(" "));
+        config.options(given.into_iter().chain([common, own]).collect::<Vec<_>>().join(" "));
         config
     }
 
-    pub(super) async fn connect(
-        &self,
-        role: Role,
-    ) -> Result<
-        (Client, Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>),
-        tokio_postgres::Error,
-    > {
-        self.config(role).connect(self.tls()).await
+    /// Connects, and gives up on a server that takes the connection and says nothing.
+    pub(super) async fn connect(&self, role: Role) -> Result<(Client, Connection<Socket, TlsStream>), StoreError> {
+        match tokio::time::timeout(GREETING_MAX, self.config(role).connect(self.tls())).await {
+            Ok(connected) => connected.map_err(|error| self.unreachable(error)),
+            Err(_) => Err(self.unreachable("the server does not answer")),
+        }
     }
 
     pub(super) fn unreachable(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
@@ -160,6 +162,10 @@ fn parse(url: &str) -> Result<(Config, Proof), StoreError> {
     config.ssl_mode(mode);
     if config.get_hosts().is_empty() {
         return Err(unusable("it names no host"));
+    }
+    // Otherwise the end of a password would pass for a host, and be told to everybody.
+    if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+        return Err(unusable("in user and password an '@' is written as '%40'"));
     }
     Ok((config, if full { Proof::Full(authorities) } else { Proof::None }))
 }
@@ -218,6 +224,8 @@ mod tests {
             ("postgresql://me:secret@h/d?sslrootcert=x", "only with sslmode=verify-full"),
             ("postgresql://me:secret@h/d?colour=red", "unknown option `colour`"),
             ("postgresql://me:secret@h:port/d", "port"),
+            ("postgresql://me:p@secret@h/d", "is written as '%40'"),
+            ("postgresql:///d", "names no host"),
         ] {
             let error = parse(url).unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("secret"), "{url}: {error}");

@@ -23,6 +23,7 @@ pub(super) struct Living {
 pub(super) struct Facts {
     pub(super) resources: HashMap<Number, Living>,
     pub(super) names: HashMap<ResourceKey, Number>,
+    pub(super) uids: HashSet<Uid>,
     pub(super) journal_last: HashMap<Number, i64>,
     pub(super) timers: HashSet<TimerRow>,
     /// Whether each is answered.
@@ -36,6 +37,7 @@ pub(super) struct Facts {
 pub(super) struct Wanted<'g> {
     numbers: BTreeSet<Number>,
     keys: HashSet<&'g ResourceKey>,
+    uids: BTreeSet<Uid>,
     journals: BTreeSet<Number>,
     timers: BTreeSet<TimerRow>,
     mailboxes: BTreeSet<[u8; 16]>,
@@ -54,9 +56,11 @@ impl<'g> Wanted<'g> {
                 wanted.numbers.insert(put.number);
                 if put.expect == Expect::Absent {
                     wanted.keys.insert(&put.key);
+                    wanted.uids.insert(put.uid);
                 }
             }
             wanted.numbers.extend(txn.deletes.iter().map(|delete| delete.number));
+            wanted.outbox.extend(txn.outbox_put.iter().map(|row| row.id));
             wanted.blobs.extend(txn.blobs.iter().map(|blob| blob.digest));
         }
         wanted
@@ -104,6 +108,7 @@ impl<'g> Wanted<'g> {
         }
         let mailboxes: Vec<&[u8]> = self.mailboxes.iter().map(<[u8; 16]>::as_slice).collect();
         let outbox: Vec<i64> = self.outbox.iter().copied().collect();
+        let uids: Vec<&[u8]> = self.uids.iter().map(<[u8; 16]>::as_slice).collect();
         let blobs: Vec<&[u8]> = self.blobs.iter().map(<[u8; 32]>::as_slice).collect();
         let ([kinds, namespaces, names], [dues, ns, ids]) = (&keys, &timers);
         macro_rules! ask {
@@ -124,6 +129,7 @@ impl<'g> Wanted<'g> {
             ask!(mailboxes, mailboxes),
             ask!(outbox, outbox),
             ask!(blobs, blobs),
+            ask!(uids, uids),
         );
         let mut facts = Facts::default();
         for row in found.0?.iter().chain(&found.1?) {
@@ -145,6 +151,9 @@ impl<'g> Wanted<'g> {
         }
         for row in found.6? {
             facts.blobs.extend(<Digest>::try_from(row.try_get::<_, &[u8]>(0)?).ok());
+        }
+        for row in found.7? {
+            facts.uids.extend(Uid::try_from(row.try_get::<_, &[u8]>(0)?).ok());
         }
         Ok(facts)
     }

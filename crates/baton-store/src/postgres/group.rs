@@ -7,7 +7,7 @@
 //! - A transaction is looked at whole before anything of it is folded in: a refused one leaves no trace.
 //! - Facts and folded rows agree at all times, so a later transaction sees earlier ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bytes::Bytes;
 
@@ -93,6 +93,16 @@ pub(super) struct Group<'g> {
     pub(super) meta: BTreeMap<&'g str, Option<&'g [u8]>>,
 }
 
+/// Two new resources of one transaction are not compared with the facts, which are of before it.
+fn check_new_twice(txn: &Txn) -> Result<(), CommitError> {
+    let new = || txn.puts.iter().filter(|put| put.expect == Expect::Absent);
+    let (mut keys, mut uids) = (HashSet::new(), HashSet::new());
+    match new().find(|put| !keys.insert(&put.key) || !uids.insert(put.uid)) {
+        Some(put) => Err(CommitError::Rejected { detail: format!("{} or its uid appears twice", put.key) }),
+        None => Ok(()),
+    }
+}
+
 impl<'g> Group<'g> {
     pub(super) fn new(facts: Facts, revision: u64) -> Self {
         Self { facts, revision, ..Self::default() }
@@ -106,18 +116,13 @@ impl<'g> Group<'g> {
 
     fn check(&self, txn: &Txn) -> Result<(), CommitError> {
         check_once_each(txn)?;
+        check_new_twice(txn)?;
         for guard in &txn.guards {
             self.check_guard(guard)?;
         }
         for put in &txn.puts {
             match put.expect {
-                Expect::Absent => {
-                    self.check_absent(&put.key)?;
-                    if self.facts.resources.contains_key(&put.number) {
-                        let detail = format!("resource number {} is taken", put.number);
-                        return Err(CommitError::Rejected { detail });
-                    }
-                }
+                Expect::Absent => self.check_new(put)?,
                 Expect::Revision(revision) => self.check_row(&put.key, &put.uid, put.number, revision)?,
             }
         }
@@ -132,21 +137,29 @@ impl<'g> Group<'g> {
         self.check_outbox_ids(txn)
     }
 
-    /// What the database would find by its keys is found here among the group's own rows.
+    /// What the database would refuse by its keys, but only if the row were still there at the end of the group.
     fn check_outbox_ids(&self, txn: &Txn) -> Result<(), CommitError> {
         let mut own = BTreeSet::new();
         for row in &txn.outbox_put {
-            let taken = match self.outbox.get(&row.id) {
-                Some(OutboxFold::Insert(_) | OutboxFold::Replace(_) | OutboxFold::Update { .. }) => {
-                    !txn.outbox_delete.contains(&row.id)
-                }
-                Some(OutboxFold::Delete) | None => false,
-            };
+            let taken = self.facts.outbox.contains(&row.id) && !txn.outbox_delete.contains(&row.id);
             if taken || !own.insert(row.id) {
                 return Err(CommitError::Rejected { detail: format!("outbox row {} exists", row.id) });
             }
         }
         Ok(())
+    }
+
+    /// Here and not by the database's keys, for the same reason.
+    fn check_new(&self, put: &ResourcePut) -> Result<(), CommitError> {
+        self.check_absent(&put.key)?;
+        let taken = if self.facts.resources.contains_key(&put.number) {
+            format!("number {}", put.number)
+        } else if self.facts.uids.contains(&put.uid) {
+            format!("uid {}", hex(&put.uid))
+        } else {
+            return Ok(());
+        };
+        Err(CommitError::Rejected { detail: format!("{taken} is another resource's") })
     }
 
     fn check_guard(&self, guard: &Guard) -> Result<(), CommitError> {
@@ -235,6 +248,7 @@ impl<'g> Group<'g> {
             self.doomed.insert(delete.number);
             self.facts.resources.remove(&delete.number);
             self.facts.names.remove(&delete.key);
+            self.facts.uids.remove(&delete.uid);
             let (key, uid, number, previous) = (&delete.key, &delete.uid, delete.number, delete.revision);
             let (kind, body) = (ChangeKind::Deleted, &delete.body);
             self.changes.push(ChangeFold { revision, previous, key, uid, number, kind, body });
@@ -287,6 +301,7 @@ impl<'g> Group<'g> {
         };
         self.resources.insert(put.number, fold);
         self.facts.names.insert(put.key.clone(), put.number);
+        self.facts.uids.insert(put.uid);
         self.facts.resources.insert(put.number, Living { key: put.key.clone(), uid: put.uid, revision });
         let (key, uid, number, body) = (&put.key, &put.uid, put.number, &put.body);
         self.changes.push(ChangeFold { revision, previous, key, uid, number, kind, body });

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::reads::{PostgresReads, Sessions};
+use super::pool::{PostgresReads, Sessions};
 use crate::backend::Ids;
 use crate::error::StoreError;
 use crate::model::Number;

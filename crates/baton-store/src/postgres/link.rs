@@ -34,7 +34,7 @@ impl Link {
 }
 
 /// Connects; must be called on the runtime that shall drive the connection.
-pub(super) async fn connect(address: &Address, role: Role) -> Result<Link, tokio_postgres::Error> {
+pub(super) async fn connect(address: &Address, role: Role) -> Result<Link, StoreError> {
     let (client, connection) = address.connect(role).await?;
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -27,12 +27,15 @@ mod facts;
 mod group;
 mod ids;
 mod link;
+mod list;
+mod pool;
 mod reads;
 mod rows;
 mod schema;
 mod statements;
 mod tail;
 mod tls;
+mod transact;
 mod upkeep;
 mod verify;
 mod writer;
@@ -44,7 +47,7 @@ use tokio_postgres::error::{Severity, SqlState};
 
 use self::address::{Address, Role};
 use self::ids::Blocks;
-use self::reads::PostgresReads;
+use self::pool::PostgresReads;
 pub(crate) use self::tail::Tail;
 use self::writer::PostgresEngine;
 use crate::backend::{Head, Reads};
@@ -67,7 +70,7 @@ pub(crate) fn open(url: &str, options: &StoreOptions) -> Result<Opened, StoreErr
     let reads = PostgresReads::start(Arc::clone(&address), options)?;
     let prepared = Arc::clone(&address);
     let cluster_id = reads.wait(async move {
-        let mut link = link::connect(&prepared, Role::Writer).await.map_err(|failed| prepared.unreachable(failed))?;
+        let mut link = link::connect(&prepared, Role::Writer).await?;
         link::check_server(&link.client, &prepared).await?;
         schema::prepare(&mut link.client, &prepared).await
     })?;

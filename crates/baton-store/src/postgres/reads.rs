@@ -1,300 +1,38 @@
 //! The reading half: one statement a question, each on a session of the pool.
 //!
-//! The client library is asynchronous and callers may themselves be on an async runtime, where blocking on another is not
-//! allowed. So sessions live on a runtime of the store's own, and a caller waits for its answer as for any other thread.
-//!
 //! One statement is one snapshot, which is why a list and a page of changes ask for the head in the same one.
-//!
-//! # Failure
-//! A session that broke is replaced and the question asked again, for [`PATIENCE`]; a read over its budget is interrupted
-//! by the server.
-
-use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime as PoolRuntime};
-use tokio::runtime::{Handle, Runtime};
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
-use super::address::{Address, Role};
-use super::rows::{self, CHANGE_COLUMNS, RESOURCE_COLUMNS, RowError, collect};
-use super::{Class, classify, doing, limit_of};
+use super::list::{aliased, list};
+use super::pool::{Param, PostgresReads};
+use super::rows::{self, CHANGE_COLUMNS, RESOURCE_COLUMNS, collect};
+use super::{doing, limit_of};
 use crate::backend::{ChangePage, Head, Reads, Which};
 use crate::error::StoreError;
 use crate::maintenance::VerifyReport;
 use crate::model::{
-    CorruptRow, Digest, ExpiringRow, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey,
-    Rows, SnapshotRecord, StoredResource, TimerKey, TimerRow, Uid, canonical_labels,
+    Digest, ExpiringRow, JournalRecord, ListPage, ListQuery, MailboxRow, Number, OutboxRow, ResourceKey, Rows,
+    SnapshotRecord, StoredResource, TimerKey, TimerRow, Uid,
 };
-use crate::options::StoreOptions;
 use crate::sums::{blob_sum, journal_sum, meta_sum, snapshot_sum};
 use crate::value::{Table, hex};
 
-/// Sessions at most.
-const READERS_MAX: usize = 16;
-/// How long a read waits for a server that has just gone away. Callers may be on an async runtime: not long.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Beyond its budget, how much longer the server may take to interrupt a read.
-const GRACE: Duration = Duration::from_secs(5);
 /// Revisions that one scan of the change table looks at: bounds the work when few are of the wanted kind.
 const CHANGE_SCAN_MAX: i64 = 5_000;
 
-/// A value on its way to the server.
-pub(super) type Param = Box<dyn ToSql + Sync + Send>;
-
+/// Values for the places of a statement.
 macro_rules! params {
     ($($value:expr),* $(,)?) => { vec![$(Box::new($value) as Param),*] };
-}
-
-/// The pool of reading sessions; cheap to clone.
-#[derive(Clone)]
-pub(super) struct Sessions {
-    handle: Handle,
-    pool: Pool,
-    address: Arc<Address>,
-    budget: Duration,
-}
-
-impl Sessions {
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(task);
-    }
-
-    /// Asks one question, on another session if one broke.
-    pub(super) async fn query(
-        &self,
-        operation: &'static str,
-        sql: Cow<'static, str>,
-        params: Vec<Param>,
-    ) -> Result<Vec<Row>, StoreError> {
-        let begun = Instant::now();
-        loop {
-            let failed = match self.pool.get().await {
-                Ok(session) => match self.ask(&session, &sql, &params).await {
-                    Ok(rows) => return Ok(rows),
-                    Err(error) => {
-                        let lost = error.as_ref().is_none_or(|error| classify(error) == Class::Lost);
-                        if lost {
-                            drop(Object::take(session));
-                        }
-                        let failed = match error {
-                            Some(source) => StoreError::Postgres { operation, source },
-                            None => self.address.unreachable("the server does not answer"),
-                        };
-                        if !lost {
-                            return Err(failed);
-                        }
-                        failed
-                    }
-                },
-                Err(error) if self.pool.is_closed() => {
-                    tracing::debug!(%error, "a read came after the end");
-                    return Err(StoreError::Closed);
-                }
-                Err(error) => self.address.unreachable(error),
-            };
-            if begun.elapsed() >= PATIENCE {
-                return Err(failed);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// `None` for a server that says nothing at all.
-    async fn ask(
-        &self,
-        session: &Object,
-        sql: &str,
-        params: &[Param],
-    ) -> Result<Vec<Row>, Option<tokio_postgres::Error>> {
-        let answer = async {
-            let statement = session.prepare_cached(sql).await?;
-            let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as &(dyn ToSql + Sync)).collect();
-            session.query(&statement, &params).await
-        };
-        match tokio::time::timeout(self.budget + GRACE, answer).await {
-            Ok(answer) => answer.map_err(Some),
-            Err(_) => Err(None),
-        }
-    }
-}
-
-/// The store's own runtime with the sessions on it.
-pub(crate) struct PostgresReads {
-    sessions: Sessions,
-    runtime: Mutex<Option<Runtime>>,
-}
-
-impl PostgresReads {
-    pub(super) fn start(address: Arc<Address>, options: &StoreOptions) -> Result<Self, StoreError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("baton-postgres")
-            .enable_all()
-            .build()
-            .map_err(|source| address.unreachable(source))?;
-        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(address.config(Role::Reader), address.tls(), config);
-        let budget = Duration::from_millis(options.read_budget_ms);
-        let pool = Pool::builder(manager)
-            .max_size(options.readers.clamp(1, READERS_MAX))
-            .runtime(PoolRuntime::Tokio1)
-            .wait_timeout(Some(budget + GRACE))
-            .build()
-            .map_err(|error| address.unreachable(error))?;
-        let sessions = Sessions { handle: runtime.handle().clone(), pool, address, budget };
-        Ok(Self { sessions, runtime: Mutex::new(Some(runtime)) })
-    }
-
-    pub(super) fn handle(&self) -> Handle {
-        self.sessions.handle.clone()
-    }
-
-    pub(super) fn sessions(&self) -> Sessions {
-        self.sessions.clone()
-    }
-
-    /// Runs a task on the store's runtime and waits for it on this thread, whatever runtime this thread belongs to.
-    pub(super) fn wait<T: Send + 'static>(
-        &self,
-        task: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        self.sessions.spawn(async move { drop(sender.send(task.await)) });
-        receiver.recv().unwrap_or(Err(StoreError::Closed))
-    }
-
-    fn query(
-        &self,
-        operation: &'static str,
-        sql: impl Into<Cow<'static, str>>,
-        params: Vec<Param>,
-    ) -> Result<Vec<Row>, StoreError> {
-        let (sessions, sql) = (self.sessions.clone(), sql.into());
-        self.wait(async move { sessions.query(operation, sql, params).await })
-    }
-
-    fn one<T>(
-        &self,
-        operation: &'static str,
-        sql: impl Into<Cow<'static, str>>,
-        params: Vec<Param>,
-        convert: impl FnOnce(&Row) -> Result<T, RowError>,
-    ) -> Result<Option<T>, StoreError> {
-        let found = self.query(operation, sql, params)?;
-        found.first().map(convert).transpose().map_err(|error| error.into_store(operation))
-    }
-
-    fn many<T>(
-        &self,
-        operation: &'static str,
-        sql: impl Into<Cow<'static, str>>,
-        params: Vec<Param>,
-        convert: impl Fn(&Row) -> Result<T, RowError>,
-    ) -> Result<Rows<T>, StoreError> {
-        collect(operation, &self.query(operation, sql, params)?, convert)
-    }
-
-    /// Asks on a session of its own that no budget bounds.
-    pub(super) fn unbounded<T: Send + 'static, F>(
-        &self,
-        task: impl FnOnce(tokio_postgres::Client) -> F + Send + 'static,
-    ) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
-        let address = Arc::clone(&self.sessions.address);
-        self.wait(async move {
-            let link = super::link::connect(&address, Role::Tail).await.map_err(|error| address.unreachable(error))?;
-            task(link.client).await
-        })
-    }
-}
-
-impl Drop for PostgresReads {
-    fn drop(&mut self) {
-        self.close();
-    }
 }
 
 fn resources(rest: &str) -> String {
     format!("SELECT {RESOURCE_COLUMNS} FROM resource {rest}")
 }
 
-/// Names the columns of a row by their table's alias.
-fn aliased(alias: &str, columns: &str) -> String {
-    columns.split(", ").map(|column| format!("{alias}.{column}")).collect::<Vec<_>>().join(", ")
-}
-
-/// The statement of a list, which gives the head's revision and the rows; one row of nothing if there are none.
-fn list_sql(query: &ListQuery) -> (String, Vec<Param>) {
-    let mut params: Vec<Param> = params![query.kind.clone().into_owned()];
-    let mut conditions = "kind = $1".to_owned();
-    let mut condition = |text: &str, values: Vec<Param>| {
-        let mut text = text.to_owned();
-        for value in values {
-            params.push(value);
-            text = text.replacen('?', &format!("${}", params.len()), 1);
-        }
-        conditions.push_str(" AND ");
-        conditions.push_str(&text);
-    };
-    match (&query.namespace, &query.after) {
-        (Some(namespace), after) => {
-            condition("ns = ?", params![namespace.clone()]);
-            if let Some((after_namespace, after_name)) = after {
-                // A position in an earlier namespace is before all of this one, in a later one after all of it.
-                match after_namespace.cmp(namespace) {
-                    std::cmp::Ordering::Equal => condition("name > ?", params![after_name.clone()]),
-                    std::cmp::Ordering::Less => {}
-                    std::cmp::Ordering::Greater => condition("false", Vec::new()),
-                }
-            }
-        }
-        (None, Some((namespace, name))) => condition("(ns, name) > (?, ?)", params![namespace.clone(), name.clone()]),
-        (None, None) => {}
-    }
-    for (key, value) in &query.labels {
-        if let Some(text) = canonical_labels([(key.as_str(), value.as_str())]) {
-            condition("strpos(labels, ?) > 0", params![text]);
-        }
-    }
-    params.push(Box::new(limit_of(query.limit.saturating_add(1))));
-    let sql = format!(
-        "SELECT h.revision, {} FROM head h LEFT JOIN LATERAL (SELECT {RESOURCE_COLUMNS} FROM resource \
-         WHERE {conditions} ORDER BY ns, name LIMIT ${}) r ON true ORDER BY r.ns, r.name",
-        aliased("r", RESOURCE_COLUMNS),
-        params.len()
-    );
-    (sql, params)
-}
-
-/// A row of a list with its place, which is needed also when the row is damaged.
-struct Listed {
-    place: (String, String),
-    row: Result<StoredResource, CorruptRow>,
-}
-
-/// `None` for the row of nothing.
-fn listed(row: &Row) -> Result<Option<Listed>, RowError> {
-    if row.try_get::<_, Option<i64>>(1)?.is_none() {
-        return Ok(None);
-    }
-    let place = (row.try_get(3)?, row.try_get(4)?);
-    match rows::resource(row, 1) {
-        Ok(resource) => Ok(Some(Listed { place, row: Ok(resource) })),
-        Err(RowError::Corrupt(corrupt)) => Ok(Some(Listed { place, row: Err(corrupt) })),
-        Err(error) => Err(error),
-    }
-}
-
 /// The head as the first row has it.
-fn revision_of(found: &[Row], operation: &'static str, index: usize) -> Result<u64, StoreError> {
+pub(super) fn revision_of(found: &[Row], operation: &'static str, index: usize) -> Result<u64, StoreError> {
     let row =
         found.first().ok_or_else(|| StoreError::Corrupt { table: "head", key: "1 (it is missing)".to_owned() })?;
     Ok(row.try_get::<_, i64>(index).map_err(doing(operation))?.cast_unsigned())
@@ -325,22 +63,7 @@ impl Reads for PostgresReads {
     }
 
     fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
-        const OPERATION: &str = "list resources";
-        let (sql, params) = list_sql(query);
-        let found = self.query(OPERATION, sql, params)?;
-        let revision = revision_of(&found, OPERATION, 0)?;
-        let mut rows: Vec<Listed> = collect(OPERATION, &found, listed)?.items.into_iter().flatten().collect();
-        let more = rows.len() > query.limit;
-        rows.truncate(query.limit);
-        let last = rows.last().map(|listed| listed.place.clone());
-        let mut page = ListPage { items: Vec::with_capacity(rows.len()), corrupt: Vec::new(), revision, more, last };
-        for listed in rows {
-            match listed.row {
-                Ok(resource) => page.items.push(resource),
-                Err(corrupt) => page.corrupt.push(corrupt),
-            }
-        }
-        Ok(page)
+        list(self, query)
     }
 
     fn by_owner(&self, owner: &Uid, after: Number, limit: usize) -> Result<Rows<StoredResource>, StoreError> {
@@ -498,9 +221,6 @@ impl Reads for PostgresReads {
     fn interrupt_overdue(&self) {}
 
     fn close(&self) {
-        self.sessions.pool.close();
-        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            runtime.shutdown_background();
-        }
+        self.close_all();
     }
 }

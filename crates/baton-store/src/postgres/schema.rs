@@ -125,15 +125,13 @@ async fn migrate(client: &mut Client, address: &Address) -> Result<(), StoreErro
         .execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK])
         .await
         .map_err(doing("wait for other servers that start"))?;
-    let version = match version(&transaction, address).await? {
-        Some(version) => version,
-        None => {
-            let there = exists(&transaction, "SELECT 1 FROM pg_namespace WHERE nspname = 'baton'").await?;
-            if !there {
-                transaction.batch_execute("CREATE SCHEMA baton").await.map_err(doing("create the schema 'baton'"))?;
-            }
-            0
+    let version = if let Some(version) = version(&transaction, address).await? {
+        version
+    } else {
+        if !exists(&transaction, "SELECT 1 FROM pg_namespace WHERE nspname = 'baton'").await? {
+            transaction.batch_execute("CREATE SCHEMA baton").await.map_err(doing("create the schema 'baton'"))?;
         }
+        0
     };
     if version > newest() {
         return Err(StoreError::NewerFormat { path: address.text().into(), found: version, supported: newest() });

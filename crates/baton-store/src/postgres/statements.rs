@@ -37,6 +37,7 @@ statements! {
         JOIN timer t ON t.due = k.due AND t.n = k.n AND t.id = k.id",
     mailboxes: "SELECT id, answered FROM mailbox WHERE id = ANY($1::bytea[])",
     outbox: "SELECT id FROM outbox WHERE id = ANY($1::int8[])",
+    uids: "SELECT uid FROM resource WHERE uid = ANY($1::bytea[])",
     blobs: "SELECT digest FROM blob WHERE digest = ANY($1::bytea[])",
     timer_clear: "DELETE FROM timer t USING unnest($1::int8[], $2::int8[], $3::int8[]) k(due, n, id) \
         WHERE t.due = k.due AND t.n = k.n AND t.id = k.id",

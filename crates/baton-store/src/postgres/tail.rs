@@ -14,14 +14,15 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::channel::mpsc;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::address::{Address, Role};
 use super::rows::CHANGE_COLUMNS;
-use super::writer::{CHANGES_MAX, in_sequence};
+use super::transact::in_sequence;
+use super::writer::CHANGES_MAX;
 use super::{chain, doing, link};
 use crate::error::StoreError;
 use crate::leadership::Leadership;
@@ -133,32 +134,34 @@ impl Follower {
 
     /// Follows on one session; `Ok` when told to stop.
     async fn session(&mut self, reported: &mut bool) -> Result<(), StoreError> {
-        let unreachable = |error: tokio_postgres::Error| self.address.unreachable(error);
-        let (client, mut connection) = self.address.connect(Role::Tail).await.map_err(unreachable)?;
-        let (news, mut told) = mpsc::unbounded();
-        let driver = tokio::spawn(async move {
+        let (client, mut connection) = self.address.connect(Role::Tail).await?;
+        let (news, own) = (Arc::new(Notify::new()), Arc::clone(&self.own));
+        let told = Arc::clone(&news);
+        let mut driver = tokio::spawn(async move {
             let mut messages = futures::stream::poll_fn(|context| connection.poll_message(context));
-            while let Some(message) = messages.next().await {
+            // An error ends the connection, which whoever uses it notices.
+            while let Some(Ok(message)) = messages.next().await {
                 match message {
-                    Ok(AsyncMessage::Notification(notification)) => {
-                        drop(news.unbounded_send(notification.process_id()))
+                    AsyncMessage::Notification(notification) if notification.process_id() != own.load(Relaxed) => {
+                        news.notify_one();
                     }
-                    Ok(_) => {}
-                    // The other end sees this one go.
-                    Err(_) => break,
+                    _ => {}
                 }
             }
         });
-        let outcome = self.follow(&client, &mut told, reported).await;
+        let outcome = self.follow(&client, &told, &mut driver, reported).await;
         drop(client);
-        let _ = tokio::time::timeout(ANSWER_MAX, driver).await;
+        if !driver.is_finished() {
+            let _ = tokio::time::timeout(ANSWER_MAX, driver).await;
+        }
         outcome
     }
 
     async fn follow(
         &mut self,
         client: &Client,
-        told: &mut mpsc::UnboundedReceiver<i32>,
+        told: &Notify,
+        driver: &mut JoinHandle<()>,
         reported: &mut bool,
     ) -> Result<(), StoreError> {
         let begin = async {
@@ -183,17 +186,11 @@ impl Follower {
             if std::mem::take(reported) {
                 tracing::info!("other servers' commits are followed again");
             }
-            let until = tokio::time::Instant::now() + LOOK_EVERY;
-            loop {
-                tokio::select! {
-                    _ = self.stopped.changed() => return Ok(()),
-                    () = tokio::time::sleep_until(until) => break,
-                    process = told.next() => match process {
-                        None => return Err(self.address.unreachable("the connection broke")),
-                        Some(process) if process == self.own.load(Relaxed) => {}
-                        Some(_) => break,
-                    },
-                }
+            tokio::select! {
+                _ = self.stopped.changed() => return Ok(()),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = told.notified() => {}
+                _ = &mut *driver => return Err(self.address.unreachable("the connection broke")),
             }
         }
     }

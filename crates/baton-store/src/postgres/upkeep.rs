@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::limit_of;
-use super::writer::{Database, Session, Trouble, trouble};
+use super::transact::{Database, Session, Trouble, trouble};
 use crate::backend::{Head, Upkeep, UpkeepReport};
 use crate::maintenance::SweepReport;
 use crate::model::Number;
@@ -72,17 +72,17 @@ async fn delete_changes(client: &Client, head: Head, rows_max: usize) -> Outcome
 }
 
 async fn sweep(client: &Client, now_ms: i64, rows_max: usize) -> Outcome<UpkeepReport> {
+    const EXPIRED: [&str; 2] = [
+        "DELETE FROM mailbox WHERE id IN (SELECT id FROM mailbox WHERE expires <= $1 LIMIT $2)",
+        "DELETE FROM timer WHERE (due, n, id) IN (SELECT due, n, id FROM timer WHERE due <= $1 \
+         AND NOT EXISTS (SELECT 1 FROM resource WHERE resource.n = timer.n) ORDER BY due LIMIT $2)",
+    ];
     let mut room = rows_max;
     while room > 0 {
         let doomed: Option<Number> = client.query_one("SELECT min(n) FROM doomed", &[]).await?.try_get(0)?;
         let Some(n) = doomed else { break };
         room -= sweep_execution(client, n, room).await?;
     }
-    const EXPIRED: [&str; 2] = [
-        "DELETE FROM mailbox WHERE id IN (SELECT id FROM mailbox WHERE expires <= $1 LIMIT $2)",
-        "DELETE FROM timer WHERE (due, n, id) IN (SELECT due, n, id FROM timer WHERE due <= $1 \
-         AND NOT EXISTS (SELECT 1 FROM resource WHERE resource.n = timer.n) ORDER BY due LIMIT $2)",
-    ];
     for sql in EXPIRED {
         room -= limited(client, sql, now_ms, room).await?;
     }

@@ -4,7 +4,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::doing;
-use super::reads::{Param, PostgresReads};
+use super::pool::{Param, PostgresReads};
 use super::rows::{self, CHANGE_COLUMNS, RESOURCE_COLUMNS, RowError};
 use crate::error::StoreError;
 use crate::maintenance::VerifyReport;

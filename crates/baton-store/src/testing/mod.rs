@@ -1,6 +1,6 @@
 //! One suite for every backend, and the small helpers that tests of stores share.
 //!
-//! [`conformance`] checks what callers rely on through the public API alone, so that it says the same of any backend. What
+//! [`conformance()`] checks what callers rely on through the public API alone, so that it says the same of any backend. What
 //! belongs to one backend (files, locks, damaged bytes) is tested beside that backend.
 
 #[expect(clippy::unwrap_used, reason = "test code, though outside of a test target")]

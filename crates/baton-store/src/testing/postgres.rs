@@ -13,6 +13,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -26,9 +27,10 @@ use crate::options::StoreOptions;
 use crate::store::Store;
 
 /// Longest that anything here may take; reaching it is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Ends the server ($0) and removes its folder ($1) once the test is gone.
-const WATCHDOG: &str = r#"read -r line || { kill -9 "$0"; sleep 0.2; rm -rf "$1"; } 2>/dev/null"#;
+const WATCHDOG: &str =
+    r#"read -r line || { kill -9 "$0"; for _ in 1 2 3 4 5; do sleep 0.2; rm -rf "$1" && break; done; } 2>/dev/null"#;
 /// A server of tests does not sync: a killed process leaves what it wrote to the system.
 const SETTINGS: &str = "
 fsync = off
@@ -106,12 +108,15 @@ impl PostgresServer {
                     run(Command::new("chown").arg(OTHER_USER).arg(&to));
                 }
             }
-            settings.push_str(&format!("listen_addresses = '127.0.0.1'\nport = {port}\nssl = on\n"));
+            settings.push_str("listen_addresses = '127.0.0.1'\nssl = on\nport = ");
+            settings.push_str(&port.to_string());
+            settings.push('\n');
             server.port = Some(port);
         } else {
             settings.push_str("listen_addresses = ''\n");
         }
-        settings.push_str(&format!("unix_socket_directories = '{}'\n", server.folder.path().display()));
+        let socket = format!("unix_socket_directories = '{}'\n", server.folder.path().display());
+        settings.push_str(&socket);
         let file = server.data().join("postgresql.auto.conf");
         fs::write(file, settings).expect("the settings can be written");
         server.launch();
@@ -124,14 +129,10 @@ impl PostgresServer {
 
     /// A program of the server, as a user that it accepts: it refuses to run as root.
     fn program(&self, name: &str) -> Command {
-        let path = self.programs.join(name);
-        let mut command = if is_root() {
-            let mut command = Command::new("runuser");
-            command.args(["-u", OTHER_USER, "--"]).arg(path);
-            command
-        } else {
-            Command::new(path)
-        };
+        let mut command = Command::new(self.programs.join(name));
+        if is_root() {
+            command.uid(id_of(OTHER_USER, "-u")).gid(id_of(OTHER_USER, "-g"));
+        }
         command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("LC_ALL", "C.UTF-8");
         command
     }
@@ -153,9 +154,8 @@ impl PostgresServer {
             // After a kill, the processes of the killed server may hold its memory for a moment.
             loop {
                 if self.answers() {
-                    let pid = self.pid().expect("a server that answers has written its id");
                     let watchdog = Command::new("sh")
-                        .args(["-c", WATCHDOG, &pid.to_string()])
+                        .args(["-c", WATCHDOG, &server.id().to_string()])
                         .arg(self.folder.path())
                         .stdin(Stdio::piped())
                         .stdout(Stdio::null())
@@ -183,12 +183,6 @@ impl PostgresServer {
             ask.args(["--port", &port.to_string()]);
         }
         ask.status().is_ok_and(|status| status.success())
-    }
-
-    /// The server's own process, which is a child of another where this one runs as root.
-    fn pid(&self) -> Option<i32> {
-        let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
-        text.lines().next()?.trim().parse().ok()
     }
 
     /// The URL of a database.
@@ -241,8 +235,11 @@ impl PostgresServer {
     /// Kills all of it as a power failure does, but for the disk's own cache. Nothing happens if that was done before.
     pub fn kill(&mut self) {
         let Some(Process { mut server, mut watchdog }) = self.process.take() else { return };
-        if let Some(pid) = self.pid().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
+        // A session whose server is gone may answer once more before it notices.
+        let sessions = children(&server);
+        let _ = server.kill();
+        for session in sessions {
+            let _ = kill_process(session, Signal::KILL);
         }
         let _ = server.wait();
         let _ = watchdog.kill();
@@ -275,12 +272,9 @@ impl PostgresServer {
     }
 
     fn signal_all(&self, signal: Signal) {
-        let server = self.pid().expect("the server runs");
-        let output = Command::new("ps").args(["-o", "pid=", "--ppid", &server.to_string()]).output();
-        let children = String::from_utf8(output.expect("ps can be run").stdout).unwrap_or_default();
-        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        for pid in std::iter::once(server).chain(children).filter_map(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
+        let server = &self.process.as_ref().expect("the server runs").server;
+        for process in std::iter::once(Pid::from_child(server)).chain(children(server)) {
+            let _ = kill_process(process, signal);
         }
     }
 }
@@ -291,8 +285,20 @@ impl Drop for PostgresServer {
     }
 }
 
+fn children(server: &Child) -> Vec<Pid> {
+    let output = Command::new("ps").args(["-o", "pid=", "--ppid", &server.id().to_string()]).output();
+    let children = String::from_utf8(output.expect("ps can be run").stdout).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw).collect()
+}
+
 /// Who runs the server where this process is root's.
 const OTHER_USER: &str = "postgres";
+
+fn id_of(user: &str, which: &str) -> u32 {
+    let output = Command::new("id").args([which, user]).output().expect("'id' can be run");
+    let id = String::from_utf8_lossy(&output.stdout).trim().parse();
+    id.unwrap_or_else(|_| panic!("there is no user '{user}' to run PostgreSQL, which refuses to run as root"))
+}
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
