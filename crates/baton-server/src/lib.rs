@@ -26,6 +26,7 @@ mod upkeep;
 pub mod worker;
 
 pub use leading::ServerFailure;
+pub use programs::programs;
 pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start, start_with};
 pub use upkeep::UpkeepOptions;
 

@@ -98,6 +98,11 @@ struct Entries {
     content_bytes: usize,
 }
 
+/// The Programs of this build, loaded as servers and workers load them: for whoever replays a recorded history.
+pub fn programs() -> Arc<dyn Programs> {
+    Arc::new(ProgramCache::default())
+}
+
 /// Compiled definitions by digest, the least recently used dropped first.
 #[derive(Default)]
 pub(crate) struct ProgramCache {
