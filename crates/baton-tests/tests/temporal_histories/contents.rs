@@ -1,6 +1,9 @@
 //! Content for replays: from a folder alone, or from a server, whose answers are then kept in the folder.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use baton_engine::{HostedTask, Ledger, Report, Reported};
@@ -58,7 +61,7 @@ impl Ledger for Contents {
         if let Some(content) = &content {
             fs::write(file, content).unwrap();
         }
-        Ok(content.map(Into::into))
+        Ok(content)
     }
 
     async fn report(&self, _: Report) -> Result<Reported, ApiError> {
