@@ -132,7 +132,7 @@ pub(crate) fn resident(count: usize) {
 }
 
 pub(crate) fn leading(leads: bool) {
-    gauge!(LEADING).set(if leads { 1 } else { 0 });
+    gauge!(LEADING).set(i32::from(leads));
 }
 
 /// One request, answered. `code` is the HTTP status or the number of the gRPC code.

@@ -53,6 +53,9 @@ const CONNECTIONS_MAX: usize = 16_384;
 /// Most requests at a time on one HTTP/2 connection: a client with a thousand waiting calls needs one connection.
 const STREAMS_MAX: u32 = 4096;
 
+/// Most requests that were given up before they were looked at: a server that forwards passes on what many callers give up.
+const RESETS_MAX: usize = 256;
+
 /// Flow-control windows of HTTP/2, in bytes: a resource at its limit goes in one piece.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -133,6 +136,7 @@ fn connections() -> Builder<TokioExecutor> {
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_LIMIT)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     builder

@@ -269,7 +269,7 @@ pub async fn start_with(
             key_path: options.key_path(),
             stopping: stopping.clone(),
         };
-        tokio::spawn(contend(contender, move || begin.lead()))
+        tokio::spawn(contend(contender, move || begin.lead(), Running::halt))
     } else {
         let running = begin.lead()?;
         metrics::leading(true);
@@ -390,6 +390,12 @@ impl Begin {
 }
 
 impl Running {
+    /// Takes no more work, at once; what is being written goes on.
+    fn halt(&self) {
+        let engine = self.engine.clone();
+        tokio::spawn(async move { engine.shutdown().await });
+    }
+
     /// Stops what serves requests; the worker has gone before.
     async fn shutdown(self) {
         if let Err(error) = self.upkeep.await {

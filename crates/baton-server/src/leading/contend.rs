@@ -41,9 +41,13 @@ pub(crate) struct Contender {
     pub(crate) stopping: CancellationToken,
 }
 
-/// Stands by until this server leads, has it lead by `lead`, and looks whether it still does. Gives what `lead` gave when this
-/// server stops or cannot go on; nothing if it never led.
-pub(crate) async fn contend<R>(contender: Contender, lead: impl FnOnce() -> Result<R, StartError>) -> Option<R> {
+/// Stands by until this server leads, has it lead by `lead`, and looks whether it still does; once it does not, `halt` is to
+/// begin no more work. Gives what `lead` gave when this server stops or cannot go on; nothing if it never led.
+pub(crate) async fn contend<R>(
+    contender: Contender,
+    lead: impl FnOnce() -> Result<R, StartError>,
+    halt: impl FnOnce(&R),
+) -> Option<R> {
     let leadership = contender.store.leadership();
     metrics::leading(false);
     if !contender.stand_by(&leadership).await {
@@ -68,6 +72,7 @@ pub(crate) async fn contend<R>(contender: Contender, lead: impl FnOnce() -> Resu
     metrics::leading(true);
     tracing::info!(address = contender.address, "this server leads: it runs the engine, and others forward to it");
     if let Some(why) = contender.lead(&leadership, &notice).await {
+        halt(&leading);
         metrics::leading(false);
         contender.post.fail(ServerFailure::LeadershipLost(why));
     }

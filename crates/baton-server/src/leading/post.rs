@@ -72,9 +72,8 @@ impl Post {
         if known.as_deref() == elsewhere.as_deref() {
             return;
         }
-        match &elsewhere {
-            Some(address) => tracing::info!(leader = address, "standing by: requests go to the server that leads"),
-            None => tracing::info!("standing by: nobody leads"),
+        if let Some(address) = &elsewhere {
+            tracing::info!(leader = address, "standing by: requests go to the server that leads");
         }
         *known = elsewhere.map(Arc::from);
         drop(known);

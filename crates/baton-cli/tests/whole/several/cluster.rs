@@ -74,11 +74,11 @@ impl Cluster {
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
         eventually("its sessions end", || (PostgresServer::shared().psql(&self.url, &sql) == "0").then_some(()));
     }
+}
 
-    /// What the key was made for is told by another key.
-    pub(super) fn write_key(&self, home: &Home, byte: u8) -> PathBuf {
-        let path = home.folder().join("other.key");
-        fs::write(&path, [byte; 32]).unwrap();
-        path
-    }
+/// A key that is no cluster's, in the folder of a server.
+pub(super) fn other_key(home: &Home) -> PathBuf {
+    let path = home.folder().join("other.key");
+    fs::write(&path, [7; 32]).unwrap();
+    path
 }
