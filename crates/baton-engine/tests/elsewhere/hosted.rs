@@ -58,14 +58,18 @@ async fn a_report_counts_once_and_one_that_differs_gets_the_state() {
     // Another attempt of the same workflow task, which sees another clock and another result.
     let mut other = Workflow::of(&site, workflow.start.clone()).await;
     let mut late = other.take(other.first());
-    late.iter_mut().for_each(|event| event.time_ms += 5);
+    for event in &mut late {
+        event.time_ms += 5;
+    }
     let Reported::Diverged { state } = other.report(&late, false).await.unwrap() else { panic!("it differs") };
     other.restore(state).await;
     assert_eq!(other.execution.next_event, second.last().unwrap().number + 1);
     assert!(!other.execution.wants(&completed(0, json!("c"))), "the result that is recorded holds");
     // Events from the future are no continuation either.
     let mut hole = other.take(completed(1, json!("b")));
-    hole.iter_mut().for_each(|event| event.number += 7);
+    for event in &mut hole {
+        event.number += 7;
+    }
     let Reported::Diverged { state } = other.report(&hole, false).await.unwrap() else { panic!("there is a hole") };
     other.restore(state).await;
     let Reported::Taken { state: Some(same) } = other.report(&[], true).await.unwrap() else { panic!("it was wanted") };
