@@ -5,6 +5,7 @@
 //! Temporal. So Temporal repeats exactly what has no result.
 //!
 //! # Invariants
+//! - What is of another installation is given back as not begun: its own worker will be asked.
 //! - A result is given only once its long data is with the ledger.
 //! - An activity heartbeats from its first moment, so that the loss of its worker shows.
 //!
@@ -26,8 +27,8 @@ use std::{
 
 use baton_engine::{HostedTask, Reported, chain, perform};
 use baton_execution::{Fault, HistoryEvent, HistoryEventKind, Input};
-use baton_proto::encode_event;
-use baton_types::{ErrorKind, Uid};
+use baton_proto::encode_event_within;
+use baton_types::{ErrorKind, INLINE_BYTES_MAX, Uid};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
 use serde_json::Value;
@@ -154,6 +155,9 @@ impl ExecutableActivity for Reporting {
 
 impl Performer {
     async fn perform(&self, args: &ActivityArgs, begun: &AtomicBool) -> Result<Value, ActivityError> {
+        if let Some(why) = self.shared.stranger(&args.installation) {
+            return Err(failure(Some(NOT_BEGUN), why));
+        }
         let Some(task) = self.task(args).await? else { return Ok(Value::Null) };
         begun.store(true, Ordering::Relaxed);
         let id = args.id();
@@ -162,8 +166,9 @@ impl Performer {
             Err(fault) => Input::ActivityFailed { id, fault: bounded(fault) },
         };
         let mut long = Vec::new();
-        let event =
-            encode_event(&HistoryEvent { number: 0, time_ms: 0, kind: HistoryEventKind::Input(input) }, &mut long);
+        let inline_bytes_max = args.inline_bytes_max.map_or(INLINE_BYTES_MAX, |max| max as usize);
+        let event = HistoryEvent { number: 0, time_ms: 0, kind: HistoryEventKind::Input(input) };
+        let event = encode_event_within(&event, inline_bytes_max, &mut long);
         for (_, content) in long {
             if !self.keep(args.execution, content.into()).await {
                 return Ok(Value::Null);
@@ -221,7 +226,12 @@ impl Performer {
             let content = contents::fetch(shared.ledger.as_ref(), *state).await.map_err(|why| failure(None, why))?;
             shared.contents.put(*state, content);
         }
-        let result = ReportResult { answer: reported.into(), continue_as_new_events: shared.continue_as_new_events };
+        let result = ReportResult {
+            answer: reported.into(),
+            continue_as_new_events: shared.limits.continue_as_new_events,
+            continue_as_new_bytes: Some(shared.limits.continue_as_new_bytes),
+            in_flight_max: Some(shared.limits.in_flight_max),
+        };
         serde_json::to_value(result).map_err(|error| failure(None, error))
     }
 }

@@ -14,10 +14,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Sender as Reply, channel},
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc::channel},
     thread,
     time::Duration,
 };
@@ -25,6 +22,7 @@ use std::{
 use baton_engine::{Ledger, chain};
 use baton_types::Digest;
 use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Content that is kept in memory, in bytes.
@@ -37,7 +35,8 @@ type Fetched = Result<Bytes, String>;
 /// Content by digest.
 pub(crate) struct Contents {
     kept: Mutex<Kept>,
-    fetches: UnboundedSender<(Digest, Reply<Fetched>)>,
+    ledger: Arc<dyn Ledger>,
+    work: UnboundedSender<BoxFuture<'static, ()>>,
 }
 
 #[derive(Default)]
@@ -54,12 +53,17 @@ impl Contents {
     /// # Errors
     /// If the system has no thread to give.
     pub(crate) fn new(ledger: Arc<dyn Ledger>) -> std::io::Result<Self> {
-        let (fetches, asked) = unbounded_channel();
+        let (work, asked) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new()
-            .name("baton-contents".to_owned())
-            .spawn(move || runtime.block_on(serve(&ledger, asked)))?;
-        Ok(Self { kept: Mutex::default(), fetches })
+        thread::Builder::new().name("baton-contents".to_owned()).spawn(move || runtime.block_on(serve(asked)))?;
+        Ok(Self { kept: Mutex::default(), ledger, work })
+    }
+
+    /// Has something done that nobody in a workflow waits for.
+    pub(crate) fn aside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if self.work.send(work.boxed()).is_err() {
+            tracing::debug!("the worker is about to stop");
+        }
     }
 
     /// Keeps content for whoever asks next.
@@ -81,8 +85,10 @@ impl Contents {
             return Ok(content);
         }
         let (reply, answer) = channel();
-        let gone = |_| "the worker is about to stop".to_owned();
-        self.fetches.send((*digest, reply)).map_err(|error| gone(error.to_string()))?;
+        let (ledger, wanted) = (Arc::clone(&self.ledger), *digest);
+        self.aside(async move {
+            let _gone = reply.send(fetch(ledger.as_ref(), wanted).await);
+        });
         let content = answer
             .recv_timeout(2 * FETCH_TIME_MAX)
             .map_err(|error| format!("content {digest} did not come: {error}"))??;
@@ -116,13 +122,10 @@ impl Kept {
     }
 }
 
-/// Fetches what is asked for, until nobody can ask any more.
-async fn serve(ledger: &Arc<dyn Ledger>, mut asked: UnboundedReceiver<(Digest, Reply<Fetched>)>) {
-    while let Some((digest, reply)) = asked.recv().await {
-        let ledger = Arc::clone(ledger);
-        tokio::spawn(async move {
-            let _gone = reply.send(fetch(ledger.as_ref(), digest).await);
-        });
+/// Does what is asked for, until nobody can ask any more.
+async fn serve(mut asked: UnboundedReceiver<BoxFuture<'static, ()>>) {
+    while let Some(work) = asked.recv().await {
+        tokio::spawn(work);
     }
 }
 

@@ -26,20 +26,24 @@ use async_trait::async_trait;
 use baton_engine::{Host, HostEnding, HostError, HostState, HostedInput, HostedRun, HostedStart};
 use baton_types::{Digest, Uid};
 use futures::future::BoxFuture;
+use prost::Message as _;
 use serde::Serialize;
 use temporalio_client::{
     grpc::WorkflowService,
     tonic::{Code, Request, Response, Status},
 };
-use temporalio_common::protos::temporal::api::{
-    common::v1::{Memo, Payload, Payloads, SearchAttributes, WorkflowExecution, WorkflowType},
-    enums::v1::{UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus, WorkflowIdReusePolicy},
-    taskqueue::v1::TaskQueue,
-    update::v1::{Input as UpdateInput, Meta, Request as UpdateRequest, WaitPolicy, outcome},
-    workflowservice::v1::{
-        DescribeNamespaceRequest, ListWorkflowExecutionsRequest, RequestCancelWorkflowExecutionRequest,
-        SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
-        UpdateWorkflowExecutionRequest,
+use temporalio_common::protos::{
+    google,
+    temporal::api::{
+        common::v1::{Memo, Payload, Payloads, SearchAttributes, WorkflowExecution, WorkflowType},
+        enums::v1::{UpdateWorkflowExecutionLifecycleStage, WorkflowExecutionStatus, WorkflowIdReusePolicy},
+        taskqueue::v1::TaskQueue,
+        update::v1::{Input as UpdateInput, Meta, Request as UpdateRequest, WaitPolicy, outcome},
+        workflowservice::v1::{
+            DescribeNamespaceRequest, ListWorkflowExecutionsRequest, RequestCancelWorkflowExecutionRequest,
+            SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
+            UpdateWorkflowExecutionRequest,
+        },
     },
 };
 
@@ -47,6 +51,7 @@ use self::attributes::is_about_attributes;
 pub use self::attributes::{
     KIND_ATTRIBUTE, NAME_ATTRIBUTE, NAMESPACE_ATTRIBUTE, PHASE_ATTRIBUTE, register_search_attributes,
 };
+pub use self::reading::TroubleMarks;
 use crate::{
     connect::Connection,
     rpc::clipped,
@@ -55,6 +60,8 @@ use crate::{
 
 /// How long executions are started without search attributes once they were refused: new ones are known after a while only.
 const WITHOUT_ATTRIBUTES: Duration = Duration::from_mins(1);
+/// What the ids of our workflows begin with.
+const WORKFLOW_ID_PREFIX: &str = "baton/";
 /// Workflows of one page of a list, and pages that are read at most.
 const LIST_PAGE: (i32, usize) = (1000, 20);
 /// Time beyond its own that an execution gets before Temporal ends its workflow.
@@ -65,6 +72,7 @@ pub struct TemporalHost {
     connection: Connection,
     task_queue: String,
     attributes: Mutex<Attributes>,
+    marks: TroubleMarks,
 }
 
 /// Whether the namespace has the search attributes.
@@ -79,7 +87,14 @@ enum Attributes {
 impl TemporalHost {
     /// A host whose workflows are run by the workers of a task queue. The namespace is that of the connection.
     pub fn new(connection: Connection, task_queue: impl Into<String>) -> Self {
-        Self { connection, task_queue: task_queue.into(), attributes: Mutex::new(Attributes::Unknown) }
+        let attributes = Mutex::new(Attributes::Unknown);
+        Self { connection, task_queue: task_queue.into(), attributes, marks: TroubleMarks::default() }
+    }
+
+    /// The same, with other marks of trouble.
+    #[must_use]
+    pub fn with_trouble_marks(self, marks: TroubleMarks) -> Self {
+        Self { marks, ..self }
     }
 
     fn namespace(&self) -> String {
@@ -253,7 +268,7 @@ impl Host for TemporalHost {
         match started {
             Ok(answer) => Ok(HostedRun { workflow_id: id, run_id: answer.run_id }),
             Err(status) if status.code() == Code::AlreadyExists => match self.describe(&id).await? {
-                Some((_, run_id)) => Ok(HostedRun { workflow_id: id, run_id }),
+                Some(described) => Ok(HostedRun { workflow_id: id, run_id: described.run_id }),
                 None => Err(unavailable(&status)),
             },
             Err(status) => Err(unavailable(&status)),
@@ -272,19 +287,22 @@ impl Host for TemporalHost {
     }
 
     async fn state(&self, workflow_id: &str) -> Result<HostState, HostError> {
-        let Some((status, run_id)) = self.describe(workflow_id).await? else { return Ok(HostState::Unknown) };
-        let how = match status {
+        let Some(described) = self.describe(workflow_id).await? else { return Ok(HostState::Unknown) };
+        let how = match described.status {
             WorkflowExecutionStatus::Unspecified
             | WorkflowExecutionStatus::Running
             | WorkflowExecutionStatus::Paused
-            | WorkflowExecutionStatus::ContinuedAsNew => return Ok(HostState::Running { run_id }),
+            | WorkflowExecutionStatus::ContinuedAsNew => {
+                let trouble = self.trouble(workflow_id, &described).await;
+                return Ok(HostState::Running { run_id: described.run_id, trouble });
+            }
             WorkflowExecutionStatus::Completed => HostEnding::Completed,
             WorkflowExecutionStatus::Failed => HostEnding::Failed,
             WorkflowExecutionStatus::Canceled => HostEnding::Cancelled,
             WorkflowExecutionStatus::Terminated => HostEnding::Terminated,
             WorkflowExecutionStatus::TimedOut => HostEnding::TimedOut,
         };
-        let reason = self.closing_words(workflow_id, run_id).await?;
+        let reason = self.closing_words(workflow_id, described.run_id).await?;
         Ok(HostState::Ended { how, reason })
     }
 
@@ -329,7 +347,13 @@ impl Host for TemporalHost {
 
 /// The id of an execution's workflow: `baton/<namespace>/<name>/<uid>`.
 fn workflow_id(start: &HostedStart) -> String {
-    format!("baton/{}/{}/{}", start.namespace, start.name, start.uid)
+    format!("{WORKFLOW_ID_PREFIX}{}/{}/{}", start.namespace, start.name, start.uid)
+}
+
+/// Whether a workflow runs an execution of a Baton's, as its id says.
+pub(crate) fn is_execution(workflow_id: &str) -> bool {
+    workflow_id.starts_with(WORKFLOW_ID_PREFIX)
+        && workflow_id.rsplit('/').next().is_some_and(|last| last.parse::<Uid>().is_ok())
 }
 
 fn by_name<const N: usize>(fields: [(&str, Payload); N]) -> HashMap<String, Payload> {
@@ -353,8 +377,11 @@ fn last_resort<D: TryFrom<Duration>>(deadline_ms: i64) -> Option<D> {
     deadline.saturating_sub(now).saturating_add(LAST_RESORT).try_into().ok()
 }
 
+/// Whether what was not found is the namespace, and not the workflow, whose id may have that word in it.
 fn is_about_namespace(status: &Status) -> bool {
-    status.message().to_lowercase().contains("namespace")
+    let typed = google::rpc::Status::decode(status.details())
+        .is_ok_and(|said| said.details.iter().any(|detail| detail.type_url.ends_with(".NamespaceNotFoundFailure")));
+    typed || status.message().starts_with("Namespace ")
 }
 
 fn refused(status: &Status) -> HostError {

@@ -22,13 +22,14 @@ mod workflow;
 pub use self::{
     connect::{ConnectError, Connection, connect},
     host::{
-        KIND_ATTRIBUTE, NAME_ATTRIBUTE, NAMESPACE_ATTRIBUTE, PHASE_ATTRIBUTE, TemporalHost, register_search_attributes,
+        KIND_ATTRIBUTE, NAME_ATTRIBUTE, NAMESPACE_ATTRIBUTE, PHASE_ATTRIBUTE, TemporalHost, TroubleMarks,
+        register_search_attributes,
     },
     options::{
         Hidden, OptionsError, Origin, Pem, Resolved, TemporalOptions, TemporalOptionsOverrides, TlsOptions,
         from_environment, resolve,
     },
     receiver::TemporalReceiver,
-    worker::{ActivityTimes, Worker, WorkerError, WorkerOptions},
+    worker::{ActivityTimes, RunLimits, Worker, WorkerError, WorkerOptions},
     workflow::replay::replay_history,
 };

@@ -7,6 +7,7 @@
 //! # Invariants
 //! - Only namespaces that the configuration names are answered, known by their id ([`crate::namespaces`]): a token is not
 //!   signed, and Baton acts with its own credentials.
+//! - The activities of Baton's own workflows are never answered here, whoever names them: their tokens are not handed out.
 //! - Every answer has a payload: one of JSON (`json/plain`), `null` too. An absent result would wedge typed callers.
 //! - No answer is sent that is larger than the namespace takes: Temporal would accept it and fail the caller with it.
 //! - The details of the caller's own last heartbeat are sent again with ours, which would wipe them out otherwise.
@@ -102,6 +103,16 @@ impl TemporalReceiver {
             format!("the Temporal task token is of a namespace that this server does not answer; {allowed}"),
         )
         .hint("name the namespace in temporal.callback-namespaces of the server's configuration")
+    }
+
+    /// Why a token of an execution's own activity is not answered.
+    fn reserved() -> ApiError {
+        ApiError::new(
+            ErrorKind::PermissionDenied,
+            "CALLBACK_TOKEN_RESERVED",
+            "the Temporal task token is of an activity of an execution of Baton's own, which only its worker answers",
+        )
+        .hint("hand over the task token of an activity of your own workflow")
     }
 
     async fn decide(&self, task: &Task) -> Verdict {
@@ -290,6 +301,9 @@ impl Receiver for TemporalReceiver {
 
     fn accepts(&self, token: &[u8]) -> Option<Result<(), ApiError>> {
         let task = Task::parse(token)?;
+        if task.is_of_execution() {
+            return Some(Err(Self::reserved()));
+        }
         Some(match self.namespaces.verdict(&task.namespace_id) {
             Verdict::Forbidden => Err(self.forbidden()),
             Verdict::Allowed(_) | Verdict::Undecided(_) => Ok(()),
@@ -300,6 +314,9 @@ impl Receiver for TemporalReceiver {
         let Some(task) = Task::parse(token) else {
             return Delivery::Rejected("it is no Temporal task token".to_owned());
         };
+        if task.is_of_execution() {
+            return Delivery::Rejected(Self::reserved().message);
+        }
         let delivery = self.answer(token, &task, outcome).await.unwrap_or_else(|delivery| delivery);
         if !matches!(delivery, Delivery::Failed(_)) {
             self.demands.forget(&task);
@@ -309,6 +326,7 @@ impl Receiver for TemporalReceiver {
 
     async fn heartbeat(&self, token: &[u8]) -> CallerState {
         match Task::parse(token) {
+            Some(task) if task.is_of_execution() => CallerState::Gone(Self::reserved().message),
             Some(task) => self.beat(token, &task).await.unwrap_or_else(|state| state),
             None => CallerState::Gone("it is no Temporal task token".to_owned()),
         }

@@ -10,6 +10,8 @@
 
 use prost::Message;
 
+use crate::host::is_execution;
+
 /// Longest token that is looked at. One is about 110 bytes; ids of workflows and activities may have 1,000 each.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// What Baton's own tokens begin with.
@@ -84,6 +86,14 @@ pub(crate) enum Activity {
 }
 
 impl Task {
+    /// Whether it is of an activity of Baton's own, of any Baton. Those tokens are never handed out: one is made by hand, to
+    /// give an execution a result.
+    pub(crate) fn is_of_execution(&self) -> bool {
+        match &self.activity {
+            Activity::OfWorkflow { workflow_id: id, .. } | Activity::Alone { activity_id: id, .. } => is_execution(id),
+        }
+    }
+
     /// Reads a token; `None` if it cannot be one of Temporal's.
     pub(crate) fn parse(token: &[u8]) -> Option<Self> {
         if token.is_empty() || token.len() > TOKEN_BYTES_MAX || token.starts_with(BATON_PREFIX) {
@@ -203,6 +213,15 @@ mod tests {
         ];
         for change in broken {
             assert!(parsed(change).is_none());
+        }
+    }
+
+    #[test]
+    fn a_token_of_an_execution_is_known_as_such() {
+        let of = |id: &str| parsed(|wire| wire.workflow_id = id.to_owned()).unwrap().is_of_execution();
+        assert!(of(&format!("baton/default/triage-1/{RUN}")));
+        for other in ["w1", "baton/orders", "baton/default/triage-1/7", &format!("orders/{RUN}")] {
+            assert!(!of(other), "{other}");
         }
     }
 

@@ -8,6 +8,7 @@
 //!
 //! # Invariants
 //! - [`Worker::shutdown`] lets what is under way end for the time that was stated, and no longer.
+//! - Nothing is taken before the ledger has said which installation it is: what is of another one is left to its worker.
 //! - A worker that is dropped goes at once, as by a power failure; Temporal gives its work to others.
 //! - Replacing the SDK's worker stops no activity.
 //!
@@ -21,15 +22,16 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use baton_engine::{Ledger, chain};
+use baton_engine::{Host as _, HostedInput, HostedRun, Ledger, Report, Reported, chain};
 use baton_execution::{Activities, Programs};
+use baton_types::Uid;
 use futures::{
     future::{FutureExt as _, LocalBoxFuture},
     stream::{FuturesUnordered, StreamExt as _},
@@ -48,7 +50,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{activities::Performer, connect::Connection, contents::Contents, workflow::ExecutionWorkflow};
+use crate::{
+    activities::Performer, connect::Connection, contents::Contents, host::TemporalHost, rpc::clipped,
+    workflow::ExecutionWorkflow,
+};
 
 /// Threads that run a worker's activities.
 const THREADS: usize = 2;
@@ -64,9 +69,8 @@ pub struct WorkerOptions {
     pub task_queue: String,
     /// Names of the activities that Programs may ask for. One that is not here waits for a worker that has it.
     pub activity_names: Vec<String>,
-    /// Events of a Temporal history from which on a workflow continues as new when no activity is in flight. From twice as
-    /// many on, no new activity begins until those in flight are through.
-    pub continue_as_new_events: u32,
+    /// When a workflow continues as new, and how much it does at once.
+    pub limits: RunLimits,
     /// How it calls itself at Temporal; the connection's identity if there is none.
     pub identity: Option<String>,
     /// Activities at a time.
@@ -98,13 +102,33 @@ impl Default for ActivityTimes {
     }
 }
 
+/// When the run of a workflow is ended and goes on in a new one, and how much it has in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunLimits {
+    /// Events of a Temporal history from which on a workflow continues as new when no activity is in flight. From twice as
+    /// many on, no new activity begins until those in flight are through; from three and a half times as many on, no timer
+    /// either. Temporal ends a workflow at 51,200.
+    pub continue_as_new_events: u32,
+    /// The same in bytes of results and signals; from then on longer results go by reference. Temporal ends a workflow at 50 MiB.
+    pub continue_as_new_bytes: u64,
+    /// Activities of one workflow that are in flight at once, at least 1. The others begin when these come back. Temporal
+    /// takes 2,000, and refuses what a workflow has decided if there are more.
+    pub in_flight_max: u32,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self { continue_as_new_events: 10_000, continue_as_new_bytes: 8 * 1024 * 1024, in_flight_max: 1000 }
+    }
+}
+
 impl WorkerOptions {
     /// The usual options for a task queue.
     pub fn new(task_queue: impl Into<String>, activity_names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             task_queue: task_queue.into(),
             activity_names: activity_names.into_iter().map(Into::into).collect(),
-            continue_as_new_events: 10_000,
+            limits: RunLimits::default(),
             identity: None,
             activities_max: 200,
             workflow_tasks_max: 100,
@@ -122,10 +146,50 @@ pub(crate) struct Shared {
     pub(crate) programs: Arc<dyn Programs>,
     pub(crate) activities: Arc<dyn Activities>,
     pub(crate) contents: Contents,
-    pub(crate) continue_as_new_events: u32,
+    pub(crate) limits: RunLimits,
+    /// The ledger's installation, as soon as it has said so; a replay has none.
+    pub(crate) installation: OnceLock<String>,
+    /// What ends workflows that are over and cannot go on.
+    pub(crate) host: Option<TemporalHost>,
     pub(crate) times: ActivityTimes,
     /// Whether activities are to give up, as the worker's time is over.
     pub(crate) give_up: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Whether something is known to be of the ledger's installation.
+    pub(crate) fn is_of(&self, installation: &str) -> bool {
+        self.installation.get().is_some_and(|own| own == installation)
+    }
+
+    /// Why something is to be left to another worker, if it is of another installation. What says nothing is of an earlier
+    /// version, which knew of one only.
+    pub(crate) fn stranger(&self, installation: &str) -> Option<String> {
+        let own = self.installation.get().filter(|own| !installation.is_empty() && *own != installation)?;
+        Some(format!(
+            "the execution is of another installation of Baton ({}, this worker is of {}); \
+             give each installation a task queue of its own: temporal.task-queue",
+            clipped(installation),
+            clipped(own)
+        ))
+    }
+
+    /// Ends a workflow that cannot go on, if its execution has ended in the ledger or is not there any more.
+    pub(crate) fn end_if_closed(self: &Arc<Self>, uid: Uid, workflow_id: &str, run_id: &str) {
+        let shared = Arc::clone(self);
+        let run = HostedRun { workflow_id: workflow_id.to_owned(), run_id: run_id.to_owned() };
+        self.contents.aside(async move {
+            let workflow_id = run.workflow_id.clone();
+            let asked = Report { uid, run, events: Vec::new(), contents: Vec::new(), want_state: false };
+            let Some(host) = &shared.host else { return };
+            if let Ok(Reported::Closed) = shared.ledger.report(asked).await {
+                let reason = "the execution has ended in Baton".to_owned();
+                if let Err(error) = host.give(&workflow_id, HostedInput::Terminate { reason }).await {
+                    tracing::warn!(execution_id = %uid, %error, "a workflow whose execution is over cannot be ended now");
+                }
+            }
+        });
+    }
 }
 
 /// Counts what the SDK's worker was given.
@@ -195,7 +259,9 @@ impl Worker {
             ledger,
             programs,
             activities,
-            continue_as_new_events: options.continue_as_new_events,
+            limits: RunLimits { in_flight_max: options.limits.in_flight_max.max(1), ..options.limits },
+            installation: OnceLock::new(),
+            host: Some(TemporalHost::new(connection.clone(), options.task_queue.clone())),
             times: options.times,
             give_up,
         });
@@ -258,6 +324,11 @@ async fn run(
         client = connection.wait_connected() => client,
         _ = ordered.wait_for(|order| *order != Order::Run) => return Ok(()),
     };
+    // Who it works for is known before anything is taken.
+    tokio::select! {
+        own = installation(shared.ledger.as_ref()) => drop(shared.installation.set(own)),
+        _ = ordered.wait_for(|order| *order != Order::Run) => return Ok(()),
+    }
     let mut pause = BEGIN_AGAIN.0;
     let mut polling = Poller::new(&client, options, shared)?;
     let mut leaving = FuturesUnordered::new();
@@ -306,6 +377,19 @@ async fn run(
         _ = ordered.wait_for(|order| *order == Order::Die) => {}
     }
     Ok(())
+}
+
+/// The ledger's installation, as soon as it says so.
+async fn installation(ledger: &dyn Ledger) -> String {
+    let mut pause = BEGIN_AGAIN.0;
+    loop {
+        match ledger.installation().await {
+            Ok(installation) => return installation,
+            Err(error) => tracing::warn!(%error, "the server does not say which installation it is; asking again"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(BEGIN_AGAIN.1);
+    }
 }
 
 fn note_left(left: &Result<(), WorkerRunError>) {

@@ -9,6 +9,7 @@
 //! - Nothing here has a clock but Temporal's, and nothing iterates over a hash map: a replay gives the same commands.
 //! - No answer is lost: a workflow that continues as new has taken every signal that its run was given.
 //! - An answer that this build cannot read fails the workflow's task, which Temporal repeats, until a worker can read it.
+//! - A worker of another installation touches nothing: it fails the workflow's task, so that Temporal asks another one.
 //! - A cancelled workflow goes on as usual: its Program winds up, and what it does meanwhile is reported.
 //!
 //! # Deliberately absent
@@ -16,7 +17,7 @@
 //!
 //! # Failure
 //! A ledger that is down is waited for. A Program that cannot go on in this build fails the workflow's task: Temporal shows
-//! why and repeats it until a build that can is there.
+//! why and repeats it until a build that can is there. If the execution is over in the ledger by then, the workflow is ended.
 
 mod drive;
 mod flight;
@@ -62,11 +63,18 @@ impl HasWorkflowDefinition for ExecutionRun {
 pub(crate) struct ExecutionWorkflow {
     shared: Arc<Shared>,
     inbox: VecDeque<Arrived>,
+    /// Bytes of the signals that are in the inbox.
+    inbox_bytes: u64,
     /// What was said last of suspension in this run.
     suspend: Option<Suspend>,
 }
 
-/// A signal's content.
+struct Signal {
+    arrived: Vec<Arrived>,
+    bytes: u64,
+}
+
+/// What stands in a signal's content.
 enum Arrived {
     Input(Box<HistoryEvent>),
     /// An answer of a kind that this build does not know; why it cannot be read.
@@ -75,7 +83,7 @@ enum Arrived {
 
 impl ExecutionWorkflow {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, inbox: VecDeque::new(), suspend: None }
+        Self { shared, inbox: VecDeque::new(), inbox_bytes: 0, suspend: None }
     }
 }
 
@@ -118,13 +126,17 @@ impl WorkflowImplementation for ExecutionWorkflow {
         payloads: Payloads,
         _: &PayloadConverter,
     ) -> Result<Option<Box<dyn Any>>, WorkflowError> {
-        Ok((name == INPUT_SIGNAL).then(|| Box::new(arrived(&payloads)) as Box<dyn Any>))
+        let signal = || Signal { arrived: arrived(&payloads), bytes: wire::bytes_of(&payloads.payloads) };
+        Ok((name == INPUT_SIGNAL).then(|| Box::new(signal()) as Box<dyn Any>))
     }
 
     // Called while the activation is applied, before anything is polled: the order of the signals is that of the history.
     fn dispatch_signal(ctx: WorkflowContext<Self>, _: &str, input: Box<dyn Any>) -> Handled<()> {
-        if let Ok(arrived) = input.downcast::<Vec<Arrived>>() {
-            ctx.state_mut(|state| state.inbox.extend(*arrived));
+        if let Ok(signal) = input.downcast::<Signal>() {
+            ctx.state_mut(|state| {
+                state.inbox.extend(signal.arrived);
+                state.inbox_bytes += signal.bytes;
+            });
         }
         ready(Ok(())).boxed_local()
     }

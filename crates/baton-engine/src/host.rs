@@ -25,6 +25,8 @@ use bytes::Bytes;
 /// What a host needs to set an execution going; the same on every repeat.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostedStart {
+    /// Which installation of Baton it is of; see [`Ledger::installation`].
+    pub installation: String,
     /// Identity of the execution.
     pub uid: Uid,
     /// Which Program it runs.
@@ -95,6 +97,8 @@ pub enum HostState {
     Running {
         /// The present run.
         run_id: String,
+        /// Why it does not get on, if the host sees a reason that somebody must do something about.
+        trouble: Option<String>,
     },
     /// It has ended. What its Program had to say was reported before; if it was not, this is all that is known.
     Ended {
@@ -201,6 +205,13 @@ pub struct HostedTask {
 /// The keeper of executions, as a worker of a host sees it.
 #[async_trait]
 pub trait Ledger: Send + Sync {
+    /// Which installation this is: the same for all servers of one store, another one for everybody else. Several that share a
+    /// host are told apart by it. Not secret, and at most 64 characters.
+    ///
+    /// # Errors
+    /// Those that pass: ask again.
+    async fn installation(&self) -> Result<String, ApiError>;
+
     /// Reports a step. When it is taken it is durable, and the next one may be decided.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use crate::{
     execution::{Stalled, Step, StepEffect},
     history::StoreBlobs,
     host::{HostEnding, HostError, HostState, HostedInput, HostedRun, HostedStart, HostedTask, Report, Reported},
+    ledger,
     message::{Message, MessageKind, Reply},
     steps,
     worker::{Shared, now_ms},
@@ -252,7 +253,7 @@ fn send(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: HostMessa
         return settle(Err(HostError::Unavailable(why)));
     };
     if message.start {
-        return match hosted_start(entry, message) {
+        return match hosted_start(shared, entry, message) {
             Ok(start) => drop(shared.runtime.spawn(async move {
                 settle(unbroken(async { host.start(start).await.map(Some) }).await);
             })),
@@ -282,11 +283,12 @@ async fn unbroken<T>(call: impl Future<Output = Result<T, HostError>>) -> Result
         .unwrap_or_else(|_panic| Err(HostError::Unavailable("the host's adapter met a problem of its own".to_owned())))
 }
 
-fn hosted_start(entry: &Entry, message: HostMessage) -> Result<HostedStart, String> {
+fn hosted_start(shared: &Shared, entry: &Entry, message: HostMessage) -> Result<HostedStart, String> {
     let metadata = entry.resource.metadata();
     let template = entry.resource.template().and_then(Option::as_ref).ok_or("status.template is missing")?;
     let deadline_ms = (entry.extra.timeout_at_ms > 0).then_some(entry.extra.timeout_at_ms);
     Ok(HostedStart {
+        installation: ledger::installation(&shared.sealer),
         uid: entry.uid,
         kind: entry.resource.program_kind(),
         namespace: metadata.namespace.clone(),
@@ -404,7 +406,7 @@ pub(crate) fn state(shared: &Arc<Shared>, entry: &mut Entry, state: HostState) {
         return;
     }
     let (how, reason) = match state {
-        HostState::Running { run_id } => {
+        HostState::Running { run_id, trouble: _ } => {
             if let Some(workflow_id) = workflow_id(entry) {
                 note_run(entry, &HostedRun { workflow_id, run_id });
             }

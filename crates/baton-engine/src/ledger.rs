@@ -11,10 +11,22 @@ use crate::{
     errors,
     host::{HostedTask, Ledger, Report, Reported},
     message::MessageKind,
+    sealer::Sealer,
 };
+
+/// The name of the installation, 32 hexadecimal digits: it has what others do not have, its key.
+pub(crate) fn installation(sealer: &Sealer) -> String {
+    let key = sealer.derive("installation");
+    let half = key.first_chunk().expect("a key has 32 bytes");
+    format!("{:032x}", u128::from_be_bytes(*half))
+}
 
 #[async_trait]
 impl Ledger for Engine {
+    async fn installation(&self) -> Result<String, ApiError> {
+        Ok(installation(&self.shared.sealer))
+    }
+
     async fn report(&self, report: Report) -> Result<Reported, ApiError> {
         let uid = report.uid;
         let answer = match self.number_of(uid) {

@@ -1,6 +1,6 @@
 //! Free data: JSON held as text. Inline in the JSON of a resource, by digest in history when it is long.
 
-use baton_types::{Digest, INLINE_BYTES_MAX};
+use baton_types::Digest;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use serde_json::{Value, value::RawValue};
 
@@ -51,10 +51,10 @@ impl<'de> Deserialize<'de> for Json {
 }
 
 impl Data {
-    /// Data for history: inline, or by digest with the content handed to `keep` for storing.
-    pub fn from_value(value: &Value, keep: &mut Vec<(Digest, Vec<u8>)>) -> Self {
+    /// Data for history: inline up to a length, or by digest with the content handed to `keep` for storing.
+    pub(crate) fn within(value: &Value, inline_bytes_max: usize, keep: &mut Vec<(Digest, Vec<u8>)>) -> Self {
         let text = value.to_string();
-        if text.len() <= INLINE_BYTES_MAX {
+        if text.len() <= inline_bytes_max {
             return Self { text, digest: String::new(), size_bytes: 0 };
         }
         let digest = Digest::of(text.as_bytes());

@@ -9,7 +9,7 @@ use baton_execution::{
     ChildTarget, Command, Effect, Ending, Fault, HistoryEvent, HistoryEventKind, Input, Note, OperationId, Outcome,
     ParentClosePolicy, ProgramKind, ScheduleActivity, Start, StartChild,
 };
-use baton_types::{Digest, Phase};
+use baton_types::{Digest, INLINE_BYTES_MAX, Phase};
 use serde_json::Value;
 
 use crate::{
@@ -29,10 +29,21 @@ pub struct HistoryCodecError {
 
 /// The stored form of an event. Long data is handed to `keep`, to be stored by digest in the same transaction.
 pub fn encode_event(event: &HistoryEvent, keep: &mut Vec<(Digest, Vec<u8>)>) -> wire::HistoryEvent {
+    encode_event_within(event, INLINE_BYTES_MAX, keep)
+}
+
+/// The same with another limit, in bytes, of what stays in the event: for where events travel. Reads back as the same event.
+pub fn encode_event_within(
+    event: &HistoryEvent,
+    inline_bytes_max: usize,
+    keep: &mut Vec<(Digest, Vec<u8>)>,
+) -> wire::HistoryEvent {
+    let mut kept = Kept { inline_bytes_max, contents: std::mem::take(keep) };
     let attributes = match &event.kind {
-        HistoryEventKind::Input(input) => encode_input(input, keep),
-        HistoryEventKind::Command(command) => encode_command(command, keep),
+        HistoryEventKind::Input(input) => encode_input(input, &mut kept),
+        HistoryEventKind::Command(command) => encode_command(command, &mut kept),
     };
+    *keep = kept.contents;
     wire::HistoryEvent {
         number: i32::try_from(event.number).unwrap_or(i32::MAX),
         time: Some(Timestamp::from_millis(event.time_ms)),
@@ -99,7 +110,17 @@ pub const fn outcome_phase(outcome: &Outcome) -> Phase {
     }
 }
 
-type Keep<'a> = &'a mut Vec<(Digest, Vec<u8>)>;
+/// Where long data goes, and from what length on it is long.
+struct Kept {
+    inline_bytes_max: usize,
+    contents: Vec<(Digest, Vec<u8>)>,
+}
+
+type Keep<'a> = &'a mut Kept;
+
+fn data_of(value: &Value, keep: Keep<'_>) -> Data {
+    Data::within(value, keep.inline_bytes_max, &mut keep.contents)
+}
 
 #[expect(clippy::unnecessary_wraps, reason = "the generated fields are options")]
 fn operation(id: &OperationId) -> Option<wire::Operation> {
@@ -111,7 +132,7 @@ fn operation_only(id: &OperationId) -> wire::OperationOnly {
 }
 
 fn data(value: &Value, keep: Keep<'_>) -> Option<Data> {
-    (!value.is_null()).then(|| Data::from_value(value, keep))
+    (!value.is_null()).then(|| data_of(value, keep))
 }
 
 fn encode_fault(fault: &Fault, keep: Keep<'_>) -> wire::Fault {
@@ -122,13 +143,13 @@ fn encode_fault(fault: &Fault, keep: Keep<'_>) -> wire::Fault {
         detail: fault.detail.clone(),
         instance: fault.instance.clone(),
         non_retryable: fault.non_retryable,
-        data: fault.data.as_ref().map(|value| Data::from_value(value, keep)),
+        data: fault.data.as_ref().map(|value| data_of(value, keep)),
     }
 }
 
 fn encode_outcome(outcome: &Outcome, keep: Keep<'_>) -> wire::Outcome {
     let result = match outcome {
-        Outcome::Completed(output) => outcome::Result::Completed(Data::from_value(output, keep)),
+        Outcome::Completed(output) => outcome::Result::Completed(data_of(output, keep)),
         Outcome::Failed(fault) => outcome::Result::Failed(encode_fault(fault, keep)),
         Outcome::Cancelled { reason } => outcome::Result::Cancelled(reason.clone()),
     };
@@ -205,7 +226,7 @@ fn encode_command(command: &Command, keep: Keep<'_>) -> Attributes {
 fn encode_child(it: &StartChild, keep: Keep<'_>) -> wire::ChildRequested {
     let (name, version, inline) = match &it.target {
         ChildTarget::Named { name, version } => (name.clone(), version.clone(), None),
-        ChildTarget::Inline(definition) => (String::new(), None, Some(Data::from_value(definition, keep))),
+        ChildTarget::Inline(definition) => (String::new(), None, Some(data_of(definition, keep))),
     };
     wire::ChildRequested {
         operation: operation(&it.id),
@@ -273,7 +294,7 @@ fn encode_ending(ending: &Ending, keep: Keep<'_>) -> wire::Ended {
     };
     wire::Ended {
         phase: phase.to_string(),
-        output: output.map(|value| Data::from_value(value, keep)),
+        output: output.map(|value| data_of(value, keep)),
         fault,
         reason: reason.to_owned(),
     }

@@ -40,6 +40,7 @@ pub struct TemporalServer {
     folder: PathBuf,
     /// The folder, if it is to be removed in the end.
     own: Option<TempDir>,
+    settings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -63,8 +64,17 @@ impl TemporalServer {
     /// # Panics
     /// If there is no program for it, or it does not start.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server over an empty database, with dynamic settings (`KEY=JSON`) beside the usual ones.
+    ///
+    /// # Panics
+    /// See [`Self::start`].
+    pub fn start_with(settings: &[&str]) -> Self {
         let own = tempfile::Builder::new().prefix("baton-temporal-").tempdir().expect("a folder can be made");
-        Self::launched(own.path().to_owned(), Some(own))
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        Self::launched(own.path().to_owned(), Some(own), settings)
     }
 
     /// Starts a server over the database in a folder, which is made there if it is missing.
@@ -72,11 +82,11 @@ impl TemporalServer {
     /// # Panics
     /// See [`Self::start`].
     pub fn start_in(folder: &Path) -> Self {
-        Self::launched(folder.to_owned(), None)
+        Self::launched(folder.to_owned(), None, Vec::new())
     }
 
-    fn launched(folder: PathBuf, own: Option<TempDir>) -> Self {
-        let mut server = Self { process: None, port: 0, folder, own };
+    fn launched(folder: PathBuf, own: Option<TempDir>, settings: Vec<String>) -> Self {
+        let mut server = Self { process: None, port: 0, folder, own, settings };
         server.launch(free_port);
         server
     }
@@ -231,7 +241,7 @@ impl TemporalServer {
         let mut command = self.command(&["server", "start-dev", "--headless", "--log-level", "error"]);
         command.args(["--ip", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--db-filename", "temporal.db", "--sqlite-pragma", "synchronous=off"]);
-        for setting in SETTINGS {
+        for setting in SETTINGS.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.args(["--dynamic-config-value", setting]);
         }
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be shared")).stderr(log);

@@ -19,30 +19,64 @@ use temporalio_sdk::{ApplicationFailure, ContinueAsNewOptions, WorkflowContext, 
 use super::{
     Arrived, ExecutionWorkflow, Suspend,
     flight::{Begin, Flight},
-    wire::{ReportAnswer, WorkflowInput},
+    wire::{ReportAnswer, ReportResult, WorkflowInput},
 };
 use crate::{contents::Contents, host::PHASE_ATTRIBUTE, rpc::clipped};
 
 /// What is reported as the reason of a cancellation that names none.
 const CANCELLED_AT_TEMPORAL: &str = "cancelled in Temporal";
-/// From so many times the mark on, no new activity begins until those in flight are through.
-const HARD_MARK: u32 = 2;
+/// From so many times a mark on, no new activity begins until those in flight are through; of events, at the latest from so
+/// many on.
+const HARD_MARK: (u64, u64) = (2, 30_000);
+/// From so many halves of the mark of events on, or at the latest from so many on, no timer does either. Temporal ends a
+/// workflow at 51,200.
+const TIMER_MARK: (u64, u64) = (7, 35_000);
 
 type Ctx = WorkflowContext<ExecutionWorkflow>;
 type Ended = Result<Value, WorkflowTermination>;
 
 /// Runs an execution to its end, or to the run that goes on with it.
 pub(super) async fn drive(ctx: Ctx, input: WorkflowInput) -> Ended {
-    let ended = match Driver::new(ctx.clone(), input) {
-        Ok(mut driver) => driver.run().await,
-        Err(why) => Err(why),
+    let shared = ctx.state(|state| state.shared.clone());
+    let uid = input.uid;
+    let ours = shared.is_of(&input.installation);
+    let ended = match shared.stranger(&input.installation) {
+        Some(why) => Err(why),
+        None => match Driver::new(ctx.clone(), input) {
+            Ok(mut driver) => driver.run().await,
+            Err(why) => Err(why),
+        },
     };
     match ended {
         Ok(ended) => ended,
         // Temporal shows the reason and repeats the task. What is in memory goes.
         Err(why) => {
+            if ours {
+                shared.end_if_closed(uid, ctx.workflow_id(), ctx.run_id());
+            }
             ctx.force_task_fail(why);
             std::future::pending().await
+        }
+    }
+}
+
+/// What bounds a run, as the last report's answer says; nothing does before the first.
+#[derive(Clone, Copy)]
+pub(super) struct Marks {
+    /// Events from which on the run is ended.
+    events: u32,
+    /// Bytes of results and signals from which on it is.
+    bytes: u64,
+    /// Activities that may be in flight.
+    in_flight: Option<u32>,
+}
+
+impl Marks {
+    pub(super) fn of(result: &ReportResult) -> Self {
+        Self {
+            events: result.continue_as_new_events,
+            bytes: result.continue_as_new_bytes.unwrap_or(u64::MAX),
+            in_flight: result.in_flight_max,
         }
     }
 }
@@ -54,8 +88,9 @@ pub(super) struct Driver {
     flight: Flight,
     cancel_taken: bool,
     phase: Phase,
-    /// Events from which on the run is ended, as the last report's answer says.
-    pub(super) mark: Cell<u32>,
+    pub(super) marks: Cell<Marks>,
+    /// Bytes of results and signals that this run has taken.
+    bytes: u64,
 }
 
 /// What the workflow takes in one step.
@@ -74,6 +109,7 @@ impl Driver {
         ctx.state_mut(|state| {
             state.suspend = state.suspend.filter(|said| said.generation > suspend.generation).or(Some(suspend));
         });
+        let marks = Marks { events: u32::MAX, bytes: u64::MAX, in_flight: input.in_flight_max };
         Ok(Self {
             ctx,
             input,
@@ -81,7 +117,8 @@ impl Driver {
             flight: Flight::default(),
             cancel_taken: false,
             phase,
-            mark: Cell::new(u32::MAX),
+            marks: Cell::new(marks),
+            bytes: 0,
         })
     }
 
@@ -122,7 +159,10 @@ impl Driver {
         let arrived = if self.ctx.state(|state| state.inbox.is_empty()) {
             VecDeque::new()
         } else {
-            self.ctx.state_mut(|state| std::mem::take(&mut state.inbox))
+            let (arrived, bytes) =
+                self.ctx.state_mut(|state| (std::mem::take(&mut state.inbox), std::mem::take(&mut state.inbox_bytes)));
+            self.bytes += bytes;
+            arrived
         };
         let suspend = self.ctx.state(|state| state.suspend);
         let mut batch = Batch::default();
@@ -161,7 +201,9 @@ impl Driver {
         let landed = self.flight.landed(cx, &loader).map_err(|why| loader.reason(why))?;
         batch.inputs.extend(landed.inputs);
         batch.ledger_is_ahead = landed.unwanted.iter().any(|id| self.execution.open.activities.contains_key(id));
-        Ok((landed.any || !batch.inputs.is_empty()).then_some(batch))
+        self.bytes += landed.bytes;
+        let room = landed.left && self.flight.holds_back();
+        Ok((landed.any || room || !batch.inputs.is_empty()).then_some(batch))
     }
 
     /// Feeds what has come, reports what came of it, carries it out.
@@ -209,14 +251,24 @@ impl Driver {
 
     fn carry_out(&mut self) {
         let shared = self.ctx.state(|state| state.shared.clone());
-        let hard_mark = self.mark.get().saturating_mul(HARD_MARK);
-        let rests = self.ctx.history_length() >= hard_mark || self.may_continue_as_new();
-        let begin = if rests { Begin::Nothing } else { Begin::Activities { uid: self.input.uid } };
-        self.flight.fit(&self.ctx, &self.execution, shared.times, self.now_ms(), begin);
+        let marks = self.marks.get();
+        let (events, mark) = (u64::from(self.ctx.history_length()), u64::from(marks.events));
+        let rests = events >= (HARD_MARK.0 * mark).min(HARD_MARK.1.max(mark))
+            || self.bytes >= marks.bytes.saturating_mul(HARD_MARK.0)
+            || self.may_continue_as_new();
+        let begin = Begin {
+            of: &self.input,
+            activities: !rests,
+            timers: events < (TIMER_MARK.0 * mark / 2).min(TIMER_MARK.1.max(mark)),
+            in_flight_max: marks.in_flight.map_or(usize::MAX, |max| max as usize),
+            short_results: marks.in_flight.is_some() && self.is_long(),
+        };
+        self.flight.fit(&self.ctx, &self.execution, shared.times, self.now_ms(), &begin);
     }
 
     fn is_long(&self) -> bool {
-        self.ctx.history_length() >= self.mark.get() || self.ctx.continue_as_new_suggested()
+        let marks = self.marks.get();
+        self.ctx.history_length() >= marks.events || self.bytes >= marks.bytes || self.ctx.continue_as_new_suggested()
     }
 
     fn may_continue_as_new(&self) -> bool {
@@ -224,7 +276,8 @@ impl Driver {
     }
 
     fn continue_as_new(&self, state: Digest) -> Ended {
-        let input = WorkflowInput { state: Some(state), ..self.input.clone() };
+        let in_flight_max = self.marks.get().in_flight;
+        let input = WorkflowInput { state: Some(state), in_flight_max, ..self.input.clone() };
         match self.ctx.continue_as_new(input, ContinueAsNewOptions::default()) {
             Ok(never) => match never {},
             Err(termination) => Err(termination),

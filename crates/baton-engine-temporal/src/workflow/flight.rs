@@ -14,12 +14,13 @@ use baton_proto::{DataLoader, decode_event, history_v1};
 use futures::future::{FutureExt as _, LocalBoxFuture};
 use temporalio_common::{RetryPolicy, UntypedActivity, data_converters::RawValue, error::IncomingError};
 use temporalio_sdk::{
-    ActivityExecutionError, ActivityOptions, TimerOptions, TimerResult, WorkflowCancellationToken, WorkflowContext,
+    ActivityCancellationType, ActivityExecutionError, ActivityOptions, TimerOptions, TimerResult,
+    WorkflowCancellationToken, WorkflowContext,
 };
 
 use super::{
     ExecutionWorkflow,
-    wire::{self, ActivityArgs, NOT_BEGUN},
+    wire::{self, ActivityArgs, NOT_BEGUN, WorkflowInput},
 };
 use crate::worker::ActivityTimes;
 
@@ -31,6 +32,11 @@ const ACTIVITY_ID_MAX: usize = 200;
 const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Type of the failure by which the SDK says that a worker does not have an activity.
 const UNKNOWN_ACTIVITY: &str = "NotFoundError";
+/// Bytes from which on a result goes by reference where many come, or where the history is long: from the usual length on,
+/// those that may be in flight at once would fill it.
+const SHORT_BYTES_MAX: u32 = 4 * 1024;
+/// Activities in flight from which on many come.
+const MANY: usize = 100;
 
 struct Waited<T> {
     future: LocalBoxFuture<'static, T>,
@@ -45,6 +51,10 @@ type ActivityEnd = Result<RawValue, ActivityExecutionError>;
 pub(super) struct Flight {
     activities: BTreeMap<OperationId, (Effect, Waited<ActivityEnd>)>,
     timers: BTreeMap<OperationId, (Timer, Waited<TimerResult>)>,
+    /// Activities that are not wanted any more, and that Temporal still counts.
+    leaving: Vec<LocalBoxFuture<'static, ActivityEnd>>,
+    /// Whether some that are open do not begin because too many are in flight.
+    holds_back: bool,
 }
 
 /// What has come back.
@@ -55,6 +65,10 @@ pub(super) struct Landed {
     pub(super) unwanted: Vec<OperationId>,
     /// Whether anything came at all.
     pub(super) any: bool,
+    /// Whether something left that was not wanted any more.
+    pub(super) left: bool,
+    /// Bytes of what came.
+    pub(super) bytes: u64,
 }
 
 impl Flight {
@@ -62,23 +76,26 @@ impl Flight {
         !self.activities.is_empty()
     }
 
-    /// Makes what is in flight equal to what is open; new activities only if they may begin.
+    /// Whether there are activities that begin when others have come back.
+    pub(super) fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+
+    /// Makes what is in flight equal to what is open, as far as it may begin.
     pub(super) fn fit(
         &mut self,
         ctx: &WorkflowContext<ExecutionWorkflow>,
         execution: &Execution,
         times: ActivityTimes,
         now_ms: i64,
-        begin: Begin,
+        begin: &Begin<'_>,
     ) {
         let open = &execution.open;
-        self.activities.retain(|id, (_, waited)| {
-            let wanted = open.activities.contains_key(id);
-            if !wanted {
-                waited.stop.cancel();
-            }
-            wanted
-        });
+        let unwanted = self.activities.extract_if(.., |id, _| !open.activities.contains_key(id));
+        self.leaving.extend(unwanted.map(|(_, (_, waited))| {
+            waited.stop.cancel();
+            waited.future
+        }));
         self.timers.retain(|id, (timer, waited)| {
             let wanted = open.timers.get(id).is_some_and(|now| (now.id, now.due_ms) == (timer.id, timer.due_ms));
             if !wanted {
@@ -86,14 +103,25 @@ impl Flight {
             }
             wanted
         });
-        for (id, timer) in &open.timers {
-            self.timers.entry(id.clone()).or_insert_with(|| (*timer, start_timer(ctx, *timer, now_ms)));
+        if begin.timers {
+            for (id, timer) in &open.timers {
+                self.timers.entry(id.clone()).or_insert_with(|| (*timer, start_timer(ctx, *timer, now_ms)));
+            }
         }
-        if let Begin::Activities { uid } = begin {
+        self.holds_back = false;
+        if begin.activities && self.activities.len() < open.activities.len() {
             for (id, activity) in &open.activities {
-                self.activities
-                    .entry(id.clone())
-                    .or_insert_with(|| (activity.effect, start_activity(ctx, activity, uid, times)));
+                if self.activities.contains_key(id) {
+                    continue;
+                }
+                let in_flight = self.activities.len() + self.leaving.len();
+                if in_flight >= begin.in_flight_max {
+                    self.holds_back = true;
+                    break;
+                }
+                let short = begin.short_results || (in_flight >= MANY && begin.in_flight_max < usize::MAX);
+                let waited = start_activity(ctx, activity, begin.of, short, times);
+                self.activities.insert(id.clone(), (activity.effect, waited));
             }
         }
     }
@@ -105,12 +133,19 @@ impl Flight {
         self.activities.retain(|id, (effect, waited)| {
             let Poll::Ready(end) = waited.future.poll_unpin(cx) else { return true };
             landed.any = true;
+            landed.bytes += bytes_of(&end);
             match activity_landed(id, *effect, end, contents) {
                 Ok(Back::Input(input)) => landed.inputs.push(*input),
                 Ok(Back::Unwanted) => landed.unwanted.push(id.clone()),
                 Ok(Back::NotBegun) => {}
                 Err(why) => unreadable = Some(why),
             }
+            false
+        });
+        self.leaving.retain_mut(|future| {
+            let Poll::Ready(end) = future.poll_unpin(cx) else { return true };
+            landed.left = true;
+            landed.bytes += bytes_of(&end);
             false
         });
         self.timers.retain(|id, (_, waited)| {
@@ -125,16 +160,22 @@ impl Flight {
     }
 }
 
-/// Whether activities that are not in flight may begin now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begin {
-    /// They begin.
-    Activities {
-        /// Whose they are.
-        uid: baton_types::Uid,
-    },
-    /// The run is about to end: they begin in the next one.
-    Nothing,
+/// What may begin now.
+pub(super) struct Begin<'a> {
+    /// Whose it is.
+    pub(super) of: &'a WorkflowInput,
+    /// Whether activities may: if the run is about to end they begin in the next one.
+    pub(super) activities: bool,
+    /// Whether timers may.
+    pub(super) timers: bool,
+    /// Activities that may be in flight: Temporal takes 2,000, those that are about to leave included.
+    pub(super) in_flight_max: usize,
+    /// Whether only short results may stand in the history.
+    pub(super) short_results: bool,
+}
+
+fn bytes_of(end: &ActivityEnd) -> u64 {
+    end.as_ref().map_or(0, |raw| wire::bytes_of(&raw.payloads))
 }
 
 fn start_timer(ctx: &WorkflowContext<ExecutionWorkflow>, timer: Timer, now_ms: i64) -> Waited<TimerResult> {
@@ -148,7 +189,8 @@ fn start_timer(ctx: &WorkflowContext<ExecutionWorkflow>, timer: Timer, now_ms: i
 fn start_activity(
     ctx: &WorkflowContext<ExecutionWorkflow>,
     activity: &ScheduleActivity,
-    uid: baton_types::Uid,
+    of: &WorkflowInput,
+    short_result: bool,
     times: ActivityTimes,
 ) -> Waited<ActivityEnd> {
     let id = activity.id.to_string();
@@ -168,8 +210,16 @@ fn start_activity(
         .retry_policy(retry)
         .maybe_activity_id((id.len() <= ACTIVITY_ID_MAX).then_some(id))
         .cancellation_token(stop.clone())
+        // Until it is gone it counts.
+        .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
         .build();
-    let args = ActivityArgs { execution: uid, position: activity.id.position.clone(), attempt: activity.id.attempt };
+    let args = ActivityArgs {
+        execution: of.uid,
+        position: activity.id.position.clone(),
+        attempt: activity.id.attempt,
+        installation: of.installation.clone(),
+        inline_bytes_max: short_result.then_some(SHORT_BYTES_MAX),
+    };
     // What it gives stays raw: a result that cannot be read must not fail the task over and over.
     let (ctx, named, input) = (ctx.clone(), UntypedActivity::new(&activity.activity), wire::raw(&args));
     Waited { future: async move { ctx.execute_activity(named, input, options).await }.boxed_local(), stop }

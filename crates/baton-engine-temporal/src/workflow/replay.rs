@@ -1,6 +1,9 @@
 //! Replays a recorded history of Temporal's: the proof that this build goes on with what another one began.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, OnceLock},
+    thread,
+};
 
 use async_trait::async_trait;
 use baton_engine::{Ledger, chain};
@@ -15,7 +18,7 @@ use tokio::sync::watch;
 use super::ExecutionWorkflow;
 use crate::{
     contents::Contents,
-    worker::{ActivityTimes, Shared},
+    worker::{ActivityTimes, RunLimits, Shared},
 };
 
 /// Replays the history of one run, given as the protobuf message `temporal.api.history.v1.History`, as
@@ -34,7 +37,9 @@ pub fn replay_history(history: &[u8], ledger: Arc<dyn Ledger>, programs: Arc<dyn
         ledger,
         programs,
         activities: Arc::new(NoActivities),
-        continue_as_new_events: u32::MAX,
+        limits: RunLimits { continue_as_new_events: u32::MAX, ..RunLimits::default() },
+        installation: OnceLock::new(),
+        host: None,
         times: ActivityTimes::default(),
         give_up: watch::channel(false).1,
     });

@@ -3,14 +3,14 @@
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use baton_engine::Step;
-use baton_proto::encode_event;
-use baton_types::Digest;
+use baton_proto::encode_event_within;
+use baton_types::{Digest, INLINE_BYTES_MAX};
 use futures::future::FutureExt as _;
 use temporalio_common::{RetryPolicy, UntypedActivity};
 use temporalio_sdk::{LocalActivityOptions, TimerOptions, WorkflowCancellationToken};
 
 use super::{
-    drive::Driver,
+    drive::{Driver, Marks},
     wire::{self, REPORT_ACTIVITY, ReportAnswer, ReportArgs, ReportResult},
 };
 
@@ -26,6 +26,11 @@ const REPORT_ATTEMPTS_LATER: u32 = 2;
 const REPORT_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 /// The SDK gives a local activity 100 s if nothing is said; this one ends only when it is done.
 const REPORT_TOTAL: Duration = Duration::from_hours(24 * 365);
+
+/// Data that all events of a report hold together, at most; what is longer goes beside them.
+const REPORT_INLINE_BYTES: usize = 8 * 1024 * 1024;
+/// Data that one event holds in any case.
+const INLINE_BYTES_MIN: usize = 256;
 
 impl Driver {
     /// The ledger's state of the execution; nothing if it is closed.
@@ -59,7 +64,7 @@ impl Driver {
                 Ok(answer) => {
                     let result: ReportResult = wire::read(&answer.payloads)
                         .map_err(|error| format!("the answer to a report cannot be read: {error}"))?;
-                    self.mark.set(result.continue_as_new_events);
+                    self.marks.set(Marks::of(&result));
                     return Ok(result.answer);
                 }
                 Err(error) => {
@@ -86,8 +91,12 @@ impl Driver {
     }
 
     fn report_args(&self, step: &Step, want_state: bool) -> ReportArgs {
+        // What many events hold inline would be more than one message takes.
+        let inline_bytes_max =
+            (REPORT_INLINE_BYTES / step.events.len().max(1)).clamp(INLINE_BYTES_MIN, INLINE_BYTES_MAX);
         let mut contents = Vec::new();
-        let events = step.events.iter().map(|event| encode_event(event, &mut contents)).collect();
+        let events =
+            step.events.iter().map(|event| encode_event_within(event, inline_bytes_max, &mut contents)).collect();
         let text = |content: Vec<u8>| String::from_utf8(content).expect("long data is kept as JSON text");
         ReportArgs {
             uid: self.input.uid,

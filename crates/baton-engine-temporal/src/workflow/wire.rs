@@ -42,6 +42,12 @@ pub(crate) struct WorkflowInput {
     /// Whether the namespace has the search attributes.
     #[serde(default)]
     pub(crate) search_attributes: bool,
+    /// The installation that it is of; none in histories of versions that knew of one only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) installation: String,
+    /// Activities that the run before would have had in flight at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_flight_max: Option<u32>,
     /// The state to go on from; none for the first run.
     #[serde(default, with = "digest_text::optional", skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<Digest>,
@@ -59,6 +65,8 @@ impl WorkflowInput {
             suspended: start.suspended,
             generation: 0,
             search_attributes,
+            installation: start.installation.clone(),
+            in_flight_max: None,
             state: None,
         }
     }
@@ -77,6 +85,12 @@ pub(crate) struct ActivityArgs {
     pub(crate) execution: Uid,
     pub(crate) position: String,
     pub(crate) attempt: u32,
+    /// The installation that it is of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) installation: String,
+    /// Bytes of its result from which on that goes by reference; the usual ones if none are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) inline_bytes_max: Option<u32>,
 }
 
 impl ActivityArgs {
@@ -120,6 +134,12 @@ pub(crate) struct ReportResult {
     /// Events from which on the workflow's run is ended and goes on in a new one: the worker's option, recorded here so that
     /// a replay by a worker with another one goes the same way.
     pub(crate) continue_as_new_events: u32,
+    /// Bytes of results and signals from which on it is; none in histories of versions that did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) continue_as_new_bytes: Option<u64>,
+    /// Activities that may be in flight at once; none in histories of versions that had no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_flight_max: Option<u32>,
 }
 
 /// What became of a report.
@@ -151,6 +171,11 @@ impl From<Reported> for ReportAnswer {
 pub(crate) fn read<T: serde::de::DeserializeOwned>(payloads: &[Payload]) -> Result<T, serde_json::Error> {
     let data = payloads.first().map(|payload| payload.data.as_slice()).filter(|data| !data.is_empty());
     serde_json::from_slice(data.unwrap_or(b"null"))
+}
+
+/// How much of a history payloads take, about.
+pub(crate) fn bytes_of(payloads: &[Payload]) -> u64 {
+    payloads.iter().map(|payload| payload.data.len() as u64).sum()
 }
 
 /// A value as a payload of plain JSON.

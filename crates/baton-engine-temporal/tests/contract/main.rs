@@ -41,14 +41,14 @@ impl Place for AtTemporal {
     }
 
     async fn begin(&self, engine: &Engine, programs: Arc<dyn Programs>, activities: Arc<dyn Activities>) {
-        let times =
-            ActivityTimes { heartbeat: Duration::from_secs(2), heartbeat_once: Duration::from_secs(2) };
+        let times = ActivityTimes { heartbeat: Duration::from_secs(2), heartbeat_once: Duration::from_secs(2) };
         let options = WorkerOptions {
             times,
             shutdown_grace: Duration::from_millis(100),
             ..WorkerOptions::new(self.queue.clone(), ["echo", "hang", "hand-out"])
         };
-        let worker = Worker::start(self.connection.clone(), options, Arc::new(engine.clone()), programs, activities).unwrap();
+        let worker =
+            Worker::start(self.connection.clone(), options, Arc::new(engine.clone()), programs, activities).unwrap();
         *self.worker.lock().await = Some(worker);
     }
 

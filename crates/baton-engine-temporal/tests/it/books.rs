@@ -37,6 +37,8 @@ struct Kept {
     down: bool,
     /// Calls that were answered so.
     refused: usize,
+    /// Bytes of the events of the largest report.
+    report_bytes_max: usize,
     made: u8,
 }
 
@@ -95,6 +97,11 @@ impl Books {
         self.changed.notify_waiters();
     }
 
+    /// The installation: no other books are at this place.
+    fn name(&self) -> String {
+        format!("books at {:p}", std::ptr::from_ref(self))
+    }
+
     /// Opens a book, and gives what the host is to be told.
     pub(crate) fn open(&self, name: &str, list: &[Do], input: Value) -> HostedStart {
         let mut kept = self.kept();
@@ -131,6 +138,7 @@ impl Books {
         };
         kept.books.insert(uid, book);
         HostedStart {
+            installation: self.name(),
             uid,
             kind: ProgramKind::Workflow,
             namespace: "default".to_owned(),
@@ -171,6 +179,17 @@ impl Books {
         self.with(uid, |book| book.skips = Some(output));
     }
 
+    /// Nothing is known of an execution any more.
+    pub(crate) fn forget(&self, start: &HostedStart) {
+        let mut kept = self.kept();
+        kept.books.remove(&start.uid);
+        kept.contents.remove(&start.digest);
+    }
+
+    pub(crate) fn report_bytes_max(&self) -> usize {
+        self.kept().report_bytes_max
+    }
+
     pub(crate) fn close(&self, uid: Uid) {
         self.with(uid, |book| book.closed = true);
     }
@@ -195,7 +214,17 @@ impl Books {
     }
 
     /// Waits until it is so.
-    pub(crate) async fn until<T>(&self, what: &str, mut ask: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, what: &str, ask: impl FnMut(&Self) -> Option<T>) -> T {
+        self.until_within(PATIENCE, what, ask).await
+    }
+
+    /// The same with another limit.
+    pub(crate) async fn until_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut ask: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
@@ -207,25 +236,33 @@ impl Books {
                 changed.await;
             }
         };
-        let came = tokio::time::timeout(PATIENCE, wait).await;
+        let came = tokio::time::timeout(patience, wait).await;
         came.unwrap_or_else(|_elapsed| panic!("it did not come to this: {what}"))
+    }
+
+    fn end(&self, uid: Uid) -> Option<Ending> {
+        match self.events(uid).pop().map(|event| event.kind) {
+            Some(HistoryEventKind::Command(Command::End(ending))) => Some(ending),
+            _ => None,
+        }
+    }
+
+    /// The output, if it has completed.
+    pub(crate) fn completed(&self, uid: Uid) -> Option<Value> {
+        match self.end(uid)? {
+            Ending::Completed { output } => Some(output),
+            other => panic!("it ended as {other:?}"),
+        }
     }
 
     /// Waits for the end.
     pub(crate) async fn ending(&self, uid: Uid) -> Ending {
-        let last = |books: &Self| match books.events(uid).pop().map(|event| event.kind) {
-            Some(HistoryEventKind::Command(Command::End(ending))) => Some(ending),
-            _ => None,
-        };
-        self.until("the execution ends", last).await
+        self.until("the execution ends", |books| books.end(uid)).await
     }
 
     /// Waits for the output.
     pub(crate) async fn output(&self, uid: Uid) -> Value {
-        match self.ending(uid).await {
-            Ending::Completed { output } => output,
-            other => panic!("it ended as {other:?}"),
-        }
+        self.until("the execution ends", |books| books.completed(uid)).await
     }
 
     pub(crate) fn is_open(&self, uid: Uid, position: &str) -> bool {
@@ -257,6 +294,8 @@ impl Kept {
 
     fn report(&mut self, report: Report) -> Result<Reported, ApiError> {
         self.refuse()?;
+        let bytes = report.events.iter().map(prost::Message::encoded_len).sum();
+        self.report_bytes_max = self.report_bytes_max.max(bytes);
         for (digest, content) in &report.contents {
             assert_eq!(Digest::of(content), *digest, "content has its digest");
         }
@@ -320,6 +359,11 @@ impl Kept {
 
 #[async_trait]
 impl Ledger for Books {
+    async fn installation(&self) -> Result<String, ApiError> {
+        self.kept().refuse()?;
+        Ok(self.name())
+    }
+
     async fn report(&self, report: Report) -> Result<Reported, ApiError> {
         let reported = self.kept().report(report);
         self.look_again();

@@ -11,7 +11,9 @@ use std::{
 
 use async_trait::async_trait;
 use baton_engine::{Host as _, HostState, HostedInput, HostedRun, HostedStart};
-use baton_engine_temporal::{ActivityTimes, Connection, TemporalHost, TemporalOptions, Worker, WorkerOptions};
+use baton_engine_temporal::{
+    ActivityTimes, Connection, RunLimits, TemporalHost, TemporalOptions, TroubleMarks, Worker, WorkerOptions,
+};
 use baton_execution::{
     Activities, ActivityTask, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Outcome, fault_type,
 };
@@ -34,6 +36,7 @@ pub(crate) struct Hands {
     pub(crate) gate: Semaphore,
     /// How many were dropped before their end.
     dropped: Arc<AtomicUsize>,
+    hanging: AtomicUsize,
     books: Arc<Books>,
 }
 
@@ -41,6 +44,11 @@ impl Hands {
     pub(crate) fn begun(&self, position: &str) -> usize {
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.get(&OperationId::new(position, 1)).copied().unwrap_or_default()
+    }
+
+    /// How many hang, or have hung.
+    pub(crate) fn hangs(&self) -> usize {
+        self.hanging.load(Ordering::SeqCst)
     }
 
     pub(crate) fn dropped(&self) -> usize {
@@ -63,7 +71,7 @@ impl Drop for Dropped {
     }
 }
 
-const NAMES: [&str; 5] = ["echo", "fail", "gate", "hang", "long"];
+const NAMES: [&str; 6] = ["echo", "fail", "gate", "hang", "long", "wide"];
 
 #[async_trait]
 impl Activities for Hands {
@@ -78,7 +86,10 @@ impl Activities for Hands {
                 Ok(task.input)
             }
             "long" => Ok(json!("x".repeat(100_000))),
+            "wide" => Ok(json!("x".repeat(20_000))),
             _ => {
+                self.hanging.fetch_add(1, Ordering::SeqCst);
+                self.books.look_again();
                 let _noticed = Dropped(Arc::clone(&self.dropped), Arc::clone(&self.books));
                 std::future::pending().await
             }
@@ -117,16 +128,26 @@ impl Lab {
 
     fn with(options: TemporalOptions) -> Self {
         static LABS: AtomicUsize = AtomicUsize::new(0);
-        let queue = format!("lab-{}", LABS.fetch_add(1, Ordering::Relaxed));
+        Self::on(format!("lab-{}", LABS.fetch_add(1, Ordering::Relaxed)), options)
+    }
+
+    /// Another installation, with the same task queue.
+    pub(crate) fn beside(&self) -> Self {
+        Self::on(self.queue.clone(), self.options.clone())
+    }
+
+    fn on(queue: String, options: TemporalOptions) -> Self {
         let books = Arc::new(Books::default());
         let hands = Hands {
             begun: Mutex::default(),
             gate: Semaphore::new(0),
             dropped: Arc::default(),
+            hanging: AtomicUsize::new(0),
             books: Arc::clone(&books),
         };
         let connection = Connection::start(options.clone()).expect("the options are right");
-        let host = TemporalHost::new(connection, queue.clone());
+        let marks = TroubleMarks { attempts: 1, not_taken: Duration::ZERO };
+        let host = TemporalHost::new(connection, queue.clone()).with_trouble_marks(marks);
         Self { books, hands: Arc::new(hands), host, queue, options }
     }
 
@@ -136,6 +157,12 @@ impl Lab {
             shutdown_grace: Duration::from_secs(5),
             ..WorkerOptions::new(self.queue.clone(), NAMES)
         }
+    }
+
+    /// With a worker that ends runs at so many events.
+    pub(crate) fn options_renewing(&self, continue_as_new_events: u32) -> WorkerOptions {
+        let limits = RunLimits { continue_as_new_events, ..RunLimits::default() };
+        WorkerOptions { limits, ..self.options() }
     }
 
     pub(crate) fn worker(&self) -> Worker {
@@ -183,6 +210,15 @@ impl Lab {
         self.connected(|| self.host.give(&started.run.workflow_id, input.clone())).await;
     }
 
+    /// The answer to a wait, as it is given.
+    pub(crate) fn event_of_answer(&self, position: &str, output: Value) -> HostedInput {
+        let id = OperationId::new(position, 1);
+        HostedInput::Events(vec![event(
+            &self.books,
+            Input::CallbackAnswered { id, outcome: Outcome::Completed(output) },
+        )])
+    }
+
     pub(crate) async fn answer(&self, started: &Started, position: &str, output: Value) {
         let id = OperationId::new(position, 1);
         self.give(started, vec![Input::CallbackAnswered { id, outcome: Outcome::Completed(output) }]).await;
@@ -196,6 +232,24 @@ impl Lab {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("it did not come to this: {what}");
+    }
+
+    /// Why the workflow does not get on, once the host sees a reason.
+    pub(crate) async fn trouble(&self, started: &Started) -> String {
+        self.trouble_with(started, "").await
+    }
+
+    /// The same, once there are certain words in it.
+    pub(crate) async fn trouble_with(&self, started: &Started, words: &str) -> String {
+        for _ in 0..1200 {
+            let state = self.host.state(&started.run.workflow_id).await.expect("the host can be asked");
+            match state {
+                HostState::Running { trouble: Some(trouble), .. } if trouble.contains(words) => return trouble,
+                HostState::Running { .. } => tokio::time::sleep(Duration::from_millis(25)).await,
+                ended => panic!("it ended: {ended:?}"),
+            }
+        }
+        panic!("nothing is said of any trouble")
     }
 
     /// What the host says once the workflow has ended there.

@@ -89,6 +89,32 @@ async fn an_execution_that_ended_at_the_server_ends_at_temporal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_whose_execution_is_gone_ends() {
+    let lab = Lab::new();
+    let never_began = lab.books.open("never-began", &[Do::Wait, activity("echo", json!(1))], Value::Null);
+    let waits = lab.books.open("waits", &[Do::Wait, activity("echo", json!(2))], Value::Null);
+    let worker = lab.worker();
+    let second = lab.start_as(waits.clone()).await;
+    lab.books.opened(waits.uid, "/0").await;
+    drop(worker);
+    let first = lab.start_as(never_began.clone()).await;
+    let late = lab.event_of_answer("/0", json!("late"));
+    for gone in [&never_began, &waits] {
+        lab.books.forget(gone);
+    }
+    // A worker that has nothing in memory.
+    let _worker = lab.worker();
+    lab.give_as(&second, late).await;
+    for (name, started) in [("never began", first), ("waits", second)] {
+        let ended = lab.ended(&started).await;
+        assert!(
+            matches!(&ended, HostState::Ended { reason, .. } if reason.contains("ended in Baton")),
+            "{name}: {ended:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_activity_that_the_ledger_does_not_want_makes_the_workflow_ask_where_it_stands() {
     let lab = Lab::new();
     let started = lab.start("behind", &[activity("echo", json!(1)), Do::Wait]).await;

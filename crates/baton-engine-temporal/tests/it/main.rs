@@ -6,7 +6,9 @@ mod lab;
 mod script;
 
 mod ledger;
+mod limits;
 mod renew;
 mod replay;
 mod run;
+mod shared;
 mod signals;

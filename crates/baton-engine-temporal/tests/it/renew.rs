@@ -1,6 +1,5 @@
 //! Continue-as-new: nothing is lost between one run and the next.
 
-use baton_engine_temporal::WorkerOptions;
 use baton_execution::Input;
 use serde_json::json;
 
@@ -14,7 +13,7 @@ const WAITS: usize = 60;
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_is_lost_while_runs_follow_each_other() {
     let lab = Lab::new();
-    let _worker = lab.worker_with(WorkerOptions { continue_as_new_events: 25, ..lab.options() });
+    let _worker = lab.worker_with(lab.options_renewing(25));
     let mut parts = vec![Do::Wait; WAITS];
     parts.push(Do::Sleep { ms: 1500 });
     let mut list = vec![Do::All(parts)];
@@ -44,7 +43,7 @@ async fn no_signal_is_lost_while_runs_follow_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_too_long_begins_nothing_new_until_what_is_under_way_has_ended() {
     let lab = Lab::new();
-    let _worker = lab.worker_with(WorkerOptions { continue_as_new_events: 20, ..lab.options() });
+    let _worker = lab.worker_with(lab.options_renewing(20));
     // One activity hangs at the gate while the others go on, past the mark and the hard mark.
     let slow = activity("gate", json!("slow"));
     let started =

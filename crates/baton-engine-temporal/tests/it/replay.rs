@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use baton_engine::HostedInput;
-use baton_engine_temporal::{WorkerOptions, replay_history};
+use baton_engine_temporal::replay_history;
 use baton_execution::{Fault, Program, ProgramKind, Programs};
 use baton_types::Digest;
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ async fn what_was_recorded_is_replayed_and_another_program_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn states_that_were_taken_over_and_runs_that_follow_each_other_are_replayed() {
     let lab = Lab::new();
-    let _worker = lab.worker_with(WorkerOptions { continue_as_new_events: 15, ..lab.options() });
+    let _worker = lab.worker_with(lab.options_renewing(15));
     let list: Vec<Do> = (0..12).map(|number| activity("echo", json!(number))).collect();
     let start = lab.books.open("overtaken-runs", &list, Value::Null);
     lab.books.overtake_next(start.uid, 4);

@@ -150,7 +150,7 @@ async fn a_terminated_workflow_is_gone_and_is_listed_as_ended() {
     let started = lab.start("broken-off", &[Do::Wait]).await;
     let id = &started.run.workflow_id;
     lab.books.opened(started.uid, "/0").await;
-    assert_eq!(lab.host.state(id).await, Ok(HostState::Running { run_id: started.run.run_id.clone() }));
+    assert_eq!(lab.host.state(id).await, Ok(HostState::Running { run_id: started.run.run_id.clone(), trouble: None }));
     lab.give_as(&started, HostedInput::Terminate { reason: "deleted".to_owned() }).await;
     let ended = HostState::Ended { how: HostEnding::Terminated, reason: "deleted".to_owned() };
     assert_eq!(lab.ended(&started).await, ended);
@@ -189,4 +189,21 @@ async fn a_workflow_that_never_was_is_unknown() {
     assert_eq!(lab.host.state("baton/default/none/x").await, Ok(HostState::Unknown));
     let refused = lab.host.give("baton/default/none/x", HostedInput::Events(Vec::new())).await;
     assert!(matches!(refused, Err(HostError::Gone(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_is_gone_whatever_its_name_and_a_namespace_that_is_not_there_is_waited_for() {
+    let lab = Lab::new();
+    lab.until_async("the host is ready", async || lab.host.ready().await.is_ok()).await;
+    for id in ["baton/default/namespace-cleaner/x", "Namespace x is not found"] {
+        assert_eq!(lab.host.state(id).await, Ok(HostState::Unknown), "{id}");
+        let refused = lab.host.give(id, HostedInput::Events(Vec::new())).await;
+        assert!(matches!(refused, Err(HostError::Gone(_))), "{id}: {refused:?}");
+    }
+    let nowhere = Lab::in_namespace("not-made-yet");
+    let answered = async || match nowhere.host.state("baton/default/none/x").await {
+        Err(HostError::Unavailable(why)) => why.contains("not-made-yet"),
+        other => panic!("{other:?}"),
+    };
+    nowhere.until_async("Temporal says that there is no such namespace", answered).await;
 }

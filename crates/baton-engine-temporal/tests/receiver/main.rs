@@ -234,6 +234,24 @@ async fn an_activity_without_a_workflow_is_a_caller_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_activities_of_executions_are_not_answered() {
+    let server = TemporalServer::shared();
+    let (desk, receiver) = (Desk::open(server).await, receiver(&server.address(), &["default"]).await);
+    let id = "baton/default/victim/01a20771-b59d-75a8-8e4f-36e57155468f";
+    let (caller, token) = desk.waiting(id, Call::default()).await;
+    let refusal = receiver.accepts(&token).unwrap().unwrap_err();
+    assert_eq!((refusal.kind, refusal.reason), (ErrorKind::PermissionDenied, "CALLBACK_TOKEN_RESERVED"));
+    let fault = Fault::new(fault_type::RUNTIME, 500, "forged");
+    for outcome in [output(json!("forged")), Outcome::Failed(fault), cancelled("forged")] {
+        assert!(rejected(&receiver.deliver(&token, &outcome).await).contains("of Baton's own"));
+    }
+    assert!(matches!(receiver.heartbeat(&token).await, CallerState::Gone(_)));
+    assert!(desk.pending(id).await.is_some(), "its activity still waits");
+    caller.terminate(WorkflowTerminateOptions::default()).await.unwrap();
+    desk.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_namespaces_that_are_named_are_answered() {
     let server = TemporalServer::shared();
     server.create_namespace("other");

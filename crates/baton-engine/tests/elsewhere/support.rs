@@ -77,7 +77,7 @@ impl Host for StubHost {
 
     async fn state(&self, workflow_id: &str) -> Result<HostState, HostError> {
         self.up()?;
-        let running = HostState::Running { run_id: "run-1".to_owned() };
+        let running = HostState::Running { run_id: "run-1".to_owned(), trouble: None };
         Ok(self.states.lock().unwrap().get(workflow_id).cloned().unwrap_or(running))
     }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use baton_engine::Ledger;
 use baton_proto::worker_v1::{
-    GetContentRequest, GetContentResponse, GetTaskRequest, GetTaskResponse, KeepContentRequest, KeepContentResponse,
-    ReportRequest, ReportResponse,
+    GetContentRequest, GetContentResponse, GetInstallationRequest, GetInstallationResponse, GetTaskRequest,
+    GetTaskResponse, KeepContentRequest, KeepContentResponse, ReportRequest, ReportResponse,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
 use baton_types::{ApiError, ErrorKind};
@@ -99,5 +99,13 @@ impl WorkerService for WorkerSide {
         let uid = wire::uid("uid", &uid).map_err(status::of)?;
         let digest = self.ledger.keep(uid, content).await.map_err(status::of)?;
         Ok(Response::new(KeepContentResponse { digest: digest.to_string() }))
+    }
+
+    async fn get_installation(
+        &self,
+        _: Request<GetInstallationRequest>,
+    ) -> Result<Response<GetInstallationResponse>, Status> {
+        let installation = self.ledger.installation().await.map_err(status::of)?;
+        Ok(Response::new(GetInstallationResponse { installation }))
     }
 }

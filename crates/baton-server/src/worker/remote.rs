@@ -218,6 +218,13 @@ fn asks_for_patience(error: &ApiError) -> bool {
 
 #[async_trait]
 impl Ledger for RemoteLedger {
+    async fn installation(&self) -> Result<String, ApiError> {
+        let wire = worker_v1::GetInstallationRequest {};
+        let answer =
+            self.call(wire, |mut client, request| async move { client.get_installation(request).await }).await?;
+        Ok(answer.installation)
+    }
+
     async fn report(&self, mut report: Report) -> Result<Reported, ApiError> {
         let size = |report: &Report| -> usize {
             let events: usize = report.events.iter().map(|it| it.encoded_len() + 8).sum();

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use baton_engine::Ledger;
-use baton_engine_temporal::{Connection, Worker, WorkerOptions};
+use baton_engine_temporal::{Connection, RunLimits, Worker, WorkerOptions};
 use baton_execution::{Activities, Programs};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,7 @@ impl Supervised {
         let stopping = CancellationToken::new();
         let (polls, polling) = watch::channel(false);
         let options = WorkerOptions {
-            continue_as_new_events: settings.continue_as_new_events,
+            limits: RunLimits { continue_as_new_events: settings.continue_as_new_events, ..RunLimits::default() },
             ..WorkerOptions::new(settings.task_queue.clone(), parts.activity_names.iter().copied())
         };
         let task = tokio::spawn(keep_polling(connection, options, parts, polls, stopping.clone()));

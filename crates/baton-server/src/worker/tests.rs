@@ -49,6 +49,10 @@ impl Script {
 
 #[async_trait]
 impl Ledger for Script {
+    async fn installation(&self) -> Result<String, ApiError> {
+        Ok("5e1f".to_owned())
+    }
+
     async fn report(&self, report: Report) -> Result<Reported, ApiError> {
         self.note(format!("report {} contents", report.contents.len()));
         self.reports.lock().unwrap().push(report);
@@ -173,6 +177,7 @@ async fn every_answer_comes_back_as_it_was_given() {
     served.script.asked();
     assert_eq!(ledger.content(Digest::of(b"known")).await.unwrap().unwrap(), "known");
     assert_eq!(ledger.content(Digest::of(b"unknown")).await.unwrap(), None);
+    assert_eq!(ledger.installation().await.unwrap(), "5e1f");
     assert_eq!(ledger.keep(UID, Bytes::from_static(b"long")).await.unwrap(), Digest::of(b"long"));
     assert_eq!(served.script.asked(), ["content", "content", "keep 4 bytes"]);
     served.stop().await;

@@ -48,6 +48,10 @@ pub(crate) fn file_of(digest: &Digest) -> String {
 
 #[async_trait]
 impl Ledger for Contents {
+    async fn installation(&self) -> Result<String, ApiError> {
+        Err(ApiError::internal("a replay is of no installation"))
+    }
+
     async fn content(&self, digest: Digest) -> Result<Option<Bytes>, ApiError> {
         let file = self.folder.join(file_of(&digest));
         if let Ok(content) = fs::read(&file) {
