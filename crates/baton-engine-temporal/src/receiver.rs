@@ -252,9 +252,7 @@ impl TemporalReceiver {
             ..RecordActivityTaskHeartbeatRequest::default()
         };
         match self.rpc.heartbeat(request).await {
-            Ok(answer) if answer.cancel_requested => {
-                Ok(CallerState::CancelRequested { again_after: demand.interval })
-            }
+            Ok(answer) if answer.cancel_requested => Ok(CallerState::CancelRequested { again_after: demand.interval }),
             // One that is paused, or whose attempts are counted anew, still takes the answer of this attempt.
             Ok(_) => Ok(CallerState::Waits { again_after: demand.interval }),
             Err(refusal) if refusal.code == Code::NotFound => self.lost(&namespace, task, &refusal).await,

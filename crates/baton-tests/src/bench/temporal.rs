@@ -129,7 +129,7 @@ impl Stage {
         let load: Vec<&str> = load.split_whitespace().take(3).collect();
         Ok(format!(
             "Temporal: dev server, {}, in memory; {}\n\
-             SDK of callers and of Baton's worker: Rust {}, its usual pollers, no compression; nothing started eagerly\n\
+             SDK of callers and of Baton's worker: Rust {}, its usual pollers, no compression; no workflow is started eagerly\n\
              Baton {}{build}; both of its servers fsync (fdatasync) in {} before they acknowledge or answer\n\
              Machine: {cores} cores for everything, load before the run {}; Temporal is a process, all else another one\n\
              Each row: {} x {} s in turns with what it is compared with, and a fifth of that before it to warm up\n",
