@@ -17,6 +17,7 @@
 
 mod echo;
 mod egress;
+mod home;
 mod http;
 mod model;
 mod options;
@@ -29,6 +30,7 @@ use baton_execution::{Activities, ActivityTask, Fault, fault_type};
 use serde_json::Value;
 
 pub use egress::{EgressPolicy, Refused};
+pub use home::{Home, Homeless, Subscription};
 pub use options::{ActivitiesError, ActivitiesOptions, Secret};
 use outgoing::Outgoing;
 
@@ -43,13 +45,21 @@ pub struct WorldActivities {
     by_name: BTreeMap<&'static str, Box<dyn Activity>>,
 }
 
+/// What activities are made of.
+struct Means {
+    outgoing: Arc<Outgoing>,
+    #[expect(dead_code, reason = "until an activity asks for it")]
+    home: Arc<dyn Home>,
+}
+
 impl WorldActivities {
-    /// Makes ready what activities need; does not connect to anything.
+    /// Makes ready what activities need; does not connect to anything. `home` is the installation that they run for.
     ///
     /// # Errors
     /// An option that cannot be used, or a system without usable TLS.
-    pub fn new(options: ActivitiesOptions) -> Result<Self, ActivitiesError> {
-        Ok(Self { by_name: registry(&Arc::new(Outgoing::new(&options)?), options)? })
+    pub fn new(options: ActivitiesOptions, home: Arc<dyn Home>) -> Result<Self, ActivitiesError> {
+        let means = Means { outgoing: Arc::new(Outgoing::new(&options)?), home };
+        Ok(Self { by_name: registry(&means, options)? })
     }
 
     /// Names of all activities, in order.
@@ -60,13 +70,13 @@ impl WorldActivities {
 
 /// Every activity under its name.
 fn registry(
-    outgoing: &Arc<Outgoing>,
+    means: &Means,
     options: ActivitiesOptions,
 ) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     Ok(BTreeMap::from([
         ("echo", Box::new(echo::Echo) as Box<dyn Activity>),
-        ("http", Box::new(http::Http::new(outgoing))),
-        ("model", Box::new(model::Model::new(outgoing, options)?)),
+        ("http", Box::new(http::Http::new(&means.outgoing))),
+        ("model", Box::new(model::Model::new(&means.outgoing, options)?)),
     ]))
 }
 

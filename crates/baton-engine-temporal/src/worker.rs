@@ -149,6 +149,8 @@ pub(crate) struct Shared {
     pub(crate) limits: RunLimits,
     /// The ledger's installation, as soon as it has said so; a replay has none.
     pub(crate) installation: OnceLock<String>,
+    /// Told whenever something of another installation came by.
+    pub(crate) met_stranger: Notify,
     /// What ends workflows that are over and cannot go on.
     pub(crate) host: Option<TemporalHost>,
     pub(crate) times: ActivityTimes,
@@ -166,6 +168,7 @@ impl Shared {
     /// version, which knew of one only.
     pub(crate) fn stranger(&self, installation: &str) -> Option<String> {
         let own = self.installation.get().filter(|own| !installation.is_empty() && *own != installation)?;
+        self.met_stranger.notify_one();
         Some(format!(
             "the execution is of another installation of Baton ({}, this worker is of {}); \
              give each installation a task queue of its own: temporal.task-queue",
@@ -261,6 +264,7 @@ impl Worker {
             activities,
             limits: RunLimits { in_flight_max: options.limits.in_flight_max.max(1), ..options.limits },
             installation: OnceLock::new(),
+            met_stranger: Notify::new(),
             host: Some(TemporalHost::new(connection.clone(), options.task_queue.clone())),
             times: options.times,
             give_up,
@@ -351,6 +355,7 @@ async fn run(
                 polling = Poller::new(&client, options, shared)?;
             }
             Some(left) = leaving.next() => note_left(&left),
+            () = shared.met_stranger.notified() => still_at_home(shared).await?,
             () = tasks.used_up.notified() => {
                 (polling.stop)();
                 let next = Poller::new(&client, options, shared)?;
@@ -389,6 +394,19 @@ async fn installation(ledger: &dyn Ledger) -> String {
         }
         sleep(pause).await;
         pause = (pause * 2).min(BEGIN_AGAIN.1);
+    }
+}
+
+/// Whoever meets an execution of another installation may be the stranger himself: the server at the address is asked
+/// once more who it is.
+async fn still_at_home(shared: &Shared) -> Result<(), String> {
+    match shared.ledger.installation().await {
+        Ok(now) if !shared.is_of(&now) => Err("the server is another installation of Baton by now".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "the server does not say whether it is still the same installation");
+            Ok(())
+        }
     }
 }
 

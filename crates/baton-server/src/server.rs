@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Secret, WorldActivities};
+use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Homeless, Secret, WorldActivities};
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
 use baton_execution::{Activities, Programs};
@@ -299,7 +299,7 @@ fn open(options: &ServerOptions) -> Result<Opened, StartError> {
         model_api_key: options.model_api_key.clone(),
         ..ActivitiesOptions::default()
     };
-    let activities = WorldActivities::new(activities).map_err(StartError::Activities)?;
+    let activities = WorldActivities::new(activities, Arc::new(Homeless)).map_err(StartError::Activities)?;
     let store = match &options.store_url {
         None => Store::open(&options.data_dir, options.store.clone()),
         Some(url) => {

@@ -4,7 +4,9 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use baton_activities::{ActivitiesError, ActivitiesOptions, Secret, WorldActivities};
+use std::sync::Arc;
+
+use baton_activities::{ActivitiesError, ActivitiesOptions, Homeless, Secret, WorldActivities};
 use baton_agent::{FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Provider, ToolCall, ToolDescription};
 use baton_execution::{Activities as _, Fault, fault_type};
 use serde_json::{Value, json};
@@ -351,7 +353,7 @@ async fn a_script_stands_in_only_where_no_url_is_configured() {
 async fn unusable_input_and_options_are_named_without_secrets() {
     let fault = run(ActivitiesOptions::default(), "model", json!({"model": 5})).await.unwrap_err();
     assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::CONFIGURATION, true));
-    let refused = |options: ActivitiesOptions| WorldActivities::new(options).err().unwrap();
+    let refused = |options: ActivitiesOptions| WorldActivities::new(options, Arc::new(Homeless)).err().unwrap();
     let base = |url: &str| ActivitiesOptions { model_base_url: Some(url.to_owned()), ..ActivitiesOptions::default() };
     assert!(matches!(refused(base("not a url")), ActivitiesError::ModelBaseUrl { .. }));
     let error = refused(base("https://user:hunter2@models.test/v1")).to_string();

@@ -107,7 +107,7 @@ pub(crate) async fn stream_endlessly(mut stream: TcpStream, status: &str) {
 }
 
 pub(crate) fn world(options: ActivitiesOptions) -> WorldActivities {
-    WorldActivities::new(options).expect("the options are good")
+    WorldActivities::new(options, std::sync::Arc::new(baton_activities::Homeless)).expect("the options are good")
 }
 
 pub(crate) fn task(activity: &str, input: Value, start_to_close_ms: u64) -> ActivityTask {

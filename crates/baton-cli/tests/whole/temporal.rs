@@ -97,7 +97,7 @@ fn failure_fails_the_caller(site: &mut Site) {
         (&json!("Failed"), &json!("https://example.com/errors/taken")),
         "{failed}"
     );
-    assert_eq!(failed["nonRetryable"], false, "{failed}");
+    assert_eq!(failed["nonRetryable"], true, "a third would find nothing else: {failed}");
     assert_eq!(failed["details"][0]["status"], 409, "{failed}");
     assert_eq!(site.caller.attempts("taken"), 2);
     assert_eq!(site.settled(RUNS, "taken"), ["Delivered", "Delivered"]);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use temporalio_client::WorkflowHistory;
 use temporalio_common::protos::temporal::api::history::v1::History;
 use temporalio_sdk::workflow_replayer::{WorkflowReplayer, WorkflowReplayerOptions};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::ExecutionWorkflow;
 use crate::{
@@ -39,6 +39,7 @@ pub fn replay_history(history: &[u8], ledger: Arc<dyn Ledger>, programs: Arc<dyn
         activities: Arc::new(NoActivities),
         limits: RunLimits { continue_as_new_events: u32::MAX, ..RunLimits::default() },
         installation: OnceLock::new(),
+        met_stranger: Notify::new(),
         host: None,
         times: ActivityTimes::default(),
         give_up: watch::channel(false).1,

@@ -18,7 +18,7 @@ pub(crate) mod wire;
 
 use std::sync::Arc;
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Secret, WorldActivities};
+use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Homeless, Secret, WorldActivities};
 use baton_engine::Ledger;
 use baton_engine_temporal::{ConnectError, Connection, TemporalOptions};
 use baton_types::ErrorKind;
@@ -139,7 +139,7 @@ pub async fn start_worker(options: WorkerProcessOptions) -> Result<RunningWorker
         model_api_key: options.model_api_key,
         ..ActivitiesOptions::default()
     };
-    let activities = WorldActivities::new(activities).map_err(WorkerStartError::Activities)?;
+    let activities = WorldActivities::new(activities, Arc::new(Homeless)).map_err(WorkerStartError::Activities)?;
     let connection = Connection::start(options.temporal.connection.clone()).map_err(WorkerStartError::Temporal)?;
     let parts = Parts {
         ledger: Arc::new(ledger.clone()) as Arc<dyn Ledger>,
