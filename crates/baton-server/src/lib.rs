@@ -15,6 +15,7 @@ pub mod app;
 pub mod config;
 mod errors;
 mod grpc;
+mod home;
 mod leading;
 pub mod metrics;
 mod programs;

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Homeless, Secret, WorldActivities};
+use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Home, Secret, WorldActivities};
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
 use baton_execution::{Activities, Programs};
@@ -27,6 +27,7 @@ use crate::{
     app::{App, ChildAdmission},
     config::StoreUrl,
     grpc::WorkerSide,
+    home::ServerHome,
     leading::{Contender, Door, FINGERPRINT, OpenedKey, Post, ServerFailure, contend, open_key},
     metrics,
     programs::ProgramCache,
@@ -236,8 +237,9 @@ pub async fn start_with(
     let address = listener.local_addr().map_err(refused)?;
     metrics::install();
     let temporal = options.temporal.clone().map(Temporal::start).transpose().map_err(StartError::Temporal)?;
-    let opening = options.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&opening)).await;
+    let home = ServerHome::new();
+    let (opening, activities_home) = (options.clone(), Arc::clone(&home) as Arc<dyn Home>);
+    let opened = tokio::task::spawn_blocking(move || open(&opening, activities_home)).await;
     let Opened { store, sealer, activities, worker_key } = match opened {
         Ok(opened) => opened?,
         Err(stopped) => return Err(refused(std::io::Error::other(stopped))),
@@ -246,6 +248,7 @@ pub async fn start_with(
     let activities = around(Arc::new(activities));
     let programs = Arc::new(ProgramCache::default());
     let app = App::new(store.clone(), options.store.free_bytes_min, Arc::clone(&programs));
+    home.join(&app);
     let (stopping, post) = (CancellationToken::new(), Arc::new(Post::default()));
     let begin = Begin {
         app: app.clone(),
@@ -254,6 +257,7 @@ pub async fn start_with(
         programs,
         activities,
         activity_names,
+        home,
         worker_key,
         temporal,
         stopping: stopping.clone(),
@@ -292,14 +296,14 @@ struct Opened {
     worker_key: Option<WorkerKey>,
 }
 
-fn open(options: &ServerOptions) -> Result<Opened, StartError> {
+fn open(options: &ServerOptions, home: Arc<dyn Home>) -> Result<Opened, StartError> {
     let activities = ActivitiesOptions {
         egress: options.egress,
         model_base_url: options.model_base_url.clone(),
         model_api_key: options.model_api_key.clone(),
         ..ActivitiesOptions::default()
     };
-    let activities = WorldActivities::new(activities, Arc::new(Homeless)).map_err(StartError::Activities)?;
+    let activities = WorldActivities::new(activities, home).map_err(StartError::Activities)?;
     let store = match &options.store_url {
         None => Store::open(&options.data_dir, options.store.clone()),
         Some(url) => {
@@ -337,6 +341,7 @@ struct Begin {
     programs: Arc<ProgramCache>,
     activities: Arc<dyn Activities>,
     activity_names: Vec<&'static str>,
+    home: Arc<ServerHome>,
     worker_key: Option<WorkerKey>,
     temporal: Option<Temporal>,
     stopping: CancellationToken,
@@ -355,7 +360,7 @@ struct Running {
 impl Begin {
     /// Starts the engine and everything that acts by itself, and lets requests in.
     fn lead(self) -> Result<Running, StartError> {
-        let Self { app, store, sealer, programs, activities, activity_names, worker_key, temporal, .. } = self;
+        let Self { app, store, sealer, programs, activities, activity_names, home, worker_key, temporal, .. } = self;
         let children = Arc::new(ChildAdmission::new(&app));
         let elsewhere = temporal.as_ref().map(Temporal::elsewhere).unwrap_or_default();
         let engine = Engine::start(
@@ -378,7 +383,7 @@ impl Begin {
             metrics_page: Arc::new(metrics::render),
             stopping: self.stopping.clone(),
             temporal_compatible: self.options.temporal_compatible,
-            worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), key }),
+            worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), home, key }),
         })
         .map_err(StartError::Adapters)?;
         let parts = Parts { ledger, programs, activities, activity_names };

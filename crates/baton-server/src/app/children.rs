@@ -4,7 +4,7 @@
 //! - A repeat after a crash has the same name and request id, so it finds the child that is there already.
 //! - What can never be is a fault for the parent; what cannot be now is an error, and the engine asks again.
 
-use std::{collections::BTreeMap, sync::Weak};
+use std::collections::BTreeMap;
 
 use baton_engine::{ChildCreated, Children, ParentRef};
 use baton_execution::{ChildTarget, Fault, ParentClosePolicy, ProgramKind, StartChild, fault_type};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 use super::{
-    App, Inner,
+    App, WeakApp,
     admission::{self, ExecutionStrategy},
     execution::Repeatable,
     template_title,
@@ -25,7 +25,7 @@ use crate::metrics;
 const DEPTH_MAX: u32 = 32;
 
 /// Creates children through an application layer, which it does not keep alive.
-pub(crate) struct ChildAdmission(Weak<Inner>);
+pub(crate) struct ChildAdmission(WeakApp);
 
 impl ChildAdmission {
     pub(crate) fn new(app: &App) -> Self {
@@ -43,7 +43,7 @@ impl Children for ChildAdmission {
         token: Option<Vec<u8>>,
     ) -> Result<Result<ChildCreated, Fault>, ApiError> {
         let stopping = || ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down");
-        let app = App(self.0.upgrade().ok_or_else(stopping)?);
+        let app = self.0.upgrade().ok_or_else(stopping)?;
         match create(&app, parent, start, name, token).await {
             Ok(created) => Ok(Ok(created)),
             Err(Refused::Never(fault)) => Ok(Err(fault)),

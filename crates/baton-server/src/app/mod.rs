@@ -78,6 +78,16 @@ struct Inner {
     host: OnceLock<Reach>,
 }
 
+/// An application layer that is not kept alive.
+pub(crate) struct WeakApp(Weak<Inner>);
+
+impl WeakApp {
+    /// The application layer, if it is still there.
+    pub(crate) fn upgrade(&self) -> Option<App> {
+        self.0.upgrade().map(App)
+    }
+}
+
 /// How a write is to be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
@@ -217,8 +227,8 @@ impl App {
         &self.0.template_writes
     }
 
-    fn downgrade(&self) -> Weak<Inner> {
-        Arc::downgrade(&self.0)
+    pub(crate) fn downgrade(&self) -> WeakApp {
+        WeakApp(Arc::downgrade(&self.0))
     }
 
     /// Reads from the store on a thread that may block.

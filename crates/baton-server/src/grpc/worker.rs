@@ -5,14 +5,17 @@
 //! - It is there only while the engine runs executions in Temporal; it is in no reflection, being no public API.
 //!
 //! # Deliberately absent
-//! Meaning: every call goes to the [`Ledger`] as it is.
+//! Meaning: every call goes to the [`Ledger`] or to the [`Home`] as it is.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use baton_activities::{Home, Secret};
 use baton_engine::Ledger;
+use baton_execution::Fault;
 use baton_proto::worker_v1::{
-    GetContentRequest, GetContentResponse, GetInstallationRequest, GetInstallationResponse, GetTaskRequest,
-    GetTaskResponse, KeepContentRequest, KeepContentResponse, ReportRequest, ReportResponse,
+    GetContentRequest, GetContentResponse, GetInstallationRequest, GetInstallationResponse, GetSecretRequest,
+    GetSecretResponse, GetTaskRequest, GetTaskResponse, KeepContentRequest, KeepContentResponse, ReportRequest,
+    ReportResponse, SecretValues,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
 use baton_types::{ApiError, ErrorKind};
@@ -30,6 +33,8 @@ use crate::worker::{MESSAGE_BYTES_MAX, WORKER_KEY_FILE, WorkerKey, wire};
 pub(crate) struct WorkerSide {
     /// What they ask.
     pub(crate) ledger: Arc<dyn Ledger>,
+    /// What their activities ask.
+    pub(crate) home: Arc<dyn Home>,
     /// What they show to be let in.
     pub(crate) key: WorkerKey,
 }
@@ -108,4 +113,23 @@ impl WorkerService for WorkerSide {
         let installation = self.ledger.installation().await.map_err(status::of)?;
         Ok(Response::new(GetInstallationResponse { installation }))
     }
+
+    async fn get_secret(&self, request: Request<GetSecretRequest>) -> Result<Response<GetSecretResponse>, Status> {
+        let GetSecretRequest { namespace, name } = request.into_inner();
+        let secret = self.home.secret(&namespace, &name).await.map_err(|fault| status::of(refusal_of(&fault)))?;
+        let values = |values: BTreeMap<String, Secret>| SecretValues {
+            values: values.into_iter().map(|(key, value)| (key, value.expose().to_owned())).collect(),
+        };
+        Ok(Response::new(GetSecretResponse { secret: secret.map(values) }))
+    }
+}
+
+/// What activities were not given, as the refusal that gives the same fault again on the other side.
+fn refusal_of(fault: &Fault) -> ApiError {
+    let (kind, reason) = if fault.non_retryable {
+        (ErrorKind::InvalidArgument, "FIELD_INVALID")
+    } else {
+        (ErrorKind::Unavailable, "STARTING")
+    };
+    ApiError::new(kind, reason, fault.detail.clone().unwrap_or_default())
 }

@@ -10,6 +10,7 @@
 //! Neither Temporal nor the server needs to be there: what is away is waited for. A worker that Temporal does not let poll
 //! tries again after a pause. A server that refuses the key ends it: [`RunningWorker::failed`].
 
+mod home;
 pub(crate) mod joined;
 mod key;
 mod remote;
@@ -18,7 +19,7 @@ pub(crate) mod wire;
 
 use std::sync::Arc;
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Homeless, Secret, WorldActivities};
+use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Secret, WorldActivities};
 use baton_engine::Ledger;
 use baton_engine_temporal::{ConnectError, Connection, TemporalOptions};
 use baton_types::ErrorKind;
@@ -26,6 +27,7 @@ use baton_types::ErrorKind;
 pub use key::{WORKER_KEY_FILE, WorkerKey, WorkerKeyError};
 pub use remote::{AddressError, RemoteLedger};
 
+use self::home::RemoteHome;
 pub(crate) use self::supervise::{Parts, Supervised};
 use crate::programs::ProgramCache;
 
@@ -139,7 +141,8 @@ pub async fn start_worker(options: WorkerProcessOptions) -> Result<RunningWorker
         model_api_key: options.model_api_key,
         ..ActivitiesOptions::default()
     };
-    let activities = WorldActivities::new(activities, Arc::new(Homeless)).map_err(WorkerStartError::Activities)?;
+    let activities =
+        WorldActivities::new(activities, Arc::new(RemoteHome(ledger.clone()))).map_err(WorkerStartError::Activities)?;
     let connection = Connection::start(options.temporal.connection.clone()).map_err(WorkerStartError::Temporal)?;
     let parts = Parts {
         ledger: Arc::new(ledger.clone()) as Arc<dyn Ledger>,

@@ -148,7 +148,7 @@ impl RemoteLedger {
     }
 
     /// Asks one server after the other until one answers. To ask again is harmless, whatever became of the first time.
-    async fn call<T: prost::Message + Clone, A, F>(
+    pub(super) async fn call<T: prost::Message + Clone, A, F>(
         &self,
         message: T,
         call: impl Fn(WorkerServiceClient<Channel>, Request<T>) -> F,

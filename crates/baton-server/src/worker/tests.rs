@@ -1,23 +1,24 @@
 //! The ledger of a server elsewhere, against the service as it is served, over a scripted ledger.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
+use baton_activities::{Home, Homeless, Secret, Subscription};
 use baton_engine::{HostedRun, HostedTask, Ledger, Report, Reported, Sealer};
-use baton_execution::{ActivityTask, OperationId};
+use baton_execution::{ActivityTask, Fault, OperationId, fault_type};
 use baton_proto::history_v1::{CancelRequested, HistoryEvent, history_event::Attributes};
 use baton_store::{Store, StoreOptions};
 use baton_types::{ApiError, Digest, ErrorKind, Uid};
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{MESSAGE_BYTES_MAX, RemoteLedger, WorkerKey};
+use super::{MESSAGE_BYTES_MAX, RemoteLedger, WorkerKey, home::RemoteHome};
 use crate::{
     app::App,
     grpc::WorkerSide,
@@ -76,6 +77,26 @@ impl Ledger for Script {
     }
 }
 
+#[async_trait]
+impl Home for Script {
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Secret>>, Fault> {
+        match name {
+            "known" => Ok(Some(BTreeMap::from([("key".to_owned(), Secret::new(format!("of {namespace}\n")))]))),
+            "broken" => Err(Fault::new(fault_type::CONFIGURATION, 400, "no key fits").non_retryable()),
+            "busy" => Err(Fault::new(fault_type::COMMUNICATION, 503, "not now")),
+            _ => Ok(None),
+        }
+    }
+
+    async fn publish(&self, namespace: &str, event: Value) -> Result<(), Fault> {
+        Homeless.publish(namespace, event).await
+    }
+
+    async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
+        Homeless.subscribe(namespace, subscription).await
+    }
+}
+
 /// The way in to a server with this side for workers.
 fn door_of(app: App, worker: Option<WorkerSide>, stopping: &CancellationToken) -> Door {
     let serving = Serving {
@@ -108,7 +129,11 @@ impl Served {
         let key = WorkerKey::of(&Sealer::new(&[1; 32]));
         let script = Arc::new(Script::default());
         let stopping = CancellationToken::new();
-        let side = WorkerSide { ledger: Arc::clone(&script) as Arc<dyn Ledger>, key: key.clone() };
+        let side = WorkerSide {
+            ledger: Arc::clone(&script) as Arc<dyn Ledger>,
+            home: Arc::clone(&script) as Arc<dyn Home>,
+            key: key.clone(),
+        };
         let worker = with_worker_side.then_some(side);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -180,6 +205,24 @@ async fn every_answer_comes_back_as_it_was_given() {
     assert_eq!(ledger.installation().await.unwrap(), "5e1f");
     assert_eq!(ledger.keep(UID, Bytes::from_static(b"long")).await.unwrap(), Digest::of(b"long"));
     assert_eq!(served.script.asked(), ["content", "content", "keep 4 bytes"]);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn secrets_come_from_the_server_and_why_not_as_well() {
+    let served = Served::start(true).await;
+    let home = RemoteHome(served.ledger());
+    let found = home.secret("prod", "known").await.unwrap().unwrap();
+    assert_eq!(found, BTreeMap::from([("key".to_owned(), Secret::new("of prod\n"))]));
+    assert_eq!(home.secret("prod", "unknown").await.unwrap(), None);
+    for (name, detail) in [("broken", "no key fits"), ("busy", "not now")] {
+        let (given, expected) = (home.secret("prod", name).await, served.script.secret("prod", name).await);
+        assert_eq!(given, expected);
+        assert_eq!(given.unwrap_err().detail.as_deref(), Some(detail));
+    }
+    let home = RemoteHome(RemoteLedger::new(&[&served.url], &WorkerKey::of(&Sealer::new(&[2; 32]))).unwrap());
+    let refused = home.secret("prod", "known").await.unwrap_err();
+    assert!(refused.non_retryable && refused.detail.unwrap().contains("worker key"));
     served.stop().await;
 }
 
@@ -279,7 +322,7 @@ async fn a_server_that_is_away_is_asked_again_when_it_is_back() {
     );
     let listener = TcpListener::bind(url.trim_start_matches("http://")).await.unwrap();
     let stopping = CancellationToken::new();
-    let side = WorkerSide { ledger: Arc::new(Script::default()), key };
+    let side = WorkerSide { ledger: Arc::new(Script::default()), home: Arc::new(Homeless), key };
     let door = door_of(app, Some(side), &stopping);
     let serving = tokio::spawn(serve(listener, door, stopping.clone()));
     ledger.check().await.unwrap();
