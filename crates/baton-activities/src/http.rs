@@ -1,7 +1,7 @@
 //! The activity `http`: one request, as the workflow language's `call: http` describes it.
 //!
 //! Input: `method`, `endpoint`, `headers`, `query`, `body`, `output` (`content`, `raw`, `response`),
-//! `redirect`, `authentication` (`{"basic": {"username", "password"}}` or `{"bearer": {"token"}}`).
+//! `redirect`, `authentication` (as [`crate::auth`] has it).
 //!
 //! - `content` is the body: JSON where it is JSON, otherwise text, `null` if it is empty. A body that begins
 //!   with `{` or `[` is read as JSON whatever its type says; any other JSON only if the type does not deny it.
@@ -25,7 +25,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Activity,
-    outgoing::{Deadline, IDEMPOTENCY_KEY, Outgoing, Request, Response, header_text, shown, status_fault},
+    auth::Authenticator,
+    outgoing::{Deadline, IDEMPOTENCY_KEY, Request, Response, header_text, shown, status_fault},
     redact::Secrets,
 };
 
@@ -33,7 +34,7 @@ use crate::{
 const QUERY_SECRET_LENGTH_MIN: usize = 16;
 
 pub(crate) struct Http {
-    outgoing: Arc<Outgoing>,
+    authenticator: Arc<Authenticator>,
 }
 
 #[derive(Deserialize)]
@@ -65,8 +66,8 @@ enum Output {
 }
 
 impl Http {
-    pub(crate) fn new(outgoing: &Arc<Outgoing>) -> Self {
-        Self { outgoing: Arc::clone(outgoing) }
+    pub(crate) fn new(authenticator: &Arc<Authenticator>) -> Self {
+        Self { authenticator: Arc::clone(authenticator) }
     }
 }
 
@@ -79,10 +80,13 @@ impl Activity for Http {
         let request = build(&input, task, &mut secrets)?;
         let (method, url) = (request.method.clone(), request.url.clone());
         let redirect = request.follow_redirects;
-        let response = self.outgoing.send(request).await.map_err(|failure| failure.fault)?;
+        let mut credentials = self.authenticator.credentials(&input.authentication, task, &mut secrets).await?;
+        let response =
+            self.authenticator.send(request, &mut credentials, &mut secrets).await.map_err(|failure| failure.fault)?;
         let status = response.status.as_u16();
         if status < 300 || (redirect && status < 400) {
             return result(&method, &url, &response, input.output.unwrap_or_default())
+                .map(|output| credentials.hidden.redact_value(output))
                 .map_err(|TooDeep| too_deep(&url));
         }
         let content = secrets.redact_value(content(&response).unwrap_or_else(|TooDeep| text(&response)));
@@ -130,7 +134,6 @@ fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Re
         secrets.add(value);
         value.split_whitespace().skip(1).for_each(|part| secrets.add(part));
     }
-    authenticate(&input.authentication, &mut headers, secrets)?;
     let body = encode_body(&input.body, &mut headers);
     Ok(Request {
         method,
@@ -140,37 +143,6 @@ fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Re
         follow_redirects: input.redirect.unwrap_or(false),
         deadline: Deadline::of(task),
     })
-}
-
-fn authenticate(authentication: &Value, headers: &mut HeaderMap, secrets: &mut Secrets) -> Result<(), Fault> {
-    if authentication.is_null() {
-        return Ok(());
-    }
-    let text = |pointer: &str| authentication.pointer(pointer).and_then(Value::as_str);
-    let value = match (text("/basic/username"), text("/basic/password"), text("/bearer/token")) {
-        (Some(username), password, None) => {
-            let password = password.unwrap_or_default();
-            secrets.add(password);
-            let pair = STANDARD.encode(format!("{username}:{password}"));
-            secrets.add(&pair);
-            format!("Basic {pair}")
-        }
-        (None, None, Some(token)) => {
-            secrets.add(token);
-            format!("Bearer {token}")
-        }
-        _ => {
-            return Err(refused(
-                "the authentication must be {\"basic\": {\"username\", \"password\"}} or {\"bearer\": {\"token\"}}"
-                    .to_owned(),
-            ));
-        }
-    };
-    let mut value = HeaderValue::from_str(&value)
-        .map_err(|_| refused("the credentials hold characters that a header cannot hold".to_owned()))?;
-    value.set_sensitive(true);
-    headers.insert(AUTHORIZATION, value);
-    Ok(())
 }
 
 fn encode_body(body: &Value, headers: &mut HeaderMap) -> Option<Vec<u8>> {

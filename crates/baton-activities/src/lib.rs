@@ -15,6 +15,7 @@
 //! # Failure
 //! A [`Fault`] in the words of the workflow language; `non_retryable` says whether repeating is useless.
 
+mod auth;
 mod echo;
 mod egress;
 mod home;
@@ -29,6 +30,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use baton_execution::{Activities, ActivityTask, Fault, fault_type};
 use serde_json::Value;
 
+use auth::Authenticator;
 pub use egress::{EgressPolicy, Refused};
 pub use home::{Home, Homeless, Subscription};
 pub use options::{ActivitiesError, ActivitiesOptions, Secret};
@@ -48,6 +50,7 @@ pub struct WorldActivities {
 /// What activities are made of.
 struct Means {
     outgoing: Arc<Outgoing>,
+    authenticator: Arc<Authenticator>,
     #[expect(dead_code, reason = "until an activity asks for it")]
     home: Arc<dyn Home>,
 }
@@ -58,7 +61,9 @@ impl WorldActivities {
     /// # Errors
     /// An option that cannot be used, or a system without usable TLS.
     pub fn new(options: ActivitiesOptions, home: Arc<dyn Home>) -> Result<Self, ActivitiesError> {
-        let means = Means { outgoing: Arc::new(Outgoing::new(&options)?), home };
+        let outgoing = Arc::new(Outgoing::new(&options)?);
+        let authenticator = Arc::new(Authenticator::new(&outgoing, &home));
+        let means = Means { outgoing, authenticator, home };
         Ok(Self { by_name: registry(&means, options)? })
     }
 
@@ -75,7 +80,7 @@ fn registry(
 ) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     Ok(BTreeMap::from([
         ("echo", Box::new(echo::Echo) as Box<dyn Activity>),
-        ("http", Box::new(http::Http::new(&means.outgoing))),
+        ("http", Box::new(http::Http::new(&means.authenticator))),
         ("model", Box::new(model::Model::new(&means.outgoing, options)?)),
     ]))
 }

@@ -33,6 +33,7 @@ pub(crate) struct Outgoing {
 }
 
 /// One request, with all that bounds it.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) url: Url,
@@ -44,6 +45,9 @@ pub(crate) struct Request {
 
 /// What came back, whatever its status.
 pub(crate) struct Response {
+    /// Method and URL of the request that was answered: redirects change both.
+    pub(crate) method: Method,
+    pub(crate) url: Url,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// Whole, unless the status is an error's: then at most the first 64 KiB.
@@ -114,7 +118,7 @@ impl Outgoing {
             }
             let response = builder.send().await.map_err(|error| failure(&url, &error))?;
             let next = if follow_redirects { target_of(&response, &url)? } else { None };
-            let Some(next) = next else { return self.read(response, &url).await };
+            let Some(next) = next else { return self.read(response, method, url).await };
             let status = response.status();
             if status == StatusCode::SEE_OTHER || (matches!(status.as_u16(), 301 | 302) && method == Method::POST) {
                 method = if method == Method::HEAD { Method::HEAD } else { Method::GET };
@@ -138,26 +142,26 @@ impl Outgoing {
         Err(Failure { fault: fault.non_retryable(), transient: false })
     }
 
-    async fn read(&self, mut response: reqwest::Response, url: &Url) -> Result<Response, Failure> {
+    async fn read(&self, mut response: reqwest::Response, method: Method, url: Url) -> Result<Response, Failure> {
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let is_error = status.is_client_error() || status.is_server_error();
         let max = if is_error { ERROR_BODY_BYTES_MAX.min(self.response_bytes_max) } else { self.response_bytes_max };
         let announced = response.content_length().unwrap_or(0);
         if !is_error && announced > max as u64 {
-            return Err(too_large(url, &format!("{announced} bytes"), max));
+            return Err(too_large(&url, &format!("{announced} bytes"), max));
         }
         let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0).min(max));
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(url, &error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&url, &error))? {
             if body.len() + chunk.len() > max {
                 if !is_error {
-                    return Err(too_large(url, &format!("more than {max} bytes"), max));
+                    return Err(too_large(&url, &format!("more than {max} bytes"), max));
                 }
                 body.extend_from_slice(&chunk[..max - body.len()]);
                 break;
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Response { status, headers, body })
+        Ok(Response { method, url, status, headers, body })
     }
 }
 

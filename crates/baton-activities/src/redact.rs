@@ -1,5 +1,6 @@
 //! Taking credentials out of text that leaves the process, by value.
 
+use baton_execution::Fault;
 use serde_json::Value;
 
 /// Shorter values are not looked for: they would blot out ordinary words.
@@ -19,10 +20,21 @@ impl Secrets {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn redact(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| {
             if text.contains(secret) { text.replace(secret, SHOWN_INSTEAD) } else { text }
         })
+    }
+
+    /// A fault whose words may come from the other side.
+    pub(crate) fn redact_fault(&self, mut fault: Fault) -> Fault {
+        fault.detail = fault.detail.map(|detail| self.redact(&detail));
+        fault.data = fault.data.map(|data| self.redact_value(data));
+        fault
     }
 
     pub(crate) fn redact_value(&self, value: Value) -> Value {

@@ -138,21 +138,17 @@ fn names_that_are_referred_to_must_be_defined() {
 fn what_is_not_supported_yet_is_not_ignored() {
     refused(
         r"
-        use: {secrets: [a], functions: {f: {set: {x: 1}}}, extensions: [], catalogs: {}}
+        use: {functions: {f: {set: {x: 1}}}, extensions: [], catalogs: {}}
         schedule: {every: PT1H}
         input: {schema: {format: avro, resource: {endpoint: 'https://example.com'}}}
         do:
-          - a: {call: http, with: {method: get, endpoint: {uri: 'https://example.com', authentication: {oauth2: {use: x}}}}}
-          - b: {call: http, with: {method: get, endpoint: {uri: 'https://example.com', authentication: {basic: {use: x}}}}}
+          - a: {set: {x: 1}}
         ",
         &[
             "use.functions: functions are not supported yet",
-            "use.secrets: secrets are not supported yet",
             "schedule: schedules are not supported yet; start executions from outside",
             "input.schema.format: is 'avro', allowed is 'json'",
             "input.schema.resource: schemas that are kept elsewhere are not supported yet; write the schema into 'document'",
-            "do[0].a.with.endpoint.authentication.oauth2: authentication by 'oauth2' is not supported yet; supported are 'basic' and 'bearer'",
-            "do[1].b.with.endpoint.authentication.basic.use: secrets are not supported yet; give the values by expressions",
         ],
     );
 }

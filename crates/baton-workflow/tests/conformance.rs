@@ -17,9 +17,13 @@ use support::{Give, Session};
 const NOT_RUN: [&str; 3] = ["Call OpenAPI With Content Output", "Call OpenAPI With Response Output", "Emit Task"];
 
 /// Examples that this version accepts; all others must be refused for what is not supported yet, and nothing else.
-const ACCEPTED: [&str; 22] = [
+const ACCEPTED: [&str; 26] = [
     "authentication-bearer-uri-format.yaml",
     "authentication-bearer.yaml",
+    "authentication-oauth2-secret.yaml",
+    "authentication-oauth2.yaml",
+    "authentication-oidc-secret.yaml",
+    "authentication-oidc.yaml",
     "authentication-reusable.yaml",
     "call-http-endpoint-interpolation-shorthand.yaml",
     "call-http-endpoint-interpolation.yaml",

@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod auth;
 mod http;
 mod model;
 mod support;

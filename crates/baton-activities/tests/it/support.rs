@@ -1,6 +1,7 @@
 //! Servers and tasks.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -12,7 +13,7 @@ use axum::{
     http::{HeaderMap, Method, Uri},
     response::Response,
 };
-use baton_activities::{ActivitiesOptions, WorldActivities};
+use baton_activities::{ActivitiesOptions, Home, Homeless, Secret, Subscription, WorldActivities};
 use baton_execution::{Activities as _, ActivityTask, Fault, OperationId};
 use baton_types::Uid;
 use serde_json::Value;
@@ -103,6 +104,35 @@ pub(crate) async fn stream_endlessly(mut stream: TcpStream, status: &str) {
     let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n");
     if stream.write_all(head.as_bytes()).await.is_ok() {
         while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+    }
+}
+
+/// An installation that has secrets and nothing else.
+pub(crate) struct TestHome(BTreeMap<String, BTreeMap<String, Secret>>);
+
+impl TestHome {
+    /// With these secrets in the namespace `default`: names, each with keys and values.
+    pub(crate) fn with(secrets: &[(&str, &[(&str, &str)])]) -> Arc<Self> {
+        let values = |values: &[(&str, &str)]| {
+            values.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect()
+        };
+        Arc::new(Self(secrets.iter().map(|(name, secret)| ((*name).to_owned(), values(secret))).collect()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Home for TestHome {
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Secret>>, Fault> {
+        assert_eq!(namespace, "default");
+        Ok(self.0.get(name).cloned())
+    }
+
+    async fn publish(&self, namespace: &str, event: Value) -> Result<(), Fault> {
+        Homeless.publish(namespace, event).await
+    }
+
+    async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
+        Homeless.subscribe(namespace, subscription).await
     }
 }
 

@@ -1,6 +1,9 @@
 //! What is gathered while a document is read, and how the parts that occur everywhere are read.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use baton_types::{DURATION_MS_MAX, Violation, parse_duration};
 use serde_json::Value;
@@ -13,7 +16,7 @@ use crate::{
     },
     expression::Expression,
     schema::Schema,
-    task::{Block, BlockId, DataFlow, Delay, RaisedError, Retry, Task, Timeout, call_http::Authentication},
+    task::{Block, BlockId, DataFlow, Delay, RaisedError, Retry, Task, Timeout, authentication::Authentication},
     template::Template,
 };
 
@@ -47,9 +50,18 @@ pub(crate) struct Reusable {
     pub(crate) errors: BTreeMap<String, Option<Arc<RaisedError>>>,
     pub(crate) timeouts: BTreeMap<String, Option<Timeout>>,
     pub(crate) authentications: BTreeMap<String, Option<Arc<Authentication>>>,
+    pub(crate) secrets: BTreeSet<String>,
 }
 
 impl Builder {
+    /// Notes if a secret that is named is not in `use.secrets`.
+    pub(crate) fn need_secret(&mut self, name: &str, path: &str) {
+        if !self.reusable.secrets.contains(name) {
+            let known = quoted(self.reusable.secrets.iter().map(String::as_str));
+            self.violate(path, format!("no secret named '{}' in use.secrets; those there are {known}", shown(name)));
+        }
+    }
+
     /// Compiles an expression that may stand in `${ }` or bare.
     pub(crate) fn expression(&mut self, text: &str, path: &str) -> Option<Expression> {
         let source = enclosed(text).unwrap_or(text);

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::{
+    data::kind_of,
     document::{Builder, Fields},
-    task::{call_http, raise, try_catch},
+    task::{authentication, raise, try_catch},
 };
 
 /// Reads `use`, before any task is.
@@ -26,13 +27,12 @@ pub(crate) fn read_use(document: &mut Fields<'_>, builder: &mut Builder) {
         builder.scope.pop();
         builder.reusable.retries.insert(name, retry);
     }
+    read_secrets(&mut fields, builder);
     for (name, value, path) in named(&mut fields, "authentications", builder) {
-        let authentication = call_http::read_authentication(builder, value, &path);
-        builder.reusable.authentications.insert(name, authentication);
+        let policy = authentication::read_definition(builder, value, &path);
+        builder.reusable.authentications.insert(name, policy);
     }
-    for (name, what) in
-        [("extensions", "extensions"), ("functions", "functions"), ("secrets", "secrets"), ("catalogs", "catalogs")]
-    {
+    for (name, what) in [("extensions", "extensions"), ("functions", "functions"), ("catalogs", "catalogs")] {
         let empty = match fields.get(name) {
             None => true,
             Some(Value::Array(items)) => items.is_empty(),
@@ -44,6 +44,25 @@ pub(crate) fn read_use(document: &mut Fields<'_>, builder: &mut Builder) {
         }
     }
     fields.close(builder);
+}
+
+/// The names of the secrets that the document may use.
+fn read_secrets(fields: &mut Fields<'_>, builder: &mut Builder) {
+    let path = fields.at("secrets");
+    match fields.get("secrets") {
+        None => {}
+        Some(Value::Array(names)) => {
+            for (index, name) in names.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                match builder.text(name, &path) {
+                    Some("") => builder.violate(&path, "must not be empty"),
+                    Some(name) => _ = builder.reusable.secrets.insert(name.to_owned()),
+                    None => {}
+                }
+            }
+        }
+        Some(other) => builder.violate(&path, format!("must be an array of names, found {}", kind_of(other))),
+    }
 }
 
 /// The entries of an object of named definitions, with the path of each.

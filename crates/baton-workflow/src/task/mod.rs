@@ -10,11 +10,13 @@
 //! # Deliberately absent
 //! The kinds that this version does not run; [`UNSUPPORTED`] names them.
 
+pub(crate) mod authentication;
 pub(crate) mod call_agent;
 pub(crate) mod call_echo;
 pub(crate) mod call_http;
 mod common;
 pub(crate) mod do_block;
+pub(crate) mod endpoint;
 pub(crate) mod for_each;
 pub(crate) mod fork;
 pub(crate) mod raise;
@@ -22,6 +24,7 @@ pub(crate) mod run_workflow;
 pub(crate) mod set;
 pub(crate) mod switch;
 pub(crate) mod try_catch;
+pub(crate) mod values;
 pub(crate) mod wait;
 
 use std::{collections::BTreeMap, fmt, rc::Rc};
