@@ -1,6 +1,6 @@
 //! Authentication policies in documents: what is refused, and what activities are given.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::unwrap_used, clippy::format_push_string, reason = "a test that cannot go on may stop")]
 
 mod support;
 
