@@ -77,7 +77,7 @@ fn every_violation_is_told_at_once() {
 
 #[test]
 fn kinds_that_do_not_run_are_named() {
-    let supported = "supported are 'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'do', 'for', 'fork', 'raise', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+    let supported = "supported are 'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run workflow', 'set', 'switch', 'try' and 'wait'";
     for (task, kind, field) in [
         ("emit: {event: {with: {type: x}}}", "emit", "emit"),
         ("listen: {to: {any: []}}", "listen", "listen"),
@@ -86,7 +86,6 @@ fn kinds_that_do_not_run_are_named() {
         ("call: asyncapi", "call asyncapi", "call"),
         ("call: a2a", "call a2a", "call"),
         ("call: mcp", "call mcp", "call"),
-        ("call: myFunction", "call function", "call"),
         ("run: {container: {image: x}}", "run container", "run"),
         ("run: {script: {language: js, code: x}}", "run script", "run"),
         ("run: {shell: {command: x}}", "run shell", "run"),
@@ -138,17 +137,15 @@ fn names_that_are_referred_to_must_be_defined() {
 fn what_is_not_supported_yet_is_not_ignored() {
     refused(
         r"
-        use: {functions: {f: {set: {x: 1}}}, extensions: [], catalogs: {}}
         schedule: {every: PT1H}
         input: {schema: {format: avro, resource: {endpoint: 'https://example.com'}}}
         do:
           - a: {set: {x: 1}}
         ",
         &[
-            "use.functions: functions are not supported yet",
             "schedule: schedules are not supported yet; start executions from outside",
             "input.schema.format: is 'avro', allowed is 'json'",
-            "input.schema.resource: schemas that are kept elsewhere are not supported yet; write the schema into 'document'",
+            "input.schema.resource.endpoint: refers to a schema that is kept elsewhere and is not among the resources: https://example.com",
         ],
     );
 }
@@ -186,6 +183,18 @@ fn each_kind_checks_its_own() {
         (
             "fork: {branches: [{x: {set: {x: 1}, then: y}}, {y: {set: {x: 1}}}]}",
             "fork.branches[0].x.then: goes to 'y', but branches run side by side; allowed are 'continue', 'exit' and 'end'",
+        ),
+        (
+            "raise: {error: {status: 500, type: x, instance: here}}",
+            "raise.error.instance: 'here' is not a JSON pointer such as '/do/0/fetch'",
+        ),
+        (
+            "set: {x: '${ $output }'}",
+            "set.x: no variable '$output' here; those here are '$context', '$input', '$secrets', '$authorization', '$task', '$workflow', '$runtime' and '$env'",
+        ),
+        (
+            "set: {x: 1}, if: $authorization.scheme",
+            "if: no variable '$authorization' here; those here are '$context', '$input', '$secrets', '$task', '$workflow', '$runtime' and '$env'",
         ),
         ("raise: {error: {status: 99, type: x}}", "raise.error.status: is 99, allowed are 100 to 599"),
         ("wait: {seconds: -1}", "wait: has a 'seconds' that is -1; it must be an integer of 0 or more"),

@@ -84,4 +84,4 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(agent, basics, callback, data, flow, for_each, fork, http, raise, try_catch, wait);
+transcripts!(agent, basics, callback, data, extensions, flow, for_each, fork, functions, http, raise, try_catch, wait);

@@ -12,6 +12,8 @@ use crate::{
     data::kind_of,
     document::{
         Reference,
+        extensions::Extension,
+        links::Links,
         reader::{Fields, quoted, shown},
     },
     expression::Expression,
@@ -24,11 +26,22 @@ use crate::{
 pub(crate) const VARIABLES: [&str; 9] =
     ["context", "input", "output", "secrets", "authorization", "task", "workflow", "runtime", "env"];
 
+/// Those of the workflow's own `input.from`, and of its `timeout`.
+pub(crate) const OF_INPUT: &[&str] = &["input", "secrets", "workflow", "runtime", "env"];
+/// Those of a task before its input is ready: in `if` and `input.from`.
+pub(crate) const OF_RAW_INPUT: &[&str] = &["context", "input", "secrets", "task", "workflow", "runtime", "env"];
+/// Those of the definition of a task.
+pub(crate) const OF_TASK: &[&str] =
+    &["context", "input", "secrets", "authorization", "task", "workflow", "runtime", "env"];
+/// Those of `output.as` and `export.as` of a task.
+pub(crate) const OF_TASK_OUTPUT: &[&str] = &VARIABLES;
+/// Those of the workflow's own `output.as`.
+pub(crate) const OF_OUTPUT: &[&str] = &["context", "input", "output", "secrets", "workflow", "runtime", "env"];
+
 /// Expressions of one document; each takes some ten kilobytes when it is compiled.
 pub(crate) const EXPRESSIONS_MAX: usize = 2_000;
 
 /// Everything that was read so far.
-#[derive(Default)]
 pub(crate) struct Builder {
     pub(crate) violations: Vec<Violation>,
     pub(crate) loose: bool,
@@ -39,8 +52,35 @@ pub(crate) struct Builder {
     pub(crate) agents: Vec<Reference>,
     pub(crate) workflows: Vec<Reference>,
     pub(crate) reusable: Reusable,
+    pub(crate) links: Links,
+    pub(crate) extensions: Vec<Extension>,
+    /// What is odd, and still means something.
+    pub(crate) warnings: Vec<Violation>,
+    /// Variables of the language that the expressions here may name.
+    arguments: &'static [&'static str],
     /// Variables that enclosing tasks add, such as `item`; innermost last.
     pub(crate) scope: Vec<String>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            violations: Vec::new(),
+            loose: false,
+            expressions: 0,
+            namespace: String::new(),
+            tasks: Vec::new(),
+            blocks: Vec::new(),
+            agents: Vec::new(),
+            workflows: Vec::new(),
+            reusable: Reusable::default(),
+            links: Links::default(),
+            extensions: Vec::new(),
+            warnings: Vec::new(),
+            arguments: OF_TASK,
+            scope: Vec::new(),
+        }
+    }
 }
 
 /// What `use` defines, by name.
@@ -79,8 +119,32 @@ impl Builder {
         if self.expressions > EXPRESSIONS_MAX {
             return Err(format!("is one expression too many; a document may have {EXPRESSIONS_MAX}"));
         }
-        let variables: Vec<&str> = VARIABLES.iter().copied().chain(self.scope.iter().map(String::as_str)).collect();
-        Expression::compile(source, &variables)
+        let variables: Vec<&str> =
+            self.arguments.iter().copied().chain(self.scope.iter().map(String::as_str)).collect();
+        Expression::compile(source, &variables).map_err(|message| {
+            let elsewhere = VARIABLES.iter().any(|name| message == format!("no variable '${name}' here"));
+            if elsewhere { format!("{message}; those here are {}", names(&variables)) } else { message }
+        })
+    }
+
+    /// Reads a part of the document in which expressions may name other variables of the language.
+    pub(crate) fn with_arguments<T>(
+        &mut self,
+        arguments: &'static [&'static str],
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let before = std::mem::replace(&mut self.arguments, arguments);
+        let done = read(self);
+        self.arguments = before;
+        done
+    }
+
+    /// Reads a part of the document that stands for itself: no task around it gives it variables.
+    pub(crate) fn apart<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let scope = std::mem::take(&mut self.scope);
+        let done = self.with_arguments(OF_TASK, read);
+        self.scope = scope;
+        done
     }
 
     /// Reads a value in which strings of the form `${ … }` are expressions.
@@ -153,30 +217,32 @@ impl Builder {
         {
             self.violate(&fields.at("format"), format!("is '{}', allowed is 'json'", shown(format)));
         }
-        let resource = fields.get("resource").is_some();
         let document = fields.get("document");
-        let compiled = match (document, resource) {
-            (_, true) => {
-                self.violate(
-                    &fields.at("resource"),
-                    "schemas that are kept elsewhere are not supported yet; write the schema into 'document'",
-                );
+        let fetched = fields.object("resource", self).map(|resource| self.schema_resource(resource));
+        let compiled = match (document, fetched) {
+            (None, None) => {
+                self.violate(&fields.at("document"), "is required, unless there is a 'resource'");
                 None
             }
-            (None, false) => {
-                self.violate(&fields.at("document"), "is required");
+            (Some(_), Some(_)) => {
+                self.violate(&fields.path, "must have one of 'document' and 'resource'; it has both");
                 None
             }
-            (Some(document), false) => match Schema::compile(document) {
-                Ok(schema) => Some(schema),
-                Err(message) => {
-                    self.violate(&fields.at("document"), message);
-                    None
-                }
-            },
+            (Some(document), None) => self.compile_schema(document, &fields.at("document")),
+            (None, Some(fetched)) => fetched.and_then(|found| self.compile_schema(&found.content, &found.path)),
         };
         fields.close(self);
         compiled
+    }
+
+    fn compile_schema(&mut self, document: &Value, path: &str) -> Option<Schema> {
+        match Schema::compile(document) {
+            Ok(schema) => Some(schema),
+            Err(message) => {
+                self.violate(path, message);
+                None
+            }
+        }
     }
 
     /// Reads a duration: an object, text in ISO 8601 form, or an expression that gives one of the two.
@@ -292,6 +358,12 @@ fn has_expression(value: &Value) -> bool {
 
 fn is_literal(part: &Template) -> bool {
     matches!(part, Template::Literal(_))
+}
+
+/// `$a, $b and $c`.
+fn names(variables: &[&str]) -> String {
+    let dollared: Vec<String> = variables.iter().map(|name| format!("${name}")).collect();
+    quoted(dollared.iter().map(String::as_str))
 }
 
 /// What stands between `${` and `}`, if the text is exactly that.

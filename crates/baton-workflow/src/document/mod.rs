@@ -16,13 +16,19 @@
 //! Violations only. Parts of the language that this version does not run are violations that say so.
 
 mod builder;
+mod extensions;
+mod links;
 mod reader;
 mod reusable;
 
 use baton_types::{JSON_DEPTH_MAX, Violation};
 use serde_json::Value;
 
-pub(crate) use builder::{Builder, VARIABLES, duration_ms, enclosed};
+pub(crate) use builder::{
+    Builder, OF_INPUT, OF_OUTPUT, OF_RAW_INPUT, OF_TASK_OUTPUT, VARIABLES, duration_ms, enclosed,
+};
+pub(crate) use extensions::Extension;
+pub use links::{CATALOG_DEFAULT, External, ExternalKind, RESOURCES, catalog_uri};
 pub(crate) use reader::{Fields, quoted, shown};
 
 use crate::task::{Block, BlockId, DataFlow, Task, TaskId, Timeout};
@@ -38,8 +44,11 @@ pub struct Definition {
     pub(crate) input: DataFlow,
     pub(crate) output: DataFlow,
     pub(crate) timeout: Option<Timeout>,
+    pub(crate) extensions: Vec<Extension>,
     agents: Vec<Reference>,
     workflows: Vec<Reference>,
+    resources: Vec<String>,
+    warnings: Vec<Violation>,
 }
 
 /// What `document` says.
@@ -110,9 +119,24 @@ impl Definition {
         &self.workflows
     }
 
-    /// The JSON Schema of the workflow's input (`input.schema.document`), if it has one.
+    /// URIs of what it uses of [`RESOURCES`], in order.
+    pub fn resources(&self) -> &[String] {
+        &self.resources
+    }
+
+    /// What is odd in the document and stops nothing, such as tasks that are never reached.
+    pub fn warnings(&self) -> &[Violation] {
+        &self.warnings
+    }
+
+    /// The JSON Schema of the workflow's input (`input.schema`), if it has one.
     pub fn input_schema(&self) -> Option<&Value> {
-        self.document.pointer("/input/schema/document")
+        let schema = self.document.pointer("/input/schema")?;
+        schema.get("document").or_else(|| {
+            let endpoint = schema.get("resource")?.get("endpoint")?;
+            let uri = endpoint.get("uri").unwrap_or(endpoint).as_str()?;
+            self.document.get(RESOURCES)?.get(links::raw_uri(uri))
+        })
     }
 
     /// The workflow's own `timeout` in milliseconds, if it is a fixed one.
@@ -153,20 +177,35 @@ pub fn check(document: &Value) -> Result<Definition, Vec<Violation>> {
     }
 }
 
+/// What a document refers to that is kept elsewhere and is not in it under [`RESOURCES`] yet, each once.
+///
+/// What is fetched may refer to more: whoever fetches asks again, until there is nothing left.
+pub fn externals(document: &Value) -> Vec<External> {
+    if deeper_than(document, JSON_DEPTH_MAX) {
+        return Vec::new();
+    }
+    let mut builder = Builder::default();
+    read(document, &mut builder);
+    builder.links.into_missing()
+}
+
 fn read(document: &Value, builder: &mut Builder) -> Option<Definition> {
     let mut fields = Fields::open(document, "", builder)?;
     let about = read_about(&mut fields, builder);
     read_evaluate(&mut fields, builder);
     builder.namespace.clone_from(&about.namespace);
+    links::read_resources(&mut fields, builder);
     reusable::read_use(&mut fields, builder);
     if fields.get("schedule").is_some() {
         builder.violate("schedule", "schedules are not supported yet; start executions from outside");
     }
-    let input = builder.data_flow(&mut fields, "input", "from");
-    let output = builder.data_flow(&mut fields, "output", "as");
-    let timeout = builder.timeout(&mut fields);
+    let input = builder.with_arguments(OF_INPUT, |builder| builder.data_flow(&mut fields, "input", "from"));
+    let output = builder.with_arguments(OF_OUTPUT, |builder| builder.data_flow(&mut fields, "output", "as"));
+    let timeout = builder.with_arguments(OF_INPUT, |builder| builder.timeout(&mut fields));
     let root = fields.need("do", builder).map(|tasks| builder.block(tasks, "do", "/do", false));
     fields.close(builder);
+    links::read_functions(builder);
+    links::check_calls(builder);
     Some(Definition {
         document: document.clone(),
         about,
@@ -176,8 +215,11 @@ fn read(document: &Value, builder: &mut Builder) -> Option<Definition> {
         timeout,
         tasks: std::mem::take(&mut builder.tasks),
         blocks: std::mem::take(&mut builder.blocks),
+        extensions: std::mem::take(&mut builder.extensions),
         agents: std::mem::take(&mut builder.agents),
         workflows: std::mem::take(&mut builder.workflows),
+        resources: builder.links.used(),
+        warnings: std::mem::take(&mut builder.warnings),
     })
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Fields<'d> {
     pub(crate) path: String,
     map: &'d Map<String, Value>,
     asked: Vec<&'static str>,
+    /// A field that may be there and that messages do not offer: authors do not write it.
+    hidden: Option<&'static str>,
 }
 
 impl<'d> Fields<'d> {
@@ -21,7 +23,7 @@ impl<'d> Fields<'d> {
     pub(crate) fn open(value: &'d Value, path: impl Into<String>, builder: &mut Builder) -> Option<Self> {
         let path = path.into();
         match value {
-            Value::Object(map) => Some(Self { path, map, asked: Vec::new() }),
+            Value::Object(map) => Some(Self { path, map, asked: Vec::new(), hidden: None }),
             other => {
                 builder.violate(&path, format!("must be an object, found {}", kind_of(other)));
                 None
@@ -43,6 +45,12 @@ impl<'d> Fields<'d> {
         if !self.asked.contains(&name) {
             self.asked.push(name);
         }
+        self.map.get(name)
+    }
+
+    /// A field that others than authors write.
+    pub(crate) fn hidden(&mut self, name: &'static str) -> Option<&'d Value> {
+        self.hidden = Some(name);
         self.map.get(name)
     }
 
@@ -141,7 +149,7 @@ impl<'d> Fields<'d> {
     /// Notes every field that nobody asked for.
     pub(crate) fn close(self, builder: &mut Builder) {
         for key in self.map.keys() {
-            if !self.asked.contains(&key.as_str()) {
+            if !self.asked.contains(&key.as_str()) && self.hidden != Some(key) {
                 let allowed = quoted(self.asked.iter().copied());
                 builder.violate(&self.at(&shown(key)), format!("unknown field; fields here are {allowed}"));
             }

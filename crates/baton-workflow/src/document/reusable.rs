@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     data::kind_of,
-    document::{Builder, Fields},
+    document::{Builder, Fields, extensions, links},
     task::{authentication, raise, try_catch},
 };
 
@@ -29,20 +29,16 @@ pub(crate) fn read_use(document: &mut Fields<'_>, builder: &mut Builder) {
     }
     read_secrets(&mut fields, builder);
     for (name, value, path) in named(&mut fields, "authentications", builder) {
+        builder.links.note_authentication(&name, value);
         let policy = authentication::read_definition(builder, value, &path);
         builder.reusable.authentications.insert(name, policy);
     }
-    for (name, what) in [("extensions", "extensions"), ("functions", "functions"), ("catalogs", "catalogs")] {
-        let empty = match fields.get(name) {
-            None => true,
-            Some(Value::Array(items)) => items.is_empty(),
-            Some(Value::Object(entries)) => entries.is_empty(),
-            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => false,
-        };
-        if !empty {
-            builder.violate(&fields.at(name), format!("{what} are not supported yet"));
-        }
+    links::read_catalogs(&mut fields, builder);
+    for (name, value, path) in named(&mut fields, "functions", builder) {
+        links::define(builder, &name, value, path);
     }
+    extensions::read(&mut fields, builder);
+    links::read_functions(builder);
     fields.close(builder);
 }
 
@@ -66,7 +62,11 @@ fn read_secrets(fields: &mut Fields<'_>, builder: &mut Builder) {
 }
 
 /// The entries of an object of named definitions, with the path of each.
-fn named<'d>(fields: &mut Fields<'d>, name: &'static str, builder: &mut Builder) -> Vec<(String, &'d Value, String)> {
+pub(super) fn named<'d>(
+    fields: &mut Fields<'d>,
+    name: &'static str,
+    builder: &mut Builder,
+) -> Vec<(String, &'d Value, String)> {
     let Some(entries) = fields.object(name, builder) else { return Vec::new() };
     entries.entries().map(|(key, value)| (key.to_owned(), value, entries.at(key))).collect()
 }

@@ -22,6 +22,10 @@ pub(crate) enum Job {
     Enter { parent: Option<FrameId>, block: BlockId, slot: usize, branch: u32, base: String, data: Data },
     /// Tell a task what happened in it.
     Resume { frame: FrameId, event: Event },
+    /// Go on with a task of which an extension has ended; `exit` says whether it left its list by that directive.
+    Extended { frame: FrameId, output: Data, exit: bool },
+    /// A task faults by one of its extensions.
+    ExtensionFaulted { frame: FrameId, fault: Fault },
 }
 
 /// Where a task stood, when it is gone.
@@ -92,6 +96,12 @@ impl Run {
                     self.enter(Left { parent, block, slot, branch, base }, data);
                 }
                 Job::Resume { frame, event } => self.resume(frame, event),
+                Job::Extended { frame, output, exit } => self.extension_ended(frame, output, exit),
+                Job::ExtensionFaulted { frame, fault } => {
+                    if self.execution.frames.contains_key(&frame) {
+                        self.settle(frame, Err(fault));
+                    }
+                }
             }
         }
     }
@@ -124,7 +134,7 @@ impl Run {
             }
         }
         self.note_started(number, task);
-        let result = self.prepare(number, task).and_then(|()| task.kind.start(self, number));
+        let result = self.prepare(number, task).and_then(|()| self.begin_task(number, task));
         self.settle(number, result);
     }
 
@@ -143,6 +153,8 @@ impl Run {
 
     fn push_frame(&mut self, place: Left, task_id: usize, task: &Task, data: Data) -> FrameId {
         let Left { parent, block, slot, branch, base } = place;
+        let in_extension =
+            parent.is_some_and(|parent| self.frame(parent).in_extension || self.is_in_other_hands(parent));
         let counters = match parent {
             Some(parent) => &mut self.frame_mut(parent).attempts,
             None => &mut self.execution.attempts,
@@ -168,12 +180,14 @@ impl Run {
             open: None,
             timers: Vec::new(),
             attempts,
+            extended: None,
+            in_extension,
         };
         self.execution.frames.insert(number, frame);
         number
     }
 
-    /// The task's input, and the timer of its timeout.
+    /// The task's input.
     fn prepare(&mut self, number: FrameId, task: &Task) -> Result<(), Fault> {
         if let Some(schema) = &task.input.schema {
             schema.check(&self.frame(number).input, "the input")?;
@@ -184,13 +198,18 @@ impl Run {
             let frame = self.frame_mut(number);
             frame.raw = Some(std::mem::replace(&mut frame.input, input));
         }
+        Ok(())
+    }
+
+    /// Begins what the task itself does, and the timer of its timeout.
+    pub(super) fn start_task(&mut self, number: FrameId, task: &Task) -> Result<Step, Fault> {
         if !task.kind.keeps_time()
             && let Some(millis) = self.timeout_ms(number)?
         {
             let due_ms = self.after(millis);
             self.start_timer(number, Purpose::Timeout, due_ms);
         }
-        Ok(())
+        task.kind.start(self, number)
     }
 
     pub(super) fn resume(&mut self, number: FrameId, event: Event) {
@@ -206,8 +225,8 @@ impl Run {
     pub(super) fn settle(&mut self, number: FrameId, result: Result<Step, Fault>) {
         let done = result.and_then(|step| match step {
             Step::Wait => Ok(None),
-            Step::Done(output) => self.complete(number, output, None).map(Some),
-            Step::DoneThen(output, then) => self.complete(number, output, Some(then)).map(Some),
+            Step::Done(output) => self.done(number, output, None),
+            Step::DoneThen(output, then) => self.done(number, output, Some(then)),
         });
         match done {
             Ok(None) => {}
@@ -221,6 +240,17 @@ impl Run {
         }
     }
 
+    /// The task itself has ended with this raw output; `None` if what its extensions do after it comes first.
+    fn done(&mut self, number: FrameId, raw: Data, then: Option<Then>) -> Result<Option<(Data, Then)>, Fault> {
+        if self.frame(number).extended.is_some() {
+            let raw = raw.measure()?;
+            self.close(number);
+            let Some((raw, then)) = self.begin_after(number, raw, then) else { return Ok(None) };
+            return self.complete(number, raw, then).map(Some);
+        }
+        self.complete(number, raw, then).map(Some)
+    }
+
     /// From a raw output to the output of the task, and to the context.
     fn complete(&mut self, number: FrameId, raw: Data, then: Option<Then>) -> Result<(Data, Then), Fault> {
         let definition = Arc::clone(&self.definition);
@@ -229,21 +259,22 @@ impl Run {
         let raw = if raw.is_same(&self.frame(number).input) { raw } else { raw.measure()? };
         let output = match &task.output.transform {
             Some(transform) => Data::measured(transform.evaluate(&raw, &self.variables(number, Some(&raw)))?)?,
-            None => raw,
+            None => raw.clone(),
         };
         if let Some(schema) = &task.output.schema {
             schema.check(&output, "the output")?;
         }
-        if let Some(context) = self.export(number, &task.export, &output)? {
+        if let Some(context) = self.export(number, &task.export, &raw, &output)? {
             self.execution.context = context;
         }
         Ok((output, then.unwrap_or(task.then)))
     }
 
-    fn export(&self, number: FrameId, export: &DataFlow, output: &Data) -> Result<Option<Data>, Fault> {
+    fn export(&self, number: FrameId, export: &DataFlow, raw: &Data, output: &Data) -> Result<Option<Data>, Fault> {
         let context = match &export.transform {
             Some(transform) => {
-                Some(Data::measured(transform.evaluate(output, &self.variables(number, Some(output)))?)?)
+                let variables = self.variables(number, Some(output)).with_raw_output(raw);
+                Some(Data::measured(transform.evaluate(output, &variables)?)?)
             }
             None => None,
         };
@@ -267,6 +298,9 @@ impl Run {
         self.note_faulted(number, &fault);
         let left = self.leave(number);
         match left.parent {
+            Some(frame) if self.is_in_other_hands(frame) => {
+                self.agenda.push(Job::ExtensionFaulted { frame, fault });
+            }
             Some(frame) => self.agenda.push(Job::Resume { frame, event: Event::BlockFaulted { fault } }),
             None => self.end(Ending::Failed { fault, partial_output: None }),
         }
@@ -300,6 +334,9 @@ impl Run {
         };
         match (next, parent) {
             (Some(slot), _) => self.agenda.push(Job::Enter { parent, block, slot, branch, base, data }),
+            (None, Some(frame)) if self.is_in_other_hands(frame) => {
+                self.agenda.push(Job::Extended { frame, output: data, exit: then == Then::Exit });
+            }
             (None, Some(frame)) => {
                 self.agenda.push(Job::Resume { frame, event: Event::BlockEnded { branch, output: data } });
             }

@@ -17,6 +17,7 @@
 
 mod attempts;
 mod calls;
+mod extensions;
 mod flow;
 mod report;
 mod run;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::Data,
     interpreter::attempts::Attempts,
-    task::{BlockId, Purpose, TaskId, try_catch},
+    task::{BlockId, Purpose, TaskId, Then, try_catch},
 };
 
 /// Names a frame; numbers are not used twice.
@@ -77,6 +77,31 @@ pub(crate) struct Frame {
     pub(crate) open: Option<Open>,
     pub(crate) timers: Vec<Timer>,
     pub(crate) attempts: Attempts,
+    /// Extensions that apply to the task, and how far they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) extended: Option<Extended>,
+    /// Whether the task belongs to an extension.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) in_extension: bool,
+}
+
+/// A task with extensions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Extended {
+    /// The extensions that apply, in order, by their places in the definition.
+    pub(crate) by: Vec<usize>,
+    pub(crate) stage: Stage,
+}
+
+/// Where a task with extensions is; `at` is a place in [`Extended::by`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// What comes before it runs.
+    Before { at: usize },
+    /// It runs itself.
+    Task,
+    /// It has its raw output, and what comes after it runs.
+    After { at: usize, output: Data, then: Option<Then> },
 }
 
 /// What kinds of tasks keep of their own.

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use baton_execution::callback_token_placeholder;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     expression::Variables,
     interpreter::{
         run::Run,
-        state::{Frame, FrameId},
+        state::{Frame, FrameId, Stage},
     },
 };
 
@@ -20,18 +20,24 @@ const RUNTIME_VERSION: &str = "1";
 pub(crate) struct Arguments<'r> {
     run: &'r Run,
     frame: Option<&'r Frame>,
+    /// `$output`.
     output: Option<&'r Value>,
+    /// `$task.output`.
+    raw_output: Option<&'r Value>,
+    /// Whether the expressions are those of an extension, about the task that it extends.
+    extension: bool,
 }
 
 impl Run {
     /// For expressions of a task.
     pub(crate) fn variables<'r>(&'r self, number: FrameId, output: Option<&'r Value>) -> Arguments<'r> {
-        Arguments { run: self, frame: Some(self.frame(number)), output }
+        let frame = self.frame(number);
+        Arguments { run: self, frame: Some(frame), output, raw_output: output, extension: frame.in_extension }
     }
 
     /// For expressions of the workflow itself.
     pub(super) fn workflow_variables<'r>(&'r self, output: Option<&'r Value>) -> Arguments<'r> {
-        Arguments { run: self, frame: None, output }
+        Arguments { run: self, frame: None, output, raw_output: output, extension: false }
     }
 }
 
@@ -57,7 +63,17 @@ impl Variables for Arguments<'_> {
     }
 }
 
-impl Arguments<'_> {
+impl<'r> Arguments<'r> {
+    /// With another `$task.output` than `$output`.
+    pub(super) fn with_raw_output(self, raw: &'r Value) -> Self {
+        Self { raw_output: Some(raw), ..self }
+    }
+
+    /// For the condition of an extension of the task.
+    pub(super) fn of_extension(self) -> Self {
+        Self { extension: true, ..self }
+    }
+
     /// A variable that a task around this one gives; the innermost counts.
     fn enclosing(&self, name: &str) -> Option<Cow<'_, Value>> {
         let mut frame = self.frame;
@@ -80,21 +96,43 @@ impl Arguments<'_> {
         })
     }
 
+    /// `$task`: the task itself; for a task of an extension the one that is extended, with the fields of its definition.
     fn task(&self) -> Value {
-        let Some(frame) = self.frame else { return Value::Null };
+        let Some(own) = self.frame else { return Value::Null };
+        let Some(frame) = self.described(own) else { return Value::Null };
         let Some(task) = self.run.definition.task(frame.task) else { return Value::Null };
-        let mut value = json!({
-            "name": task.name,
-            "reference": task.pointer,
-            "definition": self.run.definition.document().pointer(&task.pointer),
-            "input": **frame.raw.as_ref().unwrap_or(&frame.input),
-            "output": self.output,
-            "startedAt": instant(frame.started_ms),
-        });
-        if task.wait.is_some() {
-            value["callbackToken"] = Value::String(callback_token_placeholder(&frame.operation()));
+        let definition = self.run.definition.document().pointer(&task.pointer);
+        let output = match frame.extended.as_ref().map(|extended| &extended.stage) {
+            Some(Stage::After { output, .. }) => Some(&**output),
+            Some(Stage::Before { .. } | Stage::Task) | None => self.raw_output.filter(|_| !own.in_extension),
+        };
+        let mut value = match definition {
+            Some(Value::Object(fields)) if self.extension => fields.clone(),
+            _ => Map::new(),
+        };
+        let descriptor = [
+            ("name", json!(task.name)),
+            ("reference", json!(task.pointer)),
+            ("definition", json!(definition)),
+            ("input", (**frame.raw.as_ref().unwrap_or(&frame.input)).clone()),
+            ("output", json!(output)),
+            ("startedAt", instant(frame.started_ms)),
+        ];
+        value.extend(descriptor.map(|(name, value)| (name.to_owned(), value)));
+        let waits = self.run.definition.task(own.task).is_some_and(|task| task.wait.is_some());
+        if waits {
+            value.insert("callbackToken".to_owned(), Value::String(callback_token_placeholder(&own.operation())));
         }
-        value
+        Value::Object(value)
+    }
+
+    /// The task that `$task` is about.
+    fn described<'f>(&'f self, own: &'f Frame) -> Option<&'f Frame> {
+        let mut frame = own;
+        while frame.in_extension {
+            frame = frame.parent.and_then(|parent| self.run.execution.frames.get(&parent))?;
+        }
+        Some(frame)
     }
 }
 

@@ -13,6 +13,7 @@
 pub(crate) mod authentication;
 pub(crate) mod call_agent;
 pub(crate) mod call_echo;
+pub(crate) mod call_function;
 pub(crate) mod call_http;
 mod common;
 pub(crate) mod do_block;
@@ -27,9 +28,10 @@ pub(crate) mod try_catch;
 pub(crate) mod values;
 pub(crate) mod wait;
 
-use std::{collections::BTreeMap, fmt, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, fmt, rc::Rc};
 
 use baton_execution::{Fault, Outcome};
+use baton_types::Violation;
 use serde_json::Value;
 
 pub(crate) use common::{Delay, Timeout, callback, escape};
@@ -38,7 +40,7 @@ pub(crate) use try_catch::Retry;
 
 use crate::{
     data::{Data, kind_of},
-    document::{Builder, Fields, quoted, shown},
+    document::{Builder, Fields, OF_RAW_INPUT, OF_TASK_OUTPUT, quoted, shown},
     expression::Expression,
     interpreter::{FrameId, Run},
     schema::Schema,
@@ -58,6 +60,7 @@ fn registry(kind: &str) -> Option<Read> {
     Some(match kind {
         "call baton.dev/agent" => call_agent::read,
         "call baton.dev/echo" => call_echo::read,
+        "call function" => call_function::read,
         "call http" => call_http::read,
         "do" => do_block::read,
         "for" => for_each::read,
@@ -73,10 +76,10 @@ fn registry(kind: &str) -> Option<Read> {
 }
 
 /// The kinds that run, for messages.
-const SUPPORTED: &str = "'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'do', 'for', 'fork', 'raise', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+const SUPPORTED: &str = "'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run workflow', 'set', 'switch', 'try' and 'wait'";
 
 /// Kinds of the language that this version does not run.
-const UNSUPPORTED: [&str; 11] = [
+const UNSUPPORTED: [&str; 10] = [
     "emit",
     "listen",
     "call asyncapi",
@@ -84,7 +87,6 @@ const UNSUPPORTED: [&str; 11] = [
     "call openapi",
     "call a2a",
     "call mcp",
-    "call function",
     "run container",
     "run script",
     "run shell",
@@ -110,6 +112,11 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync {
     /// Whether the kind applies `timeout` to what it waits for, so that it needs no timer besides.
     fn keeps_time(&self) -> bool {
         false
+    }
+
+    /// Whether the flow may go on by the task's own `then` once it has run.
+    fn goes_on(&self) -> bool {
+        true
     }
 }
 
@@ -184,7 +191,7 @@ impl Purpose {
 }
 
 /// Where the flow goes after a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Then {
     /// To the next task of the block.
     Continue,
@@ -208,7 +215,9 @@ pub(crate) struct Block {
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) name: String,
-    /// Index and name, as positions end with: `0/fetch`.
+    /// The word that makes it a task, such as `call`.
+    pub(crate) keyword: &'static str,
+    /// Index and name, as positions end with: `0/fetch`; the name alone for the task of a function.
     pub(crate) segment: String,
     /// JSON pointer to the task in the document.
     pub(crate) pointer: String,
@@ -237,11 +246,23 @@ pub(crate) struct Place {
     pub(crate) siblings: Rc<BTreeMap<String, usize>>,
     /// Whether the block's tasks are branches that run side by side.
     pub(crate) parallel: bool,
+    /// Where the flow directives of the task lead.
+    targets: RefCell<Vec<Then>>,
 }
 
 impl Place {
+    fn new(pointer: String, siblings: Rc<BTreeMap<String, usize>>, parallel: bool) -> Self {
+        Self { pointer, siblings, parallel, targets: RefCell::default() }
+    }
+
     /// Reads a flow directive.
     pub(crate) fn then(&self, builder: &mut Builder, text: &str, path: &str) -> Then {
+        let then = self.target(builder, text, path);
+        self.targets.borrow_mut().push(then);
+        then
+    }
+
+    fn target(&self, builder: &mut Builder, text: &str, path: &str) -> Then {
         match text {
             "continue" => Then::Continue,
             "exit" => Then::Exit,
@@ -296,19 +317,69 @@ pub(crate) fn read_block(builder: &mut Builder, value: &Value, path: &str, point
     }
     let siblings = Rc::new(siblings);
     let mut block = Block { tasks: Vec::new(), parallel };
+    let mut ways = Vec::with_capacity(items.len());
     for (index, name, task) in &items {
         let path = format!("{path}[{index}].{}", shown(name));
         let segment = format!("{index}/{}", escape(name));
-        let place = Place { pointer: format!("{pointer}/{segment}"), siblings: Rc::clone(&siblings), parallel };
-        if let Some(task) = read_task(builder, name, segment, task, &path, &place) {
+        let place = Place::new(format!("{pointer}/{segment}"), Rc::clone(&siblings), parallel);
+        let mut goes_on = true;
+        if let Some((task, on)) = read_task(builder, name, segment, task, &path, &place) {
+            goes_on = on;
             builder.tasks.push(task);
             block.tasks.push(builder.tasks.len() - 1);
         }
+        ways.push(Ways { path, goes_on, targets: place.targets.into_inner() });
+    }
+    if !parallel {
+        warn_of_unreachable(builder, &ways);
     }
     builder.blocks.push(block);
     builder.blocks.len() - 1
 }
 
+/// Reads the task of a function.
+pub(crate) fn read_function(
+    builder: &mut Builder,
+    name: &str,
+    value: &Value,
+    path: &str,
+    pointer: &str,
+) -> Option<TaskId> {
+    let place = Place::new(pointer.to_owned(), Rc::default(), false);
+    let (task, _) = read_task(builder, name, escape(name), value, path, &place)?;
+    builder.tasks.push(task);
+    Some(builder.tasks.len() - 1)
+}
+
+/// Where the flow may go after a task.
+struct Ways {
+    path: String,
+    /// To the next task.
+    goes_on: bool,
+    targets: Vec<Then>,
+}
+
+/// Tells of tasks that no way leads to: they are odd, not wrong, and the language allows them.
+fn warn_of_unreachable(builder: &mut Builder, ways: &[Ways]) {
+    let mut reached = vec![false; ways.len()];
+    let mut next: Vec<usize> = vec![0];
+    while let Some(slot) = next.pop() {
+        let Some(seen) = reached.get_mut(slot).filter(|seen| !**seen) else { continue };
+        *seen = true;
+        let Ways { goes_on, targets, .. } = &ways[slot];
+        next.extend(goes_on.then_some(slot + 1));
+        next.extend(targets.iter().filter_map(|then| match then {
+            Then::Continue => Some(slot + 1),
+            Then::Goto(slot) => Some(*slot),
+            Then::Exit | Then::End => None,
+        }));
+    }
+    for (ways, _) in ways.iter().zip(reached).filter(|(_, reached)| !reached) {
+        builder.warnings.push(Violation::new(&ways.path, "is never reached: no task before it leads to it"));
+    }
+}
+
+/// Reads a task, and says whether the next one of its block may follow it without being named.
 fn read_task(
     builder: &mut Builder,
     name: &str,
@@ -316,15 +387,14 @@ fn read_task(
     value: &Value,
     path: &str,
     place: &Place,
-) -> Option<Task> {
+) -> Option<(Task, bool)> {
     let mut fields = Fields::open(value, path, builder)?;
-    let condition = fields.expression("if", builder);
-    let input = builder.data_flow(&mut fields, "input", "from");
-    let output = builder.data_flow(&mut fields, "output", "as");
-    let export = builder.data_flow(&mut fields, "export", "as");
+    let condition = builder.with_arguments(OF_RAW_INPUT, |builder| fields.expression("if", builder));
+    let input = builder.with_arguments(OF_RAW_INPUT, |builder| builder.data_flow(&mut fields, "input", "from"));
+    let output = builder.with_arguments(OF_TASK_OUTPUT, |builder| builder.data_flow(&mut fields, "output", "as"));
+    let export = builder.with_arguments(OF_TASK_OUTPUT, |builder| builder.data_flow(&mut fields, "export", "as"));
     let timeout = builder.timeout(&mut fields);
-    let then =
-        fields.text("then", builder).map_or(Then::Continue, |text| place.then(builder, text, &fields.at("then")));
+    let then = fields.text("then", builder).map(|text| place.then(builder, text, &fields.at("then")));
     let Some(keyword) = KEYWORDS.into_iter().find(|word| fields.has(word)) else {
         builder.violate(path, format!("is not a task of a known kind; kinds are {SUPPORTED}"));
         return None;
@@ -337,8 +407,12 @@ fn read_task(
     let wait = callback::read(builder, &mut fields, &name_of_kind);
     let kind = read(builder, &mut fields, place);
     fields.close(builder);
-    Some(Task {
+    let kind = kind?;
+    // A task that is skipped goes on to the next one, whatever its `then` says.
+    let goes_on = condition.is_some() || (then.is_none() && kind.goes_on());
+    let task = Task {
         name: name.to_owned(),
+        keyword,
         segment,
         pointer: place.pointer.clone(),
         condition,
@@ -346,10 +420,11 @@ fn read_task(
         output,
         export,
         timeout,
-        then,
+        then: then.unwrap_or(Then::Continue),
         wait,
-        kind: kind?,
-    })
+        kind,
+    };
+    Some((task, goes_on))
 }
 
 /// The name under which the registry has a kind: the keyword, and for `call` and `run` what is called or run.

@@ -61,6 +61,10 @@ pub(crate) fn read_error(builder: &mut Builder, value: &Value, path: &str) -> Op
     let title = text(builder, &mut fields, "title");
     let detail = text(builder, &mut fields, "detail");
     let instance = text(builder, &mut fields, "instance");
+    if let Some(literal) = instance.as_ref().and_then(Template::as_literal_str).filter(|text| !is_pointer(text)) {
+        let message = format!("'{}' is not a JSON pointer such as '/do/0/fetch'", shown(literal));
+        builder.violate(&fields.at("instance"), message);
+    }
     fields.close(builder);
     let status = u16::try_from(status?).ok()?;
     Some(Arc::new(RaisedError { kind: kind?, status, title, detail, instance }))
@@ -74,9 +78,19 @@ fn text(builder: &mut Builder, fields: &mut Fields<'_>, name: &'static str) -> O
     builder.expression(text, &fields.at(name)).map(Template::Expression)
 }
 
+/// Whether a text is a JSON pointer (RFC 6901).
+fn is_pointer(text: &str) -> bool {
+    let escaped = |part: &str| part.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    text.is_empty() || (text.starts_with('/') && escaped(text))
+}
+
 impl Kind for Raise {
     fn label(&self) -> &'static str {
         "raise"
+    }
+
+    fn goes_on(&self) -> bool {
+        false
     }
 
     fn start(&self, run: &mut Run, frame: FrameId) -> Result<Step, Fault> {
@@ -96,6 +110,10 @@ impl Kind for Raise {
         };
         let error = &self.error;
         let (title, detail, instance) = (word(&error.title)?, word(&error.detail)?, word(&error.instance)?);
+        if let Some(instance) = instance.as_deref().filter(|text| !is_pointer(text)) {
+            let detail = format!("the instance of an error must be a JSON pointer, found '{}'", shown(instance));
+            return Err(Fault::new(fault_type::EXPRESSION, 400, detail));
+        }
         let kind = match run.fill(frame, &error.kind, &input)? {
             Value::String(kind) => kind,
             other => {

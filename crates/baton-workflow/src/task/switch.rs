@@ -47,6 +47,10 @@ impl Kind for Switch {
         "switch"
     }
 
+    fn goes_on(&self) -> bool {
+        self.cases.iter().all(|(when, _)| when.is_some())
+    }
+
     fn start(&self, run: &mut Run, frame: FrameId) -> Result<Step, Fault> {
         let input = run.input(frame);
         for (when, then) in &self.cases {
