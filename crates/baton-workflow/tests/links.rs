@@ -1,6 +1,11 @@
 //! Functions, catalogs, schemas that are kept elsewhere, and extensions, as documents have them.
 
-#![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "a test that cannot go on may stop; lists are long")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on may stop; lists are long"
+)]
 
 mod support;
 
@@ -191,7 +196,7 @@ fn references_to_what_is_kept_elsewhere_are_fixed_and_whole() {
             "use.catalogs.dynamic.endpoint: must be a fixed URI: it is fetched before there is an execution",
             "use.catalogs.relative.endpoint.uri: '/catalog' is not an absolute http or https URI",
             "use.catalogs.secret.endpoint.authentication: must have no expressions: it is used before there is an execution",
-            "use.catalogs.unknown.endpoint.authentication: no authentication named 'you' in use.authentications; those there are 'me'",
+            "use.catalogs.unknown.endpoint.authentication.use: no authentication named 'you' in use.authentications; those there are 'me'",
             "input.schema.resource.endpoint: refers to a schema that is kept elsewhere and is not among the resources: https://example.com",
             "input.schema: must have one of 'document' and 'resource'; it has both",
             "output.schema.document: is required, unless there is a 'resource'",

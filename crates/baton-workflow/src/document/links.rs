@@ -128,7 +128,7 @@ pub(super) fn read_resources(document: &mut Fields<'_>, builder: &mut Builder) {
             builder.links.resources.clone_from(resources);
         }
         Value::Object(resources) => {
-            builder.violate(RESOURCES, format!("has {} resources, allowed are up to {RESOURCES_MAX}", resources.len()))
+            builder.violate(RESOURCES, format!("has {} resources, allowed are up to {RESOURCES_MAX}", resources.len()));
         }
         other => builder.violate(RESOURCES, format!("must be an object of contents by URI, found {}", kind_of(other))),
     }
