@@ -1,4 +1,4 @@
-//! Everything that touches the world for an execution: HTTP requests and models.
+//! Everything that touches the world for an execution: HTTP requests, models, processes.
 //!
 //! [`WorldActivities`] runs an activity by its name. One activity is one file and one line in [`registry`].
 //!
@@ -23,7 +23,9 @@ mod http;
 mod model;
 mod options;
 mod outgoing;
+mod process;
 mod redact;
+mod sandbox;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,8 +35,9 @@ use serde_json::Value;
 use auth::Authenticator;
 pub use egress::{EgressPolicy, Refused};
 pub use home::{Home, Homeless, Subscription};
-pub use options::{ActivitiesError, ActivitiesOptions, Secret};
+pub use options::{ActivitiesError, ActivitiesOptions, Commands, RunOptions, Secret};
 use outgoing::Outgoing;
+use sandbox::Sandbox;
 
 /// One kind of work.
 #[async_trait::async_trait]
@@ -51,6 +54,7 @@ pub struct WorldActivities {
 struct Means {
     outgoing: Arc<Outgoing>,
     authenticator: Arc<Authenticator>,
+    sandbox: Sandbox,
     #[expect(dead_code, reason = "until an activity asks for it")]
     home: Arc<dyn Home>,
 }
@@ -63,7 +67,8 @@ impl WorldActivities {
     pub fn new(options: ActivitiesOptions, home: Arc<dyn Home>) -> Result<Self, ActivitiesError> {
         let outgoing = Arc::new(Outgoing::new(&options)?);
         let authenticator = Arc::new(Authenticator::new(&outgoing, &home));
-        let means = Means { outgoing, authenticator, home };
+        let sandbox = Sandbox::new(options.run.clone());
+        let means = Means { outgoing, authenticator, sandbox, home };
         Ok(Self { by_name: registry(&means, options)? })
     }
 
@@ -82,6 +87,7 @@ fn registry(
         ("echo", Box::new(echo::Echo) as Box<dyn Activity>),
         ("http", Box::new(http::Http::new(&means.authenticator))),
         ("model", Box::new(model::Model::new(&means.outgoing, options)?)),
+        ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),
     ]))
 }
 

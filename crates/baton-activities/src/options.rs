@@ -1,6 +1,6 @@
 //! What a server decides about the world outside.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use crate::egress::EgressPolicy;
 
@@ -29,6 +29,57 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whether commands of this machine are run for workflows: by shell tasks, scripts in Python, MCP servers over stdio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Commands {
+    /// Not at all.
+    Off,
+    /// In a sandbox; refused where there is none.
+    #[default]
+    Sandboxed,
+    /// As the server's own user, with all that it may do.
+    Unconfined,
+}
+
+/// What commands and scripts may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Whether commands are run, and how.
+    pub commands: Commands,
+    /// Whether a sandboxed command reaches the network. The policy for outgoing calls does not hold for commands.
+    pub network: bool,
+    /// Memory for the data of one process, in bytes; and of one script in JavaScript.
+    pub memory_bytes_max: u64,
+    /// Processor time of one process, in seconds.
+    pub cpu_seconds_max: u64,
+    /// Processes and threads of one command.
+    pub processes_max: u32,
+    /// Largest file that a command may write, in bytes.
+    pub file_bytes_max: u64,
+    /// What is read of a command's standard output, and of its standard error, in bytes.
+    pub output_bytes_max: usize,
+    /// Files and directories that a sandboxed command may read beside the system's own.
+    pub readable: Vec<PathBuf>,
+    /// Program that runs containers: speaks as `docker` and `podman` do. `None`: whichever of them is there.
+    pub container_engine: Option<PathBuf>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            commands: Commands::default(),
+            network: false,
+            memory_bytes_max: 512 << 20,
+            cpu_seconds_max: 600,
+            processes_max: 64,
+            file_bytes_max: 256 << 20,
+            output_bytes_max: 1 << 20,
+            readable: Vec::new(),
+            container_engine: None,
+        }
+    }
+}
+
 /// Options of [`crate::WorldActivities`].
 #[derive(Clone, Debug)]
 pub struct ActivitiesOptions {
@@ -46,6 +97,8 @@ pub struct ActivitiesOptions {
     pub response_bytes_max: usize,
     /// Milliseconds before the first repetition of a model call; doubled for each further one.
     pub model_retry_initial_ms: u64,
+    /// What commands and scripts may do.
+    pub run: RunOptions,
 }
 
 impl Default for ActivitiesOptions {
@@ -57,6 +110,7 @@ impl Default for ActivitiesOptions {
             connect_timeout_ms: 10_000,
             response_bytes_max: RESPONSE_BYTES_MAX_DEFAULT,
             model_retry_initial_ms: 500,
+            run: RunOptions::default(),
         }
     }
 }

@@ -77,7 +77,7 @@ fn every_violation_is_told_at_once() {
 
 #[test]
 fn kinds_that_do_not_run_are_named() {
-    let supported = "supported are 'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+    let supported = "supported are 'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
     for (task, kind, field) in [
         ("emit: {event: {with: {type: x}}}", "emit", "emit"),
         ("listen: {to: {any: []}}", "listen", "listen"),
@@ -86,9 +86,6 @@ fn kinds_that_do_not_run_are_named() {
         ("call: asyncapi", "call asyncapi", "call"),
         ("call: a2a", "call a2a", "call"),
         ("call: mcp", "call mcp", "call"),
-        ("run: {container: {image: x}}", "run container", "run"),
-        ("run: {script: {language: js, code: x}}", "run script", "run"),
-        ("run: {shell: {command: x}}", "run shell", "run"),
     ] {
         let expected = format!("do[0].a.{field}: tasks of the kind '{kind}' are not supported yet; {supported}");
         refused(&format!("do: [{{a: {{{task}}}}}]"), &[&expected]);
@@ -251,10 +248,61 @@ fn each_kind_checks_its_own() {
             "run: {workflow: {namespace: default, name: a, version: latest}, return: all}",
             "run.return: applies to processes only; a workflow returns its output",
         ),
+        ("run: {shell: {}}", "run.shell.command: is required"),
+        ("run: {shell: {command: [ls]}}", "run.shell.command: must be a string, found an array"),
+        (
+            "run: {shell: {command: ls, arguments: {a: b}}}",
+            "run.shell.arguments: must be a list of strings, found an object",
+        ),
+        ("run: {shell: {command: ls, arguments: [[a]]}}", "run.shell.arguments[0]: must be a string, found an array"),
+        ("run: {shell: {command: ls, environment: [a]}}", "run.shell.environment: must be an object, found an array"),
+        (
+            "run: {shell: {command: ls, environment: {A: [1]}}}",
+            "run.shell.environment.A: must be a string, found an array",
+        ),
+        ("run: {shell: {command: ls, stdin: 7}}", "run.shell.stdin: must be a string, found a number"),
+        (
+            "run: {shell: {command: ls, cwd: /}}",
+            "run.shell.cwd: unknown field; fields here are 'command', 'arguments', 'environment' and 'stdin'",
+        ),
+        (
+            "run: {shell: {command: ls}, return: output}",
+            "run.return: is 'output', allowed are 'stdout', 'stderr', 'code', 'all' and 'none'",
+        ),
+        (
+            "run: {shell: {command: ls}}, metadata: {baton.dev/repeatable: often}",
+            "metadata.baton.dev/repeatable: must be a boolean, found a string",
+        ),
+        (
+            "run: {script: {language: ruby, code: x}}",
+            "run.script.language: is 'ruby', allowed are 'js', 'javascript' and 'python'",
+        ),
+        ("run: {script: {language: js}}", "run.script: must have one of 'code' and 'source'"),
+        (
+            "run: {script: {language: js, code: x, source: {endpoint: 'https://x.y'}}}",
+            "run.script.source: stands beside 'code'; a script has one of the two",
+        ),
+        (
+            "run: {script: {language: js, source: {endpoint: 'file:///x'}}}",
+            "run.script.source.endpoint: 'file:///x' is not an absolute http or https URI",
+        ),
+        ("run: {container: {command: ls}}", "run.container.image: is required"),
+        (
+            "run: {container: {image: a, pullPolicy: often}}",
+            "run.container.pullPolicy: is 'often', allowed are 'ifNotPresent', 'always' and 'never'",
+        ),
+        (
+            "run: {container: {image: a, lifetime: {cleanup: eventually}}}",
+            "run.container.lifetime.after: is required with 'cleanup: eventually'",
+        ),
+        (
+            "run: {container: {image: a, lifetime: {cleanup: always, after: PT1S}}}",
+            "run.container.lifetime.after: applies to 'cleanup: eventually' only",
+        ),
         ("run: {}", "run: must have one of 'container', 'script', 'shell' and 'workflow'"),
         (
             "set: {x: 1}, metadata: {await: callback}",
-            "metadata.await: a task of the kind 'set' hands out no token; allowed are 'call http' and 'call baton.dev/echo'",
+            "metadata.await: a task of the kind 'set' hands out no token; allowed are 'call http', 'call baton.dev/echo', 'run container', 'run script' and 'run shell'",
         ),
         ("call: baton.dev/echo, metadata: {await: answer}", "metadata.await: is 'answer', allowed are 'callback'"),
         (

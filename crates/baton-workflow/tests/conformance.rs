@@ -17,7 +17,7 @@ use support::{Give, Session};
 const NOT_RUN: [&str; 3] = ["Call OpenAPI With Content Output", "Call OpenAPI With Response Output", "Emit Task"];
 
 /// Examples that this version accepts; all others must be refused for what is not supported yet, and nothing else.
-const ACCEPTED: [&str; 29] = [
+const ACCEPTED: [&str; 41] = [
     "authentication-bearer-uri-format.yaml",
     "authentication-bearer.yaml",
     "authentication-oauth2-secret.yaml",
@@ -39,6 +39,18 @@ const ACCEPTED: [&str; 29] = [
     "mock-service-extension.yaml",
     "raise-inline.yaml",
     "raise-reusable.yaml",
+    "run-container-cleanup-always.yaml",
+    "run-container-cleanup-eventually.yaml",
+    "run-container-stdin-and-arguments.yaml",
+    "run-container-with-name.yaml",
+    "run-container-with-pull-policy.yaml",
+    "run-container.yaml",
+    "run-return-all.yaml",
+    "run-return-code.yaml",
+    "run-return-none.yaml",
+    "run-return-stderr.yaml",
+    "run-script-with-stdin-and-arguments.yaml",
+    "run-shell-stdin-and-arguments.yaml",
     "run-subflow.yaml",
     "star-wars-homeworld.yaml",
     "switch-then-string.yaml",

@@ -118,6 +118,7 @@ fn task() -> impl Strategy<Value = Value> {
         Just(json!({"set": "${ {y: ., n: ($context.n? // 0)} }", "export": {"as": "{n: (($context.n? // 0) + 1)}"}})),
         Just(json!({"call": "baton.dev/echo", "with": "${ . }"})),
         Just(json!({"call": "baton.dev/echo", "metadata": {"await": "callback"}, "timeout": {"after": "PT5S"}})),
+        Just(json!({"run": {"shell": {"command": "true"}, "await": false}})),
         Just(json!({"call": "baton.dev/agent", "with": {"agent": "a", "message": "hi"}})),
         Just(json!({"wait": {"seconds": 1}})),
         Just(json!({"raise": {"error": {"type": "https://example.com/x", "status": 500}}})),

@@ -84,4 +84,6 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(agent, basics, callback, data, extensions, flow, for_each, fork, functions, http, raise, try_catch, wait);
+transcripts!(
+    agent, basics, callback, data, extensions, flow, for_each, fork, functions, http, process, raise, try_catch, wait
+);

@@ -319,7 +319,8 @@ async fn input_that_cannot_be_used_is_named() {
 async fn activities_are_found_by_name() {
     assert_eq!(run(ActivitiesOptions::default(), "echo", json!({"a": 1})).await.unwrap(), json!({"a": 1}));
     let fault = run(ActivitiesOptions::default(), "fax", Value::Null).await.unwrap_err();
-    assert_eq!(fault.detail.unwrap(), "no activity named 'fax'; activities are 'echo', 'http', 'model'");
+    let detail = fault.detail.unwrap();
+    assert!(detail.starts_with("no activity named 'fax'; activities are ") && detail.contains("'http'"), "{detail}");
 }
 
 #[tokio::test]

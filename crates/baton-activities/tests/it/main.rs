@@ -10,4 +10,5 @@ mod agent;
 mod auth;
 mod http;
 mod model;
+mod process;
 mod support;

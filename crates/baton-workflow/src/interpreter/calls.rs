@@ -31,13 +31,25 @@ pub(crate) struct Child {
 }
 
 impl Run {
-    /// Runs an activity for the task; with `metadata.await: callback` the task then waits for an answer.
+    /// Runs an activity for the task that may be repeated; with `metadata.await: callback` the task then waits for an answer.
     pub(crate) fn schedule(
         &mut self,
         number: FrameId,
         activity: &str,
         input: Value,
         on: String,
+    ) -> Result<Step, Fault> {
+        self.schedule_as(number, activity, input, on, Effect::Repeatable)
+    }
+
+    /// [`schedule`](Self::schedule) for an activity of any effect.
+    pub(crate) fn schedule_as(
+        &mut self,
+        number: FrameId,
+        activity: &str,
+        input: Value,
+        on: String,
+        effect: Effect,
     ) -> Result<Step, Fault> {
         let timeout_ms = self.timeout_ms(number)?;
         let id = self.frame(number).operation();
@@ -58,7 +70,7 @@ impl Run {
             activity: activity.to_owned(),
             input,
             start_to_close_ms,
-            effect: Effect::Repeatable,
+            effect,
         }));
         self.open(number, opening);
         Ok(Step::Wait)

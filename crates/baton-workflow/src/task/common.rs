@@ -66,7 +66,10 @@ pub(crate) fn escape(name: &str) -> String {
 
 /// `metadata.await: callback`.
 pub(crate) mod callback {
-    use crate::document::{Builder, Fields};
+    use crate::document::{Builder, Fields, quoted};
+
+    /// Kinds of tasks that can hand out a token.
+    const HAND_OUT: [&str; 5] = ["call http", "call baton.dev/echo", "run container", "run script", "run shell"];
 
     /// A task that completes when somebody answers its token.
     #[derive(Clone, Debug)]
@@ -88,12 +91,11 @@ pub(crate) mod callback {
             builder.violate(&metadata.at("heartbeat"), "applies to tasks with 'await: callback' only");
         }
         wait?;
-        if !matches!(kind, "call http" | "call baton.dev/echo") {
+        if !HAND_OUT.contains(&kind) {
+            let allowed = quoted(HAND_OUT.into_iter());
             builder.violate(
                 &metadata.at("await"),
-                format!(
-                    "a task of the kind '{kind}' hands out no token; allowed are 'call http' and 'call baton.dev/echo'"
-                ),
+                format!("a task of the kind '{kind}' hands out no token; allowed are {allowed}"),
             );
         }
         Some(Await { heartbeat_ms })

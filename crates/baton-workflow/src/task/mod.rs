@@ -20,7 +20,11 @@ pub(crate) mod do_block;
 pub(crate) mod endpoint;
 pub(crate) mod for_each;
 pub(crate) mod fork;
+mod process;
 pub(crate) mod raise;
+pub(crate) mod run_container;
+pub(crate) mod run_script;
+pub(crate) mod run_shell;
 pub(crate) mod run_workflow;
 pub(crate) mod set;
 pub(crate) mod switch;
@@ -66,6 +70,9 @@ fn registry(kind: &str) -> Option<Read> {
         "for" => for_each::read,
         "fork" => fork::read,
         "raise" => raise::read,
+        "run container" => run_container::read,
+        "run script" => run_script::read,
+        "run shell" => run_shell::read,
         "run workflow" => run_workflow::read,
         "set" => set::read,
         "switch" => switch::read,
@@ -76,21 +83,10 @@ fn registry(kind: &str) -> Option<Read> {
 }
 
 /// The kinds that run, for messages.
-const SUPPORTED: &str = "'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+const SUPPORTED: &str = "'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
 
 /// Kinds of the language that this version does not run.
-const UNSUPPORTED: [&str; 10] = [
-    "emit",
-    "listen",
-    "call asyncapi",
-    "call grpc",
-    "call openapi",
-    "call a2a",
-    "call mcp",
-    "run container",
-    "run script",
-    "run shell",
-];
+const UNSUPPORTED: [&str; 7] = ["emit", "listen", "call asyncapi", "call grpc", "call openapi", "call a2a", "call mcp"];
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
 const KEYWORDS: [&str; 12] =

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use baton_execution::{
-    ChildTarget, Command, Ending, Fault, Input, Note, OperationId, Outcome, Progress, Start, testing::Harness,
+    ChildTarget, Command, Effect, Ending, Fault, Input, Note, OperationId, Outcome, Progress, Start, testing::Harness,
 };
 use baton_types::Uid;
 use serde::{Deserialize, Serialize};
@@ -98,8 +98,9 @@ impl Session {
         let time = |ms: i64| format!("t+{}", ms - self.start_ms);
         match command {
             Command::ScheduleActivity(activity) => {
+                let once = if activity.effect == Effect::Once { " once" } else { "" };
                 format!(
-                    "activity {} {} within {} {}",
+                    "activity {} {}{once} within {} {}",
                     activity.id,
                     activity.activity,
                     activity.start_to_close_ms,

@@ -1,0 +1,428 @@
+//! Commands of the machine, run where they can do little harm: for shell tasks, scripts and MCP servers over stdio.
+//!
+//! [`Sandbox::run`] runs a [`Job`] to its end, [`Sandbox::spawn`] gives its pipes. Whatever the means, a command gets
+//! - an environment with nothing in it but `PATH`, `HOME`, `TMPDIR`, `LANG` and what the job gives;
+//! - an own working directory, empty but for the job's files and gone afterwards, the only place that it can write to;
+//! - to read nothing but the system's programs and libraries and what [`RunOptions::readable`] names;
+//! - no network and no sockets, unless [`RunOptions::network`];
+//! - limits of memory, processor time, processes, file size and output.
+//!
+//! The means are bubblewrap (`bwrap`: own namespaces) where it works, else Landlock with a filter of system calls, which
+//! works in containers too. Which of them, is tried once, when the first command is to run. Where none works, commands are refused:
+//! nothing runs unconfined unless [`Commands::Unconfined`] says so.
+//!
+//! # Invariants
+//! - A command and whatever it started ends with its [`Running`]: dropped, timed out, cancelled, or the whole server killed.
+//!   All of them are one process group that a watchdog leads; it kills the group when its standard input ends.
+//! - A server that runs as root runs commands as `nobody`: root's limits are none.
+//!
+//! # Deliberately absent
+//! A limit on all memory or disk of a command together: limits are those of one process and one file, as POSIX has them.
+//! With the network allowed, the policy for outgoing calls does not hold for commands.
+
+mod bubblewrap;
+mod group;
+#[cfg(target_os = "linux")]
+mod landlock;
+mod limits;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::unix::{fs::chown, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+};
+
+use baton_execution::{Fault, fault_type};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::OnceCell,
+};
+
+use self::group::Group;
+use crate::options::{Commands, RunOptions};
+
+/// Where programs are looked for unless the job's environment says otherwise.
+const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// User and group that a server of root's runs commands as; `nobody` on every Linux.
+const NOBODY: u32 = 65_534;
+/// What a command may read of the system.
+const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store"];
+/// And of its configuration: what libraries need to find names, certificates, users and times.
+const CONFIGURATION: [&str; 17] = [
+    "/etc/alternatives",
+    "/etc/ca-certificates",
+    "/etc/group",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/pki/tls/certs",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+];
+/// Devices that a command may use.
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
+/// One command.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Job {
+    /// A path, or a name to be looked for in `PATH`.
+    pub(crate) program: String,
+    /// Its arguments.
+    pub(crate) arguments: Vec<String>,
+    /// Its environment, beside the four variables that every command has.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// Files in its working directory: names without a slash, and contents.
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+}
+
+/// A command that runs. Dropped, it is killed with all that it started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Standard input; dropped, it ends.
+    pub(crate) stdin: Option<ChildStdin>,
+    /// Standard output.
+    pub(crate) stdout: Option<ChildStdout>,
+    /// Standard error.
+    pub(crate) stderr: Option<ChildStderr>,
+    child: Child,
+    group: Group,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// Its exit code; 128 and the number of the signal that killed it.
+    pub(crate) code: i32,
+    /// What it wrote to standard output.
+    pub(crate) stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Why a command did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SandboxError {
+    #[error(
+        "this installation runs no commands: its setting 'run.commands' is 'off', 'sandboxed' and 'unconfined' are the others"
+    )]
+    Off,
+    #[error(
+        "this machine has no sandbox to run commands in ({why}); install bubblewrap, or set 'run.commands' to 'unconfined' to run them without one"
+    )]
+    NoSandbox { why: String },
+    #[error("no program '{program}' in {path}")]
+    NotFound { program: String, path: String },
+    #[error(
+        "the program '{program}' lies at '{}', where commands cannot read; add its directory to the setting 'run.readable'",
+        found.display()
+    )]
+    Unreadable { program: String, found: PathBuf },
+    #[error("{0}")]
+    Unusable(String),
+    #[error("the command wrote more than {bytes_max} bytes to {stream}")]
+    Output { stream: &'static str, bytes_max: usize },
+    #[error("run the command: {what}")]
+    Io {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SandboxError {
+    /// The fault of the task.
+    pub(crate) fn fault(&self) -> Fault {
+        let detail = match self {
+            Self::Io { source, .. } => format!("{self}: {source}"),
+            other => other.to_string(),
+        };
+        match self {
+            Self::Io { .. } => Fault::new(fault_type::RUNTIME, 500, detail),
+            Self::Output { .. } => Fault::new(fault_type::TOO_LARGE, 413, detail).non_retryable(),
+            _ => Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable(),
+        }
+    }
+}
+
+/// What keeps commands from doing harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Means {
+    Bubblewrap,
+    Landlock,
+    Nothing,
+}
+
+/// Runs commands as the configuration says. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Sandbox {
+    options: Arc<RunOptions>,
+    means: Arc<OnceCell<Result<Means, String>>>,
+}
+
+impl Sandbox {
+    /// Tries nothing yet.
+    pub(crate) fn new(options: RunOptions) -> Self {
+        Self { options: Arc::new(options), means: Arc::default() }
+    }
+
+    /// What commands may do here.
+    pub(crate) fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
+    /// Runs a job to its end, within the limit of output. Whoever wants a limit of time drops the future.
+    pub(crate) async fn run(&self, job: Job, input: Vec<u8>) -> Result<Finished, SandboxError> {
+        let bytes_max = self.options.output_bytes_max;
+        self.spawn(job).await?.finish(input, bytes_max).await
+    }
+
+    /// Starts a job.
+    pub(crate) async fn spawn(&self, job: Job) -> Result<Running, SandboxError> {
+        // What follows reads directories and forks: not on a thread that only wants to know whether there is a result already.
+        tokio::task::yield_now().await;
+        let means = self.means().await?;
+        self.spawn_by(means, job).await
+    }
+
+    /// What works on this machine, found out by trying it.
+    async fn means(&self) -> Result<Means, SandboxError> {
+        match self.options.commands {
+            Commands::Off => return Err(SandboxError::Off),
+            Commands::Unconfined => return Ok(Means::Nothing),
+            Commands::Sandboxed => {}
+        }
+        let found = self.means.get_or_init(|| async {
+            let mut failures = Vec::new();
+            for means in [Means::Bubblewrap, Means::Landlock] {
+                match self.attempt(means).await {
+                    Ok(()) => {
+                        tracing::info!(?means, "commands run in a sandbox");
+                        return Ok(means);
+                    }
+                    Err(why) => failures.push(why),
+                }
+            }
+            Err(failures.join("; "))
+        });
+        found.await.clone().map_err(|why| SandboxError::NoSandbox { why })
+    }
+
+    async fn attempt(&self, means: Means) -> Result<(), String> {
+        let name = match means {
+            Means::Bubblewrap => "bubblewrap",
+            Means::Landlock => "Landlock",
+            Means::Nothing => return Ok(()),
+        };
+        let job =
+            Job { program: "/bin/sh".to_owned(), arguments: vec!["-c".to_owned(), ":".to_owned()], ..Job::default() };
+        let mut running = self.spawn_by(means, job).await.map_err(|error| match error {
+            SandboxError::Io { source, .. } => format!("{name}: {source}"),
+            other => format!("{name}: {other}"),
+        })?;
+        let said = read(running.stderr.take(), "standard error", 4096).await.unwrap_or_default();
+        match running.child.wait().await {
+            Ok(status) if status.success() => Ok(()),
+            Ok(_) => {
+                Err(format!("{name}: {}", String::from_utf8_lossy(&said).lines().next().unwrap_or("does not work")))
+            }
+            Err(error) => Err(format!("{name}: {error}")),
+        }
+    }
+
+    async fn spawn_by(&self, means: Means, job: Job) -> Result<Running, SandboxError> {
+        check(&job)?;
+        let Job { program, arguments, environment, files } = job;
+        let failed = |what| move |source| SandboxError::Io { what, source };
+        let searched = environment.get("PATH").map_or(PATH_DEFAULT, String::as_str);
+        let path = resolve(&program, searched)?;
+        if means != Means::Nothing {
+            self.check_readable(&program, &path)?;
+        }
+        // What root may do, no sandbox of a process can take away for certain.
+        let user = (means != Means::Nothing && rustix::process::geteuid().is_root()).then_some(NOBODY);
+        let directory = directory_for(&files, user).map_err(failed("make its directory"))?;
+        let group = Group::start(directory).map_err(failed("start its watchdog"))?;
+        let argv = limits::wrap(&self.options, user, &path.to_string_lossy(), arguments);
+        let environment = environment_in(group.directory(), environment);
+        let place = Place {
+            options: Arc::clone(&self.options),
+            directory: group.directory().to_owned(),
+            group: group.id(),
+            user,
+        };
+        let mut child = place.start(means, argv, environment).await.map_err(failed("start it"))?;
+        Ok(Running {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+            child,
+            group,
+        })
+    }
+
+    fn check_readable(&self, program: &str, path: &Path) -> Result<(), SandboxError> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let found = real(path);
+        let mut readable = SYSTEM.iter().map(Path::new).chain(self.options.readable.iter().map(PathBuf::as_path));
+        if readable.any(|root| found.starts_with(real(root))) {
+            return Ok(());
+        }
+        Err(SandboxError::Unreadable { program: program.to_owned(), found })
+    }
+}
+
+impl Running {
+    /// Gives the command its input and waits for its end; what it left running is ended then.
+    pub(crate) async fn finish(self, input: Vec<u8>, bytes_max: usize) -> Result<Finished, SandboxError> {
+        let Self { stdin, stdout, stderr, mut child, group } = self;
+        let feeding = async {
+            if let Some(mut stdin) = stdin {
+                // A command may end without having read its input; that is its own affair.
+                _ = stdin.write_all(&input).await;
+                _ = stdin.shutdown().await;
+            }
+            Ok(())
+        };
+        let ending = async {
+            let status = child.wait().await.map_err(|source| SandboxError::Io { what: "wait for it", source })?;
+            // What it left running holds its pipes open.
+            group.end().await;
+            Ok(code_of(status))
+        };
+        let (stdout, stderr, code, ()) = tokio::try_join!(
+            read(stdout, "standard output", bytes_max),
+            read(stderr, "standard error", bytes_max),
+            ending,
+            feeding
+        )?;
+        Ok(Finished { code, stdout, stderr })
+    }
+}
+
+/// Where a command is to run.
+struct Place {
+    options: Arc<RunOptions>,
+    directory: PathBuf,
+    /// Its process group.
+    group: i32,
+    /// User and group; `None` for the server's own.
+    user: Option<u32>,
+}
+
+impl Place {
+    async fn start(&self, means: Means, argv: Vec<String>, environment: BTreeMap<String, String>) -> io::Result<Child> {
+        match means {
+            Means::Nothing => self.command(&argv, &environment).spawn(),
+            Means::Bubblewrap => {
+                let argv = bubblewrap::wrap(self, argv, &environment)?;
+                self.command(&argv, &BTreeMap::new()).spawn()
+            }
+            #[cfg(target_os = "linux")]
+            Means::Landlock => landlock::spawn(self, self.command(&argv, &environment)).await,
+            #[cfg(not(target_os = "linux"))]
+            Means::Landlock => Err(io::Error::new(io::ErrorKind::Unsupported, "is a part of Linux")),
+        }
+    }
+
+    fn command(&self, argv: &[String], environment: &BTreeMap<String, String>) -> Command {
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]).env_clear().envs(environment).current_dir(&self.directory).process_group(self.group);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    /// What may be read, of what there is.
+    fn readable(&self) -> impl Iterator<Item = &Path> {
+        let named = SYSTEM.iter().chain(&CONFIGURATION).map(Path::new);
+        named.chain(self.options.readable.iter().map(PathBuf::as_path)).filter(|path| path.exists())
+    }
+}
+
+/// What no operating system takes, told before anything is started.
+fn check(job: &Job) -> Result<(), SandboxError> {
+    let unusable = |what: String| Err(SandboxError::Unusable(what));
+    let texts = [&job.program].into_iter().chain(&job.arguments).chain(job.environment.values());
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        return unusable("a command, its arguments and its environment cannot hold the character U+0000".to_owned());
+    }
+    if job.program.is_empty() {
+        return unusable("the command is empty, it must be a program".to_owned());
+    }
+    match job.environment.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        Some(name) => unusable(format!("'{}' is not the name of a variable of the environment", name.escape_debug())),
+        None => Ok(()),
+    }
+}
+
+/// The path of a program; a relative one is the job's own file.
+fn resolve(program: &str, searched: &str) -> Result<PathBuf, SandboxError> {
+    if program.contains('/') {
+        return Ok(PathBuf::from(program));
+    }
+    let candidates =
+        searched.split(':').filter(|it| !it.is_empty()).map(|directory| Path::new(directory).join(program));
+    let found = candidates.into_iter().find(|candidate| candidate.is_file());
+    found.ok_or_else(|| SandboxError::NotFound { program: program.to_owned(), path: searched.to_owned() })
+}
+
+fn directory_for(files: &[(String, Vec<u8>)], user: Option<u32>) -> io::Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("baton-run-").tempdir()?;
+    for (name, content) in files {
+        std::fs::write(directory.path().join(name), content)?;
+        chown(directory.path().join(name), user, user)?;
+    }
+    chown(directory.path(), user, user)?;
+    Ok(directory)
+}
+
+fn environment_in(directory: &Path, given: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let home = directory.to_string_lossy().into_owned();
+    let mut environment = BTreeMap::from([
+        ("HOME".to_owned(), home.clone()),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ("PATH".to_owned(), PATH_DEFAULT.to_owned()),
+        ("TMPDIR".to_owned(), home),
+    ]);
+    environment.extend(given);
+    environment
+}
+
+async fn read(
+    from: Option<impl AsyncRead + Unpin>,
+    stream: &'static str,
+    bytes_max: usize,
+) -> Result<Vec<u8>, SandboxError> {
+    let mut content = Vec::new();
+    if let Some(from) = from {
+        // A pipe that breaks has said what it had to say.
+        _ = from.take(bytes_max as u64 + 1).read_to_end(&mut content).await;
+    }
+    if content.len() > bytes_max {
+        return Err(SandboxError::Output { stream, bytes_max });
+    }
+    Ok(content)
+}
+
+/// The exit code; for a signal as shells give it.
+fn code_of(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests;
