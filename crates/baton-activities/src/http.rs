@@ -1,37 +1,23 @@
 //! The activity `http`: one request, as the workflow language's `call: http` describes it.
 //!
 //! Input: `method`, `endpoint`, `headers`, `query`, `body`, `output` (`content`, `raw`, `response`),
-//! `redirect`, `authentication` (as [`crate::auth`] has it).
-//!
-//! - `content` is the body: JSON where it is JSON, otherwise text, `null` if it is empty. A body that begins
-//!   with `{` or `[` is read as JSON whatever its type says; any other JSON only if the type does not deny it.
-//!   JSON that is nested deeper than 100 levels is a fault: it could be recorded and not be read again.
-//! - `raw` is the body in Base64. `response` is status, headers and content beside the request, of which
-//!   neither the query nor the caller's own headers are shown: both may hold tokens, and a result is recorded.
-//! - A body that is sent is JSON, except for a text whose `Content-Type` header says something else.
-//! - `redirect: true` follows redirects and takes 300 to 399 as success; otherwise they are errors.
+//! `redirect`, `authentication` (as [`crate::auth`] has it). What comes back is described at [`crate::exchange`],
+//! how a body is sent at [`crate::body`].
 
 use std::sync::Arc;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use baton_agent::{DATA_DEPTH_MAX, is_deeper_than};
-use baton_execution::{ActivityTask, Fault, fault_type};
-use reqwest::{
-    Method, Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
-};
+use baton_execution::{ActivityTask, Fault};
+use reqwest::{Method, Url};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{
     Activity,
     auth::Authenticator,
-    outgoing::{Deadline, IDEMPOTENCY_KEY, Request, Response, header_text, shown, status_fault},
+    body,
+    exchange::{Call, Output, exchange, headers, refused, text_of},
     redact::Secrets,
 };
-
-/// A value of the query that is this long may be a token, and is taken out of what error bodies echo.
-const QUERY_SECRET_LENGTH_MIN: usize = 16;
 
 pub(crate) struct Http {
     authenticator: Arc<Authenticator>,
@@ -52,17 +38,6 @@ struct Input {
     output: Option<Output>,
     #[serde(default)]
     redirect: Option<bool>,
-    #[serde(default)]
-    authentication: Value,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Output {
-    #[default]
-    Content,
-    Raw,
-    Response,
 }
 
 impl Http {
@@ -74,32 +49,17 @@ impl Http {
 #[async_trait::async_trait]
 impl Activity for Http {
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault> {
-        let input = Input::deserialize(&task.input)
-            .map_err(|error| refused(format!("the input of the activity 'http' cannot be used: {error}")))?;
         let mut secrets = Secrets::default();
-        let request = build(&input, task, &mut secrets)?;
-        let (method, url) = (request.method.clone(), request.url.clone());
-        let redirect = request.follow_redirects;
-        let mut credentials = self.authenticator.credentials(&input.authentication, task, &mut secrets).await?;
-        let response =
-            self.authenticator.send(request, &mut credentials, &mut secrets).await.map_err(|failure| failure.fault)?;
-        let status = response.status.as_u16();
-        if status < 300 || (redirect && status < 400) {
-            return result(&method, &url, &response, input.output.unwrap_or_default())
-                .map(|output| credentials.hidden.redact_value(output))
-                .map_err(|TooDeep| too_deep(&url));
-        }
-        let content = secrets.redact_value(content(&response).unwrap_or_else(|TooDeep| text(&response)));
-        Err(status_fault(&method, &url, &response, &secrets)
-            .with_data(json!({"statusCode": status, "content": content})))
+        let authentication = task.input.get("authentication").unwrap_or(&Value::Null);
+        let mut credentials = self.authenticator.credentials(authentication, task, &mut secrets).await?;
+        let input = Input::deserialize(credentials.fill(&task.input).as_ref())
+            .map_err(|error| refused(format!("the input of the activity 'http' cannot be used: {error}")))?;
+        let call = build(&input, task)?;
+        exchange(&self.authenticator, call, &mut credentials, &mut secrets, task).await
     }
 }
 
-fn refused(detail: String) -> Fault {
-    Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
-}
-
-fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Request, Fault> {
+fn build(input: &Input, task: &ActivityTask) -> Result<Call, Fault> {
     let method = Method::from_bytes(input.method.to_ascii_uppercase().as_bytes()).map_err(|_| {
         refused(format!("'{}' is not an HTTP method", input.method.chars().take(32).collect::<String>()))
     })?;
@@ -115,111 +75,14 @@ fn build(input: &Input, task: &ActivityTask, secrets: &mut Secrets) -> Result<Re
             }
         }
     }
-    for (_, value) in url.query_pairs().filter(|(_, value)| value.len() >= QUERY_SECRET_LENGTH_MIN) {
-        secrets.add(&value);
-    }
-    let mut headers = HeaderMap::new();
-    headers.insert(IDEMPOTENCY_KEY, header_text(&task.idempotency_key));
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.8"));
-    for (name, value) in input.headers.iter().flatten().filter(|(_, value)| !value.is_null()) {
-        // The value is not named: it may be a credential.
-        let value = HeaderValue::from_str(&text_of(value)).map_err(|_| {
-            refused(format!("the value of the header '{name}' holds characters that a header cannot hold"))
-        })?;
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| refused(format!("'{}' is not a header name", name.chars().take(64).collect::<String>())))?;
-        headers.insert(name, value);
-    }
-    if let Some(value) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-        secrets.add(value);
-        value.split_whitespace().skip(1).for_each(|part| secrets.add(part));
-    }
-    let body = encode_body(&input.body, &mut headers);
-    Ok(Request {
+    let mut headers = headers(task, input.headers.iter().flatten())?;
+    let body = body::encode(&input.body, &mut headers, &task.idempotency_key);
+    Ok(Call {
         method,
         url,
         headers,
         body,
-        follow_redirects: input.redirect.unwrap_or(false),
-        deadline: Deadline::of(task),
+        output: input.output.unwrap_or_default(),
+        redirect: input.redirect.unwrap_or(false),
     })
-}
-
-fn encode_body(body: &Value, headers: &mut HeaderMap) -> Option<Vec<u8>> {
-    if body.is_null() {
-        return None;
-    }
-    let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    match body {
-        Value::String(text) if declared.is_some_and(|declared| !is_json(declared)) => Some(text.clone().into_bytes()),
-        other => {
-            headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-            Some(other.to_string().into_bytes())
-        }
-    }
-}
-
-/// The body is JSON that is nested deeper than [`DATA_DEPTH_MAX`] levels.
-struct TooDeep;
-
-fn too_deep(url: &Url) -> Fault {
-    let detail = format!(
-        "the JSON in the response of {} is nested deeper than {DATA_DEPTH_MAX} levels; 'output: raw' gives it as it is",
-        shown(url)
-    );
-    Fault::new(fault_type::LIMIT, 400, detail).non_retryable()
-}
-
-fn result(method: &Method, url: &Url, response: &Response, output: Output) -> Result<Value, TooDeep> {
-    Ok(match output {
-        Output::Content => content(response)?,
-        Output::Raw => Value::String(STANDARD.encode(&response.body)),
-        Output::Response => json!({
-            "request": {"method": method.as_str(), "uri": shown(url), "headers": {}},
-            "statusCode": response.status.as_u16(),
-            "headers": headers_of(response),
-            "content": content(response)?,
-        }),
-    })
-}
-
-fn content(response: &Response) -> Result<Value, TooDeep> {
-    let body = response.body.as_slice();
-    let start = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    let Some(start) = start else { return Ok(Value::Null) };
-    let declared = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if matches!(start, b'{' | b'[') || declared.is_none_or(is_json) {
-        match serde_json::from_slice(body) {
-            Ok(value) if is_deeper_than(&value, DATA_DEPTH_MAX) => return Err(TooDeep),
-            Ok(value) => return Ok(value),
-            Err(error) if error.to_string().starts_with("recursion limit") => return Err(TooDeep),
-            Err(_) => {}
-        }
-    }
-    Ok(text(response))
-}
-
-fn text(response: &Response) -> Value {
-    Value::String(String::from_utf8_lossy(&response.body).into_owned())
-}
-
-fn is_json(declared: &str) -> bool {
-    let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence.ends_with("/json") || essence.ends_with("+json")
-}
-
-/// Header names in lower case; the values of a repeated header are joined by a comma.
-fn headers_of(response: &Response) -> Map<String, Value> {
-    let mut headers = Map::new();
-    for name in response.headers.keys() {
-        let values: Vec<_> =
-            response.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-        headers.insert(name.as_str().to_owned(), Value::String(values.join(", ")));
-    }
-    headers
-}
-
-/// A string as it is, anything else as JSON.
-fn text_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Everything that touches the world for an execution: HTTP requests, models, processes.
+//! Everything that touches the world for an execution: HTTP requests, operations of OpenAPI documents, models, processes.
 //!
 //! [`WorldActivities`] runs an activity by its name. One activity is one file and one line in [`registry`].
 //!
@@ -16,11 +16,14 @@
 //! A [`Fault`] in the words of the workflow language; `non_retryable` says whether repeating is useless.
 
 mod auth;
+mod body;
 mod echo;
 mod egress;
+mod exchange;
 mod home;
 mod http;
 mod model;
+mod openapi;
 mod options;
 mod outgoing;
 mod process;
@@ -86,6 +89,7 @@ fn registry(
     Ok(BTreeMap::from([
         ("echo", Box::new(echo::Echo) as Box<dyn Activity>),
         ("http", Box::new(http::Http::new(&means.authenticator))),
+        ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
         ("model", Box::new(model::Model::new(&means.outgoing, options)?)),
         ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),
     ]))

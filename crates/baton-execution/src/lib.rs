@@ -26,5 +26,7 @@ pub use activity::{Activities, ActivityTask};
 pub use command::{ChildTarget, Command, Effect, Ending, Note, ParentClosePolicy, ScheduleActivity, StartChild};
 pub use fault::{Fault, fault_type};
 pub use history::{HistoryEvent, HistoryEventKind, Input, Outcome, Recorded, Start};
-pub use operation::{OperationId, callback_token_placeholder, replace_callback_tokens, replace_text};
+pub use operation::{
+    AUTHORIZATION_PLACEHOLDER, OperationId, callback_token_placeholder, has_text, replace_callback_tokens, replace_text,
+};
 pub use program::{Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, Usage, WaitReason, Waiting};

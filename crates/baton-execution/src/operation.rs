@@ -47,6 +47,15 @@ pub fn replace_callback_tokens(data: &mut Value, id: &OperationId, mint: impl Fn
     }
 }
 
+/// What `$authorization.parameter` is in a Program: the credentials with which a task calls, until an activity calls with
+/// them. It never leaves as itself.
+pub const AUTHORIZATION_PLACEHOLDER: &str = "\u{e000}baton.dev/authorization\u{e001}";
+
+/// Whether `text` stands anywhere in the strings (and keys) of `data`.
+pub fn has_text(data: &Value, text: &str) -> bool {
+    contains(data, text)
+}
+
 /// Puts `instead` in place of `text` wherever it stands in the strings (and keys) of `data`.
 pub fn replace_text(data: &mut Value, text: &str, instead: &str) {
     if !text.is_empty() && contains(data, text) {

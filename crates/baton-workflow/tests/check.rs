@@ -77,12 +77,11 @@ fn every_violation_is_told_at_once() {
 
 #[test]
 fn kinds_that_do_not_run_are_named() {
-    let supported = "supported are 'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+    let supported = "supported are 'call http', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
     for (task, kind, field) in [
         ("emit: {event: {with: {type: x}}}", "emit", "emit"),
         ("listen: {to: {any: []}}", "listen", "listen"),
         ("call: grpc", "call grpc", "call"),
-        ("call: openapi", "call openapi", "call"),
         ("call: asyncapi", "call asyncapi", "call"),
         ("call: a2a", "call a2a", "call"),
         ("call: mcp", "call mcp", "call"),
@@ -219,6 +218,24 @@ fn each_kind_checks_its_own() {
             "call: http, with: {method: get, endpoint: 'https://x.y/{+a}'}",
             "with.endpoint: '{+a}' is not supported in a URI template; allowed are names of fields of the input, such as '{petId}'",
         ),
+        ("call: openapi, with: {operationId: a}", "with.document: is required"),
+        ("call: openapi, with: {document: {endpoint: 'https://x.y'}}", "with.operationId: is required"),
+        (
+            "call: openapi, with: {document: 'https://x.y', operationId: a}",
+            "with.document: must be an object, found a string",
+        ),
+        (
+            "call: openapi, with: {document: {endpoint: 'file:///etc/x'}, operationId: a}",
+            "with.document.endpoint: 'file:///etc/x' is not an absolute http or https URI",
+        ),
+        (
+            "call: openapi, with: {document: {endpoint: 'https://x.y'}, operationId: a, parameters: [1]}",
+            "with.parameters: must be an object or an expression in '${ }', found an array",
+        ),
+        (
+            "call: openapi, with: {document: {endpoint: 'https://x.y'}, operationId: a, authentication: {use: b}}",
+            "with.authentication.use: no authentication named 'b' in use.authentications; those there are none",
+        ),
         (
             "call: http, with: {method: get, endpoint: 'https://x.y/{a'}",
             "with.endpoint: 'https://x.y/{a' has a '{' without a '}'",
@@ -302,7 +319,7 @@ fn each_kind_checks_its_own() {
         ("run: {}", "run: must have one of 'container', 'script', 'shell' and 'workflow'"),
         (
             "set: {x: 1}, metadata: {await: callback}",
-            "metadata.await: a task of the kind 'set' hands out no token; allowed are 'call http', 'call baton.dev/echo', 'run container', 'run script' and 'run shell'",
+            "metadata.await: a task of the kind 'set' hands out no token; allowed are 'call http', 'call openapi', 'call baton.dev/echo', 'run container', 'run script' and 'run shell'",
         ),
         ("call: baton.dev/echo, metadata: {await: answer}", "metadata.await: is 'answer', allowed are 'callback'"),
         (

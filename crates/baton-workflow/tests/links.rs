@@ -34,7 +34,7 @@ fn functions_are_checked_whole_and_called_by_name() {
           functions:
             good: {set: {x: '${ .a }'}}
             bad: {set: {x: '${ $item }'}, then: other}
-            none: {nothing: 1}
+            none: 7
         do:
           - a: {call: godo}
           - b: {call: good, with: [1]}
@@ -44,7 +44,7 @@ fn functions_are_checked_whole_and_called_by_name() {
         &[
             "use.functions.bad.then: no task named 'other' in this scope; tasks here are none",
             "use.functions.bad.set.x: no variable '$item' here",
-            "use.functions.none: is not a task of a known kind; kinds are 'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'",
+            "use.functions.none: must be an object, found a number",
             "do[0].a.call: no function named 'godo' in use.functions; functions there are 'good', 'bad' and 'none'; others are called by URL or as 'name:version@catalog'",
             "do[1].b.with: must be an object, found an array",
             "do[2].c.with.a: ' | ' is not a jq expression: expected term, found '|'",

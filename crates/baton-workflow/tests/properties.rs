@@ -120,6 +120,9 @@ fn task() -> impl Strategy<Value = Value> {
         Just(json!({"call": "baton.dev/echo", "metadata": {"await": "callback"}, "timeout": {"after": "PT5S"}})),
         Just(json!({"run": {"shell": {"command": "true"}, "await": false}})),
         Just(json!({"call": "baton.dev/agent", "with": {"agent": "a", "message": "hi"}})),
+        Just(
+            json!({"call": "openapi", "with": {"document": {"endpoint": "https://example.com/api"}, "operationId": "a", "parameters": "${ {x: .x?} }"}})
+        ),
         Just(json!({"wait": {"seconds": 1}})),
         Just(json!({"raise": {"error": {"type": "https://example.com/x", "status": 500}}})),
         Just(json!({"if": "(.x? // 0) < 2", "switch": [{"a": {"when": "(.x? // 0) > 1", "then": "exit"}}]})),

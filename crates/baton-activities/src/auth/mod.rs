@@ -19,10 +19,10 @@ mod challenge;
 mod policy;
 mod tokens;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use baton_execution::{ActivityTask, Fault, fault_type};
+use baton_execution::{AUTHORIZATION_PLACEHOLDER, ActivityTask, Fault, fault_type, has_text, replace_text};
 use reqwest::{
     StatusCode,
     header::{AUTHORIZATION, HeaderValue},
@@ -146,6 +146,18 @@ impl Credentials {
             .map_err(|_| unusable("the credentials hold characters that a header cannot hold"))?;
         value.set_sensitive(true);
         Ok(Some(value))
+    }
+
+    /// An activity's input, with the parameter of the header in place of what stands for it in expressions
+    /// (`$authorization.parameter`).
+    pub(crate) fn fill<'v>(&self, input: &'v Value) -> Cow<'v, Value> {
+        let Some((_, parameter)) = self.parameter() else { return Cow::Borrowed(input) };
+        if !has_text(input, AUTHORIZATION_PLACEHOLDER) {
+            return Cow::Borrowed(input);
+        }
+        let mut input = input.clone();
+        replace_text(&mut input, AUTHORIZATION_PLACEHOLDER, &parameter);
+        Cow::Owned(input)
     }
 
     /// Scheme and parameter of the header `Authorization`.

@@ -353,3 +353,44 @@ async fn json_is_taken_as_deep_as_it_can_be_read_again() {
         );
     }
 }
+
+#[tokio::test]
+async fn objects_are_forms_where_the_type_is_that_of_a_form() {
+    let server = Server::answering(|_, _| StatusCode::OK.into_response()).await;
+    let call = |kind: &str| json!({"method": "POST", "endpoint": server.url("/"), "headers": {"Content-Type": kind}, "body": {"a": "x&y", "b": [1, null, true], "c": {"d": 2}}});
+    http(call("application/x-www-form-urlencoded; charset=utf-8")).await.unwrap();
+    http(call("multipart/form-data")).await.unwrap();
+    http(call("multipart/form-data")).await.unwrap();
+    http(call("application/vnd.a+json")).await.unwrap();
+    let seen = server.seen();
+    let body = |number: usize| std::str::from_utf8(&seen[number].body).unwrap();
+    assert_eq!(body(0), "a=x%26y&b=1&b=true&c=%7B%22d%22%3A2%7D");
+    assert_eq!(seen[0].header("content-type"), "application/x-www-form-urlencoded; charset=utf-8");
+    let boundary = seen[1].header("content-type").strip_prefix("multipart/form-data; boundary=").unwrap();
+    let parts: Vec<&str> = body(1).split(&format!("--{boundary}")).collect();
+    assert_eq!(parts[1], "\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx&y\r\n");
+    assert_eq!(
+        parts[4],
+        "\r\nContent-Disposition: form-data; name=\"c\"\r\nContent-Type: application/json\r\n\r\n{\"d\":2}\r\n"
+    );
+    assert_eq!((parts[5], parts.len()), ("--\r\n", 6));
+    assert_eq!(
+        (body(1), seen[1].header("content-type")),
+        (body(2), seen[2].header("content-type")),
+        "a repeat is the same"
+    );
+    assert_eq!(body(3), r#"{"a":"x&y","b":[1,null,true],"c":{"d":2}}"#);
+}
+
+#[tokio::test]
+async fn what_stands_for_the_credentials_is_replaced_when_the_request_is_made() {
+    let server = Server::answering(|_, _| StatusCode::OK.into_response()).await;
+    let stands = baton_execution::AUTHORIZATION_PLACEHOLDER;
+    let input = json!({"method": "POST", "endpoint": server.url("/"), "headers": {"X-Copy": format!("Token {stands}")}, "query": {"t": stands}, "body": {"t": [stands]}, "authentication": {"bearer": {"token": "abc"}}});
+    http(input).await.unwrap();
+    let seen = &server.seen()[0];
+    assert_eq!(
+        (seen.header("x-copy"), seen.uri.query(), seen.json()),
+        ("Token abc", Some("t=abc"), json!({"t": ["abc"]}))
+    );
+}

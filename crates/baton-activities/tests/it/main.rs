@@ -10,5 +10,6 @@ mod agent;
 mod auth;
 mod http;
 mod model;
+mod openapi;
 mod process;
 mod support;

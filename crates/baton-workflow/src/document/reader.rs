@@ -7,7 +7,13 @@
 use baton_types::Violation;
 use serde_json::{Map, Value};
 
-use crate::{data::kind_of, document::builder::Builder, expression::Expression, task::Delay, template::Template};
+use crate::{
+    data::kind_of,
+    document::builder::{Builder, enclosed},
+    expression::Expression,
+    task::Delay,
+    template::Template,
+};
 
 /// One object of the document, at a path, with the fields that were asked for.
 pub(crate) struct Fields<'d> {
@@ -139,6 +145,21 @@ impl<'d> Fields<'d> {
     pub(crate) fn template(&mut self, name: &'static str, builder: &mut Builder) -> Option<Template> {
         let value = self.get(name)?;
         Some(builder.template(value, &self.at(name)))
+    }
+
+    /// An object in which strings may be expressions, or an expression that gives one.
+    pub(crate) fn map(&mut self, name: &'static str, builder: &mut Builder) -> Option<Template> {
+        let value = self.get(name)?;
+        let path = self.at(name);
+        match value {
+            Value::Object(_) => {}
+            Value::String(text) if enclosed(text).is_some() => {}
+            other => {
+                let found = kind_of(other);
+                builder.violate(&path, format!("must be an object or an expression in '${{ }}', found {found}"));
+            }
+        }
+        Some(builder.template(value, &path))
     }
 
     pub(crate) fn duration(&mut self, name: &'static str, builder: &mut Builder) -> Option<Delay> {

@@ -54,7 +54,7 @@ impl Variables for Arguments<'_> {
             "output" => self.output.map_or(Cow::Owned(Value::Null), Cow::Borrowed),
             "env" => start.map_or(Cow::Owned(Value::Null), |start| Cow::Borrowed(&*start.env)),
             "secrets" => Cow::Owned(json!({})),
-            "authorization" => Cow::Owned(Value::Null),
+            "authorization" => Cow::Owned(self.authorization()),
             "runtime" => Cow::Owned(json!({"name": "baton", "version": RUNTIME_VERSION, "metadata": {}})),
             "workflow" => Cow::Owned(self.workflow()),
             "task" => Cow::Owned(self.task()),
@@ -84,6 +84,13 @@ impl<'r> Arguments<'r> {
             frame = current.parent.and_then(|parent| self.run.execution.frames.get(&parent));
         }
         None
+    }
+
+    /// How the task authenticates where it calls. The parameter is a placeholder: no credential is ever data of a Program.
+    fn authorization(&self) -> Value {
+        let task = self.frame.and_then(|frame| self.run.definition.task(frame.task));
+        let Some(policy) = task.and_then(|task| task.kind.authentication()) else { return Value::Null };
+        json!({"scheme": policy.scheme(), "parameter": policy.parameter()})
     }
 
     fn workflow(&self) -> Value {

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use baton_execution::Fault;
+use baton_execution::{AUTHORIZATION_PLACEHOLDER, Fault};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -113,6 +113,8 @@ const CLIENT: &[Property] = &[
 const REQUEST: &[Property] =
     &[optional("encoding", Shape::Word(&["application/x-www-form-urlencoded", "application/json"]))];
 const SECURITY_TOKEN: &[Property] = &[needed("token", Shape::Text), needed("type", Shape::Text)];
+
+const DIGEST: &str = "Digest";
 
 /// The schemes, with what each is configured by.
 const SCHEMES: [(&str, &[Property]); 5] =
@@ -272,9 +274,26 @@ fn check_oauth2(builder: &mut Builder, fields: &mut Fields<'_>) {
     }
 }
 
+impl Authentication {
+    /// The scheme as the other side sees it; OAuth 2 and OpenID Connect give bearer tokens.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self.scheme {
+            "basic" => "Basic",
+            "digest" => DIGEST,
+            _ => "Bearer",
+        }
+    }
+
+    /// What `$authorization.parameter` is: a placeholder that the activity replaces when it calls. A digest is made for
+    /// each request anew, so there is none.
+    pub(crate) fn parameter(&self) -> Option<&'static str> {
+        (self.scheme() != DIGEST).then_some(AUTHORIZATION_PLACEHOLDER)
+    }
+}
+
 /// What activities take as `authentication`: `{"<scheme>": {…}}`, or null.
 pub(crate) fn evaluate(
-    policy: Option<&Arc<Authentication>>,
+    policy: Option<&Authentication>,
     run: &Run,
     frame: FrameId,
     dot: &Value,

@@ -11,9 +11,9 @@ use crate::{
     document::{Builder, Fields, enclosed, shown},
     interpreter::{FrameId, Run},
     task::{
-        Event, Kind, Place, Step,
+        Authentication, Event, Kind, Place, Step,
         endpoint::Endpoint,
-        values::{strings, wrong},
+        values::{lists, strings, wrong},
     },
     template::Template,
 };
@@ -51,26 +51,15 @@ fn read_method(builder: &mut Builder, text: &str, path: &str) -> Template {
     builder.template(&Value::String(text.to_owned()), path)
 }
 
+/// Reads headers or query: an object of scalars, or an expression that gives one.
 fn read_map(builder: &mut Builder, fields: &mut Fields<'_>, name: &'static str) -> Option<Template> {
-    let value = fields.get(name)?;
-    let path = fields.at(name);
-    match value {
-        Value::String(text) if enclosed(text).is_some() => {}
-        Value::Object(entries) => {
-            for (key, entry) in entries {
-                if matches!(entry, Value::Array(_) | Value::Object(_) | Value::Null) {
-                    builder.violate(
-                        &format!("{path}.{}", shown(key)),
-                        format!("must be a string, found {}", kind_of(entry)),
-                    );
-                }
-            }
-        }
-        other => {
-            builder.violate(&path, format!("must be an object or an expression in '${{ }}', found {}", kind_of(other)));
+    for (key, entry) in fields.get(name).and_then(Value::as_object).into_iter().flatten() {
+        if matches!(entry, Value::Array(_) | Value::Object(_) | Value::Null) {
+            let path = format!("{}.{}", fields.at(name), shown(key));
+            builder.violate(&path, format!("must be a string, found {}", kind_of(entry)));
         }
     }
-    Some(builder.template(value, &path))
+    fields.map(name, builder)
 }
 
 impl CallHttp {
@@ -82,11 +71,11 @@ impl CallHttp {
         };
         let endpoint = self.endpoint.uri(run, frame, &dot)?;
         let authentication = self.endpoint.authentication(run, frame, &dot)?;
-        let map = |name, template: &Option<Template>| match template {
-            Some(template) => strings(name, run.fill(frame, template, &dot)?),
+        let map = |template: &Option<Template>| match template {
+            Some(template) => run.fill(frame, template, &dot),
             None => Ok(Value::Object(Map::new())),
         };
-        let (headers, query) = (map("'headers'", &self.headers)?, map("'query'", &self.query)?);
+        let (headers, query) = (strings("'headers'", map(&self.headers)?)?, lists("'query'", map(&self.query)?)?);
         let body = self.body.as_ref().map_or(Ok(Value::Null), |body| run.fill(frame, body, &dot))?;
         let on = format!("{method} {}", shown(endpoint.split('?').next().unwrap_or_default()));
         let input = json!({
@@ -100,6 +89,10 @@ impl CallHttp {
 impl Kind for CallHttp {
     fn label(&self) -> &'static str {
         "call http"
+    }
+
+    fn authentication(&self) -> Option<&Authentication> {
+        self.endpoint.policy()
     }
 
     fn keeps_time(&self) -> bool {

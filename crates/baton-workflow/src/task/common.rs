@@ -69,7 +69,8 @@ pub(crate) mod callback {
     use crate::document::{Builder, Fields, quoted};
 
     /// Kinds of tasks that can hand out a token.
-    const HAND_OUT: [&str; 5] = ["call http", "call baton.dev/echo", "run container", "run script", "run shell"];
+    const HAND_OUT: [&str; 6] =
+        ["call http", "call openapi", "call baton.dev/echo", "run container", "run script", "run shell"];
 
     /// A task that completes when somebody answers its token.
     #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use baton_execution::{Fault, fault_type};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     data::kind_of,
@@ -57,7 +57,6 @@ impl Endpoint {
     }
 
     /// Reads a resource that is kept elsewhere: an object with `endpoint`, and a `name` for people.
-    #[allow(dead_code, reason = "for calls that are described by a document")]
     pub(crate) fn read_resource(builder: &mut Builder, parent: &mut Fields<'_>, name: &'static str) -> Option<Self> {
         let mut fields = parent.need_object(name, builder)?;
         fields.text("name", builder);
@@ -74,7 +73,17 @@ impl Endpoint {
 
     /// What activities take as `authentication`: `{"<scheme>": {…}}`, or null.
     pub(crate) fn authentication(&self, run: &Run, frame: FrameId, dot: &Value) -> Result<Value, Fault> {
-        authentication::evaluate(self.authentication.as_ref(), run, frame, dot)
+        authentication::evaluate(self.policy(), run, frame, dot)
+    }
+
+    /// How it authenticates, if it does.
+    pub(crate) fn policy(&self) -> Option<&Authentication> {
+        self.authentication.as_deref()
+    }
+
+    /// A resource for an activity: `{"uri", "authentication"}`.
+    pub(crate) fn evaluate(&self, run: &Run, frame: FrameId, dot: &Value) -> Result<Value, Fault> {
+        Ok(json!({"uri": self.uri(run, frame, dot)?, "authentication": self.authentication(run, frame, dot)?}))
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod call_agent;
 pub(crate) mod call_echo;
 pub(crate) mod call_function;
 pub(crate) mod call_http;
+pub(crate) mod call_openapi;
 mod common;
 pub(crate) mod do_block;
 pub(crate) mod endpoint;
@@ -38,6 +39,7 @@ use baton_execution::{Fault, Outcome};
 use baton_types::Violation;
 use serde_json::Value;
 
+pub(crate) use authentication::Authentication;
 pub(crate) use common::{Delay, Timeout, callback, escape};
 pub(crate) use raise::RaisedError;
 pub(crate) use try_catch::Retry;
@@ -66,6 +68,7 @@ fn registry(kind: &str) -> Option<Read> {
         "call baton.dev/echo" => call_echo::read,
         "call function" => call_function::read,
         "call http" => call_http::read,
+        "call openapi" => call_openapi::read,
         "do" => do_block::read,
         "for" => for_each::read,
         "fork" => fork::read,
@@ -83,10 +86,10 @@ fn registry(kind: &str) -> Option<Read> {
 }
 
 /// The kinds that run, for messages.
-const SUPPORTED: &str = "'call http', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+const SUPPORTED: &str = "'call http', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
 
 /// Kinds of the language that this version does not run.
-const UNSUPPORTED: [&str; 7] = ["emit", "listen", "call asyncapi", "call grpc", "call openapi", "call a2a", "call mcp"];
+const UNSUPPORTED: [&str; 6] = ["emit", "listen", "call asyncapi", "call grpc", "call a2a", "call mcp"];
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
 const KEYWORDS: [&str; 12] =
@@ -103,6 +106,11 @@ pub(crate) trait Kind: fmt::Debug + Send + Sync {
     /// Goes on after something happened. What a kind never waits for does not come.
     fn resume(&self, _run: &mut Run, _frame: FrameId, event: Event) -> Result<Step, Fault> {
         event.into_fault()
+    }
+
+    /// How the task authenticates where it calls, if it does: what `$authorization` tells.
+    fn authentication(&self) -> Option<&Authentication> {
+        None
     }
 
     /// Whether the kind applies `timeout` to what it waits for, so that it needs no timer besides.
@@ -430,7 +438,7 @@ fn kind_name(builder: &mut Builder, keyword: &'static str, fields: &mut Fields<'
             let function = fields.text("call", builder)?;
             let known = UNSUPPORTED.iter().any(|kind| kind.strip_prefix("call ") == Some(function))
                 || function.starts_with("baton.dev/")
-                || function == "http";
+                || matches!(function, "http" | "openapi");
             Some(if known { format!("call {function}") } else { "call function".to_owned() })
         }
         "run" => {

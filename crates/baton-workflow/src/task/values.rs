@@ -28,10 +28,19 @@ pub(crate) fn texts(what: &str, value: Value) -> Result<Value, Fault> {
 
 /// An object whose values are texts; those that are null are left out.
 pub(crate) fn strings(what: &str, value: Value) -> Result<Value, Fault> {
+    mapped(what, value, text)
+}
+
+/// An object whose values are texts, or arrays of them; those that are null are left out.
+pub(crate) fn lists(what: &str, value: Value) -> Result<Value, Fault> {
+    mapped(what, value, |what, value| if value.is_array() { texts(what, value) } else { text(what, value) })
+}
+
+fn mapped(what: &str, value: Value, each: fn(&str, Value) -> Result<Value, Fault>) -> Result<Value, Fault> {
     let Value::Object(fields) = value else { return Err(wrong(what, "an object", &value)) };
     let mut map = Map::with_capacity(fields.len());
     for (key, value) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
-        let value = text(&format!("{what} '{}'", shown(&key)), value)?;
+        let value = each(&format!("{what} '{}'", shown(&key)), value)?;
         map.insert(key, value);
     }
     Ok(Value::Object(map))
