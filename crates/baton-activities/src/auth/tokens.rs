@@ -416,3 +416,34 @@ fn issuer(token: &str) -> Option<String> {
     let claims: Value = serde_json::from_slice(&claims).ok()?;
     claims.get("iss")?.as_str().map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(number: usize) -> OAuth2 {
+        let policy = json!({"authority": format!("https://{number}.example.com"), "grant": "client_credentials"});
+        serde_json::from_value(policy).expect("it is a policy")
+    }
+
+    #[test]
+    fn the_number_of_tokens_is_bounded() {
+        let tokens = Tokens::default();
+        let count = || tokens.0.lock().expect("nobody panicked").len();
+        let kept =
+            |good_for| Some(Kept { token: "t".to_owned(), good_until: Instant::now() + good_for, refresh_token: None });
+        // Those that are too old go first.
+        for number in 0..TOKENS_MAX {
+            let good_for = if number % 2 == 0 { GOOD_FOR_MAX } else { Duration::ZERO };
+            *tokens.slot(&policy(number)).try_lock().expect("nobody waits") = kept(good_for);
+        }
+        assert_eq!(count(), TOKENS_MAX);
+        *tokens.slot(&policy(TOKENS_MAX)).try_lock().expect("nobody waits") = kept(GOOD_FOR_MAX);
+        assert_eq!(count(), TOKENS_MAX / 2 + 1);
+        assert!(tokens.slot(&policy(0)).try_lock().expect("nobody waits").is_some());
+        for number in 0..TOKENS_MAX {
+            *tokens.slot(&policy(2 * TOKENS_MAX + number)).try_lock().expect("nobody waits") = kept(GOOD_FOR_MAX);
+        }
+        assert!(count() <= TOKENS_MAX);
+    }
+}
