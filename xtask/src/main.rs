@@ -20,7 +20,7 @@ enum Task {
     Ci,
     /// Structure: who may depend on whom, sizes of files, a page for every error reason.
     Tidy,
-    /// What the tests need beside Rust: Temporal's dev server and its Python SDK, in target/tools.
+    /// What the tests need beside Rust: Temporal's dev server, SDKs and servers of protocols, in target/tools.
     Tools,
     /// The benchmarks, as a table. Runs the program `baton-bench`, which is built with optimisation.
     #[command(disable_help_flag = true)]

@@ -1,4 +1,4 @@
-//! Everything that touches the world for an execution: HTTP requests, operations of OpenAPI documents, models, processes.
+//! Everything that touches the world for an execution: requests of all kinds, models, processes.
 //!
 //! [`WorldActivities`] runs an activity by its name. One activity is one file and one line in [`registry`].
 //!
@@ -15,6 +15,7 @@
 //! # Failure
 //! A [`Fault`] in the words of the workflow language; `non_retryable` says whether repeating is useless.
 
+mod a2a;
 mod auth;
 mod body;
 mod echo;
@@ -22,6 +23,8 @@ mod egress;
 mod exchange;
 mod home;
 mod http;
+mod jsonrpc;
+mod mcp;
 mod model;
 mod openapi;
 mod options;
@@ -87,8 +90,10 @@ fn registry(
     options: ActivitiesOptions,
 ) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     Ok(BTreeMap::from([
-        ("echo", Box::new(echo::Echo) as Box<dyn Activity>),
+        ("a2a", Box::new(a2a::A2a::new(&means.authenticator, &means.outgoing)) as Box<dyn Activity>),
+        ("echo", Box::new(echo::Echo)),
         ("http", Box::new(http::Http::new(&means.authenticator))),
+        ("mcp", Box::new(mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
         ("model", Box::new(model::Model::new(&means.outgoing, options)?)),
         ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),

@@ -54,6 +54,31 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
 }
 
+/// A response of which only the head is there.
+pub(crate) struct Opened {
+    /// Method and URL of the request that was answered.
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    response: reqwest::Response,
+}
+
+impl Opened {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// Whether its content has this type.
+    pub(crate) fn is(&self, essence: &str) -> bool {
+        let declared = self.response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        declared.is_some_and(|text| text.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(essence))
+    }
+
+    /// The next part of the body. The caller keeps the limits of size and time.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
+        self.response.chunk().await.map_err(|error| failure(&self.url, &error))
+    }
+}
+
 /// What went wrong before there was a whole response.
 pub(crate) struct Failure {
     pub(crate) fault: Fault,
@@ -82,6 +107,12 @@ impl Deadline {
     pub(crate) fn left(self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
+
+    /// What it means that it passed before `url` answered.
+    pub(crate) fn passed(self, url: &Url) -> Failure {
+        let detail = format!("{} did not answer within {} ms", shown(url), self.total_ms);
+        Failure { fault: Fault::new(fault_type::TIMEOUT, 408, detail), transient: false }
+    }
 }
 
 impl Outgoing {
@@ -99,16 +130,27 @@ impl Outgoing {
         Ok(Self { client, policy: options.egress, response_bytes_max: options.response_bytes_max })
     }
 
-    /// Sends a request and reads the response, within the deadline.
-    pub(crate) async fn send(&self, request: Request) -> Result<Response, Failure> {
-        let (deadline, shown) = (request.deadline, shown(&request.url));
-        tokio::time::timeout(deadline.left(), self.exchange(request)).await.unwrap_or_else(|_| {
-            let detail = format!("{shown} did not answer within {} ms", deadline.total_ms);
-            Err(Failure { fault: Fault::new(fault_type::TIMEOUT, 408, detail), transient: false })
-        })
+    /// Largest response that is read, in bytes.
+    pub(crate) fn response_bytes_max(&self) -> usize {
+        self.response_bytes_max
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, Failure> {
+    /// The client, for a library that sends requests itself, if it may call this URL. It follows no redirects and sends to
+    /// judged addresses alone; limits of size and time are the library's.
+    pub(crate) fn client_for(&self, url: &Url) -> Result<&Client, Failure> {
+        self.policy.check_url(url).map_err(|refused| refusal(&refused))?;
+        Ok(&self.client)
+    }
+
+    /// Sends a request and reads the response, within the deadline.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let (deadline, url) = (request.deadline, request.url.clone());
+        let exchange = async { self.read(self.open(request).await?).await };
+        tokio::time::timeout(deadline.left(), exchange).await.unwrap_or_else(|_| Err(deadline.passed(&url)))
+    }
+
+    /// Sends a request and gives back the response once its head is there. The caller keeps the deadline.
+    pub(crate) async fn open(&self, request: Request) -> Result<Opened, Failure> {
         let Request { mut method, mut url, mut headers, mut body, follow_redirects, .. } = request;
         for _ in 0..=REDIRECTS_MAX {
             self.policy.check_url(&url).map_err(|refused| refusal(&refused))?;
@@ -118,7 +160,7 @@ impl Outgoing {
             }
             let response = builder.send().await.map_err(|error| failure(&url, &error))?;
             let next = if follow_redirects { target_of(&response, &url)? } else { None };
-            let Some(next) = next else { return self.read(response, method, url).await };
+            let Some(next) = next else { return Ok(Opened { method, url, response }) };
             let status = response.status();
             if status == StatusCode::SEE_OTHER || (matches!(status.as_u16(), 301 | 302) && method == Method::POST) {
                 method = if method == Method::HEAD { Method::HEAD } else { Method::GET };
@@ -142,7 +184,9 @@ impl Outgoing {
         Err(Failure { fault: fault.non_retryable(), transient: false })
     }
 
-    async fn read(&self, mut response: reqwest::Response, method: Method, url: Url) -> Result<Response, Failure> {
+    /// Reads the rest of a response. The caller keeps the deadline.
+    pub(crate) async fn read(&self, opened: Opened) -> Result<Response, Failure> {
+        let Opened { method, url, mut response } = opened;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let is_error = status.is_client_error() || status.is_server_error();
         let max = if is_error { ERROR_BODY_BYTES_MAX.min(self.response_bytes_max) } else { self.response_bytes_max };
@@ -228,7 +272,8 @@ fn too_large(url: &Url, found: &str, max: usize) -> Failure {
     Failure { fault: fault.non_retryable(), transient: false }
 }
 
-fn failure(url: &Url, error: &reqwest::Error) -> Failure {
+/// What an error of the client means.
+pub(crate) fn failure(url: &Url, error: &reqwest::Error) -> Failure {
     let mut cause = error.source();
     let mut root = String::new();
     while let Some(inner) = cause {

@@ -77,14 +77,12 @@ fn every_violation_is_told_at_once() {
 
 #[test]
 fn kinds_that_do_not_run_are_named() {
-    let supported = "supported are 'call http', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+    let supported = "supported are 'call a2a', 'call http', 'call mcp', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
     for (task, kind, field) in [
         ("emit: {event: {with: {type: x}}}", "emit", "emit"),
         ("listen: {to: {any: []}}", "listen", "listen"),
         ("call: grpc", "call grpc", "call"),
         ("call: asyncapi", "call asyncapi", "call"),
-        ("call: a2a", "call a2a", "call"),
-        ("call: mcp", "call mcp", "call"),
     ] {
         let expected = format!("do[0].a.{field}: tasks of the kind '{kind}' are not supported yet; {supported}");
         refused(&format!("do: [{{a: {{{task}}}}}]"), &[&expected]);
@@ -103,6 +101,72 @@ fn kinds_that_do_not_run_are_named() {
     assert!(found[2].starts_with("do[0].a.call: no kind of task is 'call baton.dev/nothing'; kinds are"), "{found:?}");
     assert!(found[3].starts_with("do[1].b: is not a task of a known kind; kinds are"), "{found:?}");
     assert!(found[4].starts_with("do[2].c: must be an object, found a number"), "{found:?}");
+}
+
+#[test]
+fn calls_of_tools_and_agents_are_checked() {
+    for (with, expected) in [
+        ("mcp, with: {}", &["method: is required", "transport: is required"][..]),
+        (
+            "mcp, with: {method: tools/guess, transport: {}, protocolVersion: latest, parameters: [1], timeout: soon}",
+            &[
+                "protocolVersion: 'latest' is not a version of the protocol, such as '2025-06-18'",
+                "method: is 'tools/guess', allowed are 'tools/list', 'tools/call', 'prompts/list', 'prompts/get', 'resources/list', 'resources/read' and 'resources/templates/list'",
+                "parameters: must be a string, found an array",
+                "timeout: 'soon' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'",
+                "transport: must have one of 'http' and 'stdio'; found neither",
+            ],
+        ),
+        (
+            "mcp, with: {method: tools/list, client: {name: a, v: 1}, transport: {stdio: {arguments: [1], environment: 7}, options: {a: b}}}",
+            &[
+                "client.version: is required",
+                "client.v: unknown field; fields here are 'name', 'version' and 'description'",
+                "transport.options: is not supported: the language names no option; leave it out",
+                "transport.stdio.command: is required",
+                "transport.stdio.arguments[0]: must be a string, found a number",
+                "transport.stdio.environment: must be an object or an expression in '${ }', found a number",
+            ],
+        ),
+        (
+            "mcp, with: {method: tools/list, transport: {stdio: {command: a}, http: {endpoint: here, heads: 1}}}",
+            &["transport: must have one of 'http' and 'stdio'; found both"],
+        ),
+        (
+            "mcp, with: {method: tools/list, transport: {http: {endpoint: here, heads: 1}}}",
+            &[
+                "transport.http.endpoint: 'here' is not an absolute http or https URI",
+                "transport.http.heads: unknown field; fields here are 'endpoint' and 'headers'",
+            ],
+        ),
+        ("a2a, with: {}", &["method: is required", ": must have one of 'agentCard' and 'server'"]),
+        (
+            "a2a, with: {method: message/send, server: {uri: 'https://a/', path: b}}",
+            &[
+                "parameters: is required by the method: it holds the 'message'",
+                "server.path: unknown field; fields here are 'uri' and 'authentication'",
+            ],
+        ),
+        (
+            "a2a, with: {method: tasks/guess, agentCard: {name: 7}, more: 1}",
+            &[
+                "method: is 'tasks/guess', allowed are 'message/send', 'message/stream', 'tasks/get', 'tasks/list', 'tasks/cancel', 'tasks/resubscribe', 'tasks/pushNotificationConfig/set', 'tasks/pushNotificationConfig/get', 'tasks/pushNotificationConfig/list', 'tasks/pushNotificationConfig/delete' and 'agent/getAuthenticatedExtendedCard'",
+                "agentCard.name: must be a string, found a number",
+                "agentCard.endpoint: is required",
+                "more: unknown field; fields here are 'method', 'parameters', 'server' and 'agentCard'",
+            ],
+        ),
+    ] {
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|it| if it.starts_with(':') { format!("do[0].a.with{it}") } else { format!("do[0].a.with.{it}") })
+            .collect();
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        refused(&format!("do: [{{a: {{call: {with}}}}}]"), &expected);
+    }
+    accepted(
+        "do: [{a: {call: a2a, with: {method: tasks/list, server: 'https://a/', agentCard: {endpoint: 'https://b/'}}}}]",
+    );
 }
 
 #[test]
@@ -319,7 +383,7 @@ fn each_kind_checks_its_own() {
         ("run: {}", "run: must have one of 'container', 'script', 'shell' and 'workflow'"),
         (
             "set: {x: 1}, metadata: {await: callback}",
-            "metadata.await: a task of the kind 'set' hands out no token; allowed are 'call http', 'call openapi', 'call baton.dev/echo', 'run container', 'run script' and 'run shell'",
+            "metadata.await: a task of the kind 'set' hands out no token; allowed are all calls but those of agents and functions, and 'run container', 'run script' and 'run shell'",
         ),
         ("call: baton.dev/echo, metadata: {await: answer}", "metadata.await: is 'answer', allowed are 'callback'"),
         (

@@ -17,7 +17,7 @@ use support::{Give, Session};
 const NOT_RUN: [&str; 1] = ["Emit Task"];
 
 /// Examples that this version accepts; all others must be refused for what is not supported yet, and nothing else.
-const ACCEPTED: [&str; 43] = [
+const ACCEPTED: [&str; 44] = [
     "authentication-bearer-uri-format.yaml",
     "authentication-bearer.yaml",
     "authentication-oauth2-secret.yaml",
@@ -32,6 +32,7 @@ const ACCEPTED: [&str; 43] = [
     "call-http-query-headers-expressions.yaml",
     "call-http-query-parameters.yaml",
     "call-http-redirect.yaml",
+    "call-mcp.yaml",
     "call-openapi-redirect.yaml",
     "call-openapi.yaml",
     "conditional-task.yaml",

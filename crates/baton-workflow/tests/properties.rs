@@ -119,6 +119,10 @@ fn task() -> impl Strategy<Value = Value> {
         Just(json!({"call": "baton.dev/echo", "with": "${ . }"})),
         Just(json!({"call": "baton.dev/echo", "metadata": {"await": "callback"}, "timeout": {"after": "PT5S"}})),
         Just(json!({"run": {"shell": {"command": "true"}, "await": false}})),
+        Just(
+            json!({"call": "mcp", "with": {"method": "tools/call", "parameters": "${ {name: \"t\"} }", "transport": {"stdio": {"command": "t"}}}})
+        ),
+        Just(json!({"call": "a2a", "with": {"method": "tasks/list", "server": "https://example.com/"}})),
         Just(json!({"call": "baton.dev/agent", "with": {"agent": "a", "message": "hi"}})),
         Just(
             json!({"call": "openapi", "with": {"document": {"endpoint": "https://example.com/api"}, "operationId": "a", "parameters": "${ {x: .x?} }"}})

@@ -31,7 +31,7 @@ use serde_json::Value;
 
 use crate::{
     home::Home,
-    outgoing::{Deadline, Failure, Outgoing, Request, Response},
+    outgoing::{Deadline, Failure, Opened, Outgoing, Request, Response},
     redact::Secrets,
 };
 use policy::{OAuth2, Password, Policy};
@@ -95,42 +95,72 @@ impl Authenticator {
     /// Sends an HTTP request with credentials, and once more where a status 401 can be answered.
     pub(crate) async fn send(
         &self,
-        mut request: Request,
+        request: Request,
         credentials: &mut Credentials,
         secrets: &mut Secrets,
     ) -> Result<Response, Failure> {
+        let (deadline, url) = (request.deadline, request.url.clone());
+        let exchange = async { self.outgoing.read(self.open(request, credentials, secrets).await?).await };
+        tokio::time::timeout(deadline.left(), exchange).await.unwrap_or_else(|_| Err(deadline.passed(&url)))
+    }
+
+    /// As [`Self::send`], but gives back the response once its head is there. The caller keeps the deadline.
+    pub(crate) async fn open(
+        &self,
+        mut request: Request,
+        credentials: &mut Credentials,
+        secrets: &mut Secrets,
+    ) -> Result<Opened, Failure> {
         let refused = |fault| Failure { fault, transient: false };
         if let Some(value) = credentials.authorization().map_err(refused)? {
             request.headers.insert(AUTHORIZATION, value);
         }
-        let answers = matches!(credentials.kind, Kind::Digest(_) | Kind::OAuth2 { .. });
-        if !answers {
-            return self.outgoing.send(request).await;
+        if !matches!(credentials.kind, Kind::Digest(_) | Kind::OAuth2 { .. }) {
+            return self.outgoing.open(request).await;
         }
         let again = request.clone();
-        let response = self.outgoing.send(request).await?;
-        if response.status != StatusCode::UNAUTHORIZED || response.url.origin() != again.url.origin() {
-            return Ok(response);
+        let opened = self.outgoing.open(request).await?;
+        if opened.status() != StatusCode::UNAUTHORIZED || opened.url.origin() != again.url.origin() {
+            return Ok(opened);
         }
-        let value = match &mut credentials.kind {
-            Kind::Digest(password) => Some(challenge::answer(password, &response, &again).map_err(refused)?),
-            Kind::OAuth2 { policy, issued } if issued.cached => {
-                *issued = self
-                    .tokens
-                    .get(&self.outgoing, policy, Some(&issued.token), again.deadline)
-                    .await
-                    .map_err(|fault| refused(secrets.redact_fault(fault)))?;
-                credentials.authorization().map_err(refused)?
-            }
-            Kind::None | Kind::Basic(_) | Kind::Bearer(_) | Kind::OAuth2 { .. } => None,
-        };
-        let Some(value) = value else { return Ok(response) };
-        credentials.tell(secrets);
         // A redirect may have led to another place of the same origin, and may have taken the body away.
-        let body = if response.method == again.method { again.body } else { None };
-        let mut again = Request { method: response.method, url: response.url, body, ..again };
+        let (method, url) = (opened.method.clone(), opened.url.clone());
+        let value = if let Kind::Digest(password) = &credentials.kind {
+            let response = self.outgoing.read(opened).await?;
+            let value = challenge::answer(password, &response, &again).map_err(refused)?;
+            credentials.tell(secrets);
+            value
+        } else if self.renew(credentials, again.deadline, secrets).await.map_err(refused)?
+            && let Some(value) = credentials.authorization().map_err(refused)?
+        {
+            value
+        } else {
+            return Ok(opened);
+        };
+        let body = if method == again.method { again.body } else { None };
+        let mut again = Request { method, url, body, ..again };
         again.headers.insert(AUTHORIZATION, value);
-        self.outgoing.send(again).await
+        self.outgoing.open(again).await
+    }
+
+    /// After the credentials were refused: gets a fresh token if theirs came from the cache, and says whether.
+    pub(crate) async fn renew(
+        &self,
+        credentials: &mut Credentials,
+        deadline: Deadline,
+        secrets: &mut Secrets,
+    ) -> Result<bool, Fault> {
+        let Kind::OAuth2 { policy, issued } = &mut credentials.kind else { return Ok(false) };
+        if !issued.cached {
+            return Ok(false);
+        }
+        *issued = self
+            .tokens
+            .get(&self.outgoing, policy, Some(&issued.token), deadline)
+            .await
+            .map_err(|fault| secrets.redact_fault(fault))?;
+        credentials.tell(secrets);
+        Ok(true)
     }
 }
 

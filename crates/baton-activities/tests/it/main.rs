@@ -6,10 +6,13 @@
     reason = "helpers of tests fail the test, and take what `json!` gives"
 )]
 
+mod a2a;
 mod agent;
 mod auth;
 mod http;
+mod mcp;
 mod model;
 mod openapi;
 mod process;
+mod programs;
 mod support;

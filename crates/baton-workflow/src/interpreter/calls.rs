@@ -30,32 +30,38 @@ pub(crate) struct Child {
     pub(crate) on: String,
 }
 
+/// An activity to run, and what people call what it calls.
+pub(crate) struct Call {
+    pub(crate) activity: &'static str,
+    pub(crate) input: Value,
+    pub(crate) on: String,
+    /// Whether it may be repeated after a crash.
+    pub(crate) effect: Effect,
+    /// A limit of time that the call has beside the task's `timeout`.
+    pub(crate) timeout_ms: Option<u64>,
+}
+
 impl Run {
-    /// Runs an activity for the task that may be repeated; with `metadata.await: callback` the task then waits for an answer.
+    /// Runs an activity that may be repeated, with no limit of time but the task's.
     pub(crate) fn schedule(
         &mut self,
         number: FrameId,
-        activity: &str,
+        activity: &'static str,
         input: Value,
         on: String,
     ) -> Result<Step, Fault> {
-        self.schedule_as(number, activity, input, on, Effect::Repeatable)
+        self.call(number, Call { activity, input, on, effect: Effect::Repeatable, timeout_ms: None })
     }
 
-    /// [`schedule`](Self::schedule) for an activity of any effect.
-    pub(crate) fn schedule_as(
-        &mut self,
-        number: FrameId,
-        activity: &str,
-        input: Value,
-        on: String,
-        effect: Effect,
-    ) -> Result<Step, Fault> {
+    /// Runs an activity for the task; with `metadata.await: callback` the task then waits for an answer.
+    pub(crate) fn call(&mut self, number: FrameId, call: Call) -> Result<Step, Fault> {
+        let Call { activity, input, on, effect, timeout_ms: own_ms } = call;
         let timeout_ms = self.timeout_ms(number)?;
         let id = self.frame(number).operation();
         let wait = self.definition.task(self.frame(number).task).and_then(|task| task.wait.clone());
         let mut opening = Opening { reason: WaitReason::Activity, on, until_ms: None, activity: true, wait: false };
-        let mut start_to_close_ms = timeout_ms.unwrap_or(DEFAULT_ACTIVITY_MS);
+        let limits_ms = [timeout_ms, own_ms];
+        let mut start_to_close_ms = limits_ms.into_iter().flatten().min().unwrap_or(DEFAULT_ACTIVITY_MS);
         if let Some(wait) = wait {
             let expires_ms = self.after(timeout_ms.unwrap_or(DEFAULT_WAIT_MS));
             start_to_close_ms = start_to_close_ms.min(DEFAULT_ACTIVITY_MS);

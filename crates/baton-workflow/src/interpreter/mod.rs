@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use baton_execution::{Command, Input, OperationId, Program, ProgramError, Progress, Recorded};
 
-pub(crate) use calls::Child;
+pub(crate) use calls::{Call, Child};
 pub(crate) use run::Run;
 pub(crate) use state::{FrameId, Opening, State};
 

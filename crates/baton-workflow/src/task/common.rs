@@ -66,11 +66,16 @@ pub(crate) fn escape(name: &str) -> String {
 
 /// `metadata.await: callback`.
 pub(crate) mod callback {
-    use crate::document::{Builder, Fields, quoted};
+    use crate::document::{Builder, Fields};
 
-    /// Kinds of tasks that can hand out a token.
-    const HAND_OUT: [&str; 6] =
-        ["call http", "call openapi", "call baton.dev/echo", "run container", "run script", "run shell"];
+    /// Whether tasks of a kind run an activity, which can hand out a token.
+    fn hands_out(kind: &str) -> bool {
+        match kind {
+            "call baton.dev/agent" | "call function" => false,
+            "run container" | "run script" | "run shell" => true,
+            other => other.starts_with("call "),
+        }
+    }
 
     /// A task that completes when somebody answers its token.
     #[derive(Clone, Debug)]
@@ -92,11 +97,12 @@ pub(crate) mod callback {
             builder.violate(&metadata.at("heartbeat"), "applies to tasks with 'await: callback' only");
         }
         wait?;
-        if !HAND_OUT.contains(&kind) {
-            let allowed = quoted(HAND_OUT.into_iter());
+        if !hands_out(kind) {
             builder.violate(
                 &metadata.at("await"),
-                format!("a task of the kind '{kind}' hands out no token; allowed are {allowed}"),
+                format!(
+                    "a task of the kind '{kind}' hands out no token; allowed are all calls but those of agents and functions, and 'run container', 'run script' and 'run shell'"
+                ),
             );
         }
         Some(Await { heartbeat_ms })

@@ -11,10 +11,12 @@
 //! The kinds that this version does not run; [`UNSUPPORTED`] names them.
 
 pub(crate) mod authentication;
+mod call_a2a;
 pub(crate) mod call_agent;
 pub(crate) mod call_echo;
 pub(crate) mod call_function;
 pub(crate) mod call_http;
+mod call_mcp;
 pub(crate) mod call_openapi;
 mod common;
 pub(crate) mod do_block;
@@ -67,7 +69,9 @@ fn registry(kind: &str) -> Option<Read> {
         "call baton.dev/agent" => call_agent::read,
         "call baton.dev/echo" => call_echo::read,
         "call function" => call_function::read,
+        "call a2a" => call_a2a::read,
         "call http" => call_http::read,
+        "call mcp" => call_mcp::read,
         "call openapi" => call_openapi::read,
         "do" => do_block::read,
         "for" => for_each::read,
@@ -86,10 +90,10 @@ fn registry(kind: &str) -> Option<Read> {
 }
 
 /// The kinds that run, for messages.
-const SUPPORTED: &str = "'call http', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+const SUPPORTED: &str = "'call a2a', 'call http', 'call mcp', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
 
 /// Kinds of the language that this version does not run.
-const UNSUPPORTED: [&str; 6] = ["emit", "listen", "call asyncapi", "call grpc", "call a2a", "call mcp"];
+const UNSUPPORTED: [&str; 4] = ["emit", "listen", "call asyncapi", "call grpc"];
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
 const KEYWORDS: [&str; 12] =
@@ -438,7 +442,7 @@ fn kind_name(builder: &mut Builder, keyword: &'static str, fields: &mut Fields<'
             let function = fields.text("call", builder)?;
             let known = UNSUPPORTED.iter().any(|kind| kind.strip_prefix("call ") == Some(function))
                 || function.starts_with("baton.dev/")
-                || matches!(function, "http" | "openapi");
+                || matches!(function, "a2a" | "http" | "mcp" | "openapi");
             Some(if known { format!("call {function}") } else { "call function".to_owned() })
         }
         "run" => {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::{
     data::kind_of,
     document::{Builder, Fields, enclosed, shown},
-    interpreter::{FrameId, Run},
+    interpreter::{Call, FrameId, Run},
     task::{Delay, Event, Kind, Step},
     template::Template,
 };
@@ -170,7 +170,14 @@ impl Kind for Process {
         }
         input.insert("return".to_owned(), Value::from(self.head.result));
         input.insert("await".to_owned(), Value::Bool(self.head.awaited));
-        run.schedule_as(frame, self.activity, Value::Object(input), self.on.clone(), self.head.effect)
+        let call = Call {
+            activity: self.activity,
+            input: Value::Object(input),
+            on: self.on.clone(),
+            effect: self.head.effect,
+            timeout_ms: None,
+        };
+        run.call(frame, call)
     }
 
     fn resume(&self, run: &mut Run, frame: FrameId, event: Event) -> Result<Step, Fault> {

@@ -45,3 +45,8 @@ fn mapped(what: &str, value: Value, each: fn(&str, Value) -> Result<Value, Fault
     }
     Ok(Value::Object(map))
 }
+
+/// An object.
+pub(crate) fn object(what: &str, value: Value) -> Result<Value, Fault> {
+    if value.is_object() { Ok(value) } else { Err(wrong(what, "an object", &value)) }
+}
