@@ -59,7 +59,7 @@ pub(super) struct OAuth2 {
     pub(super) subject: Option<SecurityToken>,
     pub(super) actor: Option<SecurityToken>,
     /// Whether the authority describes its endpoints itself (OpenID Connect Discovery).
-    #[serde(default)]
+    #[serde(skip_deserializing)]
     pub(super) discovered: bool,
 }
 
@@ -130,7 +130,14 @@ impl Policy {
 
     fn of(scheme: &str, properties: Value) -> Result<Self, String> {
         match scheme {
-            "basic" => shaped(properties, &["username", "password"]).map(Self::Basic),
+            "basic" => {
+                let password: Password = shaped(properties, &["username", "password"])?;
+                // It ends at the first colon (RFC 7617).
+                if password.username.contains(':') {
+                    return Err("has a user name with ':' in it, which basic authentication cannot say".to_owned());
+                }
+                Ok(Self::Basic(password))
+            }
             "digest" => shaped(properties, &["username", "password"]).map(Self::Digest),
             "bearer" => shaped(properties, &["token"]).map(|Token { token }| Self::Bearer(token)),
             "oauth2" | "oidc" => {

@@ -40,16 +40,21 @@ use crate::{
 use document::{Document, Operation};
 use parameters::In;
 
-/// Largest document, in bytes.
-const DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Documents that are kept; with one more the oldest goes.
-const DOCUMENTS_MAX: usize = 16;
+/// Bytes of the texts of all documents that are kept; with more the oldest go. In memory they take several times as much.
+const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a document is used without asking for it again.
 const KEPT_FOR: Duration = Duration::from_mins(1);
 
 pub(crate) struct OpenApi {
     authenticator: Arc<Authenticator>,
-    kept: Mutex<HashMap<String, (Instant, Arc<Document>)>>,
+    kept: Mutex<HashMap<String, Kept>>,
+}
+
+/// A document that was fetched already.
+struct Kept {
+    since: Instant,
+    bytes: usize,
+    document: Arc<Document>,
 }
 
 #[derive(Deserialize)]
@@ -97,34 +102,30 @@ impl OpenApi {
             return Err(status_fault(&Method::GET, &url, &response, &secrets));
         }
         let bytes = response.body.len();
-        if bytes > DOCUMENT_BYTES_MAX {
-            let detail = format!(
-                "the OpenAPI document {} has {bytes} bytes; allowed are 0 to {DOCUMENT_BYTES_MAX}",
-                shown(&url)
-            );
-            return Err(Fault::new(fault_type::TOO_LARGE, 413, detail).non_retryable());
-        }
-        let document = Arc::new(Document::read(&response.body, response.url)?);
+        // Megabytes of YAML take their time.
+        let read = tokio::task::spawn_blocking(move || Document::read(&response.body, response.url));
+        let read = read.await.map_err(|_| refused(format!("the OpenAPI document {} cannot be read", shown(&url))))?;
+        let document = Arc::new(read?);
         if public {
-            self.keep(resource.uri.clone(), &document);
+            self.keep(resource.uri.clone(), Kept { since: Instant::now(), bytes, document: Arc::clone(&document) });
         }
         Ok(document)
     }
 
     fn kept(&self, uri: &str) -> Option<Arc<Document>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(uri).filter(|(since, _)| since.elapsed() < KEPT_FOR).map(|(_, document)| Arc::clone(document))
+        kept.get(uri).filter(|kept| kept.since.elapsed() < KEPT_FOR).map(|kept| Arc::clone(&kept.document))
     }
 
-    fn keep(&self, uri: String, document: &Arc<Document>) {
+    fn keep(&self, uri: String, new: Kept) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|_, (since, _)| since.elapsed() < KEPT_FOR);
-        if kept.len() >= DOCUMENTS_MAX
-            && let Some(oldest) = kept.iter().min_by_key(|(_, (since, _))| *since).map(|(uri, _)| uri.clone())
+        kept.insert(uri, new);
+        kept.retain(|_, kept| kept.since.elapsed() < KEPT_FOR);
+        while kept.values().map(|kept| kept.bytes).sum::<usize>() > KEPT_BYTES_MAX
+            && let Some(oldest) = kept.iter().min_by_key(|(_, kept)| kept.since).map(|(uri, _)| uri.clone())
         {
             kept.remove(&oldest);
         }
-        kept.insert(uri, (Instant::now(), Arc::clone(document)));
     }
 }
 
@@ -176,7 +177,7 @@ fn build(operation: &Operation, input: &Input, task: &ActivityTask) -> Result<Ca
             In::Query => query.extend(parameter.as_pairs(value)),
             In::Cookie => cookies.extend(parameter.as_pairs(value)),
             In::Header => _ = own.insert(parameter.name.clone(), Value::String(parameter.as_text(value))),
-            In::Form => _ = form.insert(parameter.name.clone(), value.clone()),
+            In::Form => _ = form.insert(parameter.name.clone(), parameter.as_field(value)),
         }
     }
     let mut payload = Value::Null;

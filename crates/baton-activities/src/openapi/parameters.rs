@@ -162,6 +162,19 @@ impl Parameter {
         }
     }
 
+    /// The value as it stands in a form: an array that is not a field for each item is one text.
+    pub(super) fn as_field(&self, value: &Value) -> Value {
+        let Some(items) = value.as_array().filter(|_| !self.explode) else { return value.clone() };
+        let separator = match self.style {
+            Style::Space => " ",
+            Style::Pipe => "|",
+            Style::Tab => "\t",
+            _ => ",",
+        };
+        let items: Vec<String> = items.iter().filter(|item| !item.is_null()).map(text_of).collect();
+        Value::String(items.join(separator))
+    }
+
     /// The value to write: the text of its JSON where the document wants that.
     fn written<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
         if self.style == Style::Json { Cow::Owned(Value::String(value.to_string())) } else { Cow::Borrowed(value) }

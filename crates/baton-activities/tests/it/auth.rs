@@ -69,6 +69,11 @@ async fn secrets_that_cannot_be_used_are_named() {
             fault_type::CONFIGURATION,
             "the secret 'half', used for the authentication 'basic', has no 'password' that is a text",
         ),
+        (
+            json!({"basic": {"username": "a:b", "password": "c"}}),
+            fault_type::CONFIGURATION,
+            "the authentication 'basic' has a user name with ':' in it",
+        ),
         (json!({"oauth2": {"use": "half"}}), fault_type::CONFIGURATION, "has no 'authority' that is a text"),
         (json!({"magic": {}}), fault_type::CONFIGURATION, "the authentication 'magic' is not known"),
         (json!("magic"), fault_type::CONFIGURATION, "must be an object with one field"),

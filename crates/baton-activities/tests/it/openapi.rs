@@ -80,8 +80,16 @@ async fn the_petstore_of_2_0_is_called() {
         (&added["asked"], &added["body"], &added["type"]),
         (&json!("POST /v2/pet"), &json!("{\"name\":\"Rex\"}"), &json!("application/json"))
     );
-    let updated = call("updatePetWithForm", json!({"petId": 7, "name": "a b", "status": null}), "content").await;
-    assert_eq!((&updated["asked"], &updated["body"]), (&json!("POST /v2/pet/7"), &json!("name=a%20b")));
+    let updated = call(
+        "updatePetWithForm",
+        json!({"petId": 7, "name": "a b", "status": null, "tags": ["x", "y"], "nicknames": ["m", "n"]}),
+        "content",
+    )
+    .await;
+    assert_eq!(
+        (&updated["asked"], &updated["body"]),
+        (&json!("POST /v2/pet/7"), &json!("name=a%20b&tags=x%2Cy&nicknames=m&nicknames=n"))
+    );
     let sent = call("uploadFile", json!({"petId": 7, "additionalMetadata": "m", "file": "content"}), "content").await;
     let (kind, body) = (sent["type"].as_str().unwrap(), sent["body"].as_str().unwrap());
     let boundary = kind.strip_prefix("multipart/form-data; boundary=").unwrap();
@@ -266,7 +274,7 @@ async fn documents_that_cannot_be_used_say_why() {
     let gone = Server::answering(|_, _| StatusCode::NOT_FOUND.into_response()).await;
     let fault = call(&gone, "op", json!({})).await.unwrap_err();
     assert_eq!((fault.kind.as_str(), fault.status), (fault_type::COMMUNICATION, 404));
-    let large = serving(" ".repeat(4 * 1024 * 1024 + 1)).await;
+    let large = serving(" ".repeat(8 * 1024 * 1024 + 1)).await;
     let fault = call(&large, "op", json!({})).await.unwrap_err();
     assert_eq!((fault.kind.as_str(), fault.status), (fault_type::TOO_LARGE, 413));
 }
