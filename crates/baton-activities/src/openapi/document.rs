@@ -72,29 +72,24 @@ impl Document {
         Ok(Self { url, root, version })
     }
 
-    /// The operation of an id.
+    /// The operation of an id; the first in the document if there are several, as generators make them of aliases.
     ///
     /// # Errors
     /// There is none (those with a similar id are named), or the document says of it what cannot be used.
     pub(super) fn operation(&self, id: &str) -> Result<Operation, Fault> {
         let mut known = Vec::new();
-        let mut found = Vec::new();
         for (path, item) in self.root.get("paths").and_then(Value::as_object).into_iter().flatten() {
             let item = self.follow(item)?;
             for method in METHODS {
                 let Some(operation) = item.get(method) else { continue };
                 match operation.get("operationId").and_then(Value::as_str) {
-                    Some(name) if name == id => found.push((path, item, method, operation)),
+                    Some(name) if name == id => return self.describe(path, item, method, operation),
                     Some(name) => known.push(name),
                     None => {}
                 }
             }
         }
-        match found.as_slice() {
-            [(path, item, method, operation)] => self.describe(path, item, method, operation),
-            [] => Err(self.no_operation(id, &known)),
-            more => Err(self.unusable(&format!("it has {} operations with the id '{id}'", more.len()))),
-        }
+        Err(self.no_operation(id, &known))
     }
 
     fn no_operation(&self, id: &str, known: &[&str]) -> Fault {
