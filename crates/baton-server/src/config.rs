@@ -39,6 +39,7 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("OPENAI_BASE_URL", "model.base-url"),
     ("BATON_MODEL_API_KEY", "model.api-key"),
     ("OPENAI_API_KEY", "model.api-key"),
+    ("BATON_DEFAULT_CATALOG", "workflows.default-catalog"),
     ("BATON_ENGINE", "engine.kind"),
     ("BATON_TEMPORAL_COMPATIBLE", "temporal-compatible"),
     ("BATON_TEMPORAL_ADDRESS", "temporal.address"),
@@ -79,6 +80,8 @@ pub struct Config {
     pub temporal_compatible: bool,
     /// Models.
     pub model: ModelConfig,
+    /// Workflows.
+    pub workflows: WorkflowsConfig,
     /// The store.
     pub store: StoreConfig,
     /// The engine.
@@ -98,6 +101,7 @@ impl Default for Config {
             key_file: PathBuf::new(),
             temporal_compatible: false,
             model: ModelConfig::default(),
+            workflows: WorkflowsConfig::default(),
             store: StoreConfig::default(),
             engine: EngineConfig::default(),
             temporal: TemporalConfig::default(),
@@ -114,6 +118,14 @@ pub struct ModelConfig {
     pub base_url: String,
     /// Key for that place. Empty: none.
     pub api_key: HiddenText,
+}
+
+/// `[workflows]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct WorkflowsConfig {
+    /// Endpoint of the catalog that calls of `name:version@default` mean. Empty: there is none.
+    pub default_catalog: String,
 }
 
 /// `[store]`
@@ -446,6 +458,7 @@ impl From<Config> for ServerOptions {
             key_file,
             temporal_compatible,
             model,
+            workflows,
             store,
             engine,
             temporal: _,
@@ -460,6 +473,7 @@ impl From<Config> for ServerOptions {
             store_url: store.url.0,
             temporal_compatible,
             model_base_url: text(model.base_url),
+            default_catalog: text(workflows.default_catalog),
             model_api_key: text(model.api_key.0).map(Secret::new),
             store: StoreOptions {
                 cache_bytes: usize::try_from(store.cache.0).unwrap_or(usize::MAX),

@@ -68,6 +68,24 @@ impl Compiled {
         }
     }
 
+    /// URIs of what it uses of its resources.
+    pub(crate) fn resources(&self) -> &[String] {
+        match self {
+            Self::Workflow(it) => it.resources(),
+            Self::Agent(_) => &[],
+        }
+    }
+
+    /// What is odd in it and stops nothing, as sentences; `field` is where it stands in the object.
+    pub(crate) fn warnings(&self, field: &str) -> Vec<String> {
+        match self {
+            Self::Workflow(it) => {
+                it.warnings().iter().map(|warning| warning.clone().under(field).to_string()).collect()
+            }
+            Self::Agent(_) => Vec::new(),
+        }
+    }
+
     /// Limit of time that executions have unless they bring their own, in milliseconds.
     pub(crate) fn timeout_ms(&self) -> Option<u64> {
         match self {

@@ -24,7 +24,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, ChildAdmission},
+    app::{App, ChildAdmission, Fetcher},
     config::StoreUrl,
     grpc::WorkerSide,
     home::ServerHome,
@@ -58,6 +58,8 @@ pub struct ServerOptions {
     pub model_base_url: Option<String>,
     /// Key for that place.
     pub model_api_key: Option<Secret>,
+    /// Endpoint of the catalog that calls of `name:version@default` mean; `None`: there is none.
+    pub default_catalog: Option<String>,
     /// What activities may call.
     pub egress: EgressPolicy,
     /// Limits of the store.
@@ -83,6 +85,7 @@ impl ServerOptions {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT),
             model_base_url: None,
             model_api_key: None,
+            default_catalog: None,
             egress: EgressPolicy::default(),
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
@@ -374,6 +377,7 @@ impl Begin {
         )
         .map_err(StartError::Engine)?;
         app.join_engine(engine.clone());
+        app.join_fetcher(Fetcher::new(Arc::clone(&activities), self.options.default_catalog.clone()));
         if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {
             app.join_host(reach);
         }

@@ -26,7 +26,7 @@ mod template;
 
 pub use data::{VALUE_BYTES_MAX, VALUE_DEPTH_MAX};
 pub use document::{
-    CATALOG_DEFAULT, Definition, External, ExternalKind, RESOURCES, Reference, catalog_uri, check, externals,
+    CATALOG_DEFAULT, Definition, External, ExternalKind, NOT_THERE, RESOURCES, Reference, catalog_uri, check, externals,
 };
 pub use interpreter::{
     DEFAULT_ACTIVITY_MS, DEFAULT_WAIT_MS, PURE_TASKS_MAX, RestoreError, TASKS_MAX, WorkflowProgram, load, restore,

@@ -18,7 +18,7 @@ use baton_types::{ApiError, Digest, Violation, check_name, parse_duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, ExecutionKind, free_data, metadata, template, template_title};
+use super::{App, ExecutionKind, free_data, metadata, template, template_title, workflow};
 use crate::{metrics, templates::Template};
 
 /// Settings in `spec.env` at most.
@@ -65,6 +65,8 @@ pub(crate) trait ExecutionStrategy: ExecutionKind {
 
     /// Takes the spec apart and checks what only this kind has.
     fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts;
+    /// Takes over what the present object's definition refers to, if nothing else is said.
+    fn keep_resources(&mut self, _present: &Self) {}
     /// Drops what a caller put in `status`, and `metadata.resourceVersion`.
     fn clear_system_fields(&mut self) {
         self.metadata_mut().resource_version.clear();
@@ -98,11 +100,15 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
     free_data::check_depth(&parts.input, DATA_DEPTH_MAX + R::LEVELS_AROUND_INPUT, "spec.input", &mut violations);
     template::check_size(&object)?;
     let namespace = object.metadata_mut().namespace.clone();
-    let execution = object.into_execution();
+    let mut execution = object.into_execution();
     let own_timeout_ms = check_common(&execution, &mut violations);
     check_token(app, &execution, &mut violations)?;
     let content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
     let Some(content) = content.filter(|_| violations.is_empty()) else { return Err(refused(violations)) };
+    if let ExecutionResource::Workflow(it) = &mut execution {
+        it.spec.get_or_insert_default().resources = workflow::resources_of(content.resources);
+        template::check_size(&**it)?;
+    }
     let timeout_ms = own_timeout_ms.or(content.timeout_ms);
     let admitted = Admitted {
         resource: execution,
@@ -136,6 +142,8 @@ struct Content {
     name: String,
     generation: i32,
     timeout_ms: Option<u64>,
+    /// What an inline definition refers to and is kept elsewhere.
+    resources: BTreeMap<String, Value>,
 }
 
 async fn find_content<R: ExecutionStrategy>(
@@ -166,13 +174,15 @@ async fn find_content<R: ExecutionStrategy>(
             return find_template(app, R::PROGRAM, namespace, &parts.template, &field, violations).await;
         }
     };
-    let checked = template::check_content(app, R::PROGRAM, "spec.definition", inline, violations);
+    let definition = inline.clone();
+    let checked = template::check_content(app, R::PROGRAM, namespace, "spec.definition", definition, violations).await;
     Ok(checked.map(|checked| Content {
         timeout_ms: checked.compiled.timeout_ms(),
         definition: checked.content,
         digest: checked.digest,
         name: String::new(),
         generation: 0,
+        resources: checked.resources,
     }))
 }
 
@@ -200,7 +210,8 @@ async fn find_template(
         return Ok(None);
     };
     let Template { name, generation, content, digest, timeout_ms, .. } = Arc::unwrap_or_clone(template);
-    Ok(Some(Content { definition: content, digest, name, generation, timeout_ms }))
+    let resources = BTreeMap::new();
+    Ok(Some(Content { definition: content, digest, name, generation, timeout_ms, resources }))
 }
 
 /// Names of templates that are there, those first that look most like `name`.

@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::{
     App, Change, DeletedObject, ExecutionKind, WriteOptions, Written,
     admission::{self, ExecutionStrategy},
-    error, merge, metadata,
+    error,
+    fetch::CANNOT_BE_USED,
+    merge, metadata,
 };
 use crate::metrics;
 
@@ -40,8 +42,7 @@ pub(crate) async fn create<R: ExecutionStrategy>(
     let admission = match admission::admit(app, object, None).await {
         Ok(admission) => admission,
         Err(refused) => {
-            let existing = Repeatable::find(app, repeatable.filter(|_| !options.dry_run), refused).await?;
-            return Ok(Written { object: own(existing)?, created: false, warnings: Vec::new() });
+            return repeated(app, repeatable.filter(|_| !options.dry_run), refused).await;
         }
     };
     if options.dry_run {
@@ -69,10 +70,20 @@ pub(crate) async fn create<R: ExecutionStrategy>(
                 meta.name = metadata::generated_name(&meta.generate_name);
                 meta.uid = metadata::new_uid().to_string();
             }
-            Err(refused) => return Err(refused),
+            Err(refused) => return repeated(app, repeatable, refused).await,
         }
     }
     Err(ApiError::internal("no name was tried"))
+}
+
+/// The answer to a create that was refused, if it is the repeat of one that was not.
+async fn repeated<R: ExecutionStrategy>(
+    app: &App,
+    this: Option<Repeatable<R>>,
+    refused: ApiError,
+) -> Result<Written<R>, ApiError> {
+    let existing = Repeatable::find(app, this, refused).await?;
+    Ok(Written { object: own(existing)?, created: false, warnings: Vec::new() })
 }
 
 /// A create that may be the repeat of an earlier one.
@@ -86,17 +97,22 @@ impl<R: ExecutionStrategy> Repeatable<R> {
         (named && !execution.clone().into_execution().request_id().is_empty()).then_some(Self(execution))
     }
 
-    /// The execution that the same request created while its template was still there; otherwise the refusal.
+    /// The execution that the same request created while its template, and what it refers to elsewhere, was still there and
+    /// the same; otherwise the refusal.
     pub(super) async fn find(app: &App, this: Option<Self>, refused: ApiError) -> Result<ExecutionResource, ApiError> {
         let field = format!("spec.{}", R::TEMPLATE_FIELD);
-        let template_is_missing = matches!(refused.violations.as_slice(), [only] if only.field == field);
-        let Some(Self(mut object)) = this.filter(|_| template_is_missing) else { return Err(refused) };
+        let elsewhere = |violation: &Violation| violation.field == field || violation.message.contains(CANNOT_BE_USED);
+        let others_changed = refused.kind == ErrorKind::AlreadyExists
+            || (!refused.violations.is_empty() && refused.violations.iter().all(elsewhere));
+        let Some(Self(mut object)) = this.filter(|_| others_changed) else { return Err(refused) };
         let meta = object.metadata_mut().clone();
         let key = ResourceKey::new(R::KIND, super::or_default(&meta.namespace), meta.name);
         let Some(stored) = app.read(move |store| store.get(&key)).await? else { return Err(refused) };
-        let existing = decode::<R>(&stored.body, stored.revision)?.into_execution();
+        let existing = decode::<R>(&stored.body, stored.revision)?;
         // Brought to the same form as the stored one; what is wrong with it was found before.
+        object.keep_resources(&existing);
         object.parts(&mut Vec::new());
+        let existing = existing.into_execution();
         let mut execution = object.into_execution();
         let token = execution.take_callback_token();
         if existing.request_id() != execution.request_id()
@@ -138,6 +154,7 @@ pub(crate) async fn replace<R: ExecutionStrategy>(
         let mut object = change(&present)?;
         let mut violations = Vec::new();
         object.metadata_mut().uid.clone_from(&current.metadata().uid);
+        object.keep_resources(&present);
         metadata::check(object.metadata_mut(), &mut violations);
         object.parts(&mut violations);
         if !violations.is_empty() {

@@ -19,6 +19,7 @@ mod callback;
 mod children;
 mod error;
 mod execution;
+pub(crate) mod fetch;
 pub(crate) mod free_data;
 mod history;
 mod legacy;
@@ -55,6 +56,7 @@ use crate::{
 };
 
 pub(crate) use children::ChildAdmission;
+pub(crate) use fetch::Fetcher;
 pub(crate) use metadata::now_ms;
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
@@ -76,6 +78,7 @@ struct Inner {
     collect: Notify,
     /// Whether the host can be reached that executions run at, if they run at one.
     host: OnceLock<Reach>,
+    fetcher: OnceLock<Fetcher>,
 }
 
 /// An application layer that is not kept alive.
@@ -190,6 +193,7 @@ impl App {
             owners_gone: Mutex::new(VecDeque::new()),
             collect: Notify::new(),
             host: OnceLock::new(),
+            fetcher: OnceLock::new(),
         }))
     }
 
@@ -205,6 +209,17 @@ impl App {
         if self.0.host.set(reach).is_err() {
             tracing::error!("a second host was joined and is not used");
         }
+    }
+
+    /// Joins what fetches files for admission; only the first call counts.
+    pub(crate) fn join_fetcher(&self, fetcher: Fetcher) {
+        if self.0.fetcher.set(fetcher).is_err() {
+            tracing::error!("a second fetcher was joined and is not used");
+        }
+    }
+
+    pub(crate) fn fetcher(&self) -> Option<&Fetcher> {
+        self.0.fetcher.get()
     }
 
     pub(crate) fn engine(&self) -> Result<&Engine, ApiError> {

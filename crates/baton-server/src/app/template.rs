@@ -6,7 +6,7 @@
 //!   past each other.
 //! - A write that changes nothing keeps `resourceVersion` and tells watchers nothing.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use baton_execution::ProgramKind;
 use baton_proto::{Resource, Timestamp, condition, v1::Condition};
@@ -15,10 +15,11 @@ use baton_store::{
     canonical_labels,
 };
 use baton_types::{ApiError, Digest, RESOURCE_BYTES_MAX, Uid, Violation};
+use baton_workflow::{NOT_THERE, RESOURCES};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, metadata};
+use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, fetch, metadata};
 use crate::programs::Compiled;
 
 /// Names tried for a `generateName` before giving up.
@@ -37,6 +38,8 @@ pub(crate) trait TemplateKind: ServedResource {
     fn content(&mut self, violations: &mut Vec<Violation>) -> Option<Value>;
     /// Sets `status.digest`.
     fn set_digest(&mut self, digest: &Digest);
+    /// Sets what the content refers to and is kept elsewhere, for kinds that refer to such things.
+    fn set_resources(&mut self, _resources: BTreeMap<String, Value>) {}
 }
 
 /// Content that passed its check.
@@ -44,28 +47,78 @@ pub(crate) struct Checked {
     pub(crate) content: Bytes,
     pub(crate) digest: Digest,
     pub(crate) compiled: Compiled,
+    /// What it refers to and is kept elsewhere, and is part of the content.
+    pub(crate) resources: BTreeMap<String, Value>,
 }
 
-/// Checks a definition; violations get their path within the object.
-pub(crate) fn check_content(
+/// Checks a definition, with what it refers to; violations get their path within the object.
+pub(crate) async fn check_content(
     app: &App,
     kind: ProgramKind,
+    namespace: &str,
     field: &str,
-    definition: &Value,
+    definition: Value,
     violations: &mut Vec<Violation>,
 ) -> Option<Checked> {
-    match Compiled::check(kind, definition) {
-        Ok(compiled) => {
+    match compile(app, kind, namespace, definition).await {
+        Ok((definition, compiled)) => {
             let content = Bytes::from(definition.to_string());
             let digest = Digest::of(&content);
             app.programs().insert(kind, digest, content.len(), compiled.clone());
-            Some(Checked { content, digest, compiled })
+            let resources = fetch::split(&mut { definition });
+            Some(Checked { content, digest, compiled, resources })
         }
         Err(found) => {
-            violations.extend(found.into_iter().map(|violation| violation.under(field)));
+            violations.extend(found.into_iter().map(|violation| place(violation, field)));
             None
         }
     }
+}
+
+/// A violation within a definition as one of the object: resources have a field of their own.
+fn place(violation: Violation, field: &str) -> Violation {
+    match violation.field.strip_prefix(RESOURCES) {
+        Some(rest) => Violation::new(format!("spec.resources{rest}"), violation.message),
+        None => violation.under(field),
+    }
+}
+
+/// Compiles a definition: with what it refers to, and with nothing else in its resources.
+async fn compile(
+    app: &App,
+    kind: ProgramKind,
+    namespace: &str,
+    mut definition: Value,
+) -> Result<(Value, Compiled), Vec<Violation>> {
+    let mut compiled = Compiled::check(kind, &definition);
+    if kind == ProgramKind::Workflow
+        && compiled.is_err()
+        && !baton_workflow::externals(&definition).is_empty()
+        && let Some(fetcher) = app.fetcher()
+    {
+        let fetched = fetcher.complete(namespace, &mut definition).await;
+        compiled = Compiled::check(kind, &definition);
+        if let Err(failed) = fetched {
+            // That something was not fetched is said once, with the reason.
+            let others = compiled.err().unwrap_or_default().into_iter();
+            let others = others.filter(|violation| !violation.message.contains(NOT_THERE));
+            return Err(others.chain(failed).collect());
+        }
+    }
+    let compiled = compiled?;
+    let mut resources = fetch::split(&mut definition);
+    let given = resources.len();
+    resources.retain(|uri, _| compiled.resources().contains(uri));
+    let whole = resources.len() == given;
+    let definition = fetch::join(definition, resources);
+    let compiled = if whole { compiled } else { Compiled::check(kind, &definition)? };
+    Ok((definition, compiled))
+}
+
+async fn check_whole<R: TemplateKind>(app: &App, object: &mut R, violations: &mut Vec<Violation>) -> Option<Checked> {
+    let content = object.content(violations)?;
+    let namespace = object.metadata_mut().namespace.clone();
+    check_content(app, R::PROGRAM, &namespace, R::CONTENT_FIELD, content, violations).await
 }
 
 /// Creates a template.
@@ -80,12 +133,13 @@ pub(crate) async fn create<R: TemplateKind>(
     let generated = metadata::prepare_new(object.metadata_mut(), metadata::new_uid(), now, &mut violations);
     metadata::check(object.metadata_mut(), &mut violations);
     object.take_status_of(&R::default());
-    let checked = object
-        .content(&mut violations)
-        .and_then(|content| check_content(app, R::PROGRAM, R::CONTENT_FIELD, &content, &mut violations));
+    let checked = check_whole(app, &mut object, &mut violations).await;
     let writing = app.template_writes().lock().await;
     let warnings = check_references(app, &object, checked.as_ref(), &mut violations).await?;
-    let Some(checked) = checked.filter(|_| violations.is_empty()) else { return Err(ApiError::violations(violations)) };
+    let Some(mut checked) = checked.filter(|_| violations.is_empty()) else {
+        return Err(ApiError::violations(violations));
+    };
+    object.set_resources(std::mem::take(&mut checked.resources));
     write_status(&mut object, &checked.digest, now);
     for attempt in 1.. {
         check_size(&object)?;
@@ -130,12 +184,13 @@ pub(crate) async fn replace<R: TemplateKind>(
     metadata::keep_system_fields(object.metadata_mut(), &before);
     metadata::check_no_new_finalizers(object.metadata_mut(), &before, &mut violations);
     metadata::check(object.metadata_mut(), &mut violations);
-    let checked = object
-        .content(&mut violations)
-        .and_then(|content| check_content(app, R::PROGRAM, R::CONTENT_FIELD, &content, &mut violations));
+    let checked = check_whole(app, &mut object, &mut violations).await;
     let writing = app.template_writes().lock().await;
     let warnings = check_references(app, &object, checked.as_ref(), &mut violations).await?;
-    let Some(checked) = checked.filter(|_| violations.is_empty()) else { return Err(ApiError::violations(violations)) };
+    let Some(mut checked) = checked.filter(|_| violations.is_empty()) else {
+        return Err(ApiError::violations(violations));
+    };
+    object.set_resources(std::mem::take(&mut checked.resources));
     object.take_status_of(&old);
     if !object.same_spec(&old) {
         object.metadata_mut().generation += 1;
@@ -277,7 +332,7 @@ async fn check_references<R: TemplateKind>(
     violations: &mut Vec<Violation>,
 ) -> Result<Vec<String>, ApiError> {
     let (Some(checked), Some(meta)) = (checked, object.metadata()) else { return Ok(Vec::new()) };
-    let mut warnings = Vec::new();
+    let mut warnings = checked.compiled.warnings(R::CONTENT_FIELD);
     let mut seen = HashSet::new();
     for reference in checked.compiled.references() {
         if !seen.insert((reference.kind, reference.name.clone())) {

@@ -1,15 +1,21 @@
 //! The kind `Workflow`.
 
+use std::collections::BTreeMap;
+
 use baton_execution::ProgramKind;
-use baton_proto::{Resource, v1::Workflow};
+use baton_proto::{
+    Resource,
+    v1::{Json, Workflow},
+};
 use baton_store::StoredResource;
 use baton_types::{ApiError, Digest, Violation};
+use baton_workflow::RESOURCES;
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, Change, DeletedObject, ServedResource, WriteOptions, Written, free_data, strategy,
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written, fetch, free_data, strategy,
     template::{self, TemplateKind},
 };
 
@@ -66,10 +72,40 @@ impl TemplateKind for Workflow {
         let noted = violations.len();
         let value = free_data::read(definition, Self::CONTENT_FIELD, violations);
         definition.text = value.to_string();
-        (violations.len() == noted).then_some(value)
+        let resources = self.spec.as_mut().map(|spec| &mut spec.resources);
+        let resources = resources.map(|resources| read_resources(&value, resources, violations)).unwrap_or_default();
+        (violations.len() == noted).then(|| fetch::join(value, resources))
+    }
+
+    fn set_resources(&mut self, resources: BTreeMap<String, Value>) {
+        self.spec.get_or_insert_default().resources = resources_of(resources);
     }
 
     fn set_digest(&mut self, digest: &Digest) {
         self.status.get_or_insert_default().digest = digest.to_string();
     }
+}
+
+/// The resources of a document in their JSON form; a document that brings its own is a violation.
+pub(super) fn read_resources(
+    definition: &Value,
+    resources: &mut BTreeMap<String, Json>,
+    violations: &mut Vec<Violation>,
+) -> BTreeMap<String, Value> {
+    if definition.get(RESOURCES).is_some() {
+        violations.push(Violation::new(
+            format!("spec.definition.{RESOURCES}"),
+            "is not part of what is written; it belongs in spec.resources",
+        ));
+    }
+    let read = |(uri, content): (&String, &mut Json)| {
+        let field = format!("spec.resources.{}", super::metadata::shortened(uri));
+        (uri.clone(), free_data::read(content, &field, violations))
+    };
+    resources.iter_mut().map(read).collect()
+}
+
+/// Resources as an object has them.
+pub(super) fn resources_of(resources: BTreeMap<String, Value>) -> BTreeMap<String, Json> {
+    resources.into_iter().map(|(uri, content)| (uri, Json::from_value(&content))).collect()
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     App, Change, DeletedObject, ExecutionKind, ServedResource, WriteOptions, Written,
     admission::{ExecutionStrategy, Inline, SpecParts},
-    execution, free_data, strategy,
+    execution, fetch, free_data, strategy, workflow,
 };
 
 impl ServedResource for WorkflowExecution {
@@ -75,11 +75,26 @@ impl ExecutionStrategy for WorkflowExecution {
             Some(definition) => {
                 let noted = violations.len();
                 let value = free_data::read(definition, "spec.definition", violations);
-                if violations.len() == noted { Inline::Present(value) } else { Inline::Unreadable }
+                let resources = workflow::read_resources(&value, &mut spec.resources, violations);
+                if violations.len() == noted {
+                    Inline::Present(fetch::join(value, resources))
+                } else {
+                    Inline::Unreadable
+                }
             }
         };
+        if matches!(inline, Inline::Absent) && !spec.resources.is_empty() {
+            violations.push(Violation::new("spec.resources", "belongs to an inline 'definition'; there is none"));
+        }
         let input =
             spec.input.as_mut().map_or(Value::Null, |input| free_data::read_kept(input, "spec.input", violations));
         SpecParts { template: spec.workflow.clone(), inline, input, settings: Value::Null }
+    }
+
+    fn keep_resources(&mut self, present: &Self) {
+        let kept = present.spec.as_ref().map(|spec| spec.resources.clone()).unwrap_or_default();
+        if let Some(spec) = self.spec.as_mut().filter(|spec| spec.resources.is_empty() && spec.definition.is_some()) {
+            spec.resources = kept;
+        }
     }
 }

@@ -29,6 +29,8 @@ mod tokens;
 mod value;
 mod watch;
 
+pub(crate) use value::parse_file;
+
 use std::sync::Arc;
 
 use axum::{

@@ -76,6 +76,18 @@ pub(super) fn parse(text: &[u8], media_type: MediaType) -> Result<Parsed, Refusa
     }
 }
 
+/// Reads a file that was fetched, JSON or YAML, within the limits of a body.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_file(text: &[u8]) -> Result<Value, String> {
+    // All JSON is YAML; read as JSON, what is wrong with it is said in its words.
+    let json = text.trim_ascii_start().starts_with(b"{");
+    let read = |media_type| parse(text, media_type).map(|parsed| parsed.value);
+    let parsed = if json { read(MediaType::Json).or_else(|_| read(MediaType::Yaml)) } else { read(MediaType::Yaml) };
+    parsed.map_err(|refusal| refusal.message().replace("the body", "the file"))
+}
+
 fn too_deep(format: &str) -> Refusal {
     Refusal::bad_request(
         "BODY_MALFORMED",

@@ -25,6 +25,9 @@ pub const RESOURCES: &str = "baton.dev/resources";
 /// What stands for the endpoint of the default catalog in the URIs of its functions: only the server knows the endpoint.
 pub const CATALOG_DEFAULT: &str = "catalog:default";
 
+/// What violations say of something that has not been fetched.
+pub const NOT_THERE: &str = "is kept elsewhere and is not among the resources";
+
 /// Resources of one document.
 const RESOURCES_MAX: usize = 64;
 
@@ -326,11 +329,8 @@ impl Builder {
             self.links.used.insert(uri);
             return Some(Fetched { content, path });
         }
-        let message = format!(
-            "refers to a {} that is kept elsewhere and is not among the resources: {}",
-            kind.title(),
-            uri.chars().take(256).collect::<String>()
-        );
+        let message =
+            format!("refers to a {} that {NOT_THERE}: {}", kind.title(), uri.chars().take(256).collect::<String>());
         self.violate(field, message);
         if self.links.missing.len() == RESOURCES_MAX {
             self.violate(field, format!("is one resource too many; a document may refer to {RESOURCES_MAX}"));

@@ -28,7 +28,7 @@ pub(crate) use builder::{
     Builder, OF_INPUT, OF_OUTPUT, OF_RAW_INPUT, OF_TASK_OUTPUT, VARIABLES, duration_ms, enclosed,
 };
 pub(crate) use extensions::Extension;
-pub use links::{CATALOG_DEFAULT, External, ExternalKind, RESOURCES, catalog_uri};
+pub use links::{CATALOG_DEFAULT, External, ExternalKind, NOT_THERE, RESOURCES, catalog_uri};
 pub(crate) use reader::{Fields, quoted, shown};
 
 use crate::task::{Block, BlockId, DataFlow, Task, TaskId, Timeout};
