@@ -60,7 +60,7 @@ pub(crate) fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
 }
 
 /// The example's own service is a Python script that answers with `curl`, and the tools of the tests are a Python
-/// environment, a program of Node.js and PostgreSQL: what is missing is installed from Debian.
+/// environment, a program of Node.js, PostgreSQL and mosquitto: what is missing is installed from Debian.
 fn need_programs() -> anyhow::Result<()> {
     let mut missing: Vec<&str> = ["python3", "curl"].into_iter().filter(|program| !has(program)).collect();
     if !crate::tools::can_make() {
@@ -68,6 +68,9 @@ fn need_programs() -> anyhow::Result<()> {
     }
     if !crate::tools::has_postgres() {
         missing.push("postgresql");
+    }
+    if !crate::tools::has_mosquitto() {
+        missing.push("mosquitto");
     }
     missing.extend(
         [("node", "nodejs"), ("npm", "npm")].into_iter().filter(|(it, _)| !has(it)).map(|(_, package)| package),

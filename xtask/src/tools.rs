@@ -1,6 +1,6 @@
 //! Programs that the tests need and that no crate brings: Temporal's dev server and its Python SDK and the Python SDK of A2A,
 //! in a Python environment below `target/tools`; a server of the Model Context Protocol, which is a program of Node.js; and
-//! PostgreSQL, from Debian. What is there already is left alone, so that this can run before every test run.
+//! PostgreSQL and mosquitto, from Debian. What is there already is left alone, so that this can run before every test run.
 
 use std::{
     fs::{self, File},
@@ -66,6 +66,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     if !has_postgres() {
         crate::ci::install(&["postgresql"])?;
     }
+    if !has_mosquitto() {
+        crate::ci::install(&["mosquitto"])?;
+    }
     let folder = root().join("target/tools");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     // Of two that come at the same time, the second finds what the first has made.
@@ -125,6 +128,11 @@ pub(crate) fn has_postgres() -> bool {
     std::env::var_os("BATON_TEST_POSTGRES").is_some()
         || versions.into_iter().any(|version| version.path().join("bin/initdb").is_file())
         || crate::ci::has("initdb")
+}
+
+/// Whether there is a broker for the tests, as they look for it. They start their own; the package's service is not used.
+pub(crate) fn has_mosquitto() -> bool {
+    std::env::var_os("BATON_TEST_MOSQUITTO").is_some() || Path::new("/usr/sbin/mosquitto").is_file()
 }
 
 fn works(venv: &Path) -> bool {

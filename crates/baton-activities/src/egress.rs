@@ -72,6 +72,32 @@ impl EgressPolicy {
             Class::Never(why) => refused(why),
         }
     }
+
+    /// Resolves a host, a name or an address, to those addresses that may be called; there is at least one.
+    ///
+    /// # Errors
+    /// A [`Refused`] if all of them are refused, otherwise what the resolver says.
+    pub(crate) async fn resolve(
+        self,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        let mut refusal = None;
+        let mut allowed = Vec::new();
+        for address in tokio::net::lookup_host((host, port)).await? {
+            match self.check_address(address.ip()) {
+                Ok(()) => allowed.push(address),
+                Err(refused) => {
+                    refusal = Some(Refused { target: format!("{host} ({})", refused.target), why: refused.why });
+                }
+            }
+        }
+        match refusal {
+            Some(refused) if allowed.is_empty() => Err(refused.into()),
+            Some(_) | None if allowed.is_empty() => Err("the name has no address".into()),
+            Some(_) | None => Ok(allowed),
+        }
+    }
 }
 
 enum Class {
@@ -131,26 +157,7 @@ pub(crate) struct GuardedResolver(pub(crate) EgressPolicy);
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let policy = self.0;
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let mut refusal = None;
-            let mut allowed = Vec::with_capacity(found.len());
-            for address in found {
-                match policy.check_address(address.ip()) {
-                    Ok(()) => allowed.push(address),
-                    Err(refused) => {
-                        refusal = Some(Refused {
-                            target: format!("{} ({})", name.as_str(), refused.target),
-                            why: refused.why,
-                        });
-                    }
-                }
-            }
-            match refusal {
-                Some(refused) if allowed.is_empty() => Err(refused.into()),
-                Some(_) | None => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
-        })
+        Box::pin(async move { Ok(Box::new(policy.resolve(name.as_str(), 0).await?.into_iter()) as Addrs) })
     }
 }
 

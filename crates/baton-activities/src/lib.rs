@@ -16,11 +16,15 @@
 //! A [`Fault`] in the words of the workflow language; `non_retryable` says whether repeating is useless.
 
 mod a2a;
+mod asyncapi;
 mod auth;
 mod body;
+mod connection;
+mod documents;
 mod echo;
 mod egress;
 mod exchange;
+mod grpc;
 mod home;
 mod http;
 mod jsonrpc;
@@ -91,7 +95,9 @@ fn registry(
 ) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     Ok(BTreeMap::from([
         ("a2a", Box::new(a2a::A2a::new(&means.authenticator, &means.outgoing)) as Box<dyn Activity>),
+        ("asyncapi", Box::new(asyncapi::AsyncApi::new(&means.outgoing, &means.authenticator))),
         ("echo", Box::new(echo::Echo)),
+        ("grpc", Box::new(grpc::Grpc::new(&means.outgoing, &means.authenticator))),
         ("http", Box::new(http::Http::new(&means.authenticator))),
         ("mcp", Box::new(mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),

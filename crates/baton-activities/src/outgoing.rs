@@ -28,8 +28,11 @@ pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 
 pub(crate) struct Outgoing {
     client: Client,
-    policy: EgressPolicy,
-    response_bytes_max: usize,
+    pub(crate) policy: EgressPolicy,
+    /// For connections that are no HTTP requests; says nothing of the protocol to speak.
+    pub(crate) tls: rustls::ClientConfig,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_bytes_max: usize,
 }
 
 /// One request, with all that bounds it.
@@ -117,17 +120,27 @@ impl Deadline {
 
 impl Outgoing {
     pub(crate) fn new(options: &ActivitiesOptions) -> Result<Self, ActivitiesError> {
+        let tls = tls()?;
+        let mut http = tls.clone();
+        http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let connect_timeout = Duration::from_millis(options.connect_timeout_ms);
         let client = Client::builder()
-            .tls_backend_preconfigured(tls()?)
+            .tls_backend_preconfigured(http)
             .dns_resolver(Arc::new(GuardedResolver(options.egress)))
             .redirect(redirect::Policy::none())
             .no_proxy()
             .referer(false)
-            .connect_timeout(Duration::from_millis(options.connect_timeout_ms))
+            .connect_timeout(connect_timeout)
             .user_agent(concat!("baton/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(ActivitiesError::Client)?;
-        Ok(Self { client, policy: options.egress, response_bytes_max: options.response_bytes_max })
+        Ok(Self {
+            client,
+            policy: options.egress,
+            tls,
+            connect_timeout,
+            response_bytes_max: options.response_bytes_max,
+        })
     }
 
     /// Largest response that is read, in bytes.
@@ -310,11 +323,10 @@ fn tls() -> Result<rustls::ClientConfig, ActivitiesError> {
             "the system has no root certificates: every https call will be refused; install ca-certificates or set SSL_CERT_FILE"
         );
     }
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(ActivitiesError::Tls)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -93,7 +93,7 @@ fn each_scheme_is_checked_for_what_it_needs() {
         ),
         (
             "{oauth2: {authority: a.b, grant: client_credentials}}",
-            "@.oauth2.authority: 'a.b' is not an absolute http or https URI",
+            "@.oauth2.authority: 'a.b' is not supported yet; a URI must be an absolute one of http or https",
         ),
     ] {
         let found = violations("{secrets: [s]}", policy);

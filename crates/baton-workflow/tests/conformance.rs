@@ -17,7 +17,7 @@ use support::{Give, Session};
 const NOT_RUN: [&str; 1] = ["Emit Task"];
 
 /// Examples that this version accepts; all others must be refused for what is not supported yet, and nothing else.
-const ACCEPTED: [&str; 44] = [
+const ACCEPTED: [&str; 47] = [
     "authentication-bearer-uri-format.yaml",
     "authentication-bearer.yaml",
     "authentication-oauth2-secret.yaml",
@@ -25,6 +25,9 @@ const ACCEPTED: [&str; 44] = [
     "authentication-oidc-secret.yaml",
     "authentication-oidc.yaml",
     "authentication-reusable.yaml",
+    "call-asyncapi-publish.yaml",
+    "call-asyncapi-subscribe-consume-until.yaml",
+    "call-asyncapi-subscribe-consume-while.yaml",
     "call-custom-function-cataloged.yaml",
     "call-custom-function-inline.yaml",
     "call-http-endpoint-interpolation-shorthand.yaml",

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 const NOT_SUPPORTED: &str = "not supported yet";
 
 /// What the schemas refuse and the check takes: the beginning of what was changed, and the reason.
-const TAKEN: [(&str, &str); 3] = [
+const TAKEN: [(&str, &str); 4] = [
+    (".do[].with.message.payload is", "a payload may be any JSON"),
     (".do[].run.workflow.input is", "a workflow's input may be any JSON"),
     (".do[].with.headers", "a number or a boolean is sent as its text"),
     (".do[].with.query", "a number or a boolean is sent as its text"),

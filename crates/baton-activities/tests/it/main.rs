@@ -8,7 +8,10 @@
 
 mod a2a;
 mod agent;
+mod asyncapi;
 mod auth;
+mod broker;
+mod grpc;
 mod http;
 mod mcp;
 mod model;

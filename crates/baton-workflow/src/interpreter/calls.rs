@@ -82,6 +82,41 @@ impl Run {
         Ok(Step::Wait)
     }
 
+    /// Runs the activity of one round of a task that has several; its time is not the task's.
+    pub(crate) fn schedule_round(
+        &mut self,
+        number: FrameId,
+        activity: &str,
+        input: Value,
+        on: String,
+        start_to_close_ms: u64,
+    ) {
+        let id = self.frame(number).operation();
+        self.emit(Command::ScheduleActivity(ScheduleActivity {
+            id,
+            activity: activity.to_owned(),
+            input,
+            start_to_close_ms,
+            effect: Effect::Repeatable,
+        }));
+        let until_ms = Some(self.after(start_to_close_ms));
+        self.open(number, Opening { reason: WaitReason::Event, on, until_ms, activity: true, wait: false });
+    }
+
+    /// The task's operation of one round is over; that of the next round is another one.
+    pub(crate) fn next_round(&mut self, number: FrameId) {
+        self.close_operation(number);
+        self.cancel_timer(number, Purpose::Own);
+        let frame = self.frame(number);
+        let (parent, block, slot) = (frame.parent, frame.block, frame.slot);
+        let counters = match parent {
+            Some(parent) => &mut self.frame_mut(parent).attempts,
+            None => &mut self.execution.attempts,
+        };
+        let (attempt, _) = counters.enter(block, slot);
+        self.frame_mut(number).attempt = attempt;
+    }
+
     /// A child of the task, to be completed by its kind.
     pub(crate) fn new_child(&self, number: FrameId, kind: ProgramKind, awaited: bool) -> StartChild {
         StartChild {

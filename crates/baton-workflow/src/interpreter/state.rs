@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::Data,
     interpreter::attempts::Attempts,
-    task::{BlockId, Purpose, TaskId, Then, try_catch},
+    task::{BlockId, Purpose, TaskId, Then, call_asyncapi, try_catch},
 };
 
 /// Names a frame; numbers are not used twice.
@@ -115,6 +115,8 @@ pub(crate) enum State {
     Fork { outputs: Vec<Option<Data>>, left: usize },
     /// Where a `try` is.
     Try(try_catch::Progress),
+    /// Where a subscription to messages is.
+    Subscription(Box<call_asyncapi::Progress>),
 }
 
 /// What a task waits for, with who may want to know it.

@@ -138,7 +138,10 @@ impl UriTemplate {
         let scheme = text.trim().split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         let template_first = text.starts_with('{');
         if !template_first && !matches!(scheme.as_deref(), Some("http" | "https")) {
-            return Err(format!("'{}' is not an absolute http or https URI", shown(text)));
+            return Err(format!(
+                "'{}' is not supported yet; a URI must be an absolute one of http or https",
+                shown(text)
+            ));
         }
         Ok(Self { parts })
     }

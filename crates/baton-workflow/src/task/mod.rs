@@ -13,13 +13,16 @@
 pub(crate) mod authentication;
 mod call_a2a;
 pub(crate) mod call_agent;
+pub(crate) mod call_asyncapi;
 pub(crate) mod call_echo;
 pub(crate) mod call_function;
+pub(crate) mod call_grpc;
 pub(crate) mod call_http;
 mod call_mcp;
 pub(crate) mod call_openapi;
 mod common;
 pub(crate) mod do_block;
+pub(crate) mod each;
 pub(crate) mod endpoint;
 pub(crate) mod for_each;
 pub(crate) mod fork;
@@ -66,10 +69,12 @@ type Read = fn(&mut Builder, &mut Fields<'_>, &Place) -> Option<Box<dyn Kind>>;
 /// Every kind of task that runs. To add one: a file, and a line here.
 fn registry(kind: &str) -> Option<Read> {
     Some(match kind {
+        "call asyncapi" => call_asyncapi::read,
         "call baton.dev/agent" => call_agent::read,
         "call baton.dev/echo" => call_echo::read,
         "call function" => call_function::read,
         "call a2a" => call_a2a::read,
+        "call grpc" => call_grpc::read,
         "call http" => call_http::read,
         "call mcp" => call_mcp::read,
         "call openapi" => call_openapi::read,
@@ -90,10 +95,10 @@ fn registry(kind: &str) -> Option<Read> {
 }
 
 /// The kinds that run, for messages.
-const SUPPORTED: &str = "'call a2a', 'call http', 'call mcp', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+const SUPPORTED: &str = "'call a2a', 'call asyncapi', 'call grpc', 'call http', 'call mcp', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
 
 /// Kinds of the language that this version does not run.
-const UNSUPPORTED: [&str; 4] = ["emit", "listen", "call asyncapi", "call grpc"];
+const UNSUPPORTED: [&str; 2] = ["emit", "listen"];
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
 const KEYWORDS: [&str; 12] =
@@ -442,7 +447,7 @@ fn kind_name(builder: &mut Builder, keyword: &'static str, fields: &mut Fields<'
             let function = fields.text("call", builder)?;
             let known = UNSUPPORTED.iter().any(|kind| kind.strip_prefix("call ") == Some(function))
                 || function.starts_with("baton.dev/")
-                || matches!(function, "a2a" | "http" | "mcp" | "openapi");
+                || registry(&format!("call {function}")).is_some();
             Some(if known { format!("call {function}") } else { "call function".to_owned() })
         }
         "run" => {

@@ -1,0 +1,81 @@
+//! Connections that are no HTTP requests: to a judged address, over TLS where that is asked for.
+//!
+//! # Invariants
+//! - The connection goes to an address that the egress policy allowed; TLS still checks the name that was asked for.
+
+use std::sync::Arc;
+
+use baton_execution::{Fault, fault_type};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+
+use crate::{egress::Refused, outgoing::Outgoing};
+
+/// Both directions of a connection.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Where to connect to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Name or address; an IPv6 address without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Whether to speak TLS, and the protocol to agree on (ALPN); an empty name asks for none.
+    pub(crate) tls: Option<&'static str>,
+}
+
+impl Target {
+    /// `host:port`, for people.
+    pub(crate) fn shown(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Outgoing {
+    /// Connects, within the time for connecting.
+    pub(crate) async fn connect(&self, target: &Target) -> Result<Box<dyn Duplex>, Fault> {
+        let shown = target.shown();
+        tokio::time::timeout(self.connect_timeout, self.reach(target, &shown)).await.unwrap_or_else(|_| {
+            Err(Fault::new(fault_type::TIMEOUT, 408, format!("connect to {shown}: no answer in time")))
+        })
+    }
+
+    async fn reach(&self, target: &Target, shown: &str) -> Result<Box<dyn Duplex>, Fault> {
+        let addresses = self.policy.resolve(&target.host, target.port).await.map_err(|error| {
+            match error.downcast_ref::<Refused>() {
+                Some(refused) => Fault::new(fault_type::AUTHORIZATION, 403, refused.to_string()).non_retryable(),
+                None => unreachable(format!("resolve the host of {shown}: {error}")),
+            }
+        })?;
+        let stream = TcpStream::connect(addresses.as_slice())
+            .await
+            .map_err(|error| unreachable(format!("connect to {shown}: {error}")))?;
+        // What is sent is small and waited for; where this cannot be set it is only slower.
+        _ = stream.set_nodelay(true);
+        let Some(protocol) = target.tls else { return Ok(Box::new(stream)) };
+        let mut config = self.tls.clone();
+        config.alpn_protocols = [protocol].into_iter().filter(|name| !name.is_empty()).map(Into::into).collect();
+        let name = ServerName::try_from(target.host.clone()).map_err(|_| {
+            Fault::new(fault_type::CONFIGURATION, 400, format!("'{}' is not the name of a host", target.host))
+                .non_retryable()
+        })?;
+        let stream = TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .map_err(|error| unreachable(format!("agree on TLS with {shown}: {error}")))?;
+        Ok(Box::new(stream))
+    }
+}
+
+fn unreachable(detail: String) -> Fault {
+    Fault::new(fault_type::COMMUNICATION, 503, detail)
+}

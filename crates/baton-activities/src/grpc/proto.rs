@@ -1,0 +1,162 @@
+//! Proto files: fetched with all that they import, and compiled in memory.
+//!
+//! An import is looked for below the folder of the file that the task names, then below each folder above it: files
+//! import each other by paths from a root that only their project knows. What was found once shows where the root is.
+//!
+//! # Invariants
+//! - Imports are of the same origin: a path is joined, never a URL.
+//! - Files, their sizes and the folders that are tried are limited.
+
+use std::collections::BTreeMap;
+
+use baton_execution::{ActivityTask, Fault, fault_type};
+use prost_reflect::DescriptorPool;
+use protox::{
+    Compiler,
+    file::{ChainFileResolver, File, FileResolver, GoogleFileResolver},
+};
+use reqwest::Url;
+
+use crate::{
+    auth::Authenticator,
+    documents::{DOCUMENT_BYTES_MAX, Resource, fetch},
+    outgoing::shown,
+};
+
+/// Files of one service; with all of them fetched one after the other.
+const FILES_MAX: usize = 64;
+/// Folders above the file that are tried for imports.
+const ROOTS_MAX: usize = 8;
+/// What imports of the language's own library begin with; the compiler brings them.
+const WELL_KNOWN: &str = "google/protobuf/";
+
+/// Fetches and compiles.
+pub(super) async fn load(
+    authenticator: &Authenticator,
+    proto: &Resource,
+    task: &ActivityTask,
+) -> Result<DescriptorPool, Fault> {
+    let url = proto.url("the proto file")?;
+    let root = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default().to_owned();
+    if root.is_empty() {
+        return Err(wrong(format!("{} names a folder, not a proto file", shown(&url))));
+    }
+    let source = match fetch(authenticator, &url, &proto.authentication, task).await? {
+        Ok(source) => source,
+        Err(missing) => return Err(missing.non_retryable()),
+    };
+    let mut files = Files { found: BTreeMap::new(), bytes: 0 };
+    let mut wanted = files.add(&root, &source, &url)?;
+    let mut roots = roots(&url);
+    while let Some(name) = wanted.pop() {
+        if files.found.contains_key(&name) || name.starts_with(WELL_KNOWN) {
+            continue;
+        }
+        let (source, place) = import(authenticator, proto, &name, &mut roots, task).await?;
+        wanted.extend(files.add(&name, &source, &place)?);
+    }
+    // Parsing and linking take time in proportion to the sources, which are limited.
+    let shown = shown(&url);
+    tokio::task::spawn_blocking(move || compile(files, &root, &shown))
+        .await
+        .map_err(|_| wrong("the proto file cannot be compiled".to_owned()))?
+}
+
+/// The folders below which imports may be, the nearest first.
+fn roots(url: &Url) -> Vec<Url> {
+    let mut roots = Vec::new();
+    let mut folder = url.clone();
+    folder.set_query(None);
+    folder.set_fragment(None);
+    for _ in 0..ROOTS_MAX {
+        let Ok(mut segments) = folder.path_segments_mut() else { break };
+        segments.pop();
+        drop(segments);
+        roots.push(folder.clone());
+        if folder.path() == "/" {
+            break;
+        }
+    }
+    roots
+}
+
+async fn import(
+    authenticator: &Authenticator,
+    proto: &Resource,
+    name: &str,
+    roots: &mut Vec<Url>,
+    task: &ActivityTask,
+) -> Result<(Vec<u8>, Url), Fault> {
+    let plain = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if !plain || name.contains(['\\', '?', '#', ':']) {
+        return Err(wrong(format!("the import \"{}\" is not a path within the proto file's project", short(name))));
+    }
+    let mut missing = None;
+    for root in roots.clone() {
+        let mut place = root.clone();
+        if let Ok(mut segments) = place.path_segments_mut() {
+            segments.pop_if_empty().extend(name.split('/'));
+        }
+        match fetch(authenticator, &place, &proto.authentication, task).await? {
+            Ok(source) => {
+                // All that one project imports stands below the same root.
+                *roots = vec![root];
+                return Ok((source, place));
+            }
+            Err(fault) => missing = missing.or(Some(fault)),
+        }
+    }
+    let tried = missing.and_then(|fault| fault.detail).unwrap_or_default();
+    Err(wrong(format!(
+        "the import \"{}\" is not below the folder of the proto file, nor above it: {tried}",
+        short(name)
+    )))
+}
+
+/// Parsed files (errors are written by `Debug`, which has line and column) by the names under which they are imported.
+struct Files {
+    found: BTreeMap<String, File>,
+    bytes: usize,
+}
+
+impl Files {
+    /// Adds a file, and says what it imports.
+    fn add(&mut self, name: &str, source: &[u8], place: &Url) -> Result<Vec<String>, Fault> {
+        self.bytes += source.len();
+        if self.found.len() >= FILES_MAX || self.bytes > DOCUMENT_BYTES_MAX {
+            let detail = format!(
+                "the proto file imports more than {FILES_MAX} files or {DOCUMENT_BYTES_MAX} bytes, which is the limit"
+            );
+            return Err(Fault::new(fault_type::TOO_LARGE, 413, detail).non_retryable());
+        }
+        let source = std::str::from_utf8(source).map_err(|_| wrong(format!("{} is not text", shown(place))))?;
+        let file = File::from_source(name, source).map_err(|error| wrong(format!("{}: {error:?}", shown(place))))?;
+        let imports = file.file_descriptor_proto().dependency.clone();
+        self.found.insert(name.to_owned(), file);
+        Ok(imports)
+    }
+}
+
+impl FileResolver for Files {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        self.found.get(name).cloned().ok_or_else(|| protox::Error::file_not_found(name))
+    }
+}
+
+fn compile(files: Files, root: &str, shown: &str) -> Result<DescriptorPool, Fault> {
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(files);
+    resolver.add(GoogleFileResolver::new());
+    let mut compiler = Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true);
+    compiler.open_file(root).map_err(|error| wrong(format!("{shown}: {error:?}")))?;
+    Ok(compiler.descriptor_pool())
+}
+
+fn wrong(detail: String) -> Fault {
+    Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(120).collect()
+}
