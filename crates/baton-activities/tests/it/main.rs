@@ -9,10 +9,12 @@
 mod a2a;
 mod agent;
 mod auth;
+mod container;
 mod http;
 mod mcp;
 mod model;
 mod openapi;
 mod process;
 mod programs;
+mod script;
 mod support;
