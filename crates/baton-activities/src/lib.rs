@@ -102,6 +102,8 @@ fn registry(
         ("mcp", Box::new(mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
         ("model", Box::new(model::Model::new(&means.outgoing, options)?)),
+        ("container", Box::new(process::container::Container::new(&means.sandbox))),
+        ("script", Box::new(process::script::Script::new(&means.sandbox, &means.authenticator))),
         ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),
     ]))
 }

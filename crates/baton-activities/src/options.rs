@@ -62,6 +62,8 @@ pub struct RunOptions {
     pub readable: Vec<PathBuf>,
     /// Program that runs containers: speaks as `docker` and `podman` do. `None`: whichever of them is there.
     pub container_engine: Option<PathBuf>,
+    /// Directories of the host that containers may see. Volumes by name they may always have.
+    pub container_volumes: Vec<PathBuf>,
 }
 
 impl Default for RunOptions {
@@ -76,6 +78,7 @@ impl Default for RunOptions {
             output_bytes_max: 1 << 20,
             readable: Vec::new(),
             container_engine: None,
+            container_volumes: Vec::new(),
         }
     }
 }

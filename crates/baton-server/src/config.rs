@@ -10,6 +10,7 @@
 
 mod effective;
 mod place;
+mod run;
 mod temporal;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -24,6 +25,7 @@ use toml::{Table, Value};
 pub use self::{
     effective::Variables,
     place::{Advertise, StoreUrl, StoreUrlSetting},
+    run::{CommandsSetting, RunConfig},
     temporal::{EngineKind, Names, TemporalConfig, Tls},
 };
 use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
@@ -40,6 +42,11 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("BATON_MODEL_API_KEY", "model.api-key"),
     ("OPENAI_API_KEY", "model.api-key"),
     ("BATON_DEFAULT_CATALOG", "workflows.default-catalog"),
+    ("BATON_RUN_COMMANDS", "run.commands"),
+    ("BATON_RUN_NETWORK", "run.network"),
+    ("BATON_RUN_READABLE", "run.readable"),
+    ("BATON_RUN_CONTAINER_ENGINE", "run.container-engine"),
+    ("BATON_RUN_CONTAINER_VOLUMES", "run.container-volumes"),
     ("BATON_ENGINE", "engine.kind"),
     ("BATON_TEMPORAL_COMPATIBLE", "temporal-compatible"),
     ("BATON_TEMPORAL_ADDRESS", "temporal.address"),
@@ -82,6 +89,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// Workflows.
     pub workflows: WorkflowsConfig,
+    /// Commands, scripts and containers.
+    pub run: RunConfig,
     /// The store.
     pub store: StoreConfig,
     /// The engine.
@@ -102,6 +111,7 @@ impl Default for Config {
             temporal_compatible: false,
             model: ModelConfig::default(),
             workflows: WorkflowsConfig::default(),
+            run: RunConfig::default(),
             store: StoreConfig::default(),
             engine: EngineConfig::default(),
             temporal: TemporalConfig::default(),
@@ -416,6 +426,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             )));
         }
     }
+    config.run.check()?;
     if config.temporal.task_queue.trim().is_empty() {
         return Err(ConfigError("temporal.task-queue is empty, it must be a name".to_owned()));
     }
@@ -459,6 +470,7 @@ impl From<Config> for ServerOptions {
             temporal_compatible,
             model,
             workflows,
+            run,
             store,
             engine,
             temporal: _,
@@ -475,6 +487,7 @@ impl From<Config> for ServerOptions {
             model_base_url: text(model.base_url),
             default_catalog: text(workflows.default_catalog),
             model_api_key: text(model.api_key.0).map(Secret::new),
+            run: run.into(),
             store: StoreOptions {
                 cache_bytes: usize::try_from(store.cache.0).unwrap_or(usize::MAX),
                 readers: store.readers,
@@ -502,6 +515,8 @@ impl From<Config> for ServerOptions {
 
 #[cfg(test)]
 mod tests {
+    use baton_activities::{Commands, RunOptions};
+
     use super::*;
 
     fn environment<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
@@ -590,10 +605,40 @@ mod tests {
             ("[upkeep]\nperiod = '0s'", "more than 0"),
             ("[upkeep]\nperiod = 'soon'", "'soon' is not a duration"),
             ("listen = 'here'", "listen"),
+            ("[run]\ncommands = 'on'", "\"on\" is not a choice; allowed are 'off', 'sandboxed' and 'unconfined'"),
+            ("[run]\nmemory = '1MiB'", "run.memory is 1MiB, it must be 16MiB or more"),
+            ("[run]\noutput = '5MiB'", "run.output is 5MiB, allowed are 1B to 4MiB"),
+            ("[run]\nprocesses = 0", "run.processes is 0, allowed are 1 to 65536"),
+            ("[run]\nreadable = ['tools']", "run.readable has 'tools', it must be an absolute path"),
         ] {
             let refused = from_file(text).unwrap_err().to_string();
             assert!(refused.contains(says), "{text}: {refused}");
         }
+    }
+
+    #[test]
+    fn commands_and_containers_are_settings() {
+        let file = "[run]\nreadable = ['/opt/tools']\ncpu-time = '30s'\nmemory = '64MiB'\n".parse().unwrap();
+        let variables = [
+            ("BATON_RUN_NETWORK", "true"),
+            ("BATON_RUN_COMMANDS", "off"),
+            ("BATON_RUN_CONTAINER_ENGINE", "/usr/bin/podman"),
+            ("BATON_RUN_CONTAINER_VOLUMES", "/srv/a, /srv/b"),
+        ];
+        let flags = [("run.commands", "unconfined".to_owned())];
+        let resolved = resolve(&flags, environment(&variables), file).unwrap();
+        assert_eq!(setting(&resolved, "run.commands"), ("unconfined".to_owned(), Source::Flag));
+        let expected = RunOptions {
+            commands: Commands::Unconfined,
+            network: true,
+            memory_bytes_max: 64 << 20,
+            cpu_seconds_max: 30,
+            readable: vec!["/opt/tools".into()],
+            container_engine: Some("/usr/bin/podman".into()),
+            container_volumes: vec!["/srv/a".into(), "/srv/b".into()],
+            ..RunOptions::default()
+        };
+        assert_eq!(ServerOptions::from(resolved.config).run, expected);
     }
 
     #[test]

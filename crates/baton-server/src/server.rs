@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Home, Secret, WorldActivities};
+use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Home, RunOptions, Secret, WorldActivities};
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
 use baton_execution::{Activities, Programs};
@@ -62,6 +62,8 @@ pub struct ServerOptions {
     pub default_catalog: Option<String>,
     /// What activities may call.
     pub egress: EgressPolicy,
+    /// What commands, scripts and containers may do.
+    pub run: RunOptions,
     /// Limits of the store.
     pub store: StoreOptions,
     /// Threads and memory of the engine.
@@ -87,6 +89,7 @@ impl ServerOptions {
             model_api_key: None,
             default_catalog: None,
             egress: EgressPolicy::default(),
+            run: RunOptions::default(),
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
@@ -304,6 +307,7 @@ fn open(options: &ServerOptions, home: Arc<dyn Home>) -> Result<Opened, StartErr
         egress: options.egress,
         model_base_url: options.model_base_url.clone(),
         model_api_key: options.model_api_key.clone(),
+        run: options.run.clone(),
         ..ActivitiesOptions::default()
     };
     let activities = WorldActivities::new(activities, home).map_err(StartError::Activities)?;

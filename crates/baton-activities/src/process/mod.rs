@@ -9,6 +9,9 @@
 //!
 //! With `await: false` the activity returns null as soon as the process runs; the process ends with the time of its task, or with the server.
 
+pub(crate) mod container;
+mod javascript;
+pub(crate) mod script;
 pub(crate) mod shell;
 
 use std::{collections::BTreeMap, time::Duration};

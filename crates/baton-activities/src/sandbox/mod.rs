@@ -232,7 +232,7 @@ impl Sandbox {
             SandboxError::Io { source, .. } => format!("{name}: {source}"),
             other => format!("{name}: {other}"),
         })?;
-        let said = read(running.stderr.take(), "standard error", 4096).await.unwrap_or_default();
+        let said = read_all(running.stderr.take(), "standard error", 4096).await.unwrap_or_default();
         match running.child.wait().await {
             Ok(status) if status.success() => Ok(()),
             Ok(_) => {
@@ -303,8 +303,8 @@ impl Running {
             Ok(code_of(status))
         };
         let (stdout, stderr, code, ()) = tokio::try_join!(
-            read(stdout, "standard output", bytes_max),
-            read(stderr, "standard error", bytes_max),
+            read_all(stdout, "standard output", bytes_max),
+            read_all(stderr, "standard error", bytes_max),
             ending,
             feeding
         )?;
@@ -375,10 +375,19 @@ fn resolve(program: &str, searched: &str) -> Result<PathBuf, SandboxError> {
     if program.contains('/') {
         return Ok(PathBuf::from(program));
     }
-    let candidates =
-        searched.split(':').filter(|it| !it.is_empty()).map(|directory| Path::new(directory).join(program));
-    let found = candidates.into_iter().find(|candidate| candidate.is_file());
+    let found = find_in(program, searched);
     found.ok_or_else(|| SandboxError::NotFound { program: program.to_owned(), path: searched.to_owned() })
+}
+
+/// A program of the system, by its name.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    find_in(name, PATH_DEFAULT)
+}
+
+fn find_in(program: &str, searched: &str) -> Option<PathBuf> {
+    let mut candidates =
+        searched.split(':').filter(|it| !it.is_empty()).map(|directory| Path::new(directory).join(program));
+    candidates.find(|candidate| candidate.is_file())
 }
 
 fn directory_for(files: &[(String, Vec<u8>)], user: Option<u32>) -> io::Result<TempDir> {
@@ -403,7 +412,8 @@ fn environment_in(directory: &Path, given: BTreeMap<String, String>) -> BTreeMap
     environment
 }
 
-async fn read(
+/// Reads a stream of a process to its end, within a limit.
+pub(crate) async fn read_all(
     from: Option<impl AsyncRead + Unpin>,
     stream: &'static str,
     bytes_max: usize,

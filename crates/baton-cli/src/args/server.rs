@@ -32,9 +32,30 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "KIND")]
     pub(crate) engine: Option<String>,
     #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+    #[command(flatten)]
     pub(crate) temporal: TemporalArgs,
     #[command(flatten)]
     pub(crate) temporal_server: TemporalServerArgs,
+}
+
+/// What workflows may run on this machine.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ProcessArgs {
+    /// Commands of workflows: sandboxed, off or unconfined [env: BATON_RUN_COMMANDS] [default: sandboxed]
+    #[arg(long, value_name = "HOW")]
+    run_commands: Option<String>,
+    /// Let commands and containers of workflows reach the network [env: BATON_RUN_NETWORK]
+    #[arg(long)]
+    run_network: bool,
+}
+
+impl ProcessArgs {
+    /// The settings that these flags are.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let commands = self.run_commands.clone().map(|it| ("run.commands", it));
+        commands.into_iter().chain(self.run_network.then(|| ("run.network", true.to_string())))
+    }
 }
 
 #[derive(Debug, Default, Args)]
@@ -42,6 +63,8 @@ pub(crate) struct WorkerArgs {
     /// File with the worker key [env: BATON_WORKER_KEY_FILE; the key itself: BATON_WORKER_KEY]
     #[arg(long, value_name = "FILE")]
     pub(crate) worker_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
     #[command(flatten)]
     pub(crate) temporal: TemporalArgs,
 }

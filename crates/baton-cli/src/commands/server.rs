@@ -24,6 +24,7 @@ pub(crate) async fn server(context: &Context, args: ServerArgs) -> Result<(), Fa
     if let Some(engine) = args.engine {
         flags.push(("engine.kind", engine));
     }
+    flags.extend(args.process.settings());
     flags.extend(args.temporal.settings().chain(args.temporal_server.settings()));
     let config = local::server_config(&context.settings, &flags)?;
     let options = config

@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) async fn worker(context: &Context, args: WorkerArgs) -> Result<(), Failure> {
     let key = key(args.worker_key_file.as_deref(), &ProcessEnvironment)?;
-    let flags: Vec<_> = args.temporal.settings().collect();
+    let flags: Vec<_> = args.process.settings().chain(args.temporal.settings()).collect();
     let config = local::server_config(&context.settings, &flags)?;
     let servers = context.settings.servers();
     let server = servers.join(" or ");

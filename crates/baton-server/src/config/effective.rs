@@ -44,8 +44,8 @@ impl Resolved {
         environment: &Variables,
     ) -> Result<WorkerProcessOptions, ConfigError> {
         let temporal = temporal_settings(&self.config, environment)?;
-        let ServerOptions { egress, model_base_url, model_api_key, .. } = ServerOptions::from(self.config.clone());
-        Ok(WorkerProcessOptions { servers, key, temporal, egress, model_base_url, model_api_key })
+        let ServerOptions { egress, model_base_url, model_api_key, run, .. } = ServerOptions::from(self.config.clone());
+        Ok(WorkerProcessOptions { servers, key, temporal, egress, model_base_url, model_api_key, run })
     }
 
     /// Every setting, in order of its name, with what Temporal's own settings decide.

@@ -19,7 +19,7 @@ pub(crate) mod wire;
 
 use std::sync::Arc;
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Secret, WorldActivities};
+use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, RunOptions, Secret, WorldActivities};
 use baton_engine::Ledger;
 use baton_engine_temporal::{ConnectError, Connection, TemporalOptions};
 use baton_types::ErrorKind;
@@ -81,6 +81,8 @@ pub struct WorkerProcessOptions {
     pub model_base_url: Option<String>,
     /// Key for that place.
     pub model_api_key: Option<Secret>,
+    /// What commands, scripts and containers may do.
+    pub run: RunOptions,
 }
 
 /// Why a worker did not start.
@@ -139,6 +141,7 @@ pub async fn start_worker(options: WorkerProcessOptions) -> Result<RunningWorker
         egress: options.egress,
         model_base_url: options.model_base_url,
         model_api_key: options.model_api_key,
+        run: options.run,
         ..ActivitiesOptions::default()
     };
     let activities =

@@ -8,13 +8,13 @@
 //! `baton.dev/repeatable: true`.
 
 use baton_execution::{Effect, Fault};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
     data::kind_of,
     document::{Builder, Fields, enclosed, shown},
     interpreter::{Call, FrameId, Run},
-    task::{Delay, Event, Kind, Step},
+    task::{Delay, Event, Kind, Step, endpoint::Endpoint},
     template::Template,
 };
 
@@ -24,6 +24,8 @@ pub(crate) enum Field {
     Template(Template),
     /// Milliseconds.
     Delay(Delay),
+    /// `{"endpoint", "authentication"}`.
+    Endpoint(Endpoint),
 }
 
 /// Key of `metadata` by which an author says that the process may run again.
@@ -164,6 +166,10 @@ impl Kind for Process {
         for (name, field) in &self.fields {
             let value = match field {
                 Field::Template(template) => run.fill(frame, template, &dot)?,
+                Field::Endpoint(endpoint) => json!({
+                    "endpoint": endpoint.uri(run, frame, &dot)?,
+                    "authentication": endpoint.authentication(run, frame, &dot)?,
+                }),
                 Field::Delay(delay) => Value::from(run.delay(frame, delay, &dot)?),
             };
             input.insert((*name).to_owned(), value);

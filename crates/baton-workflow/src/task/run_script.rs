@@ -1,14 +1,16 @@
 //! `run: script`: a script in JavaScript or Python, by the activity `script`.
 //!
 //! The activity's input is `{"language", "code" | "source", "arguments", "environment", "stdin", "return", "await"}`, where
-//! `language` is `js` or `python` and `source` is a URI; see [`process`](super::process).
+//! `language` is `js` or `python` and `source` is
+//! `{"endpoint", "authentication"}`; see [`process`](super::process).
 
 use serde_json::Value;
 
 use crate::{
-    document::{Builder, Fields, enclosed, quoted, shown},
+    document::{Builder, Fields, quoted, shown},
     task::{
         Kind, Place,
+        endpoint::Endpoint,
         process::{Field, Head, Part, Process},
     },
     template::Template,
@@ -36,45 +38,16 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, _place: &Plac
         (false, false) => builder.violate(&script.path, "must have one of 'code' and 'source'"),
         (true, true) => builder.violate(&script.at("source"), "stands beside 'code'; a script has one of the two"),
     }
-    let source = script.get("source").and_then(|value| read_source(builder, value, &script.at("source")));
+    let source = if script.has("source") { Endpoint::read_resource(builder, &mut script, "source") } else { None };
     let mut part = Part::new(script, builder);
     part.put("language", Field::Template(Template::Literal(Value::from(language.unwrap_or_default()))));
     part.text("code");
     if let Some(source) = source {
-        part.put("source", Field::Template(source));
+        part.put("source", Field::Endpoint(source));
     }
     part.texts("arguments");
     part.map("environment");
     part.text("stdin");
     let parts = part.close();
     language.map(|language| Process::kind("run script", format!("a script in {language}"), head, parts))
-}
-
-/// The address of a script that is kept elsewhere: `{"name", "endpoint"}`.
-fn read_source(builder: &mut Builder, value: &Value, path: &str) -> Option<Template> {
-    let mut source = Fields::open(value, path, builder)?;
-    source.text("name", builder);
-    let endpoint = source.need("endpoint", builder);
-    let at = source.at("endpoint");
-    source.close(builder);
-    let uri = match endpoint? {
-        Value::Object(_) => {
-            let mut endpoint = Fields::open(endpoint?, at, builder)?;
-            let uri = endpoint.need_text("uri", builder).map(|uri| (uri, endpoint.at("uri")));
-            if endpoint.get("authentication").is_some() {
-                builder.violate(
-                    &endpoint.at("authentication"),
-                    "is not supported yet for scripts that are kept elsewhere",
-                );
-            }
-            endpoint.close(builder);
-            uri?
-        }
-        other => (builder.text(other, &at)?, at),
-    };
-    let (uri, at) = uri;
-    if enclosed(uri).is_none() && !uri.starts_with("http://") && !uri.starts_with("https://") {
-        builder.violate(&at, format!("'{}' is not an absolute http or https URI", shown(uri)));
-    }
-    Some(builder.template(&Value::from(uri), &at))
 }
