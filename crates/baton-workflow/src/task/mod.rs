@@ -96,7 +96,7 @@ const SUPPORTED: &str = "'call a2a', 'call http', 'call mcp', 'call openapi', 'c
 const UNSUPPORTED: [&str; 4] = ["emit", "listen", "call asyncapi", "call grpc"];
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
-const KEYWORDS: [&str; 12] =
+pub(crate) const KEYWORDS: [&str; 12] =
     ["call", "emit", "for", "fork", "listen", "raise", "run", "set", "switch", "try", "wait", "do"];
 
 /// One kind of task, as one document configures it.
