@@ -96,20 +96,20 @@ fn a_position_of_the_timeline_finds_its_task() {
 fn a_terminal_shows_the_tree_and_the_jumps() {
     let expected = "\
 test 1.0.0
-├─ check           switch
+├─ check         switch
 │  → .paid: ship
 │  → .total > 1000: ask
-├─ ask             call http  POST https://desk.example.com/{id}  ⧗ callback  if .desk
+├─ ask           call http  POST https://desk.example.com/{id}  ⧗ callback  if .desk
 │  ↺ then ask
-└─ ship            try
+└─ ship          try
    ├┄ try
-   ┆  └─ each      for  each item in .items
-   ┆     ├─ one    call baton.dev/agent  agent packer
+   ┆  └─ each    for  each item in .items
+   ┆     ├─ one  call baton.dev/agent  agent packer
    ┆     │  → then exit
-   ┆     └─ two    run workflow  label latest
+   ┆     └─ two  run workflow  label latest
    ┆        → then end
    └┄ catch 503
-      └─ stop      raise  x 400
+      └─ stop    raise  x 400
 ";
     assert_eq!(graph(ORDER).text(), expected);
 }

@@ -75,16 +75,16 @@ fn all_that_is_wrong_is_told_at_once() {
             ("e.yaml", "apiVersion: baton.dev/v1\nkind: Agent\nspec: {instruction: x, modle: y}\n"),
         ],
         &expect![[r#"
-            error: kind: 'Pod' is not a kind of this API; allowed are Agent, Workflow, AgentExecution, WorkflowExecution
-             --> DIR/a.yaml:2:7
-              |
-            2 | kind: Pod
-              |       ^^^
             error: apiVersion: 'v1' is not served; allowed is 'baton.dev/v1'
              --> DIR/a.yaml:1:13
               |
             1 | apiVersion: v1
               |             ^^
+            error: kind: 'Pod' is not a kind of this API; allowed are Agent, Workflow, AgentExecution, WorkflowExecution
+             --> DIR/a.yaml:2:7
+              |
+            2 | kind: Pod
+              |       ^^^
             error: status.callbackToken: the callback token is input: it belongs in spec.callbackToken
              --> DIR/b.yaml:4:25
               |

@@ -55,7 +55,28 @@ document: {version: "1.0.0", dsl: '1.0.3', name: x, namespace: default} # what i
 fn texts_keep_what_they_say() {
     check(
         "a: \"line one\\nline two\\n\"\nb: >-\n    folded\n    text\n\n    next\nc: |+\n  kept\n\nd: 'yes'\ne: '${ {a: 1} }'\nf: \"it's\"\ng: \"tab\\there\"\nh:\ni: \"\"\nj: [a, 'b, c', {d: \"e: f\"}]\nk: '12'\nl: 'plain words'\n",
-        &expect![[""]],
+        &expect![[r#"
+            a: |
+              line one
+              line two
+            b: >-
+              folded
+              text
+
+              next
+            c: |+
+              kept
+
+            d: 'yes'
+            e: '${ {a: 1} }'
+            f: it's
+            g: "tab\there"
+            h: ~
+            i: ''
+            j: [a, 'b, c', {d: 'e: f'}]
+            k: '12'
+            l: plain words
+        "#]],
     );
 }
 

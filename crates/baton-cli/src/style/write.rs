@@ -254,7 +254,7 @@ impl<'t> Writer<'t> {
             let kept = text.len() - body.len();
             self.lines.extend(std::iter::repeat_n(String::new(), kept.saturating_sub(1)));
         } else {
-            let is_nothing = text.is_empty() && style == ScalarStyle::Plain;
+            let is_nothing = span.is_empty() && style == ScalarStyle::Plain;
             let line =
                 if is_nothing { head.to_owned() } else { format!("{head} {}", one_line(text, style, Within::Block)) };
             self.lines.push(line + &self.right(start..entry.whole.end));
@@ -294,7 +294,7 @@ impl<'t> Writer<'t> {
         }
         Ok(match &node.body {
             Body::Alias => return Err("anchors, aliases or tags"),
-            Body::Scalar { text, style } if text.is_empty() && *style == ScalarStyle::Plain => "null".to_owned(),
+            Body::Scalar { style: ScalarStyle::Plain, .. } if node.span.is_empty() => "null".to_owned(),
             Body::Scalar { text, style } => one_line(text, *style, Within::Flow),
             Body::Sequence { items, .. } => {
                 let items: Result<Vec<String>, _> = items.iter().map(|item| self.flow(item, form.item())).collect();

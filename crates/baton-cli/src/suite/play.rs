@@ -101,7 +101,7 @@ pub(super) fn word(ending: &Ending) -> &'static str {
 }
 
 fn differs(what: &str, wanted: &Value, found: &Value) -> String {
-    format!("{what} differs\nexpected: {}\nfound:    {}", shown(wanted), shown(found))
+    format!("{what} differs\nexpected: {}\nfound: {}", shown(wanted), shown(found))
 }
 
 fn order_failures(expect: &Expect, rehearsal: &Rehearsal, failures: &mut Vec<String>) {
@@ -178,7 +178,7 @@ fn told(task: &TaskRun) -> String {
 }
 
 fn call_told(call: &Call) -> String {
-    format!("{} ({}) {}", call.task, call.activity, shown(&call.input))
+    format!("{} ({}): {}", call.task, call.activity, shown(&without_nothing(&call.input)))
 }
 
 /// Why a rehearsal did not come to its end.
@@ -198,7 +198,7 @@ fn stopped(stop: &Stop, calls: &[Call]) -> String {
 
 /// The call, and an answer to be put into the file.
 fn unanswered(call: &Call) -> String {
-    let answer = json!([{"task": call.task, "match": call.input, "returns": null}]);
+    let answer = json!([{"task": call.task, "match": without_nothing(&call.input), "returns": null}]);
     let answer: String = output::yaml(&answer).lines().map(|line| format!("    {line}\n")).collect();
     let again = if call.attempt > 1 { format!(", attempt {}", call.attempt) } else { String::new() };
     format!(
@@ -210,12 +210,28 @@ fn unanswered(call: &Call) -> String {
     )
 }
 
+/// Without what says nothing: `null`, `{}` and `[]` in objects.
+fn without_nothing(value: &Value) -> Value {
+    let says_nothing = |value: &Value| match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    };
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, field)| (name.clone(), without_nothing(field)));
+            Value::Object(fields.filter(|(_, field)| !says_nothing(field)).collect())
+        }
+        other => other.clone(),
+    }
+}
+
 /// A value for a message.
 fn shown(value: &Value) -> String {
     let line = value.to_string();
     if line.chars().count() <= LINE_MAX {
         return line;
     }
-    let text: String = output::yaml(value).lines().map(|line| format!("\n    {line}")).collect();
-    text
+    output::yaml(value).lines().map(|line| format!("\n    {line}")).collect()
 }

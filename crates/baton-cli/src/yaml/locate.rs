@@ -20,7 +20,7 @@ pub(super) fn locate(root: &Node, path: &str, of_key: bool) -> Range<usize> {
 fn deepest<'t, 'p>(at: Step<'t>, path: &'p str) -> (Step<'t>, &'p str) {
     steps(at.node, path)
         .into_iter()
-        .map(|(next, left)| deepest(Step { node: next.node, key: next.key.or(at.key) }, left))
+        .map(|(next, left)| deepest(next, left))
         .min_by_key(|(_, left)| left.len())
         .unwrap_or((at, path))
 }

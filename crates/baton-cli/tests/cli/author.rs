@@ -25,16 +25,16 @@ fn a_violation_is_shown_where_it_stands() {
           |
         1 | a: [1
           |    ^
-        error: do[0].one.then: no task named 'nowhere' in this scope; tasks here are 'one' and 'two'
-         --> flow.yaml:6:13
-          |
-        6 |       then: nowhere
-          |             ^^^^^^^
         error: do[0].one.set.a: ' .x + ' is not a jq expression: expected term, found the end
          --> flow.yaml:5:16
           |
         5 |       set: {a: '${ .x + }'}
           |                ^^^^^^^^^^^
+        error: do[0].one.then: no task named 'nowhere' in this scope; tasks here are 'one' and 'two'
+         --> flow.yaml:6:13
+          |
+        6 |       then: nowhere
+          |             ^^^^^^^
         error: do[1].two.with.method: is required
          --> flow.yaml:7:23
           |
@@ -130,7 +130,51 @@ cases:
     let output = baton.run(&["test", &tests, "--coverage", "--junit", &junit]);
     assert_eq!((output.code, output.stderr.as_str()), (1, ""));
     let folder = format!("{}/", baton.folder().display());
-    expect![[""]].assert_eq(&output.stdout.replace(&folder, ""));
+    expect![[r#"
+        flow.test.yaml
+          ok   goes well (1 call, 0s of simulated time)
+          FAIL nobody answers (1 call, 0s of simulated time)
+               no answer for the call 'http' of task 'ask' (/do/0/ask); put one into 'calls', such as
+                   - task: ask
+                     match:
+                       method: GET
+                       endpoint: https://example.com
+                       headers: {}
+                       query: {}
+                       body: null
+                       output: content
+                       redirect: false
+                       authentication: null
+                     returns: null
+          FAIL other things (1 call, 1h10s of simulated time)
+               expect.output differs
+               expected: {"tired":false}
+               found:    {"tired":true}
+               calls[1]: nothing called it
+               expect.tasks[1]: 'ask' did not run there; what ran: ask, rest
+               expect.never: 'rest' ran
+               expect.calls[0]: there was no such call; calls were
+                 ask (http) 
+                   method: GET
+                   endpoint: https://example.com
+                   headers: {}
+                   query: {}
+                   body: null
+                   output: content
+                   redirect: false
+                   authentication: null
+               expect.elapsed: 1h10s have passed, not 1s
+          FAIL ends otherwise (1 call, 0s of simulated time)
+               expect.ended: it ended as Failed, not as Completed, with the fault 
+                   type: https://serverlessworkflow.io/spec/1.0.0/errors/communication
+                   status: 503
+                   detail: busy
+                   instance: /do/0/ask
+        coverage
+          flow (flow.yaml): 100 %, 2 of 2 tasks
+        1 passed, 3 failed
+    "#]]
+    .assert_eq(&output.stdout.replace(&folder, ""));
     let junit = fs::read_to_string(junit).unwrap().replace(&folder, "");
     assert!(junit.contains("<testsuite name=\"flow.test.yaml\" tests=\"4\" failures=\"3\">"), "{junit}");
     assert!(junit.contains("<testcase classname=\"flow\" name=\"goes well\" time=\"0.000\"/>"), "{junit}");
