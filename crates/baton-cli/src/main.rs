@@ -10,6 +10,7 @@ mod failure;
 mod kind;
 mod local;
 mod manifest;
+mod offline;
 mod output;
 mod printer;
 mod progress;

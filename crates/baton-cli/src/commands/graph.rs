@@ -2,25 +2,25 @@
 
 use std::fs;
 
-use baton_server::{WorkflowDefinition, check_workflow};
+use baton_server::WorkflowDefinition;
 
 use super::Context;
 use crate::{
     args::{GraphArgs, GraphFormat},
     failure::{Failure, Finding},
-    manifest, suite,
+    manifest, offline, suite,
 };
 
 pub(crate) fn graph(context: &Context, args: &GraphArgs) -> Result<(), Failure> {
     let (mut definitions, mut names, mut findings): (Vec<WorkflowDefinition>, Vec<String>, Vec<Finding>) =
         Default::default();
     for manifest in manifest::load(&args.files)? {
-        let Some((name, document)) = suite::workflow_of(&manifest) else { continue };
+        let Some((name, spec)) = suite::workflow_of(&manifest) else { continue };
         names.push(format!("'{name}'"));
         if args.workflow.as_ref().is_some_and(|wanted| *wanted != name) {
             continue;
         }
-        match check_workflow(&document) {
+        match offline::check(&spec["definition"], spec.get("resources")).definition {
             Ok(definition) => definitions.push(definition),
             Err(violations) => findings.extend(
                 violations.into_iter().map(|it| Finding::within(it.under("spec.definition"), &manifest.origin)),

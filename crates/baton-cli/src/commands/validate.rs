@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use baton_proto::to_json_value;
-use baton_server::{check_agent, check_workflow};
+use baton_server::check_agent;
 use baton_types::{Violation, check_name};
 use serde_json::{Value, json};
 
@@ -16,13 +16,14 @@ use crate::{
     failure::{Failure, Finding},
     kind::{Kind, Object},
     manifest::{self, Content, Manifest},
-    output,
+    offline, output,
 };
 
 /// What was found.
 #[derive(Default)]
 struct Findings {
     findings: Vec<Finding>,
+    warnings: Vec<Finding>,
     present: BTreeSet<(Kind, String)>,
     /// Kind, name, and where it is used.
     wanted: Vec<(Kind, String, Finding)>,
@@ -34,13 +35,10 @@ pub(crate) fn validate(context: &Context, args: &ValidateArgs) -> Result<(), Fai
     for manifest in &manifests {
         findings.check(manifest);
     }
-    let Findings { mut findings, present, wanted } = findings;
+    let Findings { mut findings, mut warnings, present, wanted } = findings;
     Finding::sort(&mut findings);
-    let warnings: Vec<Finding> = wanted
-        .into_iter()
-        .filter(|(kind, name, _)| !present.contains(&(*kind, name.clone())))
-        .map(|(.., finding)| finding)
-        .collect();
+    let absent = wanted.into_iter().filter(|(kind, name, _)| !present.contains(&(*kind, name.clone())));
+    warnings.extend(absent.map(|(.., finding)| finding));
     let count = manifests.len();
     let format = context.settings.output.value;
     if !matches!(format, Format::Table | Format::Name) {
@@ -88,7 +86,7 @@ impl Findings {
         match &manifest.content {
             Content::Resource(object) => self.object(manifest, object),
             Content::BareWorkflow(document) => {
-                self.workflow(manifest, document, "spec.definition");
+                self.workflow(manifest, document, None);
                 if let Some(name) = document.pointer("/document/name").and_then(Value::as_str) {
                     self.present.insert((Kind::Workflow, name.to_owned()));
                 }
@@ -119,7 +117,7 @@ impl Findings {
             Object::Workflow(_) => {
                 self.present.insert((Kind::Workflow, metadata.name.clone()));
                 match spec.get("definition") {
-                    Some(definition) => self.workflow(manifest, definition, "spec.definition"),
+                    Some(definition) => self.workflow(manifest, definition, spec.get("resources")),
                     None => self.violate(manifest, Violation::new("spec.definition", "must be given")),
                 }
             }
@@ -131,7 +129,7 @@ impl Findings {
                 let name = it.spec.as_ref().map(|spec| spec.workflow.clone()).unwrap_or_default();
                 self.want(Kind::Workflow, &name, manifest, "spec.workflow");
                 if let Some(definition) = spec.get("definition") {
-                    self.workflow(manifest, definition, "spec.definition");
+                    self.workflow(manifest, definition, spec.get("resources"));
                 }
             }
             Object::AgentExecution(it) => {
@@ -144,8 +142,15 @@ impl Findings {
         }
     }
 
-    fn workflow(&mut self, manifest: &Manifest, document: &Value, prefix: &str) {
-        match check_workflow(document) {
+    fn workflow(&mut self, manifest: &Manifest, document: &Value, resources: Option<&Value>) {
+        let prefix = "spec.definition";
+        let offline::Checked { definition, elsewhere } = offline::check(document, resources);
+        for it in elsewhere {
+            let says = format!("the {} is kept elsewhere and not checked here: {}", it.kind.title(), it.uri);
+            let violation = Violation::new(under(prefix, &it.field), says);
+            self.warnings.push(Finding::within(violation, &manifest.origin));
+        }
+        match definition {
             Err(violations) => violations.into_iter().for_each(|it| self.violate(manifest, it.under(prefix))),
             Ok(definition) => {
                 for it in definition.agents() {

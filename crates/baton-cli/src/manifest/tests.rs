@@ -74,7 +74,7 @@ fn all_that_is_wrong_is_told_at_once() {
             ("d.yaml", "- 1\n"),
             ("e.yaml", "apiVersion: baton.dev/v1\nkind: Agent\nspec: {instruction: x, modle: y}\n"),
         ],
-        &expect![[r#"
+        &expect![[r"
             error: apiVersion: 'v1' is not served; allowed is 'baton.dev/v1'
              --> DIR/a.yaml:1:13
               |
@@ -110,7 +110,7 @@ fn all_that_is_wrong_is_told_at_once() {
               |
             3 | spec: {instruction: x, modle: y}
               |                        ^^^^^
-            error: 7 things are wrong"#]],
+            error: 7 things are wrong"]],
     );
 }
 
@@ -121,7 +121,7 @@ fn a_run_is_checked() {
             "run.yaml",
             "apiVersion: baton.dev/v1\nkind: Run\nspec: {workflow: a, agent: b, message: c, timeout: soon, services: [{name: A, command: []}, {name: b-c, command: [x]}, {name: b.c, command: [x]}]}\n",
         )],
-        &expect![[r#"
+        &expect![[r"
             error: spec: has both workflow and agent; allowed is one of them
              --> DIR/run.yaml:3:1
               |
@@ -152,16 +152,16 @@ fn a_run_is_checked() {
               |
             3 | ...: A, command: []}, {name: b-c, command: [x]}, {name: b.c, command: [x]}]}
               |                                                         ^^^
-            error: 6 things are wrong"#]],
+            error: 6 things are wrong"]],
     );
     check(
         &[("run.yaml", "apiVersion: baton.dev/v1\nkind: Run\nspec: {workflow: a, inputs: 1}\n")],
-        &expect![[r#"
+        &expect![[r"
             error: spec.inputs: no such field
              --> DIR/run.yaml:3:21
               |
             3 | spec: {workflow: a, inputs: 1}
-              |                     ^^^^^^"#]],
+              |                     ^^^^^^"]],
     );
 }
 

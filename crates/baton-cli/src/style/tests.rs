@@ -28,7 +28,7 @@ do:
 document: {version: "1.0.0", dsl: '1.0.3', name: x, namespace: default} # what it is
 # the end
 "#,
-        &expect![[r#"
+        &expect![[r"
             # About the file.
 
             document: {dsl: 1.0.3, namespace: default, name: x, version: 1.0.0} # what it is
@@ -47,7 +47,7 @@ document: {version: "1.0.0", dsl: '1.0.3', name: x, namespace: default} # what i
               - tell: {set: {text: 'a, b', n: '1'}, then: end}
                   # at the end
             # the end
-        "#]],
+        "]],
     );
 }
 
@@ -71,7 +71,7 @@ fn texts_keep_what_they_say() {
             e: '${ {a: 1} }'
             f: it's
             g: "tab\there"
-            h: ~
+            h:
             i: ''
             j: [a, 'b, c', {d: 'e: f'}]
             k: '12'
@@ -83,14 +83,26 @@ fn texts_keep_what_they_say() {
 #[test]
 fn what_is_too_long_or_has_comments_is_written_in_lines() {
     let long = "x".repeat(60);
-    check(&format!("a: [{long}, {long}]\nb: [\n  1, # one\n  2\n]\nc: {{}}\nd: []\n"), &expect![[""]]);
+    check(
+        &format!("a: [{long}, {long}]\nb: [\n  1, # one\n  2\n]\nc: {{}}\nd: []\n"),
+        &expect![[r"
+        a:
+          - xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+          - xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+        b:
+          - 1 # one
+          - 2
+        c: {}
+        d: []
+    "]],
+    );
 }
 
 #[test]
 fn a_resource_is_ordered_and_free_data_is_not() {
     check(
         "spec:\n  definition:\n    do: [{a: {set: {z: 1, a: 2}}}]\n    document: {dsl: 1.0.3, namespace: d, name: n, version: 1.0.0}\nmetadata:\n  labels: {z: a, a: z}\n  name: n\nkind: Workflow\napiVersion: baton.dev/v1\n---\ninstructions: x\nmodel: {name: y}\n",
-        &expect![[r#"
+        &expect![[r"
             apiVersion: baton.dev/v1
             kind: Workflow
             metadata:
@@ -103,7 +115,7 @@ fn a_resource_is_ordered_and_free_data_is_not() {
             ---
             instructions: x
             model: {name: y}
-        "#]],
+        "]],
     );
 }
 

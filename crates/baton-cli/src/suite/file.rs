@@ -13,12 +13,13 @@ use baton_server::{
 };
 use baton_types::{Violation, parse_duration};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     failure::{Failure, Finding},
-    kind::{Kind, Object},
+    kind::Object,
     manifest::{self, Content, Manifest},
+    offline,
 };
 
 /// Cases of one file.
@@ -45,6 +46,9 @@ pub(crate) struct Case {
 struct Document {
     workflow: String,
     name: Option<String>,
+    /// Files by the URI that the workflow has for them.
+    #[serde(default)]
+    resources: BTreeMap<String, String>,
     cases: Vec<WrittenCase>,
 }
 
@@ -192,13 +196,35 @@ fn read(value: Value, folder: &Path) -> Result<(PathBuf, Arc<WorkflowDefinition>
     if !violations.is_empty() {
         return Err(Wrong::Here(violations));
     }
-    let path = folder.join(&document.workflow);
-    let definition = definition(&path, document.name.as_deref())?;
+    let path = match folder.to_str() {
+        Some(".") => PathBuf::from(&document.workflow),
+        _ => folder.join(&document.workflow),
+    };
+    let resources = resources(&document.resources, folder)?;
+    let definition = definition(&path, document.name.as_deref(), resources)?;
     Ok((path, Arc::new(definition), cases))
 }
 
+/// What the workflow refers to and is kept elsewhere, from files beside the test.
+fn resources(files: &BTreeMap<String, String>, folder: &Path) -> Result<Map<String, Value>, Wrong> {
+    let mut resources = Map::new();
+    for (uri, file) in files {
+        let path = folder.join(file);
+        let field = format!("resources.{uri}");
+        let text = manifest::read_bytes(&path).map_err(|failure| Violation::new(&field, failure.plain()))?;
+        let shown = path.display().to_string();
+        let mut documents =
+            manifest::text::parse_yaml(&shown, &text).map_err(|failure| Violation::new(&field, failure.plain()))?;
+        match documents.len() {
+            1 => resources.insert(uri.clone(), documents.remove(0)),
+            count => return Err(Violation::new(&field, format!("'{shown}' holds {count} documents, not one")).into()),
+        };
+    }
+    Ok(resources)
+}
+
 /// The workflow of a file; of several, the one of that name.
-fn definition(path: &Path, name: Option<&str>) -> Result<WorkflowDefinition, Wrong> {
+fn definition(path: &Path, name: Option<&str>, mut resources: Map<String, Value>) -> Result<WorkflowDefinition, Wrong> {
     let manifests = manifest::load(&[path.to_owned()]).map_err(|failure| match failure.into_findings() {
         Ok(findings) => Wrong::Elsewhere(findings),
         Err(failure) => Violation::new("workflow", failure.plain()).into(),
@@ -221,25 +247,30 @@ fn definition(path: &Path, name: Option<&str>) -> Result<WorkflowDefinition, Wro
         }
     }
     match workflows.as_slice() {
-        [(manifest, _, definition)] => check_workflow(definition).map_err(|violations| {
-            let under = violations.into_iter().map(|it| it.under("spec.definition"));
-            Wrong::Elsewhere(under.map(|it| Finding::within(it, &manifest.origin)).collect())
-        }),
+        [(manifest, _, spec)] => {
+            if let Some(Value::Object(own)) = spec.get("resources") {
+                resources.extend(own.clone());
+            }
+            let document = offline::with_resources(&spec["definition"], resources);
+            check_workflow(&document).map_err(|violations| {
+                let under = violations.into_iter().map(|it| it.under("spec.definition"));
+                Wrong::Elsewhere(under.map(|it| Finding::within(it, &manifest.origin)).collect())
+            })
+        }
         [] => Err(Violation::new("workflow", format!("'{shown}' holds no workflow")).into()),
         _ => Err(Violation::new("workflow", format!("'{shown}' holds several; say which by 'name': {names}")).into()),
     }
 }
 
-/// Name and definition, if it is a workflow.
+/// Name and spec, if it is a workflow.
 pub(crate) fn workflow_of(manifest: &Manifest) -> Option<(String, Value)> {
     match &manifest.content {
         Content::BareWorkflow(document) => {
             let name = document.pointer("/document/name").and_then(Value::as_str).unwrap_or_default();
-            Some((name.to_owned(), document.clone()))
+            Some((name.to_owned(), json!({"definition": document})))
         }
-        Content::Resource(object @ Object::Workflow(_)) if object.kind() == Kind::Workflow => {
-            let definition = object.to_json().pointer("/spec/definition").cloned()?;
-            Some((object.name().to_owned(), definition))
+        Content::Resource(object @ Object::Workflow(_)) => {
+            Some((object.name().to_owned(), object.to_json().get("spec").cloned().unwrap_or_default()))
         }
         Content::Resource(_) | Content::BareAgent(_) | Content::Run(_) => None,
     }

@@ -66,7 +66,7 @@ pub(crate) fn as_text(files: &[FileResult], with_coverage: bool) -> String {
             let word = if case.failures.is_empty() { "ok  " } else { "FAIL" };
             let _ = writeln!(text, "  {word} {} ({calls}, {elapsed} of simulated time)", case.name);
             for line in case.failures.iter().flat_map(|failure| failure.lines()) {
-                let _ = writeln!(text, "       {line}");
+                let _ = writeln!(text, "       {}", line.trim_end());
             }
         }
     }

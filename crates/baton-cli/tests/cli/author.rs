@@ -19,7 +19,7 @@ fn a_violation_is_shown_where_it_stands() {
     let broken = baton.file("broken.yaml", "a: [1\n");
     let said = baton.run(&["validate", &flow, &broken]).refused(1);
     let folder = format!("{}/", baton.folder().display());
-    expect![[r#"
+    expect![[r"
         error: unclosed bracket '['
          --> broken.yaml:1:4
           |
@@ -46,7 +46,7 @@ fn a_violation_is_shown_where_it_stands() {
         7 |   - two: {call: http, with: {methode: get, endpoint: 'https://example.com'}}
           |                              ^^^^^^^
         error: 5 things are wrong
-    "#]].assert_eq(&said.replace(&folder, ""));
+    "]].assert_eq(&said.replace(&folder, ""));
 
     let output = baton.run(&["validate", &flow, "-o", "json"]);
     assert_eq!((output.code, output.stderr.as_str()), (1, ""));
@@ -75,11 +75,11 @@ fn what_the_server_refuses_is_shown_where_it_stands() {
 fn a_graph_is_drawn_in_three_ways() {
     let baton = Baton::new();
     let flow = baton.file("flow.yaml", FLOW);
-    expect![[r#"
+    expect![[r"
         flow 1.0.0
         ├─ ask   call http  GET https://example.com
         └─ rest  wait  1h  if .tired
-    "#]]
+    "]]
     .assert_eq(&baton.run(&["graph", &flow]).ok());
     assert!(baton.run(&["graph", &flow, "--format", "mermaid"]).ok().starts_with("flowchart TD\n"));
     let picture = baton.folder().join("flow.svg").display().to_string();
@@ -139,33 +139,21 @@ cases:
                      match:
                        method: GET
                        endpoint: https://example.com
-                       headers: {}
-                       query: {}
-                       body: null
                        output: content
                        redirect: false
-                       authentication: null
                      returns: null
           FAIL other things (1 call, 1h10s of simulated time)
                expect.output differs
                expected: {"tired":false}
-               found:    {"tired":true}
+               found: {"tired":true}
                calls[1]: nothing called it
                expect.tasks[1]: 'ask' did not run there; what ran: ask, rest
                expect.never: 'rest' ran
                expect.calls[0]: there was no such call; calls were
-                 ask (http) 
-                   method: GET
-                   endpoint: https://example.com
-                   headers: {}
-                   query: {}
-                   body: null
-                   output: content
-                   redirect: false
-                   authentication: null
+                 ask (http): {"method":"GET","endpoint":"https://example.com","output":"content","redirect":false}
                expect.elapsed: 1h10s have passed, not 1s
           FAIL ends otherwise (1 call, 0s of simulated time)
-               expect.ended: it ended as Failed, not as Completed, with the fault 
+               expect.ended: it ended as Failed, not as Completed, with the fault
                    type: https://serverlessworkflow.io/spec/1.0.0/errors/communication
                    status: 503
                    detail: busy
@@ -195,7 +183,44 @@ fn what_is_wrong_with_a_test_file_is_told_at_once() {
     let two = baton.file("two.test.yaml", "workflow: wrong.yaml\ncases: []\n---\nworkflow: flow.yaml\nname: x\ncases: []\n---\nworkflow: none.yaml\ncases: []\n");
     let said = baton.run(&["test", &one, &two]).refused(1);
     let folder = format!("{}/", baton.folder().display());
-    expect![[""]].assert_eq(&said.replace(&folder, ""));
+    expect![[r"
+        error: cases[0].calls[0]: has several of 'returns', 'fails', 'cancelled' and 'silent'; it must have one
+         --> one.test.yaml:5:10
+          |
+        5 |       - {task: ask, returns: 1, fails: timeout}
+          |          ^^^^
+        error: cases[0].calls[1].after: 'soon' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'
+         --> one.test.yaml:6:28
+          |
+        6 |       - {task: ask, after: soon, returns: 1, times: 0}
+          |                            ^^^^
+        error: cases[0].calls[1].times: must be a number of 1 or more, or 'any'
+         --> one.test.yaml:6:53
+          |
+        6 |       - {task: ask, after: soon, returns: 1, times: 0}
+          |                                                     ^
+        error: cases[0].expect.ended: is 'Well', allowed are 'Completed', 'Failed', 'Cancelled' and 'TimedOut'
+         --> one.test.yaml:7:21
+          |
+        7 |     expect: {ended: Well}
+          |                     ^^^^
+        error: name: no workflow 'x' in 'flow.yaml'; workflows there are 'flow'
+         --> two.test.yaml:5:7
+          |
+        5 | name: x
+          |       ^
+        error: workflow: read 'none.yaml': No such file or directory (os error 2)
+         --> two.test.yaml:8:11
+          |
+        8 | workflow: none.yaml
+          |           ^^^^^^^^^
+        error: do[1].rest.wait: 'soon' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'
+         --> wrong.yaml:6:30
+          |
+        6 |   - rest: {if: .tired, wait: soon}
+          |                              ^^^^
+        error: 7 things are wrong
+    "]].assert_eq(&said.replace(&folder, ""));
 }
 
 #[test]
@@ -230,6 +255,27 @@ fn the_examples_are_in_the_usual_form() {
 }
 
 #[test]
+fn what_is_kept_elsewhere_is_told_and_can_be_given_to_a_test() {
+    let baton = Baton::new();
+    let flow = baton.file(
+        "flow.yaml",
+        "document: {dsl: 1.0.3, namespace: default, name: flow, version: 1.0.0}\ndo: [{twice: {call: 'https://example.com/twice.yaml', with: {n: 2}}}]\n",
+    );
+    let said = baton.run(&["validate", &flow]);
+    let says = "the function is kept elsewhere and not checked here: https://example.com/twice.yaml";
+    assert!(said.code == 0 && said.stderr.contains(says), "{said:?}");
+    assert!(baton.run(&["graph", &flow]).ok().contains("twice  call function  https://example.com/twice.yaml"));
+    baton.file("twice.yaml", "set: {n: '${ .n * 2 }'}\n");
+    let cases = "cases: [{name: a, expect: {output: {n: 4}}}]\n";
+    let tests = baton.file("flow.test.yaml", &format!("workflow: flow.yaml\n{cases}"));
+    let said = baton.run(&["test", &tests]).refused(1);
+    assert!(said.contains("is not among the resources"), "{said}");
+    let resources = "resources: {'https://example.com/twice.yaml': twice.yaml}\n";
+    let tests = baton.file("flow.test.yaml", &format!("workflow: flow.yaml\n{resources}{cases}"));
+    assert_eq!(baton.run(&["test", &tests]).code, 0);
+}
+
+#[test]
 fn an_execution_on_a_server_becomes_a_test() {
     let served = Served::new();
     served.baton.file(
@@ -247,7 +293,15 @@ fn an_execution_on_a_server_becomes_a_test() {
     let run = ["run", "--workflow", "flow", "--name", "one", "--input", "{\"n\": 1}", "--server", &server];
     assert_eq!(served.run(&run).json(), json!({"got": {"n": 2}}));
     let recorded = served.run(&["test", &flow, "--record", "wfx/one"]).ok();
-    expect![[""]].assert_eq(&recorded.replace(&flow, "flow.yaml"));
+    let mut document: serde_json::Value = serde_yaml_ng::from_str(&recorded).unwrap();
+    assert!(document["cases"][0]["env"].take().is_object(), "{recorded}");
+    assert_eq!(
+        document,
+        json!({"workflow": flow, "name": "flow", "cases": [{
+            "name": "as one went", "input": {"n": 1}, "env": null, "calls": [{"task": "ask", "returns": {"n": 2}}],
+            "expect": {"output": {"got": {"n": 2}}},
+        }]})
+    );
     let tests = served.baton.file("flow.test.yaml", &recorded);
     assert_eq!(served.run(&["test", &tests]).ok().lines().last(), Some("1 passed, 0 failed"));
 }

@@ -71,7 +71,7 @@ fn all_violations_of_all_documents_are_told_at_once() {
          apiVersion: baton.dev/v1\nkind: Agent\nmetadata: {name: b}\nspec: {instructions: x}\n",
     );
     let said = baton.run(&["validate", &path]).refused(1).replace(&path, "a.yaml");
-    expect![[r#"
+    expect![[r"
         error: metadata.name: 'Bad' is not a valid name; allowed are lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit
          --> a.yaml:3:18
           |
@@ -88,7 +88,7 @@ fn all_violations_of_all_documents_are_told_at_once() {
         13 | spec: {instructions: x}
            | ^^^^
         error: 3 things are wrong
-    "#]]
+    "]]
     .assert_eq(&said);
 }
 
