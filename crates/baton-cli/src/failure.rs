@@ -7,6 +7,8 @@ use std::{error::Error, fmt, io};
 use baton_types::Violation;
 use serde_json::Value;
 
+use crate::yaml::{Origin, Place};
+
 /// Who has to do something about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
@@ -24,12 +26,23 @@ pub(crate) enum Blame {
 #[derive(Debug)]
 pub(crate) struct Failure(Box<Content>);
 
+/// A violation, and where it stands if it is about a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Finding {
+    pub(crate) violation: Violation,
+    pub(crate) origin: Option<Origin>,
+    pub(crate) place: Option<Place>,
+}
+
+/// Violations that are shown with their line of the file; of more, the message alone.
+const SHOWN_MAX: usize = 50;
+
 #[derive(Debug)]
 struct Content {
     blame: Blame,
     /// What was being done, outermost first, then why not. Empty: already told.
     chain: Vec<String>,
-    violations: Vec<Violation>,
+    violations: Vec<Finding>,
     hints: Vec<String>,
     /// The stable word of the server's answer, such as `CALLBACK_TOKEN_EXPIRED`.
     reason: Option<String>,
@@ -72,9 +85,30 @@ impl Failure {
 
     /// Exit code 1 with all violations.
     pub(crate) fn violations(violations: Vec<Violation>) -> Self {
-        let mut failure = Self::new(Blame::Refused, headline(violations.len()));
-        failure.0.violations = violations;
+        Self::findings(violations.into_iter().map(Finding::from).collect())
+    }
+
+    /// Exit code 1 with all violations, and where they stand.
+    pub(crate) fn findings(mut findings: Vec<Finding>) -> Self {
+        Finding::sort(&mut findings);
+        let mut failure = Self::new(Blame::Refused, headline(findings.len()));
+        failure.0.violations = findings;
         failure
+    }
+
+    /// Says which document its violations are about, where that is not known yet.
+    #[must_use]
+    pub(crate) fn within(mut self, origin: &Origin) -> Self {
+        for finding in self.0.violations.iter_mut().filter(|finding| finding.origin.is_none()) {
+            *finding = Finding::within(std::mem::replace(&mut finding.violation, Violation::new("", "")), origin);
+        }
+        Finding::sort(&mut self.0.violations);
+        self
+    }
+
+    /// What is wrong, one by one, if it is that.
+    pub(crate) fn into_findings(self) -> Result<Vec<Finding>, Self> {
+        if self.0.violations.is_empty() { Err(self) } else { Ok(self.0.violations) }
     }
 
     /// Adds an error and its causes.
@@ -148,28 +182,94 @@ impl Failure {
             return Self::new(blame, message);
         }
         let mut failure = Self::new(blame, format!("the server refused it, {}", headline(violations.len())));
-        failure.0.violations = violations;
+        failure.0.violations = violations.into_iter().map(Finding::from).collect();
         failure
     }
 
-    /// Lines for stderr: `error: …`, violations, `hint: …`, `reason: …`.
+    /// What is wrong, on one line, to be said as a part of something else.
+    pub(crate) fn plain(&self) -> String {
+        match self.0.violations.first() {
+            Some(first) => first.to_string(),
+            None => self.0.chain.join(": "),
+        }
+    }
+
+    /// Lines for stderr: `error: …`, violations with their place, `hint: …`, `reason: …`.
     pub(crate) fn lines(&self) -> Vec<String> {
+        self.shown(false)
+    }
+
+    /// The same; what is shown of files has colours if they are wanted.
+    pub(crate) fn shown(&self, with_colour: bool) -> Vec<String> {
         let mut lines = Vec::new();
         if self.0.blame == Blame::ReaderGone || self.0.chain.is_empty() {
             return lines;
         }
-        let message = self.0.chain.join(": ");
-        if let [only] = self.0.violations.as_slice() {
-            let doing = &self.0.chain[..self.0.chain.len() - 1];
+        let (last, doing) = self.0.chain.split_last().expect("the chain is not empty: looked at above");
+        let (placed, plain): (Vec<_>, Vec<_>) = self.0.violations.iter().partition(|finding| finding.place.is_some());
+        for finding in placed.iter().take(SHOWN_MAX) {
+            // Where there is but one, what was being done stands before it; the headline would say it else.
+            let doing = if self.0.violations.len() == 1 { doing } else { &[] };
+            let parts: Vec<String> = doing.iter().cloned().chain([finding.violation.to_string()]).collect();
+            lines.extend(finding.show(&parts.join(": "), with_colour));
+        }
+        let plain: Vec<_> = placed.into_iter().skip(SHOWN_MAX).chain(plain).collect();
+        if self.0.violations.is_empty() {
+            lines.push(format!("error: {}", self.0.chain.join(": ")));
+        } else if let ([only], true) = (plain.as_slice(), self.0.violations.len() == 1) {
             let parts: Vec<String> = doing.iter().cloned().chain([only.to_string()]).collect();
             lines.push(format!("error: {}", parts.join(": ")));
-        } else {
-            lines.push(format!("error: {message}"));
-            lines.extend(self.0.violations.iter().map(|violation| format!("  {violation}")));
+        } else if self.0.violations.len() > 1 {
+            let parts: Vec<&str> = doing.iter().chain([last]).map(String::as_str).collect();
+            lines.push(format!("error: {}", parts.join(": ")));
+            lines.extend(plain.iter().map(|finding| format!("  {finding}")));
         }
         lines.extend(self.0.hints.iter().map(|hint| format!("hint: {hint}")));
         lines.extend(self.0.reason.iter().map(|reason| format!("reason: {reason} (docs/errors/{reason}.md)")));
         lines
+    }
+}
+
+impl Finding {
+    /// A violation in a document, whose field is that of the resource.
+    pub(crate) fn within(mut violation: Violation, origin: &Origin) -> Self {
+        let path = origin.path(&violation.field);
+        let place = path.and_then(|path| {
+            violation.field = path;
+            origin.place(&violation)
+        });
+        Self { violation, origin: Some(origin.clone()), place }
+    }
+
+    /// In the order in which they stand, file by file.
+    pub(crate) fn sort(findings: &mut [Self]) {
+        let name = |finding: &Self| finding.origin.as_ref().map(|origin| origin.source().name().to_owned());
+        findings.sort_by_cached_key(|finding| (name(finding), finding.place.as_ref().map(|place| place.span.start)));
+    }
+
+    fn show(&self, message: &str, with_colour: bool) -> Option<String> {
+        let (origin, place) = (self.origin.as_ref()?, self.place.as_ref()?);
+        Some(origin.source().show(message, place.span.clone(), with_colour))
+    }
+}
+
+impl From<Violation> for Finding {
+    fn from(violation: Violation) -> Self {
+        Self { violation, origin: None, place: None }
+    }
+}
+
+/// `agents.yaml:12:3: spec.model: must be given`, or with the number of the document: `agents.yaml#2: …`.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.origin, &self.place) {
+            (Some(origin), Some(place)) => {
+                write!(f, "{}:{}:{}: ", origin.source().name(), place.line, place.column)?;
+            }
+            (Some(origin), None) => write!(f, "{origin}: ")?,
+            (None, _) => {}
+        }
+        self.violation.fmt(f)
     }
 }
 

@@ -10,11 +10,15 @@ mod failure;
 mod kind;
 mod local;
 mod manifest;
+mod offline;
 mod output;
 mod printer;
 mod progress;
 mod run;
 mod settings;
+mod style;
+mod suite;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -85,6 +89,9 @@ async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Tree(args) => commands::tree(context, args).await,
         Command::Callback(command) => commands::callback(context, command).await,
         Command::Validate(args) => commands::validate(context, &args),
+        Command::Fmt(args) => commands::fmt(context, &args),
+        Command::Graph(args) => commands::graph(context, &args),
+        Command::Test(args) => commands::test(context, args).await,
         Command::Import(args) => commands::import(context, args).await,
         Command::Backup(args) => commands::backup(context, &args),
         Command::Restore(args) => commands::restore(context, &args),

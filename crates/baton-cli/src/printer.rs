@@ -73,7 +73,7 @@ impl Printer {
 
     /// Tells a failure.
     pub(crate) fn failure(self, failure: &Failure) {
-        for line in failure.lines() {
+        for line in failure.shown(self.colour) {
             let line = match line.split_once(' ') {
                 Some(("error:", rest)) => format!("{} {rest}", self.paint("error:", "1;31")),
                 Some(("hint:", rest)) => format!("{} {rest}", self.paint("hint:", "36")),

@@ -36,4 +36,7 @@ pub use baton_activities::{EgressPolicy, Secret};
 pub use baton_agent::check as check_agent;
 pub use baton_engine::EngineOptions;
 pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};
-pub use baton_workflow::check as check_workflow;
+pub use baton_workflow::{
+    Definition as WorkflowDefinition, External, ExternalKind, RESOURCES, check as check_workflow, externals, graph,
+    rehearsal,
+};

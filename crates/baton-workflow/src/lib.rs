@@ -19,7 +19,9 @@
 mod data;
 mod document;
 mod expression;
+pub mod graph;
 mod interpreter;
+pub mod rehearsal;
 mod schema;
 mod task;
 mod template;

@@ -1,5 +1,6 @@
 //! The command line as typed: these types only parse. What a setting is in the end, `settings` decides.
 
+mod author;
 mod callback;
 mod execution;
 mod resource;
@@ -11,11 +12,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use author::{FormatArgs, GraphArgs, GraphFormat, TestArgs, ValidateArgs};
 pub(crate) use callback::{CallbackCommand, TokenArgs};
 pub(crate) use execution::{AskArgs, HistoryArgs, TreeArgs};
-pub(crate) use resource::{
-    ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, ValidateArgs, WatchArgs,
-};
+pub(crate) use resource::{ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, WatchArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use server::{BackupArgs, ImportArgs, RestoreArgs, ServerArgs, WorkerArgs};
 
@@ -110,6 +110,12 @@ pub(crate) enum Command {
     Callback(CallbackCommand),
     /// Check manifests without a server
     Validate(ValidateArgs),
+    /// Put manifests into the usual form: order of fields, quotes, indentation
+    Fmt(FormatArgs),
+    /// Draw a workflow
+    Graph(GraphArgs),
+    /// Test workflows against scripted answers, in simulated time, without a server
+    Test(TestArgs),
     /// Take over workflow executions that an older version serialized
     Import(ImportArgs),
     /// Copy the data of a server, while it runs or not

@@ -89,10 +89,3 @@ pub(crate) struct WatchArgs {
     #[command(flatten)]
     pub(crate) selector: SelectorArgs,
 }
-
-#[derive(Debug, Args)]
-pub(crate) struct ValidateArgs {
-    /// Manifest, folder of manifests, or - for stdin
-    #[arg(value_name = "FILE|DIR|-", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-}

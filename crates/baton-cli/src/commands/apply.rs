@@ -11,6 +11,7 @@ use crate::{
     kind::{Kind, Object, each},
     manifest, output,
     settings::Source,
+    yaml::Origin,
 };
 
 /// Races with other writers that are tried again.
@@ -49,7 +50,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<(), Fail
     // Templates first, so that executions find them.
     objects.sort_by_key(|(_, object)| Kind::ALL.iter().position(|kind| *kind == object.kind()));
     for (origin, object) in &mut objects {
-        place(context, object).map_err(|failure| failure.while_doing(origin.clone()))?;
+        place(context, object).map_err(|failure| failure.while_doing(origin.to_string()))?;
     }
     let client = context.client().await?;
     let all = apply_all(context, &client, objects, args.dry_run).await?;
@@ -78,7 +79,7 @@ pub(crate) struct AppliedAll {
 pub(crate) async fn apply_all(
     context: &Context,
     client: &Client,
-    objects: Vec<(String, Object)>,
+    objects: Vec<(Origin, Object)>,
     dry_run: bool,
 ) -> Result<AppliedAll, Failure> {
     let mut all = AppliedAll { applied: Vec::new(), refused: Vec::new() };
@@ -92,7 +93,7 @@ pub(crate) async fn apply_all(
                 }
                 all.applied.push((written.object, applied));
             }
-            Err(failure) if failure.exit_code() == 1 => all.refused.push(failure.while_doing(doing)),
+            Err(failure) if failure.exit_code() == 1 => all.refused.push(failure.within(&origin).while_doing(doing)),
             Err(failure) => return Err(failure.while_doing(doing)),
         }
     }

@@ -11,7 +11,7 @@ pub(crate) async fn delete(context: &Context, args: DeleteArgs) -> Result<(), Fa
     }
     for manifest in manifest::load(&args.files)? {
         let Some(mut object) = manifest.resource()? else { continue };
-        place(context, &mut object).map_err(|failure| failure.while_doing(manifest.origin.clone()))?;
+        place(context, &mut object).map_err(|failure| failure.while_doing(manifest.origin.to_string()))?;
         if !object.name().is_empty() {
             targets.push((object.kind(), object.metadata().namespace.clone(), object.name().to_owned()));
         }

@@ -244,7 +244,11 @@ async fn create(
     }
     let mut execution = plan.execution.clone();
     context.namespace().clone_into(&mut execution.metadata_mut().namespace);
-    let written = client.create(execution, false).await?;
+    let created = client.create(execution, false).await;
+    let written = created.map_err(|failure| match &plan.definition {
+        Some(origin) => failure.within(origin),
+        None => failure,
+    })?;
     let created = written.object;
     context.warn(&created.reference(), &written.warnings);
     Ok(ExecutionKey { kind: created.kind(), name: created.name().to_owned() })

@@ -6,48 +6,79 @@
 use std::collections::BTreeSet;
 
 use baton_proto::to_json_value;
-use baton_server::{check_agent, check_workflow};
+use baton_server::check_agent;
 use baton_types::{Violation, check_name};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Context;
 use crate::{
-    args::ValidateArgs,
-    failure::Failure,
+    args::{Format, ValidateArgs},
+    failure::{Failure, Finding},
     kind::{Kind, Object},
     manifest::{self, Content, Manifest},
+    offline, output,
 };
 
 /// What was found.
 #[derive(Default)]
 struct Findings {
-    violations: Vec<Violation>,
+    findings: Vec<Finding>,
+    warnings: Vec<Finding>,
     present: BTreeSet<(Kind, String)>,
     /// Kind, name, and where it is used.
-    wanted: Vec<(Kind, String, String)>,
+    wanted: Vec<(Kind, String, Finding)>,
 }
 
 pub(crate) fn validate(context: &Context, args: &ValidateArgs) -> Result<(), Failure> {
-    let manifests = manifest::load(&args.files)?;
-    let mut findings = Findings::default();
+    let (manifests, findings) = manifest::load_what_can_be_read(&args.files)?;
+    let mut findings = Findings { findings, ..Findings::default() };
     for manifest in &manifests {
         findings.check(manifest);
     }
-    let Findings { violations, present, wanted } = findings;
-    if !violations.is_empty() {
-        return Err(Failure::violations(violations));
-    }
-    for (kind, name, place) in wanted {
-        if !present.contains(&(kind, name.clone())) {
-            context.printer.warning(&format!(
-                "{place}: the {} '{name}' is not in these manifests; it must be on the server",
-                kind.title()
-            ));
-        }
-    }
+    let Findings { mut findings, mut warnings, present, wanted } = findings;
+    Finding::sort(&mut findings);
+    let absent = wanted.into_iter().filter(|(kind, name, _)| !present.contains(&(*kind, name.clone())));
+    warnings.extend(absent.map(|(.., finding)| finding));
     let count = manifests.len();
+    let format = context.settings.output.value;
+    if !matches!(format, Format::Table | Format::Name) {
+        let report = json!({
+            "valid": findings.is_empty(),
+            "documents": count,
+            "violations": findings.iter().map(as_json).collect::<Vec<_>>(),
+            "warnings": warnings.iter().map(as_json).collect::<Vec<_>>(),
+        });
+        context.printer.data(&output::value(format, &report, String::new))?;
+        return if findings.is_empty() { Ok(()) } else { Err(Failure::told()) };
+    }
+    if !findings.is_empty() {
+        return Err(Failure::findings(findings));
+    }
+    for finding in &warnings {
+        context.printer.warning(&finding.to_string());
+    }
     context.printer.message(&format!("{count} {} valid", if count == 1 { "document is" } else { "documents are" }));
     Ok(())
+}
+
+/// `file`, `document` (from 1), `path`, `message`, and the place: lines and columns from 1, columns in characters.
+fn as_json(finding: &Finding) -> Value {
+    let mut json = json!({"path": finding.violation.field, "message": finding.violation.message});
+    if let Some(origin) = &finding.origin {
+        json["file"] = origin.source().name().into();
+        json["document"] = origin.number().into();
+    }
+    if let Some(place) = &finding.place {
+        for (name, number) in [
+            ("line", place.line),
+            ("column", place.column),
+            ("endLine", place.end_line),
+            ("endColumn", place.end_column),
+        ] {
+            json[name] = number.into();
+        }
+    }
+    json
 }
 
 impl Findings {
@@ -55,13 +86,13 @@ impl Findings {
         match &manifest.content {
             Content::Resource(object) => self.object(manifest, object),
             Content::BareWorkflow(document) => {
-                self.workflow(manifest, document, "");
+                self.workflow(manifest, document, None);
                 if let Some(name) = document.pointer("/document/name").and_then(Value::as_str) {
                     self.present.insert((Kind::Workflow, name.to_owned()));
                 }
             }
             Content::BareAgent(spec) => {
-                self.agent(manifest, spec, "");
+                self.agent(manifest, spec, "spec");
                 self.present.insert((Kind::Agent, manifest.stem()));
             }
             Content::Run(run) => {
@@ -86,7 +117,7 @@ impl Findings {
             Object::Workflow(_) => {
                 self.present.insert((Kind::Workflow, metadata.name.clone()));
                 match spec.get("definition") {
-                    Some(definition) => self.workflow(manifest, definition, "spec.definition"),
+                    Some(definition) => self.workflow(manifest, definition, spec.get("resources")),
                     None => self.violate(manifest, Violation::new("spec.definition", "must be given")),
                 }
             }
@@ -98,7 +129,7 @@ impl Findings {
                 let name = it.spec.as_ref().map(|spec| spec.workflow.clone()).unwrap_or_default();
                 self.want(Kind::Workflow, &name, manifest, "spec.workflow");
                 if let Some(definition) = spec.get("definition") {
-                    self.workflow(manifest, definition, "spec.definition");
+                    self.workflow(manifest, definition, spec.get("resources"));
                 }
             }
             Object::AgentExecution(it) => {
@@ -111,8 +142,15 @@ impl Findings {
         }
     }
 
-    fn workflow(&mut self, manifest: &Manifest, document: &Value, prefix: &str) {
-        match check_workflow(document) {
+    fn workflow(&mut self, manifest: &Manifest, document: &Value, resources: Option<&Value>) {
+        let prefix = "spec.definition";
+        let offline::Checked { definition, elsewhere } = offline::check(document, resources);
+        for it in elsewhere {
+            let says = format!("the {} is kept elsewhere and not checked here: {}", it.kind.title(), it.uri);
+            let violation = Violation::new(under(prefix, &it.field), says);
+            self.warnings.push(Finding::within(violation, &manifest.origin));
+        }
+        match definition {
             Err(violations) => violations.into_iter().for_each(|it| self.violate(manifest, it.under(prefix))),
             Ok(definition) => {
                 for it in definition.agents() {
@@ -141,12 +179,14 @@ impl Findings {
 
     fn want(&mut self, kind: Kind, name: &str, manifest: &Manifest, field: &str) {
         if !name.is_empty() {
-            self.wanted.push((kind, name.to_owned(), format!("{}: {field}", manifest.origin)));
+            let says = format!("the {} '{name}' is not in these manifests; it must be on the server", kind.title());
+            let finding = Finding::within(Violation::new(field, says), &manifest.origin);
+            self.wanted.push((kind, name.to_owned(), finding));
         }
     }
 
     fn violate(&mut self, manifest: &Manifest, violation: Violation) {
-        self.violations.push(manifest::at(&manifest.origin, violation));
+        self.findings.push(Finding::within(violation, &manifest.origin));
     }
 }
 

@@ -12,18 +12,22 @@ mod read;
 mod run;
 pub(crate) mod text;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use baton_proto::{API_VERSION, JsonError, from_json_value, kind as kinds};
 use baton_types::Violation;
 use serde_json::{Value, json};
 
-pub(crate) use read::{InputArg, legacy_files, read_bytes, read_text};
+pub(crate) use read::{InputArg, Which, files, legacy_files, read_bytes, read_text};
 pub(crate) use run::{RunSpec, ServiceSpec};
 
 use crate::{
-    failure::Failure,
+    failure::{Failure, Finding},
     kind::{Kind, Object, with_kind},
+    yaml::Origin,
 };
 
 /// `kind` of the document that only `baton run` reads.
@@ -33,7 +37,7 @@ pub(crate) const RUN_KIND: &str = "Run";
 #[derive(Clone, Debug)]
 pub(crate) struct Manifest {
     /// File and number of the document, such as `agents.yaml#2`.
-    pub(crate) origin: String,
+    pub(crate) origin: Origin,
     /// Where relative paths in it are found from.
     pub(crate) folder: PathBuf,
     pub(crate) content: Content,
@@ -63,13 +67,13 @@ impl Manifest {
             Content::BareAgent(spec) => (kinds::AGENT, self.stem(), spec.clone()),
         };
         let value = json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec});
-        decode(value).map(Some).map_err(|violations| Failure::violations(violations).while_doing(self.origin.clone()))
+        decode(value).map(Some).map_err(|violations| Failure::violations(violations).within(&self.origin))
     }
 
     /// Name of the file without its ending, as a resource may be named.
     pub(crate) fn stem(&self) -> String {
-        let file = self.origin.split('#').next().unwrap_or_default();
-        let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let stem =
+            Path::new(self.origin.source().name()).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let plain: String = stem
             .to_ascii_lowercase()
             .chars()
@@ -82,46 +86,79 @@ impl Manifest {
 
 /// Reads the documents of files, folders and stdin (`-`), in the order given.
 pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
-    let (mut manifests, mut violations) = (Vec::new(), Vec::new());
-    for file in read::files(paths)? {
-        let documents = text::parse_yaml(&file.origin, &file.text)?;
-        let several = documents.len() > 1;
-        for (index, document) in documents.into_iter().enumerate() {
-            let origin = if several { format!("{}#{}", file.origin, index + 1) } else { file.origin.clone() };
-            for item in items(document) {
-                match read_document(item, &origin, &file.folder) {
-                    Ok(content) => {
-                        manifests.push(Manifest { origin: origin.clone(), folder: file.folder.clone(), content });
-                    }
-                    Err(found) => violations.extend(found.into_iter().map(|it| at(&origin, it))),
+    let (manifests, findings) = load_what_can_be_read(paths)?;
+    if findings.is_empty() { Ok(manifests) } else { Err(Failure::findings(findings)) }
+}
+
+/// The same with what is wrong beside it, so that what can be read is checked further.
+pub(crate) fn load_what_can_be_read(paths: &[PathBuf]) -> Result<(Vec<Manifest>, Vec<Finding>), Failure> {
+    let (documents, mut findings) = documents(paths, Which::Manifests)?;
+    let mut manifests = Vec::new();
+    for Document { origin, folder, value } in documents {
+        for (part, item) in items(value) {
+            let origin = part.map_or_else(|| origin.clone(), |index| origin.item(index));
+            match read_document(item, &origin, &folder) {
+                Ok(content) => {
+                    let origin = match &content {
+                        Content::BareWorkflow(_) => origin.bare("spec.definition"),
+                        Content::BareAgent(_) => origin.bare("spec"),
+                        Content::Resource(_) | Content::Run(_) => origin,
+                    };
+                    manifests.push(Manifest { origin, folder: folder.clone(), content });
                 }
+                Err(found) => findings.extend(found.into_iter().map(|it| Finding::within(it, &origin))),
             }
         }
     }
-    if violations.is_empty() { Ok(manifests) } else { Err(Failure::violations(violations)) }
+    Ok((manifests, findings))
 }
 
-/// The violation with the document it is in.
-pub(crate) fn at(origin: &str, violation: Violation) -> Violation {
-    let field = if violation.field.is_empty() { origin.to_owned() } else { format!("{origin}: {}", violation.field) };
-    Violation::new(field, violation.message)
+/// A document of a file, whatever it holds.
+pub(crate) struct Document {
+    pub(crate) origin: Origin,
+    /// Where relative paths in it are found from.
+    pub(crate) folder: PathBuf,
+    pub(crate) value: Value,
 }
 
-/// The items of a list such as `baton get … -o yaml` writes, or the document itself.
-fn items(document: Value) -> Vec<Value> {
+/// Reads the documents of files, folders and stdin, in the order given, and says which files cannot be read as YAML.
+pub(crate) fn documents(paths: &[PathBuf], which: Which) -> Result<(Vec<Document>, Vec<Finding>), Failure> {
+    let (mut documents, mut findings) = (Vec::new(), Vec::new());
+    for file in read::files(paths, which)? {
+        let source = text::decode(&file.origin, &file.text)?;
+        match text::parse_source(&source).map_err(Failure::into_findings) {
+            Ok(values) => {
+                let several = values.len() > 1;
+                documents.extend(values.into_iter().enumerate().map(|(index, value)| Document {
+                    origin: Origin::new(Arc::clone(&source), index, several),
+                    folder: file.folder.clone(),
+                    value,
+                }));
+            }
+            Err(Ok(found)) => findings.extend(found),
+            Err(Err(failure)) => return Err(failure),
+        }
+    }
+    Ok((documents, findings))
+}
+
+/// The items of a list such as `baton get … -o yaml` writes, by number, or the document itself.
+fn items(document: Value) -> Vec<(Option<usize>, Value)> {
     let is_list = document.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
     match document {
         Value::Object(mut fields) if is_list && matches!(fields.get("items"), Some(Value::Array(_))) => {
             match fields.remove("items") {
-                Some(Value::Array(items)) => items,
+                Some(Value::Array(items)) => {
+                    items.into_iter().enumerate().map(|(index, item)| (Some(index), item)).collect()
+                }
                 _ => Vec::new(),
             }
         }
-        other => vec![other],
+        other => vec![(None, other)],
     }
 }
 
-fn read_document(mut document: Value, origin: &str, folder: &Path) -> Result<Content, Vec<Violation>> {
+fn read_document(mut document: Value, origin: &Origin, folder: &Path) -> Result<Content, Vec<Violation>> {
     let Value::Object(fields) = &document else {
         return Err(vec![Violation::new(
             "",
@@ -142,7 +179,7 @@ fn read_document(mut document: Value, origin: &str, folder: &Path) -> Result<Con
         }
         _ => {}
     }
-    tracing::debug!(origin, kind, "read a manifest");
+    tracing::debug!(%origin, kind, "read a manifest");
     decode(document).map(Content::Resource)
 }
 
@@ -194,17 +231,13 @@ fn inline_playback(document: &mut Value, path: &[&str], folder: &Path) -> Result
     }
     let path = folder.join(file);
     let shown = path.display().to_string();
-    let text = read_bytes(&path).map_err(|failure| wrong(plain(&failure)))?;
-    let mut documents = text::parse_yaml(&shown, &text).map_err(|failure| wrong(plain(&failure)))?;
+    let text = read_bytes(&path).map_err(|failure| wrong(failure.plain()))?;
+    let mut documents = text::parse_yaml(&shown, &text).map_err(|failure| wrong(failure.plain()))?;
     match documents.len() {
         1 => *playback = documents.remove(0),
         count => return Err(wrong(format!("'{shown}' holds {count} documents; a playback script is one"))),
     }
     Ok(())
-}
-
-fn plain(failure: &Failure) -> String {
-    failure.lines().first().map(|line| line.trim_start_matches("error: ").to_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]

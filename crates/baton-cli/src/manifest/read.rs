@@ -17,25 +17,39 @@ const FOLDER_MANIFESTS_MAX: usize = 1000;
 /// Serialized executions that a folder may hold; only their names are in memory at once.
 const FOLDER_EXECUTIONS_MAX: usize = 100_000;
 
+/// What of a folder is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All that ends in .yaml, .yml or .json, but for tests.
+    Manifests,
+    /// What ends in .test.yaml or .test.yml.
+    Tests,
+    /// All that ends in .yaml or .yml.
+    Formatted,
+}
+
 /// The text of one file.
-pub(super) struct File {
-    pub(super) origin: String,
-    pub(super) folder: PathBuf,
-    pub(super) text: Vec<u8>,
+pub(crate) struct File {
+    /// Its path, or `stdin`.
+    pub(crate) origin: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) text: Vec<u8>,
 }
 
 /// Reads all that is named: files, the manifests in folders, and stdin.
-pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<File>, Failure> {
+pub(crate) fn files(paths: &[PathBuf], which: Which) -> Result<Vec<File>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
             files.push(File { origin: "stdin".to_owned(), folder: PathBuf::from("."), text: read_stdin()? });
         } else if path.is_dir() {
-            let inside = manifests_in(path)?;
+            let inside = files_in(path, |path| which.has(path), FOLDER_MANIFESTS_MAX, which.word())?;
             if inside.is_empty() {
                 return Err(Failure::refused(format!(
-                    "no manifests in the folder '{}'; they end in .yaml, .yml or .json",
-                    path.display()
+                    "no {} in the folder '{}'; they end in {}",
+                    which.word(),
+                    path.display(),
+                    which.endings()
                 )));
             }
             for path in inside {
@@ -53,12 +67,31 @@ fn one(path: &Path) -> Result<File, Failure> {
     Ok(File { origin: path.display().to_string(), folder: folder.to_owned(), text: read_bytes(path)? })
 }
 
-fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let wanted = |path: &Path| {
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-        matches!(ending.as_str(), "yaml" | "yml" | "json")
-    };
-    files_in(folder, wanted, FOLDER_MANIFESTS_MAX, "manifests")
+impl Which {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Manifests | Self::Formatted => "manifests",
+            Self::Tests => "tests",
+        }
+    }
+
+    fn endings(self) -> &'static str {
+        match self {
+            Self::Manifests => ".yaml, .yml or .json",
+            Self::Tests => ".test.yaml or .test.yml",
+            Self::Formatted => ".yaml or .yml",
+        }
+    }
+
+    fn has(self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let is_test = [".test.yaml", ".test.yml"].iter().any(|ending| name.ends_with(ending));
+        match self {
+            Self::Manifests => !is_test && [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending)),
+            Self::Tests => is_test,
+            Self::Formatted => [".yaml", ".yml"].iter().any(|ending| name.ends_with(ending)),
+        }
+    }
 }
 
 /// Paths of serialized executions: those that are named, and every file in folders that are.

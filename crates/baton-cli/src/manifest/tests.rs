@@ -75,14 +75,42 @@ fn all_that_is_wrong_is_told_at_once() {
             ("e.yaml", "apiVersion: baton.dev/v1\nkind: Agent\nspec: {instruction: x, modle: y}\n"),
         ],
         &expect![[r"
-            error: 7 things are wrong
-              DIR/a.yaml: kind: 'Pod' is not a kind of this API; allowed are Agent, Workflow, AgentExecution, WorkflowExecution
-              DIR/a.yaml: apiVersion: 'v1' is not served; allowed is 'baton.dev/v1'
-              DIR/b.yaml: status.callbackToken: the callback token is input: it belongs in spec.callbackToken
-              DIR/c.yaml: spec.model.playback.file: read 'DIR/gone.yaml': No such file or directory (os error 2)
-              DIR/d.yaml: must be an object with apiVersion and kind, a workflow document, or an agent's spec
-              DIR/e.yaml: spec.instruction: no such field
-              DIR/e.yaml: spec.modle: no such field"]],
+            error: apiVersion: 'v1' is not served; allowed is 'baton.dev/v1'
+             --> DIR/a.yaml:1:13
+              |
+            1 | apiVersion: v1
+              |             ^^
+            error: kind: 'Pod' is not a kind of this API; allowed are Agent, Workflow, AgentExecution, WorkflowExecution
+             --> DIR/a.yaml:2:7
+              |
+            2 | kind: Pod
+              |       ^^^
+            error: status.callbackToken: the callback token is input: it belongs in spec.callbackToken
+             --> DIR/b.yaml:4:25
+              |
+            4 | status: {callbackToken: YQ==}
+              |                         ^^^^
+            error: spec.model.playback.file: read 'DIR/gone.yaml': No such file or directory (os error 2)
+             --> DIR/c.yaml:3:33
+              |
+            3 | spec: {model: {playback: {file: gone.yaml}}, limit: 1, tool: 2}
+              |                                 ^^^^^^^^^
+            error: must be an object with apiVersion and kind, a workflow document, or an agent's spec
+             --> DIR/d.yaml:1:3
+              |
+            1 | - 1
+              |   ^
+            error: spec.instruction: no such field
+             --> DIR/e.yaml:3:8
+              |
+            3 | spec: {instruction: x, modle: y}
+              |        ^^^^^^^^^^^
+            error: spec.modle: no such field
+             --> DIR/e.yaml:3:24
+              |
+            3 | spec: {instruction: x, modle: y}
+              |                        ^^^^^
+            error: 7 things are wrong"]],
     );
 }
 
@@ -94,17 +122,46 @@ fn a_run_is_checked() {
             "apiVersion: baton.dev/v1\nkind: Run\nspec: {workflow: a, agent: b, message: c, timeout: soon, services: [{name: A, command: []}, {name: b-c, command: [x]}, {name: b.c, command: [x]}]}\n",
         )],
         &expect![[r"
-            error: 6 things are wrong
-              DIR/run.yaml: spec: has both workflow and agent; allowed is one of them
-              DIR/run.yaml: spec.message: is for agents; a workflow takes spec.input
-              DIR/run.yaml: spec.timeout: 'soon' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'
-              DIR/run.yaml: spec.services[0].name: 'A' is not a valid name; allowed are lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit
-              DIR/run.yaml: spec.services[0].command: must be a list with the program first
-              DIR/run.yaml: spec.services[2].name: 'b.c' is there twice"]],
+            error: spec: has both workflow and agent; allowed is one of them
+             --> DIR/run.yaml:3:1
+              |
+            3 | spec: {workflow: a, agent: b, message: c, timeout: soon, services: [{name: A, command: []}, {name: b-c, command: ...
+              | ^^^^
+            error: spec.message: is for agents; a workflow takes spec.input
+             --> DIR/run.yaml:3:40
+              |
+            3 | spec: {workflow: a, agent: b, message: c, timeout: soon, services: [{name: A, command: []}, {name: b-c, command: ...
+              |                                        ^
+            error: spec.timeout: 'soon' is not a duration; allowed are forms such as '30s', '10m', '1h30m', '2d' and 'PT10M'
+             --> DIR/run.yaml:3:52
+              |
+            3 | spec: {workflow: a, agent: b, message: c, timeout: soon, services: [{name: A, command: []}, {name: b-c, command: ...
+              |                                                    ^^^^
+            error: spec.services[0].name: 'A' is not a valid name; allowed are lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit
+             --> DIR/run.yaml:3:76
+              |
+            3 | spec: {workflow: a, agent: b, message: c, timeout: soon, services: [{name: A, command: []}, {name: b-c, command: ...
+              |                                                                            ^
+            error: spec.services[0].command: must be a list with the program first
+             --> DIR/run.yaml:3:79
+              |
+            3 | spec: {workflow: a, agent: b, message: c, timeout: soon, services: [{name: A, command: []}, {name: b-c, command: ...
+              |                                                                               ^^^^^^^
+            error: spec.services[2].name: 'b.c' is there twice
+             --> DIR/run.yaml:3:127
+              |
+            3 | ...: A, command: []}, {name: b-c, command: [x]}, {name: b.c, command: [x]}]}
+              |                                                         ^^^
+            error: 6 things are wrong"]],
     );
     check(
         &[("run.yaml", "apiVersion: baton.dev/v1\nkind: Run\nspec: {workflow: a, inputs: 1}\n")],
-        &expect!["error: DIR/run.yaml: spec.inputs: no such field"],
+        &expect![[r"
+            error: spec.inputs: no such field
+             --> DIR/run.yaml:3:21
+              |
+            3 | spec: {workflow: a, inputs: 1}
+              |                     ^^^^^^"]],
     );
 }
 

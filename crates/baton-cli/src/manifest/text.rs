@@ -1,12 +1,15 @@
 //! YAML and JSON text as values, within limits of size, depth and number, so that no file can exhaust the process.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use baton_types::JSON_DEPTH_MAX;
+use baton_types::{JSON_DEPTH_MAX, Violation};
 use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::failure::Failure;
+use crate::{
+    failure::{Failure, Finding},
+    yaml::{Origin, Source, tree},
+};
 
 /// Largest file, in bytes. A resource is at most 1 MiB; a file may hold some dozens.
 pub(crate) const FILE_BYTES_MAX: u64 = 32 << 20;
@@ -19,16 +22,26 @@ const DOCUMENTS_MAX: usize = 10_000;
 
 /// Reads the documents of a YAML text (JSON is YAML). Empty documents are left out.
 pub(crate) fn parse_yaml(origin: &str, text: &[u8]) -> Result<Vec<Value>, Failure> {
+    parse_source(&decode(origin, text)?)
+}
+
+/// A file's text.
+pub(crate) fn decode(origin: &str, text: &[u8]) -> Result<Arc<Source>, Failure> {
     let text = std::str::from_utf8(text)
         .map_err(|error| Failure::refused(format!("{origin}: byte {} is not UTF-8", error.valid_up_to())))?;
+    Ok(Source::new(origin, text))
+}
+
+/// Reads the documents of a file. Empty documents are left out.
+pub(crate) fn parse_source(source: &Arc<Source>) -> Result<Vec<Value>, Failure> {
     let mut documents = Vec::new();
-    for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
+    for (index, document) in serde_yaml_ng::Deserializer::from_str(source.text()).enumerate() {
         if index >= DOCUMENTS_MAX {
-            return Err(Failure::refused(format!("{origin}: more than {DOCUMENTS_MAX} documents")));
+            return Err(Failure::refused(format!("{}: more than {DOCUMENTS_MAX} documents", source.name())));
         }
         let mut budget = Budget { values: DOCUMENT_VALUES_MAX, bytes: DOCUMENT_BYTES_MAX };
         let value =
-            Seed { budget: &mut budget, depth: 0 }.deserialize(document).map_err(|error| wrong_yaml(origin, &error))?;
+            Seed { budget: &mut budget, depth: 0 }.deserialize(document).map_err(|error| wrong_yaml(source, &error))?;
         if !value.is_null() {
             documents.push(value);
         }
@@ -52,15 +65,22 @@ pub(crate) fn parse_json(what: &str, text: &str) -> Result<Value, Failure> {
     })
 }
 
-fn wrong_yaml(origin: &str, error: &serde_yaml_ng::Error) -> Failure {
-    let place = error.location().map_or_else(String::new, |at| format!(":{}:{}", at.line(), at.column()));
+fn wrong_yaml(source: &Arc<Source>, error: &serde_yaml_ng::Error) -> Failure {
     let says = error.to_string();
-    let says = match says.split(" at line ").next().unwrap_or(&says) {
-        "recursion limit exceeded" => format!("it is nested deeper than {JSON_DEPTH_MAX} levels"),
-        "repetition limit exceeded" => format!("its aliases expand to more than {DOCUMENT_VALUES_MAX} values"),
-        says => says.to_owned(),
+    let byte = error.location().map(|at| source.byte(at.line(), at.column()));
+    let (says, byte) = match says.split(" at line ").next().unwrap_or(&says) {
+        "recursion limit exceeded" => (format!("it is nested deeper than {JSON_DEPTH_MAX} levels"), byte),
+        "repetition limit exceeded" => (format!("its aliases expand to more than {DOCUMENT_VALUES_MAX} values"), byte),
+        // Of a text that is no YAML at all the other reader says more exactly what and where.
+        says => match tree::parse(source.text()) {
+            Err(wrong) => (wrong.message, Some(wrong.at)),
+            Ok(_) => (says.to_owned(), byte),
+        },
     };
-    Failure::refused(format!("{origin}{place}: {says}"))
+    let Some(byte) = byte else { return Failure::refused(format!("{}: {says}", source.name())) };
+    let origin = Origin::new(Arc::clone(source), 0, false);
+    let place = source.place(byte..byte);
+    Failure::findings(vec![Finding { violation: Violation::new("", says), origin: Some(origin), place: Some(place) }])
 }
 
 /// What is left to be read of a document.

@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     kind::{Kind, Object},
     manifest::{self, Content, Manifest, RunSpec, ServiceSpec},
+    yaml::Origin,
 };
 
 /// What the flags ask for.
@@ -30,9 +31,11 @@ pub(crate) struct Wishes {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Templates to be applied first, each with the document it is from.
-    pub(crate) templates: Vec<(String, Object)>,
+    pub(crate) templates: Vec<(Origin, Object)>,
     /// The execution, but for its namespace and the URLs of services.
     pub(crate) execution: Object,
+    /// The document that the execution's definition is from, if it has one of its own.
+    pub(crate) definition: Option<Origin>,
     /// Processes, each with the folder it runs in.
     pub(crate) services: Vec<(ServiceSpec, PathBuf)>,
     /// Of all that was asked for, without URLs: tells whether an interrupted run was this one.
@@ -75,7 +78,8 @@ pub(crate) fn plan(manifests: &[Manifest], wishes: Wishes) -> Result<Plan, Failu
     }
     let target = target(manifests, &objects, &run, &wishes)?;
     let is_inline = matches!(target, Target::Inline(..));
-    let templates: Vec<(String, Object)> =
+    let definition = manifests.first().filter(|_| is_inline).map(|it| it.origin.clone().bare("spec.definition"));
+    let templates: Vec<(Origin, Object)> =
         origins.into_iter().zip(objects).filter(|(_, object)| !is_inline && !object.kind().is_execution()).collect();
     let mut execution = execution(target, &run, wishes)?;
     let content: Vec<String> = templates
@@ -88,7 +92,7 @@ pub(crate) fn plan(manifests: &[Manifest], wishes: Wishes) -> Result<Plan, Failu
     if !execution.name().is_empty() {
         set_request_id(&mut execution, &digest);
     }
-    Ok(Plan { templates, execution, services, digest })
+    Ok(Plan { templates, execution, definition, services, digest })
 }
 
 /// Makes a create that is repeated find the first one.

@@ -4,7 +4,7 @@ use expect_test::expect_file;
 
 use crate::support::Baton;
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 28] = [
     "run",
     "server",
     "worker",
@@ -25,6 +25,9 @@ const COMMANDS: [&str; 25] = [
     "callback complete",
     "callback fail",
     "validate",
+    "fmt",
+    "graph",
+    "test",
     "import",
     "backup",
     "restore",
@@ -60,7 +63,18 @@ fn completion_knows_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = Baton::new().run(&["completion", shell]).ok();
         assert!(
-            ["callback", "field-selector", "worker-key-file", "temporal-address"].iter().all(|it| script.contains(it)),
+            [
+                "callback",
+                "validate",
+                "graph",
+                "mermaid",
+                "junit",
+                "field-selector",
+                "worker-key-file",
+                "temporal-address"
+            ]
+            .iter()
+            .all(|it| script.contains(it)),
             "{shell}"
         );
     }

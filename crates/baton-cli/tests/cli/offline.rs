@@ -72,10 +72,22 @@ fn all_violations_of_all_documents_are_told_at_once() {
     );
     let said = baton.run(&["validate", &path]).refused(1).replace(&path, "a.yaml");
     expect![[r"
+        error: metadata.name: 'Bad' is not a valid name; allowed are lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit
+         --> a.yaml:3:18
+          |
+        3 | metadata: {name: Bad}
+          |                  ^^^
+        error: spec.definition.do[0].one.then: no task named 'nowhere' in this scope; tasks here are 'one'
+         --> a.yaml:8:34
+          |
+        8 |       - one: {set: {a: 1}, then: nowhere}
+          |                                  ^^^^^^^
+        error: spec.model: must be given
+          --> a.yaml:13:1
+           |
+        13 | spec: {instructions: x}
+           | ^^^^
         error: 3 things are wrong
-          a.yaml#1: metadata.name: 'Bad' is not a valid name; allowed are lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit
-          a.yaml#1: spec.definition.do[0].one.then: no task named 'nowhere' in this scope; tasks here are 'one'
-          a.yaml#2: spec.model: must be given
     "]]
     .assert_eq(&said);
 }

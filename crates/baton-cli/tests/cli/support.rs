@@ -59,6 +59,11 @@ impl Baton {
         self
     }
 
+    /// A variable that was set.
+    pub(crate) fn variable(&self, name: &str) -> String {
+        self.variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone()).unwrap()
+    }
+
     /// A folder that goes with this.
     pub(crate) fn folder(&self) -> &Path {
         self.home.path()

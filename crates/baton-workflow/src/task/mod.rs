@@ -101,7 +101,7 @@ const SUPPORTED: &str = "'call a2a', 'call asyncapi', 'call grpc', 'call http', 
 const UNSUPPORTED: [&str; 2] = ["emit", "listen"];
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
-const KEYWORDS: [&str; 12] =
+pub(crate) const KEYWORDS: [&str; 12] =
     ["call", "emit", "for", "fork", "listen", "raise", "run", "set", "switch", "try", "wait", "do"];
 
 /// One kind of task, as one document configures it.
