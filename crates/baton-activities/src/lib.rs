@@ -1,4 +1,4 @@
-//! Everything that touches the world for an execution: requests of all kinds, models, processes.
+//! Everything that touches the world for an execution: requests of all kinds, models, processes, events.
 //!
 //! [`WorldActivities`] runs an activity by its name. One activity is one file and one line in [`registry`].
 //!
@@ -20,6 +20,7 @@ mod auth;
 mod body;
 mod echo;
 mod egress;
+mod emit;
 mod exchange;
 mod home;
 mod http;
@@ -29,9 +30,11 @@ mod model;
 mod openapi;
 mod options;
 mod outgoing;
+mod patience;
 mod process;
 mod redact;
 mod sandbox;
+mod subscribe;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -61,7 +64,6 @@ struct Means {
     outgoing: Arc<Outgoing>,
     authenticator: Arc<Authenticator>,
     sandbox: Sandbox,
-    #[expect(dead_code, reason = "until an activity asks for it")]
     home: Arc<dyn Home>,
 }
 
@@ -92,11 +94,13 @@ fn registry(
     Ok(BTreeMap::from([
         ("a2a", Box::new(a2a::A2a::new(&means.authenticator, &means.outgoing)) as Box<dyn Activity>),
         ("echo", Box::new(echo::Echo)),
+        ("emit", Box::new(emit::Emit::new(&means.home))),
         ("http", Box::new(http::Http::new(&means.authenticator))),
         ("mcp", Box::new(mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
         ("model", Box::new(model::Model::new(&means.outgoing, options)?)),
         ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),
+        ("subscribe", Box::new(subscribe::Subscribe::new(&means.home))),
     ]))
 }
 

@@ -84,6 +84,7 @@ async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
         Command::History(args) => commands::history(context, args).await,
         Command::Tree(args) => commands::tree(context, args).await,
         Command::Callback(command) => commands::callback(context, command).await,
+        Command::Event(command) => commands::event(context, command).await,
         Command::Validate(args) => commands::validate(context, &args),
         Command::Import(args) => commands::import(context, args).await,
         Command::Backup(args) => commands::backup(context, &args),

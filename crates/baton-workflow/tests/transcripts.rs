@@ -85,6 +85,6 @@ macro_rules! transcripts {
 }
 
 transcripts!(
-    a2a, agent, basics, callback, data, extensions, flow, for_each, fork, functions, http, mcp, openapi, process,
-    raise, try_catch, wait
+    a2a, agent, basics, callback, data, emit, extensions, flow, for_each, fork, functions, http, listen, mcp, openapi,
+    process, raise, try_catch, wait
 );

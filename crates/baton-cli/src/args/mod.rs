@@ -1,6 +1,7 @@
 //! The command line as typed: these types only parse. What a setting is in the end, `settings` decides.
 
 mod callback;
+mod event;
 mod execution;
 mod resource;
 mod run;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use callback::{CallbackCommand, TokenArgs};
+pub(crate) use event::{EventCommand, SendArgs};
 pub(crate) use execution::{AskArgs, HistoryArgs, TreeArgs};
 pub(crate) use resource::{
     ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, ValidateArgs, WatchArgs,
@@ -108,6 +110,9 @@ pub(crate) enum Command {
     /// Make, answer and look after callback tokens
     #[command(subcommand)]
     Callback(CallbackCommand),
+    /// Publish events
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Check manifests without a server
     Validate(ValidateArgs),
     /// Take over workflow executions that an older version serialized

@@ -18,6 +18,7 @@ mod agent_execution;
 mod callback;
 mod children;
 mod error;
+mod event;
 mod execution;
 pub(crate) mod free_data;
 mod history;
@@ -49,13 +50,14 @@ use tokio::sync::Notify;
 pub use strategy::{Change, ExecutionKind, ServedResource};
 
 use crate::{
+    events::Bus,
     programs::ProgramCache,
     templates::{Template, TemplateCache},
     worker::joined::Reach,
 };
 
 pub(crate) use children::ChildAdmission;
-pub(crate) use metadata::now_ms;
+pub(crate) use metadata::{new_uid, now_ms};
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
 pub(crate) const OWNERS_GONE_MAX: usize = 100_000;
@@ -69,6 +71,7 @@ struct Inner {
     /// Below this much free disk the store refuses new work.
     free_bytes_min: u64,
     engine: OnceLock<Engine>,
+    events: OnceLock<Bus>,
     programs: Arc<ProgramCache>,
     templates: TemplateCache,
     template_writes: tokio::sync::Mutex<()>,
@@ -184,6 +187,7 @@ impl App {
             store,
             free_bytes_min,
             engine: OnceLock::new(),
+            events: OnceLock::new(),
             programs,
             templates: TemplateCache::default(),
             template_writes: tokio::sync::Mutex::new(()),
@@ -200,6 +204,13 @@ impl App {
         }
     }
 
+    /// Joins the event bus; only the first call counts.
+    pub(crate) fn join_events(&self, events: Bus) {
+        if self.0.events.set(events).is_err() {
+            tracing::error!("a second event bus was joined and is not used");
+        }
+    }
+
     /// Notes that executions run at a host; only the first call counts.
     pub(crate) fn join_host(&self, reach: Reach) {
         if self.0.host.set(reach).is_err() {
@@ -209,6 +220,10 @@ impl App {
 
     pub(crate) fn engine(&self) -> Result<&Engine, ApiError> {
         self.0.engine.get().ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "STARTING", "the server is starting"))
+    }
+
+    fn events(&self) -> Result<&Bus, ApiError> {
+        self.0.events.get().ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "STARTING", "the server is starting"))
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -10,7 +10,7 @@ use crate::{
     interpreter::{
         PURE_TASKS_MAX, TASKS_MAX,
         run::Run,
-        state::{Frame, FrameId, Started, State},
+        state::{Frame, FrameId, Open, Started, State},
     },
     task::{BlockId, DataFlow, Event, Purpose, Step, Task, Then},
 };
@@ -257,17 +257,35 @@ impl Run {
         let task = definition.task(self.frame(number).task).expect("a frame is of a task of its definition");
         // What went through unchanged was measured when it came to be.
         let raw = if raw.is_same(&self.frame(number).input) { raw } else { raw.measure()? };
-        let output = match &task.output.transform {
+        let output = self.shape(number, raw, &task.output, &task.export)?;
+        Ok((output, then.unwrap_or(task.then)))
+    }
+
+    /// From what came of a part of a task to what it puts out, and to the context.
+    pub(crate) fn put_out(
+        &mut self,
+        number: FrameId,
+        raw: Data,
+        output: &DataFlow,
+        export: &DataFlow,
+    ) -> Result<Data, Fault> {
+        let raw = raw.measure()?;
+        self.shape(number, raw, output, export)
+    }
+
+    /// Applies `output` and `export` to data that was measured.
+    fn shape(&mut self, number: FrameId, raw: Data, output: &DataFlow, export: &DataFlow) -> Result<Data, Fault> {
+        let shaped = match &output.transform {
             Some(transform) => Data::measured(transform.evaluate(&raw, &self.variables(number, Some(&raw)))?)?,
             None => raw.clone(),
         };
-        if let Some(schema) = &task.output.schema {
-            schema.check(&output, "the output")?;
+        if let Some(schema) = &output.schema {
+            schema.check(&shaped, "the output")?;
         }
-        if let Some(context) = self.export(number, &task.export, &raw, &output)? {
+        if let Some(context) = self.export(number, export, &raw, &shaped)? {
             self.execution.context = context;
         }
-        Ok((output, then.unwrap_or(task.then)))
+        Ok(shaped)
     }
 
     fn export(&self, number: FrameId, export: &DataFlow, raw: &Data, output: &Data) -> Result<Option<Data>, Fault> {
@@ -401,20 +419,25 @@ impl Run {
 
     /// Closes what the task itself has open.
     fn close(&mut self, number: FrameId) {
-        let frame = self.frame_mut(number);
-        let (open, timers) = (frame.open.take(), std::mem::take(&mut frame.timers));
+        self.close_operation(number);
+        let timers = std::mem::take(&mut self.frame_mut(number).timers);
         let frame = self.frame(number);
-        let mut commands: Vec<Command> = Vec::new();
-        if let Some(open) = open {
-            if open.opening.activity {
-                commands.push(Command::CancelActivity { id: frame.operation() });
-            }
-            if open.opening.wait {
-                commands.push(Command::CloseWait { id: frame.operation() });
-            }
-        }
-        commands.extend(timers.iter().map(|timer| Command::CancelTimer { id: frame.timer_id(timer) }));
+        let mut commands: Vec<Command> =
+            timers.iter().map(|timer| Command::CancelTimer { id: frame.timer_id(timer) }).collect();
         self.commands.append(&mut commands);
+    }
+
+    /// Closes the activity and the wait that the task has open.
+    pub(crate) fn close_operation(&mut self, number: FrameId) {
+        let frame = self.frame_mut(number);
+        let Some(Open { opening, .. }) = frame.open.take() else { return };
+        let id = frame.operation();
+        if opening.activity {
+            self.emit(Command::CancelActivity { id: id.clone() });
+        }
+        if opening.wait {
+            self.emit(Command::CloseWait { id });
+        }
     }
 
     fn note_started(&mut self, number: FrameId, task: &Task) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::Data,
     interpreter::attempts::Attempts,
-    task::{BlockId, Purpose, TaskId, Then, try_catch},
+    task::{BlockId, Purpose, TaskId, Then, listen, try_catch},
 };
 
 /// Names a frame; numbers are not used twice.
@@ -36,6 +36,9 @@ pub(crate) struct Execution {
     pub(crate) tasks_ended: u32,
     pub(crate) recent: VecDeque<TaskSummary>,
     pub(crate) ended: bool,
+    /// Where the last event that was consumed stands among those of the bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) events_cursor: Option<String>,
 }
 
 /// What the execution knows from its first input.
@@ -115,6 +118,8 @@ pub(crate) enum State {
     Fork { outputs: Vec<Option<Data>>, left: usize },
     /// Where a `try` is.
     Try(try_catch::Progress),
+    /// Where a `listen` is.
+    Listen(Box<listen::Progress>),
 }
 
 /// What a task waits for, with who may want to know it.

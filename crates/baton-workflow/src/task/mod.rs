@@ -20,9 +20,11 @@ mod call_mcp;
 pub(crate) mod call_openapi;
 mod common;
 pub(crate) mod do_block;
+pub(crate) mod emit;
 pub(crate) mod endpoint;
 pub(crate) mod for_each;
 pub(crate) mod fork;
+pub(crate) mod listen;
 mod process;
 pub(crate) mod raise;
 pub(crate) mod run_container;
@@ -74,8 +76,10 @@ fn registry(kind: &str) -> Option<Read> {
         "call mcp" => call_mcp::read,
         "call openapi" => call_openapi::read,
         "do" => do_block::read,
+        "emit" => emit::read,
         "for" => for_each::read,
         "fork" => fork::read,
+        "listen" => listen::read,
         "raise" => raise::read,
         "run container" => run_container::read,
         "run script" => run_script::read,
@@ -90,10 +94,10 @@ fn registry(kind: &str) -> Option<Read> {
 }
 
 /// The kinds that run, for messages.
-const SUPPORTED: &str = "'call a2a', 'call http', 'call mcp', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
+const SUPPORTED: &str = "'call a2a', 'call http', 'call mcp', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'emit', 'for', 'fork', 'listen', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
 
 /// Kinds of the language that this version does not run.
-const UNSUPPORTED: [&str; 4] = ["emit", "listen", "call asyncapi", "call grpc"];
+const UNSUPPORTED: [&str; 2] = ["call asyncapi", "call grpc"];
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
 const KEYWORDS: [&str; 12] =
