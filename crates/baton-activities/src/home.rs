@@ -42,8 +42,11 @@ pub struct Subscription {
     /// Context attributes that an event must have, as literal texts; an event that fits any of them is told. What else an
     /// event must be, whoever is told finds out.
     pub filters: Vec<BTreeMap<String, String>>,
-    /// The cursor of the last event that is known; `None` for those from now on.
+    /// The cursor of the last event that is known: what came before is not told. `None` if none is known.
     pub after: Option<String>,
+    /// Of the events that are there already, those that were accepted at this time or later are told, in milliseconds since
+    /// 1970. `None` tells all after the cursor, and without a cursor those from now on.
+    pub since_ms: Option<i64>,
     /// When nobody waits any more, in milliseconds since 1970.
     pub expires_ms: i64,
 }

@@ -1,4 +1,4 @@
-//! Everything that touches the world for an execution: requests of all kinds, models, processes.
+//! Everything that touches the world for an execution: requests of all kinds, models, processes, events.
 //!
 //! [`WorldActivities`] runs an activity by its name. One activity is one file and one line in [`registry`].
 //!
@@ -23,6 +23,7 @@ mod connection;
 mod documents;
 mod echo;
 mod egress;
+mod emit;
 mod exchange;
 mod grpc;
 mod home;
@@ -33,9 +34,11 @@ mod model;
 mod openapi;
 mod options;
 mod outgoing;
+mod patience;
 mod process;
 mod redact;
 mod sandbox;
+mod subscribe;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -65,7 +68,6 @@ struct Means {
     outgoing: Arc<Outgoing>,
     authenticator: Arc<Authenticator>,
     sandbox: Sandbox,
-    #[expect(dead_code, reason = "until an activity asks for it")]
     home: Arc<dyn Home>,
 }
 
@@ -98,6 +100,7 @@ fn registry(
         ("asyncapi", Box::new(asyncapi::AsyncApi::new(&means.outgoing, &means.authenticator))),
         ("echo", Box::new(echo::Echo)),
         ("grpc", Box::new(grpc::Grpc::new(&means.outgoing, &means.authenticator))),
+        ("emit", Box::new(emit::Emit::new(&means.home))),
         ("http", Box::new(http::Http::new(&means.authenticator))),
         ("mcp", Box::new(mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
@@ -105,6 +108,7 @@ fn registry(
         ("container", Box::new(process::container::Container::new(&means.sandbox))),
         ("script", Box::new(process::script::Script::new(&means.sandbox, &means.authenticator))),
         ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),
+        ("subscribe", Box::new(subscribe::Subscribe::new(&means.home))),
     ]))
 }
 

@@ -11,7 +11,7 @@ use baton_proto::{
     Resource, history_v1,
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
-        callback_service_client::CallbackServiceClient,
+        callback_service_client::CallbackServiceClient, event_service_client::EventServiceClient,
         workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
@@ -339,6 +339,11 @@ impl Client {
             }
         };
         Ok(list?.into_inner())
+    }
+
+    /// The service that takes events.
+    pub(crate) fn event_service(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone())
     }
 
     /// The service that answers waits by token.

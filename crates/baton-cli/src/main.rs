@@ -88,6 +88,7 @@ async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
         Command::History(args) => commands::history(context, args).await,
         Command::Tree(args) => commands::tree(context, args).await,
         Command::Callback(command) => commands::callback(context, command).await,
+        Command::Event(command) => commands::event(context, command).await,
         Command::Validate(args) => commands::validate(context, &args),
         Command::Fmt(args) => commands::fmt(context, &args),
         Command::Graph(args) => commands::graph(context, &args),

@@ -210,7 +210,10 @@ impl Sealer {
     }
 
     /// Encrypts a return address for the store; `place` must be the same when it is opened.
-    pub(crate) fn seal(&self, plain: &[u8], place: &[u8]) -> Vec<u8> {
+    ///
+    /// # Panics
+    /// Never: what is sealed is far below the limit of the cipher.
+    pub fn seal(&self, plain: &[u8], place: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         if self.random.fill(&mut nonce).is_err() {
             // The system's generator does not fail once it is seeded; a nonce from the content is still unique to it.
@@ -225,8 +228,8 @@ impl Sealer {
         whole
     }
 
-    /// Opens what [`Self::seal`] closed.
-    pub(crate) fn unseal(&self, sealed: &[u8], place: &[u8]) -> Option<Vec<u8>> {
+    /// Opens what [`Self::seal`] closed; `None` if it was closed for another place, or with another key.
+    pub fn unseal(&self, sealed: &[u8], place: &[u8]) -> Option<Vec<u8>> {
         let mut whole = sealed.to_vec();
         let (nonce, sealed) = whole.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;

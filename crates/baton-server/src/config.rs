@@ -28,7 +28,7 @@ pub use self::{
     run::{CommandsSetting, RunConfig},
     temporal::{EngineKind, Names, TemporalConfig, Tls},
 };
-use crate::{PORT_DEFAULT, ServerOptions, UpkeepOptions};
+use crate::{EventsOptions, PORT_DEFAULT, ServerOptions, UpkeepOptions};
 
 /// Environment variables and the settings that they are. Of two for one setting, the first that is set counts.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
@@ -99,6 +99,8 @@ pub struct Config {
     pub temporal: TemporalConfig,
     /// Upkeep and retention.
     pub upkeep: UpkeepConfig,
+    /// Events.
+    pub events: EventsConfig,
 }
 
 impl Default for Config {
@@ -116,6 +118,7 @@ impl Default for Config {
             engine: EngineConfig::default(),
             temporal: TemporalConfig::default(),
             upkeep: UpkeepConfig::default(),
+            events: EventsConfig::default(),
         }
     }
 }
@@ -212,6 +215,23 @@ impl Default for UpkeepConfig {
             keep_changes: options.keep.revisions,
             keep_changes_for: Span(age),
         }
+    }
+}
+
+/// `[events]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct EventsConfig {
+    /// How long events are kept for those who listen.
+    pub retention: Span,
+    /// How many at most; the oldest go first.
+    pub keep_max: usize,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        let options = EventsOptions::default();
+        Self { retention: Span(options.retention), keep_max: options.keep_max }
     }
 }
 
@@ -415,6 +435,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     for (name, value, allowed) in [
         ("store.readers", config.store.readers, 1..=16),
         ("engine.workers", config.engine.workers, 0..=256),
+        ("events.keep-max", config.events.keep_max, 1..=10_000_000),
         ("engine.resident-max", config.engine.resident_max, 16..=10_000_000),
         ("temporal.continue-as-new-events", config.temporal.continue_as_new_events as usize, 16..=40_000),
     ] {
@@ -475,6 +496,7 @@ impl From<Config> for ServerOptions {
             engine,
             temporal: _,
             upkeep,
+            events,
         } = config;
         let engine_default = EngineOptions::default();
         let text = |text: String| (!text.is_empty()).then_some(text);
@@ -508,6 +530,7 @@ impl From<Config> for ServerOptions {
                     age_ms: i64::try_from(upkeep.keep_changes_for.0.as_millis()).unwrap_or(i64::MAX),
                 },
             },
+            events: EventsOptions { retention: events.retention.0, keep_max: events.keep_max },
             ..Self::new(data_dir)
         }
     }

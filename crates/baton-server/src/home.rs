@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use baton_activities::{Home, Secret, Subscription};
 use baton_execution::{Fault, fault_type};
+use baton_store::Lane;
 use baton_types::{ApiError, ErrorKind};
 use serde_json::Value;
 
@@ -45,12 +46,14 @@ impl Home for ServerHome {
         self.app().map(|_| None)
     }
 
-    async fn publish(&self, _namespace: &str, _event: Value) -> Result<(), Fault> {
-        Err(Fault::new(fault_type::CONFIGURATION, 400, "this server keeps no events").non_retryable())
+    async fn publish(&self, namespace: &str, event: Value) -> Result<(), Fault> {
+        // What an execution has done is not refused for want of room: it would only be done again.
+        let published = self.app()?.publish(Lane::Internal, namespace, vec![event], "").await;
+        published.map(|_| ()).map_err(|error| fault_of(&error))
     }
 
-    async fn subscribe(&self, _namespace: &str, _subscription: Subscription) -> Result<(), Fault> {
-        Err(Fault::new(fault_type::CONFIGURATION, 400, "this server keeps no events").non_retryable())
+    async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
+        self.app()?.subscribe(namespace, &subscription).await.map_err(|error| fault_of(&error))
     }
 }
 

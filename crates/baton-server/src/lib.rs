@@ -14,6 +14,7 @@
 pub mod app;
 pub mod config;
 mod errors;
+mod events;
 mod grpc;
 mod home;
 mod leading;
@@ -26,6 +27,7 @@ mod templates;
 mod upkeep;
 pub mod worker;
 
+pub use events::EventsOptions;
 pub use leading::ServerFailure;
 pub use programs::programs;
 pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start, start_with};

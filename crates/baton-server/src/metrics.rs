@@ -29,6 +29,14 @@ pub const REQUEST_SECONDS: &str = "baton_request_seconds";
 pub const OBJECTS_COLLECTED: &str = "baton_objects_collected_total";
 /// Counter: what the reconciler found in need of repair. Label `finding`.
 pub const RECONCILER_FINDINGS: &str = "baton_reconciler_findings_total";
+/// Counter: events that came in. Label `result`: accepted, duplicate.
+pub const EVENTS_PUBLISHED: &str = "baton_events_published_total";
+/// Counter: answers to those who listen. Label `result`: accepted, or the reason of the refusal.
+pub const EVENTS_TOLD: &str = "baton_events_told_total";
+/// Gauge: events that are kept for those who listen.
+pub const EVENTS_KEPT: &str = "baton_events_kept";
+/// Gauge: those who listen.
+pub const EVENT_SUBSCRIPTIONS: &str = "baton_event_subscriptions";
 /// Gauge: executions held in memory.
 pub const EXECUTIONS_RESIDENT: &str = "baton_executions_resident";
 
@@ -92,6 +100,10 @@ fn describe() {
     describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time until the head of the answer to a request");
     describe_counter!(OBJECTS_COLLECTED, "Objects that the server removed by itself");
     describe_counter!(RECONCILER_FINDINGS, "What the reconciler found in need of repair");
+    describe_counter!(EVENTS_PUBLISHED, "Events that came in, new and known ones");
+    describe_counter!(EVENTS_TOLD, "Answers to those who listen to events");
+    describe_gauge!(EVENTS_KEPT, "Events that are kept for those who listen");
+    describe_gauge!(EVENT_SUBSCRIPTIONS, "Subscriptions to events that wait");
     describe_gauge!(EXECUTIONS_RESIDENT, "Executions held in memory");
     describe_gauge!(LEADING, "1 while this server leads, 0 while it stands by");
     describe_histogram!(store::GROUP_OPERATIONS, "Transactions in a group commit");
@@ -125,6 +137,23 @@ pub(crate) fn reconciler_found(finding: &'static str, count: usize) {
     if count > 0 {
         counter!(RECONCILER_FINDINGS, "finding" => finding).increment(count as u64);
     }
+}
+
+pub(crate) fn events_published(accepted: usize, duplicates: usize) {
+    for (result, count) in [("accepted", accepted), ("duplicate", duplicates)] {
+        if count > 0 {
+            counter!(EVENTS_PUBLISHED, "result" => result).increment(count as u64);
+        }
+    }
+}
+
+pub(crate) fn events_told(result: &'static str) {
+    counter!(EVENTS_TOLD, "result" => result).increment(1);
+}
+
+pub(crate) fn events_kept(events: usize, subscriptions: usize) {
+    gauge!(EVENTS_KEPT).set(u32::try_from(events).unwrap_or(u32::MAX));
+    gauge!(EVENT_SUBSCRIPTIONS).set(u32::try_from(subscriptions).unwrap_or(u32::MAX));
 }
 
 pub(crate) fn resident(count: usize) {

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::{App, ChildAdmission, Fetcher},
     config::StoreUrl,
+    events::{Bus, EventsOptions, Router},
     grpc::WorkerSide,
     home::ServerHome,
     leading::{Contender, Door, FINGERPRINT, OpenedKey, Post, ServerFailure, contend, open_key},
@@ -70,6 +71,8 @@ pub struct ServerOptions {
     pub engine: EngineOptions,
     /// Period and retention of upkeep.
     pub upkeep: UpkeepOptions,
+    /// How long events are kept.
+    pub events: EventsOptions,
     /// Answer Temporal's own calls for completing activities, for Baton's tokens.
     pub temporal_compatible: bool,
     /// What is done with Temporal; `None` for nothing.
@@ -93,6 +96,7 @@ impl ServerOptions {
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
+            events: EventsOptions::default(),
             temporal_compatible: false,
             temporal: None,
         }
@@ -360,6 +364,7 @@ struct Begin {
 struct Running {
     engine: Engine,
     upkeep: JoinHandle<()>,
+    events: JoinHandle<()>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
 }
@@ -372,8 +377,8 @@ impl Begin {
         let elsewhere = temporal.as_ref().map(Temporal::elsewhere).unwrap_or_default();
         let engine = Engine::start(
             self.options.engine,
-            store,
-            sealer,
+            store.clone(),
+            Arc::clone(&sealer),
             Arc::clone(&programs) as Arc<dyn Programs>,
             Arc::clone(&activities),
             children,
@@ -382,6 +387,7 @@ impl Begin {
         .map_err(StartError::Engine)?;
         app.join_engine(engine.clone());
         app.join_fetcher(Fetcher::new(Arc::clone(&activities), self.options.default_catalog.clone()));
+        app.join_events(Bus::new(store.clone(), Arc::clone(&sealer), self.options.events));
         if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {
             app.join_host(reach);
         }
@@ -396,9 +402,11 @@ impl Begin {
         .map_err(StartError::Adapters)?;
         let parts = Parts { ledger, programs, activities, activity_names };
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
+        let events = Router::new(store, engine.clone(), sealer, self.options.events);
+        let events = tokio::spawn(events.run(self.stopping.clone()));
         let upkeep = tokio::spawn(Upkeep::new(app, self.options.upkeep).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, worker, temporal })
+        Ok(Running { engine, upkeep, events, worker, temporal })
     }
 }
 
@@ -413,6 +421,9 @@ impl Running {
     async fn shutdown(self) {
         if let Err(error) = self.upkeep.await {
             tracing::error!(%error, "upkeep stopped");
+        }
+        if let Err(error) = self.events.await {
+            tracing::error!(%error, "the event bus stopped");
         }
         self.engine.shutdown().await;
         drop(self.temporal);

@@ -76,15 +76,7 @@ fn every_violation_is_told_at_once() {
 }
 
 #[test]
-fn kinds_that_do_not_run_are_named() {
-    for (task, kind, field) in
-        [("emit: {event: {with: {type: x}}}", "emit", "emit"), ("listen: {to: {any: []}}", "listen", "listen")]
-    {
-        let expected =
-            format!("do[0].a.{field}: tasks of the kind '{kind}' are not supported yet; supported are 'call");
-        let found = violations(&support::definition(&format!("do: [{{a: {{{task}}}}}]")));
-        assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
-    }
+fn kinds_that_are_none_are_named() {
     let found = violations(&support::definition(
         "do: [{a: {call: baton.dev/nothing}}, {b: {nothing: 1}}, {c: 7}, 8, {d: {set: {x: 1}}, e: {set: {x: 1}}}]",
     ));
@@ -164,6 +156,56 @@ fn calls_of_tools_and_agents_are_checked() {
     }
     accepted(
         "do: [{a: {call: a2a, with: {method: tasks/list, server: 'https://a/', agentCard: {endpoint: 'https://b/'}}}}]",
+    );
+}
+
+#[test]
+fn events_are_checked() {
+    refused(
+        r"
+        do:
+          - say:
+              emit:
+                event:
+                  with: {Type: x, source: '', time: noon, data_base64: AA==, priority: [1], specversion: '0.3', id: 7}
+          - hear:
+              listen:
+                to: {one: {with: {type: '(', Sub: 1}}, any: []}
+          - one:
+              listen:
+                to: {one: {with: {}, correlate: {a: {from: '.a | '}, b: {expect: 1}}}, until: 'true'}
+          - all:
+              listen: {to: {all: []}, read: all}
+          - nested:
+              listen: {to: {any: [7], until: {one: {with: {type: '('}}, until: 'true'}}}
+          - each:
+              listen: {to: {any: [], until: 7}}
+              foreach: {item: x, at: x, do: [], more: 1}
+        ",
+        &[
+            "do[0].say.emit.event.with.type: is required",
+            "do[0].say.emit.event.with.Type: 'Type' is not a name of an attribute; allowed are lower-case letters and digits",
+            "do[0].say.emit.event.with.source: must not be empty",
+            "do[0].say.emit.event.with.time: 'noon' is not a time such as '2026-01-31T12:00:00Z'",
+            "do[0].say.emit.event.with.data_base64: 'data_base64' is not a name of an attribute; allowed are lower-case letters and digits",
+            "do[0].say.emit.event.with.priority: must be a string, number or boolean, found an array",
+            "do[0].say.emit.event.with.specversion: must be '1.0'",
+            "do[0].say.emit.event.with.id: must be a string, found a number",
+            "do[1].hear.listen.to: must have exactly one of 'one', 'any' and 'all'",
+            "do[2].one.listen.to.one.with: must have at least one attribute",
+            "do[2].one.listen.to.one.correlate.a.from: '.a | ' is not a jq expression: expected term, found the end",
+            "do[2].one.listen.to.one.correlate.b.from: is required",
+            "do[2].one.listen.to.until: applies to 'any' only",
+            "do[3].all.listen.to.all: must have at least one filter",
+            "do[3].all.listen.read: is 'all', allowed are 'data', 'envelope' and 'raw'",
+            "do[4].nested.listen.to.any[0]: must be an object, found a number",
+            "do[4].nested.listen.to.until.one.with.type: '(' is not a regular expression",
+            "do[4].nested.listen.to.until.until: is not allowed in an 'until'",
+            "do[5].each.listen.to.until: must be an expression or a strategy, found a number",
+            "do[5].each.foreach.at: 'item' and 'at' are both 'x'; they must differ",
+            "do[5].each.foreach.do: must have at least one task",
+            "do[5].each.foreach.more: unknown field; fields here are 'item', 'at', 'do', 'output' and 'export'",
+        ],
     );
 }
 

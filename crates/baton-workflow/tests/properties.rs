@@ -128,6 +128,9 @@ fn task() -> impl Strategy<Value = Value> {
             json!({"call": "openapi", "with": {"document": {"endpoint": "https://example.com/api"}, "operationId": "a", "parameters": "${ {x: .x?} }"}})
         ),
         Just(json!({"wait": {"seconds": 1}})),
+        Just(json!({"emit": {"event": {"with": {"type": "a", "data": "${ . }"}}}})),
+        Just(json!({"listen": {"to": {"any": [], "until": "length > 2"}}, "timeout": {"after": "PT9S"}})),
+        Just(json!({"listen": {"to": {"all": [{"with": {"type": "a"}}, {"with": {"type": "b"}}]}}})),
         Just(json!({"raise": {"error": {"type": "https://example.com/x", "status": 500}}})),
         Just(json!({"if": "(.x? // 0) < 2", "switch": [{"a": {"when": "(.x? // 0) > 1", "then": "exit"}}]})),
     ];
@@ -136,6 +139,7 @@ fn task() -> impl Strategy<Value = Value> {
         prop_oneof![
             block.clone().prop_map(|block| json!({"do": block, "timeout": {"after": "PT20S"}})),
             block.clone().prop_map(|block| json!({"for": {"in": "[1, 2]"}, "do": block})),
+            block.clone().prop_map(|block| json!({"listen": {"to": {"any": [{"with": {"type": "a"}}], "until": "length > 1"}}, "foreach": {"do": block}})),
             (block.clone(), any::<bool>()).prop_map(|(block, compete)| json!({"fork": {"branches": block, "compete": compete}})),
             (block.clone(), block).prop_map(|(block, handler)| json!({"try": block, "catch": {"retry": {"delay": "PT1S", "limit": {"attempt": {"count": 1}}}, "do": handler}})),
         ]
@@ -217,7 +221,13 @@ impl Open {
                 let outcome = match how % 3 {
                     0 => Outcome::Failed(fault),
                     1 => Outcome::Cancelled { reason: "no".to_owned() },
-                    _ => Outcome::Completed(json!({"x": how})),
+                    _ => {
+                        let event =
+                            |kind: &str| json!({"event": {"type": kind, "data": how}, "cursor": how.to_string()});
+                        Outcome::Completed(
+                            json!({"x": how, "events": [event("a"), event("b"), event("a")], "cursor": "9"}),
+                        )
+                    }
                 };
                 Input::CallbackAnswered { id, outcome }
             }

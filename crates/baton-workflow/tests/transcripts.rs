@@ -85,6 +85,6 @@ macro_rules! transcripts {
 }
 
 transcripts!(
-    a2a, agent, asyncapi, basics, callback, data, extensions, flow, for_each, fork, functions, grpc, http, mcp,
-    openapi, process, raise, try_catch, wait,
+    a2a, agent, asyncapi, basics, callback, data, emit, extensions, flow, for_each, fork, functions, grpc, http,
+    listen, mcp, openapi, process, raise, try_catch, wait,
 );

@@ -2,6 +2,7 @@
 
 mod author;
 mod callback;
+mod event;
 mod execution;
 mod resource;
 mod run;
@@ -14,6 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use author::{FormatArgs, GraphArgs, GraphFormat, TestArgs, ValidateArgs};
 pub(crate) use callback::{CallbackCommand, TokenArgs};
+pub(crate) use event::{EventCommand, SendArgs};
 pub(crate) use execution::{AskArgs, HistoryArgs, TreeArgs};
 pub(crate) use resource::{ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, WatchArgs};
 pub(crate) use run::RunArgs;
@@ -108,6 +110,9 @@ pub(crate) enum Command {
     /// Make, answer and look after callback tokens
     #[command(subcommand)]
     Callback(CallbackCommand),
+    /// Publish events
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Check manifests without a server
     Validate(ValidateArgs),
     /// Put manifests into the usual form: order of fields, quotes, indentation

@@ -21,7 +21,7 @@ use baton_proto::{API_VERSION, JsonError, from_json_value, kind as kinds};
 use baton_types::Violation;
 use serde_json::{Value, json};
 
-pub(crate) use read::{InputArg, Which, files, legacy_files, read_bytes, read_text};
+pub(crate) use read::{InputArg, Which, files, legacy_files, read_bytes, read_documents, read_text};
 pub(crate) use run::{RunSpec, ServiceSpec};
 
 use crate::{

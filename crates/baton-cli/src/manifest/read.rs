@@ -159,6 +159,12 @@ fn limited(from: impl io::Read, what: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// The documents of a file, or of stdin (`-`): YAML or JSON.
+pub(crate) fn read_documents(path: &Path) -> Result<Vec<Value>, Failure> {
+    let bytes = if path.as_os_str() == "-" { read_stdin()? } else { read_bytes(path)? };
+    text::parse_yaml(&path.display().to_string(), &bytes)
+}
+
 /// Text from stdin (`-`), from a file (`@file`), or as it stands.
 pub(crate) fn read_text(what: &str, given: &str) -> Result<String, Failure> {
     let bytes = match given.strip_prefix('@') {

@@ -4,7 +4,7 @@ use expect_test::expect_file;
 
 use crate::support::Baton;
 
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 30] = [
     "run",
     "server",
     "worker",
@@ -24,6 +24,8 @@ const COMMANDS: [&str; 28] = [
     "callback create",
     "callback complete",
     "callback fail",
+    "event",
+    "event send",
     "validate",
     "fmt",
     "graph",

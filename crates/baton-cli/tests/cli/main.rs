@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without, it fails without")]
 
 mod author;
+mod events;
 mod examples;
 mod help;
 mod offline;

@@ -18,6 +18,7 @@ mod agent_execution;
 mod callback;
 mod children;
 mod error;
+mod event;
 mod execution;
 pub(crate) mod fetch;
 pub(crate) mod free_data;
@@ -50,6 +51,7 @@ use tokio::sync::Notify;
 pub use strategy::{Change, ExecutionKind, ServedResource};
 
 use crate::{
+    events::Bus,
     programs::ProgramCache,
     templates::{Template, TemplateCache},
     worker::joined::Reach,
@@ -57,7 +59,7 @@ use crate::{
 
 pub(crate) use children::ChildAdmission;
 pub(crate) use fetch::Fetcher;
-pub(crate) use metadata::now_ms;
+pub(crate) use metadata::{new_uid, now_ms};
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
 pub(crate) const OWNERS_GONE_MAX: usize = 100_000;
@@ -71,6 +73,7 @@ struct Inner {
     /// Below this much free disk the store refuses new work.
     free_bytes_min: u64,
     engine: OnceLock<Engine>,
+    events: OnceLock<Bus>,
     programs: Arc<ProgramCache>,
     templates: TemplateCache,
     template_writes: tokio::sync::Mutex<()>,
@@ -187,6 +190,7 @@ impl App {
             store,
             free_bytes_min,
             engine: OnceLock::new(),
+            events: OnceLock::new(),
             programs,
             templates: TemplateCache::default(),
             template_writes: tokio::sync::Mutex::new(()),
@@ -201,6 +205,13 @@ impl App {
     pub(crate) fn join_engine(&self, engine: Engine) {
         if self.0.engine.set(engine).is_err() {
             tracing::error!("a second engine was joined and is not used");
+        }
+    }
+
+    /// Joins the event bus; only the first call counts.
+    pub(crate) fn join_events(&self, events: Bus) {
+        if self.0.events.set(events).is_err() {
+            tracing::error!("a second event bus was joined and is not used");
         }
     }
 
@@ -224,6 +235,10 @@ impl App {
 
     pub(crate) fn engine(&self) -> Result<&Engine, ApiError> {
         self.0.engine.get().ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "STARTING", "the server is starting"))
+    }
+
+    fn events(&self) -> Result<&Bus, ApiError> {
+        self.0.events.get().ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "STARTING", "the server is starting"))
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -13,6 +13,7 @@
 //! Compression: the loopback interface gains nothing by it. Temporal's SDKs compress, and are understood.
 
 mod callbacks;
+mod events;
 mod executions;
 mod health;
 mod resources;
@@ -75,6 +76,7 @@ pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Er
         .add_service(service!(v1::workflow_execution_service_server::WorkflowExecutionServiceServer))
         .add_service(service!(v1::agent_execution_service_server::AgentExecutionServiceServer))
         .add_service(service!(v1::callback_service_server::CallbackServiceServer))
+        .add_service(service!(v1::event_service_server::EventServiceServer))
         .add_service(health)
         .add_service(descriptors().build_v1()?)
         .add_service(descriptors().build_v1alpha()?);

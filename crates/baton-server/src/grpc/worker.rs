@@ -14,11 +14,11 @@ use baton_engine::Ledger;
 use baton_execution::Fault;
 use baton_proto::worker_v1::{
     GetContentRequest, GetContentResponse, GetInstallationRequest, GetInstallationResponse, GetSecretRequest,
-    GetSecretResponse, GetTaskRequest, GetTaskResponse, KeepContentRequest, KeepContentResponse, ReportRequest,
-    ReportResponse, SecretValues,
+    GetSecretResponse, GetTaskRequest, GetTaskResponse, KeepContentRequest, KeepContentResponse, PublishEventRequest,
+    PublishEventResponse, ReportRequest, ReportResponse, SecretValues, SubscribeRequest, SubscribeResponse,
     worker_service_server::{WorkerService, WorkerServiceServer},
 };
-use baton_types::{ApiError, ErrorKind};
+use baton_types::{ApiError, ErrorKind, Violation};
 use tonic::{
     Request, Response, Status,
     metadata::MetadataMap,
@@ -114,6 +114,23 @@ impl WorkerService for WorkerSide {
         Ok(Response::new(GetInstallationResponse { installation }))
     }
 
+    async fn publish_event(
+        &self,
+        request: Request<PublishEventRequest>,
+    ) -> Result<Response<PublishEventResponse>, Status> {
+        let PublishEventRequest { namespace, event_json } = request.into_inner();
+        let event = read("event_json", &event_json)?;
+        self.home.publish(&namespace, event).await.map_err(|fault| status::of(refusal_of(&fault)))?;
+        Ok(Response::new(PublishEventResponse {}))
+    }
+
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<SubscribeResponse>, Status> {
+        let SubscribeRequest { namespace, subscription_json } = request.into_inner();
+        let subscription = read("subscription_json", &subscription_json)?;
+        self.home.subscribe(&namespace, subscription).await.map_err(|fault| status::of(refusal_of(&fault)))?;
+        Ok(Response::new(SubscribeResponse {}))
+    }
+
     async fn get_secret(&self, request: Request<GetSecretRequest>) -> Result<Response<GetSecretResponse>, Status> {
         let GetSecretRequest { namespace, name } = request.into_inner();
         let secret = self.home.secret(&namespace, &name).await.map_err(|fault| status::of(refusal_of(&fault)))?;
@@ -122,6 +139,14 @@ impl WorkerService for WorkerSide {
         };
         Ok(Response::new(GetSecretResponse { secret: secret.map(values) }))
     }
+}
+
+/// A part of a message that is JSON text.
+fn read<T: serde::de::DeserializeOwned>(field: &str, text: &str) -> Result<T, Status> {
+    serde_json::from_str(text).map_err(|error| {
+        let violation = Violation::new(field, format!("cannot be read: {error}"));
+        status::of(ApiError::violations(vec![violation]))
+    })
 }
 
 /// What activities were not given, as the refusal that gives the same fault again on the other side.

@@ -117,7 +117,7 @@ pub(super) fn check_patch_type(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The media type without its parameters, in lower case; empty if there is none.
-fn essence(headers: &HeaderMap) -> String {
+pub(super) fn essence(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).map(|it| String::from_utf8_lossy(it.as_bytes())).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }

@@ -19,6 +19,7 @@ mod body;
 mod call;
 mod callbacks;
 mod discovery;
+mod events;
 mod executions;
 mod guard;
 mod openapi;
@@ -75,7 +76,9 @@ pub(crate) fn router(rest: Rest) -> Router {
         .route(
             &in_namespace::<v1::WorkflowExecution>(":import"),
             post(handle::<v1::WorkflowExecution, _>(executions::import)),
-        );
+        )
+        .route("/events", post(events::publish))
+        .route(&format!("{ROOT}/namespaces/{{namespace}}/events"), post(events::publish));
     both(router.merge(callback_routes()), discovery::routes().into_iter().chain(openapi::routes()))
         .method_not_allowed_fallback(call::method_not_allowed)
         .fallback(call::no_such_path)

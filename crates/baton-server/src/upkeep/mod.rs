@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{self, App, ServedResource},
-    metrics,
+    events, metrics,
 };
 use expired::Expiry;
 use held::Held;
@@ -238,6 +238,7 @@ impl Upkeep {
             kind::AGENT => self.remove_as::<v1::Agent>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
+            events::EVENT | events::SUBSCRIPTION => events::forget(self.app.store(), stored).await,
             _ => return Removed::Settled,
         };
         match removed {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use baton_activities::{Home, Secret, Subscription};
-use baton_execution::{Fault, fault_type};
+use baton_execution::Fault;
 use baton_proto::worker_v1;
 use serde_json::Value;
 
@@ -26,11 +26,16 @@ impl Home for RemoteHome {
         Ok(answer.secret.map(values))
     }
 
-    async fn publish(&self, _namespace: &str, _event: Value) -> Result<(), Fault> {
-        Err(Fault::new(fault_type::CONFIGURATION, 400, "this server keeps no events").non_retryable())
+    async fn publish(&self, namespace: &str, event: Value) -> Result<(), Fault> {
+        let wire = worker_v1::PublishEventRequest { namespace: namespace.to_owned(), event_json: event.to_string() };
+        let answer = self.0.call(wire, |mut client, request| async move { client.publish_event(request).await }).await;
+        answer.map(|_| ()).map_err(|error| fault_of(&error))
     }
 
-    async fn subscribe(&self, _namespace: &str, _subscription: Subscription) -> Result<(), Fault> {
-        Err(Fault::new(fault_type::CONFIGURATION, 400, "this server keeps no events").non_retryable())
+    async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
+        let subscription_json = serde_json::to_string(&subscription).unwrap_or_default();
+        let wire = worker_v1::SubscribeRequest { namespace: namespace.to_owned(), subscription_json };
+        let answer = self.0.call(wire, |mut client, request| async move { client.subscribe(request).await }).await;
+        answer.map(|_| ()).map_err(|error| fault_of(&error))
     }
 }

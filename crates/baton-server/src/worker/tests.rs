@@ -89,11 +89,19 @@ impl Home for Script {
     }
 
     async fn publish(&self, namespace: &str, event: Value) -> Result<(), Fault> {
-        Homeless.publish(namespace, event).await
+        if namespace == "busy" {
+            return Err(Fault::new(fault_type::COMMUNICATION, 503, "not now"));
+        }
+        self.note(format!("publish in {namespace} {event}"));
+        Ok(())
     }
 
     async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
-        Homeless.subscribe(namespace, subscription).await
+        if namespace == "broken" {
+            return Homeless.subscribe(namespace, subscription).await;
+        }
+        self.note(format!("subscribe in {namespace} {}", serde_json::to_string(&subscription).unwrap()));
+        Ok(())
     }
 }
 
@@ -223,6 +231,31 @@ async fn secrets_come_from_the_server_and_why_not_as_well() {
     let home = RemoteHome(RemoteLedger::new(&[&served.url], &WorkerKey::of(&Sealer::new(&[2; 32]))).unwrap());
     let refused = home.secret("prod", "known").await.unwrap_err();
     assert!(refused.non_retryable && refused.detail.unwrap().contains("worker key"));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn events_go_through_the_server() {
+    let served = Served::start(true).await;
+    let home = RemoteHome(served.ledger());
+    home.publish("prod", json!({"id": "1", "data": 1.50})).await.unwrap();
+    let subscription = Subscription {
+        callback_token: "baton1.x".to_owned(),
+        filters: vec![BTreeMap::from([("type".to_owned(), "a".to_owned())])],
+        after: Some("7".to_owned()),
+        since_ms: None,
+        expires_ms: 9,
+    };
+    home.subscribe("prod", subscription.clone()).await.unwrap();
+    let subscribed =
+        r#"{"callbackToken":"baton1.x","filters":[{"type":"a"}],"after":"7","sinceMs":null,"expiresMs":9}"#;
+    assert_eq!(
+        served.script.asked(),
+        [r#"publish in prod {"id":"1","data":1.5}"#.to_owned(), format!("subscribe in prod {subscribed}")]
+    );
+    let busy = home.publish("busy", json!({})).await.unwrap_err();
+    assert!(!busy.non_retryable && busy.detail.unwrap() == "not now");
+    assert!(home.subscribe("broken", subscription).await.unwrap_err().non_retryable);
     served.stop().await;
 }
 

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod callbacks;
+mod events;
 mod executions;
 mod harness;
 mod methods;

@@ -45,6 +45,7 @@ const CALLBACK_CASES: [(&str, Code); 6] = [
 fn cases() -> BTreeMap<String, Code> {
     let mut cases =
         BTreeMap::from(CALLBACK_CASES.map(|(method, code)| (format!("baton.v1.CallbackService/{method}"), code)));
+    cases.insert("baton.v1.EventService/PublishEvents".to_owned(), Code::InvalidArgument);
     for kind in ["Workflow", "Agent", "WorkflowExecution", "AgentExecution"] {
         let more = EXECUTION_CASES.iter().filter(|_| kind.ends_with("Execution"));
         for (before, after, code) in RESOURCE_CASES.iter().chain(more) {

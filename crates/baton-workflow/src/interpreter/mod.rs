@@ -19,6 +19,7 @@ mod attempts;
 mod calls;
 mod extensions;
 mod flow;
+mod listening;
 mod report;
 mod run;
 mod state;

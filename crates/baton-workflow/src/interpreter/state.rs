@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::Data,
     interpreter::attempts::Attempts,
-    task::{BlockId, Purpose, TaskId, Then, call_asyncapi, try_catch},
+    task::{BlockId, Purpose, TaskId, Then, call_asyncapi, listen, try_catch},
 };
 
 /// Names a frame; numbers are not used twice.
@@ -36,6 +36,9 @@ pub(crate) struct Execution {
     pub(crate) tasks_ended: u32,
     pub(crate) recent: VecDeque<TaskSummary>,
     pub(crate) ended: bool,
+    /// Where the last event that was consumed stands among those of the bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) events_cursor: Option<String>,
 }
 
 /// What the execution knows from its first input.
@@ -117,6 +120,8 @@ pub(crate) enum State {
     Try(try_catch::Progress),
     /// Where a subscription to messages is.
     Subscription(Box<call_asyncapi::Progress>),
+    /// Where a `listen` is.
+    Listen(Box<listen::Progress>),
 }
 
 /// What a task waits for, with who may want to know it.

@@ -8,7 +8,7 @@
 //! - What all tasks have (`if`, `input`, `output`, `export`, `timeout`, `then`) is read and applied in one place.
 //!
 //! # Deliberately absent
-//! The kinds that this version does not run; [`UNSUPPORTED`] names them.
+//! Kinds that the language does not have, but for those named `baton.dev/`.
 
 pub(crate) mod authentication;
 mod call_a2a;
@@ -23,9 +23,11 @@ pub(crate) mod call_openapi;
 mod common;
 pub(crate) mod do_block;
 pub(crate) mod each;
+pub(crate) mod emit;
 pub(crate) mod endpoint;
 pub(crate) mod for_each;
 pub(crate) mod fork;
+pub(crate) mod listen;
 mod process;
 pub(crate) mod raise;
 pub(crate) mod run_container;
@@ -79,8 +81,10 @@ fn registry(kind: &str) -> Option<Read> {
         "call mcp" => call_mcp::read,
         "call openapi" => call_openapi::read,
         "do" => do_block::read,
+        "emit" => emit::read,
         "for" => for_each::read,
         "fork" => fork::read,
+        "listen" => listen::read,
         "raise" => raise::read,
         "run container" => run_container::read,
         "run script" => run_script::read,
@@ -95,10 +99,7 @@ fn registry(kind: &str) -> Option<Read> {
 }
 
 /// The kinds that run, for messages.
-const SUPPORTED: &str = "'call a2a', 'call asyncapi', 'call grpc', 'call http', 'call mcp', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'for', 'fork', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
-
-/// Kinds of the language that this version does not run.
-const UNSUPPORTED: [&str; 2] = ["emit", "listen"];
+const SUPPORTED: &str = "'call a2a', 'call asyncapi', 'call grpc', 'call http', 'call mcp', 'call openapi', 'call baton.dev/agent', 'call baton.dev/echo', 'call' of a function, 'do', 'emit', 'for', 'fork', 'listen', 'raise', 'run container', 'run script', 'run shell', 'run workflow', 'set', 'switch', 'try' and 'wait'";
 
 /// The words that make an object a task. Those that others use as a part (`do` in `for`) come last.
 pub(crate) const KEYWORDS: [&str; 12] =
@@ -445,9 +446,7 @@ fn kind_name(builder: &mut Builder, keyword: &'static str, fields: &mut Fields<'
     match keyword {
         "call" => {
             let function = fields.text("call", builder)?;
-            let known = UNSUPPORTED.iter().any(|kind| kind.strip_prefix("call ") == Some(function))
-                || function.starts_with("baton.dev/")
-                || registry(&format!("call {function}")).is_some();
+            let known = function.starts_with("baton.dev/") || registry(&format!("call {function}")).is_some();
             Some(if known { format!("call {function}") } else { "call function".to_owned() })
         }
         "run" => {
@@ -463,10 +462,5 @@ fn kind_name(builder: &mut Builder, keyword: &'static str, fields: &mut Fields<'
 }
 
 fn refuse_kind(builder: &mut Builder, kind: &str, path: &str) {
-    let message = if UNSUPPORTED.contains(&kind) {
-        format!("tasks of the kind '{kind}' are not supported yet; supported are {SUPPORTED}")
-    } else {
-        format!("no kind of task is '{}'; kinds are {SUPPORTED}", shown(kind))
-    };
-    builder.violate(path, message);
+    builder.violate(path, format!("no kind of task is '{}'; kinds are {SUPPORTED}", shown(kind)));
 }

@@ -1,0 +1,263 @@
+//! The events that are kept, in memory and in order: what a subscription has missed is found here.
+//!
+//! # Invariants
+//! - Every event with a revision up to [`Index::seen`] is here, unless it is kept no more; nothing beyond is told.
+//! - Bodies are kept of the last events only, up to [`BODIES_BYTES_MAX`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use baton_engine::PAYLOAD_BYTES_MAX;
+use serde_json::{Map, Value};
+
+use super::rows::{KeptEvent, KeptSubscription};
+
+/// Bytes of bodies that are kept in memory.
+const BODIES_BYTES_MAX: usize = 16 << 20;
+/// Most events in one answer, and bytes of them.
+const TOLD_EVENTS_MAX: usize = 100;
+const TOLD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 16 * 1024;
+/// How far the order of times may differ from that of revisions: longest that one commit overtakes another.
+const TIMES_DIFFER_MS: i64 = 60_000;
+
+type Line = BTreeMap<u64, Arc<KeptEvent>>;
+/// The event itself, shared by all that are told of it.
+pub(super) type Body = Arc<Map<String, Value>>;
+
+#[derive(Default)]
+struct Namespace {
+    all: Line,
+    by_type: HashMap<Box<str>, Line>,
+}
+
+#[derive(Default)]
+pub(super) struct Index {
+    namespaces: HashMap<String, Namespace>,
+    /// Namespaces of all events, the oldest first.
+    order: BTreeMap<u64, String>,
+    bodies: HashMap<u64, Body>,
+    bodies_order: VecDeque<(u64, usize)>,
+    bodies_bytes: usize,
+    seen: u64,
+}
+
+/// What a subscription is to be told.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Events in order, with their bodies where those are in memory.
+    pub(super) events: Vec<(Arc<KeptEvent>, Option<Body>)>,
+    /// Where to go on.
+    pub(super) cursor: u64,
+}
+
+impl Index {
+    /// How many events there are.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Everything up to this revision is here.
+    pub(super) fn see(&mut self, revision: u64) {
+        self.seen = self.seen.max(revision);
+    }
+
+    pub(super) fn insert(&mut self, event: KeptEvent, body: Map<String, Value>) {
+        let revision = event.revision;
+        if self.order.insert(revision, event.key.namespace.clone()).is_some() {
+            return;
+        }
+        self.remember(revision, event.bytes, Arc::new(body));
+        let event = Arc::new(event);
+        let namespace = self.namespaces.entry(event.key.namespace.clone()).or_default();
+        if let Some(kind) = event.attributes.get("type") {
+            namespace.by_type.entry(kind.clone()).or_default().insert(revision, Arc::clone(&event));
+        }
+        namespace.all.insert(revision, event);
+    }
+
+    fn remember(&mut self, revision: u64, bytes: usize, body: Body) {
+        self.bodies.insert(revision, body);
+        self.bodies_order.push_back((revision, bytes));
+        self.bodies_bytes += bytes;
+        while self.bodies_bytes > BODIES_BYTES_MAX {
+            let Some((oldest, bytes)) = self.bodies_order.pop_front() else { return };
+            self.bodies.remove(&oldest);
+            self.bodies_bytes -= bytes;
+        }
+    }
+
+    pub(super) fn remove(&mut self, revision: u64) {
+        let Some(name) = self.order.remove(&revision) else { return };
+        let Some(namespace) = self.namespaces.get_mut(&name) else { return };
+        if let Some(event) = namespace.all.remove(&revision)
+            && let Some(kind) = event.attributes.get("type")
+            && let Some(line) = namespace.by_type.get_mut(kind)
+        {
+            line.remove(&revision);
+            if line.is_empty() {
+                namespace.by_type.remove(kind);
+            }
+        }
+        if namespace.all.is_empty() {
+            self.namespaces.remove(&name);
+        }
+    }
+
+    /// The oldest events.
+    pub(super) fn oldest(&self, count: usize) -> Vec<Arc<KeptEvent>> {
+        let oldest = self.order.iter().take(count);
+        oldest
+            .filter_map(|(revision, name)| self.namespaces.get(name).and_then(|it| it.all.get(revision)).cloned())
+            .collect()
+    }
+
+    /// What a subscription has not been told of, if there is anything.
+    pub(super) fn gather(&self, subscription: &KeptSubscription) -> Option<Told> {
+        let namespace = self.namespaces.get(&subscription.key.namespace)?;
+        let types: Option<BTreeSet<&str>> =
+            subscription.filters.iter().map(|filter| filter.get("type").map(String::as_str)).collect();
+        let lines: Vec<&Line> = match types {
+            Some(types) => types.into_iter().filter_map(|kind| namespace.by_type.get(kind)).collect(),
+            None => vec![&namespace.all],
+        };
+        let mut found: Vec<&Arc<KeptEvent>> = Vec::new();
+        let mut complete = true;
+        for line in lines {
+            let first = self.first(line, subscription);
+            if first > self.seen {
+                continue;
+            }
+            let fitting = line.range(first..=self.seen).map(|(_, event)| event).filter(|it| fits(it, subscription));
+            let before = found.len();
+            found.extend(fitting.take(TOLD_EVENTS_MAX));
+            complete &= found.len() - before < TOLD_EVENTS_MAX;
+        }
+        found.sort_by_key(|event| event.revision);
+        let (mut bytes, mut count) = (0, 0);
+        for event in &found {
+            bytes += event.bytes;
+            if count == TOLD_EVENTS_MAX || (count > 0 && bytes > TOLD_BYTES_MAX) {
+                complete = false;
+                break;
+            }
+            count += 1;
+        }
+        found.truncate(count);
+        let last = found.last()?.revision;
+        let events = found.into_iter().map(|it| (Arc::clone(it), self.bodies.get(&it.revision).cloned())).collect();
+        Some(Told { events, cursor: if complete { self.seen.max(last) } else { last } })
+    }
+
+    /// The first revision of a line that a subscription may want.
+    fn first(&self, line: &Line, subscription: &KeptSubscription) -> u64 {
+        let after = match (subscription.after, subscription.since_ms) {
+            (Some(after), _) => after,
+            (None, Some(_)) => 0,
+            (None, None) => subscription.revision,
+        };
+        let Some(since_ms) = subscription.since_ms else { return after + 1 };
+        let recent = line
+            .range(after + 1..)
+            .rev()
+            .take_while(|(_, event)| event.accepted_ms.saturating_add(TIMES_DIFFER_MS) >= since_ms);
+        recent.last().map_or(self.seen + 1, |(revision, _)| *revision)
+    }
+}
+
+/// Whether an event is one that a subscription is to be told of, its cursor aside.
+fn fits(event: &KeptEvent, subscription: &KeptSubscription) -> bool {
+    // What came after the subscription is told whatever the clocks of the two sides say.
+    let in_time =
+        subscription.since_ms.is_none_or(|since| event.accepted_ms >= since) || event.revision > subscription.revision;
+    let has = |(name, value): (&String, &String)| event.attributes.get(name.as_str()).is_some_and(|it| **it == **value);
+    in_time && subscription.filters.iter().any(|filter| filter.iter().all(has))
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_store::ResourceKey;
+
+    use super::*;
+
+    fn event(revision: u64, kind: &str, accepted_ms: i64, bytes: usize) -> KeptEvent {
+        let attributes = BTreeMap::from([("type".into(), kind.into()), ("source".into(), "/s".into())]);
+        let key = ResourceKey::new("e", "default", revision.to_string());
+        KeptEvent { key, uid: [0; 16], number: 1, revision, accepted_ms, bytes, attributes }
+    }
+
+    fn subscription(filters: &[&[(&str, &str)]], after: Option<u64>, since_ms: Option<i64>) -> KeptSubscription {
+        let filters = filters
+            .iter()
+            .map(|filter| filter.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+            .collect();
+        let key = ResourceKey::new("s", "default", "s");
+        let token = Arc::from(b"t".as_slice());
+        KeptSubscription { key, uid: [0; 16], number: 1, revision: 50, token, filters, after, since_ms, expires_ms: 0 }
+    }
+
+    fn index(events: impl IntoIterator<Item = KeptEvent>, seen: u64) -> Index {
+        let mut index = Index::default();
+        for event in events {
+            index.insert(event, Map::new());
+        }
+        index.see(seen);
+        index
+    }
+
+    fn told(index: &Index, subscription: &KeptSubscription) -> (Vec<u64>, u64) {
+        let told = index.gather(subscription);
+        told.map_or((Vec::new(), 0), |told| {
+            (told.events.iter().map(|(event, _)| event.revision).collect(), told.cursor)
+        })
+    }
+
+    #[test]
+    fn what_fits_is_told_in_order_and_nothing_beyond_what_was_seen() {
+        let index = index([event(60, "a", 0, 9), event(61, "b", 0, 9), event(62, "a", 0, 9), event(64, "a", 0, 9)], 63);
+        let a: &[(&str, &str)] = &[("type", "a")];
+        assert_eq!(told(&index, &subscription(&[a], None, None)), (vec![60, 62], 63));
+        assert_eq!(told(&index, &subscription(&[a, &[("type", "b")]], Some(60), None)), (vec![61, 62], 63));
+        assert_eq!(told(&index, &subscription(&[&[]], Some(61), None)), (vec![62], 63));
+        assert_eq!(told(&index, &subscription(&[&[("type", "a"), ("source", "/other")]], None, None)).0, [0; 0]);
+        assert_eq!(told(&index, &subscription(&[a], Some(62), None)).0, [0; 0]);
+    }
+
+    #[test]
+    fn the_beginning_is_a_time_for_what_was_there_before_the_subscription_only() {
+        let events = [event(40, "a", 100, 9), event(45, "a", 200, 9), event(55, "a", 150, 9)];
+        let index = index(events, 60);
+        let since = |after, since_ms| told(&index, &subscription(&[&[("type", "a")]], after, since_ms)).0;
+        assert_eq!(since(None, Some(200)), [45, 55]);
+        assert_eq!(since(None, Some(300)), [55], "whatever its clock says");
+        assert_eq!(since(Some(45), Some(200)), [55]);
+        assert_eq!(since(None, None), [55]);
+        assert_eq!(since(Some(1), None), [40, 45, 55]);
+    }
+
+    #[test]
+    fn an_answer_has_limits_and_says_where_to_go_on() {
+        let many = index((60..360).map(|revision| event(revision, "a", 0, 9)), 400);
+        let (first, cursor) = told(&many, &subscription(&[&[("type", "a")]], None, None));
+        assert_eq!((first.len(), cursor), (100, 159));
+        let (rest, cursor) = told(&many, &subscription(&[&[("type", "a")]], Some(300), None));
+        assert_eq!((rest.len(), cursor), (59, 400));
+        let large = index((60..70).map(|revision| event(revision, "a", 0, 200_000)), 400);
+        assert_eq!(told(&large, &subscription(&[&[]], None, None)), (vec![60], 60));
+    }
+
+    #[test]
+    fn what_is_removed_is_gone() {
+        let mut index = index((60..70).map(|revision| event(revision, "a", 0, 9)), 100);
+        let oldest: Vec<u64> = index.oldest(2).iter().map(|event| event.revision).collect();
+        assert_eq!(oldest, [60, 61]);
+        for revision in 60..69 {
+            index.remove(revision);
+        }
+        assert_eq!(told(&index, &subscription(&[&[("type", "a")]], None, None)).0, [69]);
+        index.remove(69);
+        assert_eq!((index.len(), told(&index, &subscription(&[&[]], None, None)).0.len()), (0, 0));
+        assert!(index.namespaces.is_empty());
+    }
+}

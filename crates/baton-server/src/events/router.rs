@@ -1,0 +1,350 @@
+//! Follows the rows of events and subscriptions, and answers tokens. Runs where this server leads.
+//!
+//! # Invariants
+//! - One task looks at everything in the order in which it was committed; answers go out beside it.
+//! - A subscription has at most one answer under way. Its row goes once the answer was taken, or will never be.
+//!
+//! # Failure
+//! Rows that cannot be read are named in the log and left alone. A watch that ends begins anew, with all rows.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use baton_engine::{Engine, Sealer};
+use baton_execution::Outcome;
+use baton_store::{ChangeKind, ListQuery, ResourceDelete, Store, StoredResource, Watch, WatchBatch, WatchError};
+use baton_types::{ApiError, ErrorKind, fingerprint};
+use serde_json::{Value, json};
+use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    EVENT, EventsOptions, SUBSCRIPTION,
+    index::{Index, Told},
+    remove, rows,
+    rows::{KeptSubscription, Row},
+    subscriptions::{Name, Subscriptions},
+};
+use crate::{app, metrics};
+
+/// Rows read at a time at the start.
+const PAGE_ROWS: usize = 1000;
+/// Answers on their way at a time: enough to fill groups of the committer.
+const ANSWERS_MAX: usize = 256;
+/// Pauses before an answer that was not taken now is given again.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Pause before all rows are read again.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+/// Events that are let go of in one transaction.
+const TRIM_EVENTS: usize = 256;
+
+/// What came of something that ran beside.
+enum Done {
+    /// A subscription is settled.
+    Settled(Name),
+    /// Old events were removed, or not.
+    Trimmed,
+}
+
+pub(crate) struct Router {
+    store: Store,
+    engine: Engine,
+    sealer: Arc<Sealer>,
+    options: EventsOptions,
+    index: Index,
+    subscriptions: Subscriptions,
+    answers: Arc<Semaphore>,
+    beside: JoinSet<Done>,
+    trimming: bool,
+}
+
+impl Router {
+    pub(crate) fn new(store: Store, engine: Engine, sealer: Arc<Sealer>, options: EventsOptions) -> Self {
+        Self {
+            store,
+            engine,
+            sealer,
+            options,
+            index: Index::default(),
+            subscriptions: Subscriptions::default(),
+            answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
+            beside: JoinSet::new(),
+            trimming: false,
+        }
+    }
+
+    /// Works until the server stops.
+    pub(crate) async fn run(mut self, stopping: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                lost = self.follow() => tracing::warn!("events are read again: {lost}"),
+            }
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = sleep(RELOAD_PAUSE) => {}
+            }
+            (self.index, self.subscriptions, self.trimming) = (Index::default(), Subscriptions::default(), false);
+            self.beside.abort_all();
+            self.beside = JoinSet::new();
+        }
+    }
+
+    /// Reads all rows and follows what happens to them, until that cannot be followed any more; why.
+    async fn follow(&mut self) -> String {
+        let (mut events, mut subscriptions) = match self.load().await {
+            Ok(watches) => watches,
+            Err(error) => return error,
+        };
+        for name in self.subscriptions.names() {
+            self.tell(&name);
+        }
+        loop {
+            metrics::events_kept(self.index.len(), self.subscriptions.len());
+            self.trim();
+            let lost = tokio::select! {
+                batch = events.next() => batch.map(|batch| self.events_changed(&batch)),
+                batch = subscriptions.next() => batch.map(|batch| self.subscriptions_changed(&batch)),
+                Some(done) = self.beside.join_next() => {
+                    self.done(done);
+                    Ok(())
+                }
+            };
+            if let Err(lost) = lost {
+                return lost.to_string();
+            }
+        }
+    }
+
+    /// Everything that is there, and what follows it.
+    async fn load(&mut self) -> Result<(Watch, Watch), String> {
+        let (events, from_events) = self.rows(EVENT).await?;
+        for stored in &events {
+            match rows::read_event(&Row::of(stored)) {
+                Ok((kept, body)) => self.index.insert(kept, body),
+                Err(why) => tracing::warn!(key = %stored.key, "an event is left out: {why}"),
+            }
+        }
+        // What was committed while the pages were read is in the index, but told only when the watch has come to it.
+        self.index.see(from_events);
+        let (subscriptions, from_subscriptions) = self.rows(SUBSCRIPTION).await?;
+        for stored in &subscriptions {
+            self.subscribed(&Row::of(stored));
+        }
+        let watch = |kind, from| self.store.watch(Some(kind), from).map_err(|error: WatchError| error.to_string());
+        Ok((watch(EVENT, from_events)?, watch(SUBSCRIPTION, from_subscriptions)?))
+    }
+
+    /// All rows of a kind, and the revision from which on changes are to be followed.
+    async fn rows(&self, kind: &'static str) -> Result<(Vec<StoredResource>, u64), String> {
+        let store = self.store.clone();
+        let read = move || {
+            let (mut rows, mut from, mut after) = (Vec::new(), None, None);
+            loop {
+                let page = store.list(&ListQuery { after, ..ListQuery::new(kind, PAGE_ROWS) })?;
+                from.get_or_insert(page.revision);
+                rows.extend(page.items);
+                for row in page.corrupt {
+                    tracing::warn!(table = row.table, key = row.key, "a row of the event bus is damaged and left out");
+                }
+                match page.last.filter(|_| page.more) {
+                    Some(last) => after = Some(last),
+                    None => return Ok((rows, from.unwrap_or_default())),
+                }
+            }
+        };
+        let read = tokio::task::spawn_blocking(read).await.map_err(|stopped| stopped.to_string())?;
+        read.map_err(|error: baton_store::StoreError| error.to_string())
+    }
+
+    fn events_changed(&mut self, batch: &WatchBatch) {
+        let mut touched = BTreeSet::new();
+        for change in &batch.changes {
+            if change.kind == ChangeKind::Deleted {
+                self.index.remove(change.previous_revision);
+                continue;
+            }
+            match rows::read_event(&Row::of_change(change)) {
+                Ok((kept, body)) => {
+                    self.subscriptions.touched_by(&kept, &mut touched);
+                    self.index.insert(kept, body);
+                }
+                Err(why) => tracing::warn!(key = %change.key, "an event is left out: {why}"),
+            }
+        }
+        self.index.see(batch.revision);
+        for name in touched {
+            self.tell(&name);
+        }
+    }
+
+    fn subscriptions_changed(&mut self, batch: &WatchBatch) {
+        for change in &batch.changes {
+            if change.kind == ChangeKind::Deleted {
+                self.subscriptions.remove(&change.key.name);
+            } else if let Some(name) = self.subscribed(&Row::of_change(change)) {
+                self.tell(&name);
+            }
+        }
+    }
+
+    fn subscribed(&mut self, row: &Row<'_>) -> Option<Name> {
+        match rows::read_subscription(&self.sealer, row) {
+            Ok(kept) => Some(self.subscriptions.insert(kept)),
+            Err(why) => {
+                tracing::warn!(key = %row.key, "a subscription is left out: {why}");
+                None
+            }
+        }
+    }
+
+    /// Sends a subscription its answer, if there is one and none is under way.
+    fn tell(&mut self, name: &Name) {
+        let Some(waiting) = self.subscriptions.get_mut(name) else { return };
+        if waiting.answering || waiting.kept.expires_ms <= app::now_ms() {
+            return;
+        }
+        let Some(told) = self.index.gather(&waiting.kept) else { return };
+        waiting.answering = true;
+        let answer = Answer {
+            store: self.store.clone(),
+            engine: self.engine.clone(),
+            places: Arc::clone(&self.answers),
+            subscription: Arc::clone(&waiting.kept),
+        };
+        let name = Arc::clone(name);
+        self.beside.spawn(async move {
+            answer.give(told).await;
+            Done::Settled(name)
+        });
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        match done {
+            Ok(Done::Settled(name)) => self.subscriptions.remove(&name),
+            Ok(Done::Trimmed) => self.trimming = false,
+            Err(error) if error.is_panic() => tracing::error!(%error, "an answer of the event bus stopped"),
+            Err(_) => {}
+        }
+    }
+
+    /// Lets go of the oldest events if there are too many.
+    fn trim(&mut self) {
+        if self.trimming || self.index.len() <= self.options.keep_max {
+            return;
+        }
+        self.trimming = true;
+        let count = (self.index.len() - self.options.keep_max).min(TRIM_EVENTS);
+        let deletes: Vec<ResourceDelete> = self
+            .index
+            .oldest(count)
+            .iter()
+            .map(|event| ResourceDelete {
+                key: event.key.clone(),
+                uid: event.uid,
+                number: event.number,
+                revision: event.revision,
+                body: bytes::Bytes::new(),
+            })
+            .collect();
+        let store = self.store.clone();
+        self.beside.spawn(async move {
+            // One by one: upkeep may be letting go of the same ones.
+            for refused in futures::future::join_all(deletes.into_iter().map(|it| remove(&store, vec![it]))).await {
+                if let Err(error) = refused {
+                    tracing::debug!("an old event stays for now: {error}");
+                    sleep(RELOAD_PAUSE).await;
+                    break;
+                }
+            }
+            Done::Trimmed
+        });
+    }
+}
+
+/// One answer on its way.
+struct Answer {
+    store: Store,
+    engine: Engine,
+    places: Arc<Semaphore>,
+    subscription: Arc<KeptSubscription>,
+}
+
+impl Answer {
+    /// Answers until the answer is taken, or will never be, or nobody waits any more; then the subscription is removed.
+    async fn give(self, told: Told) {
+        let fingerprint = fingerprint(&self.subscription.token);
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.try_once(&told).await {
+                Ok(_) => {
+                    metrics::events_told("accepted");
+                    break;
+                }
+                Err(error) if passes(error.kind) && app::now_ms() < self.subscription.expires_ms => {
+                    tracing::debug!(fingerprint, "a listener is told later: {error}");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                Err(error) => {
+                    tracing::debug!(fingerprint, "a listener is there no more: {error}");
+                    metrics::events_told(error.reason);
+                    break;
+                }
+            }
+        }
+        let kept = &self.subscription;
+        let delete = ResourceDelete {
+            key: kept.key.clone(),
+            uid: kept.uid,
+            number: kept.number,
+            revision: kept.revision,
+            body: bytes::Bytes::new(),
+        };
+        if let Err(error) = remove(&self.store, vec![delete]).await {
+            tracing::debug!(fingerprint, "a subscription that was answered stays until the next start: {error}");
+        }
+    }
+
+    async fn try_once(&self, told: &Told) -> Result<String, ApiError> {
+        let _place = self.places.acquire().await.map_err(|closed| ApiError::internal(closed.to_string()))?;
+        let answer = self.read(told).await?;
+        self.engine.answer(&self.subscription.token, Outcome::Completed(answer)).await
+    }
+
+    /// The answer, with what is not in memory read from the store.
+    async fn read(&self, told: &Told) -> Result<Value, ApiError> {
+        let mut events = Vec::with_capacity(told.events.len());
+        for (kept, body) in &told.events {
+            let body = match body {
+                Some(body) => Some((**body).clone()),
+                None => {
+                    let (store, key) = (self.store.clone(), kept.key.clone());
+                    let read = tokio::task::spawn_blocking(move || store.get(&key)).await;
+                    let stored = match read {
+                        Ok(stored) => stored.map_err(|error| baton_engine::read_failed(&error))?,
+                        Err(stopped) => return Err(ApiError::internal(format!("a read was stopped: {stopped}"))),
+                    };
+                    // One that was let go of in the meantime is not told.
+                    stored.and_then(|stored| rows::read_event(&Row::of(&stored)).ok()).map(|(_, body)| body)
+                }
+            };
+            if let Some(body) = body {
+                events.push(json!({"event": body, "cursor": kept.revision.to_string()}));
+            }
+        }
+        Ok(json!({"events": events, "cursor": told.cursor.to_string()}))
+    }
+}
+
+/// Whether the same answer may be taken later.
+fn passes(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unavailable
+            | ErrorKind::Timeout
+            | ErrorKind::ResourceExhausted
+            | ErrorKind::StorageFull
+            | ErrorKind::Internal
+    )
+}

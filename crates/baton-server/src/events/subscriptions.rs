@@ -1,0 +1,75 @@
+//! The subscriptions that wait, found by the types of events that they are for.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::rows::{KeptEvent, KeptSubscription};
+
+/// Names a subscription: the digest of its token.
+pub(super) type Name = Arc<str>;
+
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    by_name: HashMap<Name, Waiting>,
+    /// By namespace and type; those that have a filter without a type stand under `None`.
+    by_type: HashMap<(String, Option<String>), BTreeSet<Name>>,
+}
+
+pub(super) struct Waiting {
+    pub(super) kept: Arc<KeptSubscription>,
+    /// Whether its answer is under way.
+    pub(super) answering: bool,
+}
+
+impl Subscriptions {
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn insert(&mut self, kept: KeptSubscription) -> Name {
+        let name: Name = kept.key.name.as_str().into();
+        if !self.by_name.contains_key(&name) {
+            for place in places(&kept) {
+                self.by_type.entry(place).or_default().insert(Arc::clone(&name));
+            }
+            self.by_name.insert(Arc::clone(&name), Waiting { kept: Arc::new(kept), answering: false });
+        }
+        name
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Waiting> {
+        self.by_name.get_mut(name)
+    }
+
+    pub(super) fn names(&self) -> Vec<Name> {
+        self.by_name.keys().cloned().collect()
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        let Some(waiting) = self.by_name.remove(name) else { return };
+        for place in places(&waiting.kept) {
+            if let Some(names) = self.by_type.get_mut(&place) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.by_type.remove(&place);
+                }
+            }
+        }
+    }
+
+    /// Adds those that may want an event to `touched`.
+    pub(super) fn touched_by(&self, event: &KeptEvent, touched: &mut BTreeSet<Name>) {
+        let kind = event.attributes.get("type").map(|kind| kind.to_string());
+        for kind in [kind, None] {
+            if let Some(names) = self.by_type.get(&(event.key.namespace.clone(), kind)) {
+                touched.extend(names.iter().cloned());
+            }
+        }
+    }
+}
+
+fn places(kept: &KeptSubscription) -> BTreeSet<(String, Option<String>)> {
+    kept.filters.iter().map(|filter| (kept.key.namespace.clone(), filter.get("type").cloned())).collect()
+}
