@@ -14,6 +14,7 @@
 pub mod app;
 pub mod config;
 mod errors;
+mod fence;
 mod grpc;
 mod home;
 mod leading;

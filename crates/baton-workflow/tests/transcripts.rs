@@ -86,5 +86,5 @@ macro_rules! transcripts {
 
 transcripts!(
     agent, basics, callback, data, extensions, flow, for_each, fork, functions, http, openapi, process, raise,
-    try_catch, wait
+    secrets, try_catch, wait
 );

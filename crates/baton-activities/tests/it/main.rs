@@ -12,4 +12,5 @@ mod http;
 mod model;
 mod openapi;
 mod process;
+mod secrets;
 mod support;

@@ -1,6 +1,7 @@
 //! The command line as typed: these types only parse. What a setting is in the end, `settings` decides.
 
 mod callback;
+mod create;
 mod execution;
 mod resource;
 mod run;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use callback::{CallbackCommand, TokenArgs};
+pub(crate) use create::{CreateCommand, CreateSecretArgs};
 pub(crate) use execution::{AskArgs, HistoryArgs, TreeArgs};
 pub(crate) use resource::{
     ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, ValidateArgs, WatchArgs,
@@ -83,6 +85,9 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Create or update resources from manifests
     Apply(ApplyArgs),
+    /// Create a resource from values that belong in no manifest
+    #[command(subcommand)]
+    Create(CreateCommand),
     /// Show one resource, or the resources of a kind
     Get(GetArgs),
     /// Show the resources of a kind

@@ -4,11 +4,13 @@ use expect_test::expect_file;
 
 use crate::support::Baton;
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 27] = [
     "run",
     "server",
     "worker",
     "apply",
+    "create",
+    "create secret",
     "get",
     "list",
     "describe",

@@ -8,6 +8,7 @@ mod admission;
 mod executions;
 mod legacy;
 mod lists;
+mod secrets;
 mod server;
 mod support;
 mod templates;
