@@ -85,6 +85,6 @@ macro_rules! transcripts {
 }
 
 transcripts!(
-    agent, basics, callback, data, extensions, flow, for_each, fork, functions, http, openapi, process, raise,
-    secrets, try_catch, wait
+    agent, basics, callback, data, extensions, flow, for_each, fork, functions, http, openapi, process, raise, secrets,
+    try_catch, wait
 );

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use baton_engine::Sealer;
 use baton_store::{
     ExecState, Expect, JournalAppend, Lane, ResourceDelete, ResourceKey, ResourcePut, Store, StoreOptions, Txn,
 };

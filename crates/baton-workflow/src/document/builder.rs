@@ -80,6 +80,7 @@ impl Default for Builder {
             extensions: Vec::new(),
             warnings: Vec::new(),
             arguments: OF_TASK,
+            secret_keys: BTreeMap::new(),
             scope: Vec::new(),
         }
     }
