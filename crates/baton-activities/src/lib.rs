@@ -6,6 +6,7 @@
 //! - Whatever goes out passes one [`EgressPolicy`], at every redirect again, and connects to the very
 //!   address that was judged.
 //! - Every exchange has a limit of time and of size; nothing is read without an end.
+//! - The values of secrets are put into an input right before its activity runs, and taken out of what it gives.
 //! - No fault and no log line holds a credential, nor the query of a URL, which may hold a callback token.
 //!
 //! # Deliberately absent
@@ -38,6 +39,7 @@ mod patience;
 mod process;
 mod redact;
 mod sandbox;
+mod secrets;
 mod subscribe;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -51,6 +53,7 @@ pub use home::{Home, Homeless, Subscription};
 pub use options::{ActivitiesError, ActivitiesOptions, Commands, RunOptions, Secret};
 use outgoing::Outgoing;
 use sandbox::Sandbox;
+use secrets::Vault;
 
 /// One kind of work.
 #[async_trait::async_trait]
@@ -61,6 +64,7 @@ trait Activity: Send + Sync {
 /// Runs activities against the real world.
 pub struct WorldActivities {
     by_name: BTreeMap<&'static str, Box<dyn Activity>>,
+    vault: Arc<Vault>,
 }
 
 /// What activities are made of.
@@ -77,11 +81,13 @@ impl WorldActivities {
     /// # Errors
     /// An option that cannot be used, or a system without usable TLS.
     pub fn new(options: ActivitiesOptions, home: Arc<dyn Home>) -> Result<Self, ActivitiesError> {
+        let vault = Vault::new(home);
+        let home = Arc::clone(&vault) as Arc<dyn Home>;
         let outgoing = Arc::new(Outgoing::new(&options)?);
         let authenticator = Arc::new(Authenticator::new(&outgoing, &home));
         let sandbox = Sandbox::new(options.run.clone());
         let means = Means { outgoing, authenticator, sandbox, home };
-        Ok(Self { by_name: registry(&means, options)? })
+        Ok(Self { by_name: registry(&means, options)?, vault })
     }
 
     /// Names of all activities, in order.
@@ -114,9 +120,13 @@ fn registry(
 
 #[async_trait::async_trait]
 impl Activities for WorldActivities {
-    async fn run(&self, task: ActivityTask) -> Result<Value, Fault> {
+    async fn run(&self, mut task: ActivityTask) -> Result<Value, Fault> {
         if let Some(activity) = self.by_name.get(task.activity.as_str()) {
-            return activity.run(&task).await;
+            let work = async {
+                self.vault.resolve(&task.namespace, &mut task.input).await?;
+                activity.run(&task).await
+            };
+            return Vault::guard(work).await;
         }
         let names: Vec<String> = self.by_name.keys().map(|name| format!("'{name}'")).collect();
         let detail = format!("no activity named '{}'; activities are {}", task.activity, names.join(", "));

@@ -12,7 +12,7 @@ use baton_proto::{
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         callback_service_client::CallbackServiceClient, event_service_client::EventServiceClient,
-        workflow_execution_service_client::WorkflowExecutionServiceClient,
+        secret_service_client::SecretServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
 };
@@ -131,6 +131,7 @@ impl Client {
             Object::WorkflowExecution(it) => Written::of(v1::WorkflowExecution::create(channel, *it, dry_run).await?),
             Object::Agent(it) => Written::of(v1::Agent::create(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
+            Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
         })
     }
 
@@ -142,6 +143,7 @@ impl Client {
             Object::WorkflowExecution(it) => Written::of(v1::WorkflowExecution::update(channel, *it, dry_run).await?),
             Object::Agent(it) => Written::of(v1::Agent::update(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
+            Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
         })
     }
 
@@ -168,7 +170,7 @@ impl Client {
         name: &str,
     ) -> Result<baton_proto::ExecutionResource, Failure> {
         let object = self.get(kind, namespace, name).await?;
-        object.execution().ok_or_else(|| Failure::usage(format!("a {} is not an execution", kind.title())))
+        object.execution().ok_or_else(|| not_an_execution(kind))
     }
 
     /// Reads all objects of a selection, page by page, with the metadata of the first page.
@@ -250,21 +252,19 @@ impl Client {
         reason: &str,
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
-        Ok(match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
-            Kind::WorkflowExecution | Kind::Workflow => {
-                v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into()
-            }
+        Ok(match kind {
+            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
+            Kind::WorkflowExecution => v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into(),
         })
     }
 
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
-        let page = match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => v1::AgentExecution::history(self.channel.clone(), request).await,
-            Kind::WorkflowExecution | Kind::Workflow => {
-                v1::WorkflowExecution::history(self.channel.clone(), request).await
-            }
+        let page = match kind {
+            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
+            Kind::WorkflowExecution => v1::WorkflowExecution::history(self.channel.clone(), request).await,
         };
         Ok(page?)
     }
@@ -275,11 +275,10 @@ impl Client {
         kind: Kind,
         request: v1::HistoryRequest,
     ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
-        let stream = match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => v1::AgentExecution::follow(self.channel.clone(), request).await,
-            Kind::WorkflowExecution | Kind::Workflow => {
-                v1::WorkflowExecution::follow(self.channel.clone(), request).await
-            }
+        let stream = match kind {
+            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::AgentExecution => v1::AgentExecution::follow(self.channel.clone(), request).await,
+            Kind::WorkflowExecution => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
         };
         Ok(stream?)
     }
@@ -290,11 +289,12 @@ impl Client {
         kind: Kind,
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
-        let list = match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => {
+        let list = match kind {
+            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).list_agent_execution_callbacks(request).await
             }
-            Kind::WorkflowExecution | Kind::Workflow => {
+            Kind::WorkflowExecution => {
                 WorkflowExecutionServiceClient::new(self.channel.clone())
                     .list_workflow_execution_callbacks(request)
                     .await
@@ -309,11 +309,12 @@ impl Client {
         kind: Kind,
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
-        let list = match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => {
+        let list = match kind {
+            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).attach_agent_execution_callback(request).await
             }
-            Kind::WorkflowExecution | Kind::Workflow => {
+            Kind::WorkflowExecution => {
                 WorkflowExecutionServiceClient::new(self.channel.clone())
                     .attach_workflow_execution_callback(request)
                     .await
@@ -328,11 +329,12 @@ impl Client {
         kind: Kind,
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
-        let list = match Kind::execution_of(kind) {
-            Kind::AgentExecution | Kind::Agent => {
+        let list = match kind {
+            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).retry_agent_execution_callback(request).await
             }
-            Kind::WorkflowExecution | Kind::Workflow => {
+            Kind::WorkflowExecution => {
                 WorkflowExecutionServiceClient::new(self.channel.clone())
                     .retry_workflow_execution_callback(request)
                     .await
@@ -387,6 +389,11 @@ trait Api: Resource {
     async fn remove(channel: Channel, request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status>;
     async fn changes(channel: Channel, request: v1::WatchRequest) -> Result<Streaming<Self::WatchEvent>, Status>;
     fn parts(event: Self::WatchEvent) -> (String, Option<Self>);
+}
+
+/// The refusal of a command that is for executions only.
+fn not_an_execution(kind: Kind) -> Failure {
+    Failure::usage(format!("a {} is not an execution", kind.title()))
 }
 
 /// What only executions have.
@@ -485,6 +492,10 @@ api!(
 api!(
     Agent, AgentServiceClient, agent, create_agent CreateAgentRequest, update_agent UpdateAgentRequest,
     get_agent, list_agents, delete_agent, watch_agents
+);
+api!(
+    Secret, SecretServiceClient, secret, create_secret CreateSecretRequest, update_secret UpdateSecretRequest,
+    get_secret, list_secrets, delete_secret, watch_secrets
 );
 api!(
     WorkflowExecution, WorkflowExecutionServiceClient, workflow_execution,

@@ -13,6 +13,7 @@ pub(crate) enum Kind {
     WorkflowExecution,
     Agent,
     AgentExecution,
+    Secret,
 }
 
 /// Runs an expression with `$type` standing for the resource type of a kind.
@@ -35,14 +36,19 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::AgentExecution;
                 $body
             }
+            $crate::kind::Kind::Secret => {
+                type $type = baton_proto::v1::Secret;
+                $body
+            }
         }
     };
 }
 pub(crate) use with_kind;
 
 impl Kind {
-    /// All kinds, templates before what is made from them.
-    pub(crate) const ALL: [Self; 4] = [Self::Agent, Self::Workflow, Self::AgentExecution, Self::WorkflowExecution];
+    /// All kinds, each after those that it refers to.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Secret, Self::Agent, Self::Workflow, Self::AgentExecution, Self::WorkflowExecution];
 
     /// As in `kind`, such as `WorkflowExecution`.
     pub(crate) fn name(self) -> &'static str {
@@ -143,25 +149,28 @@ impl KindArg {
         if kind.is_execution() {
             return Ok((kind, name));
         }
-        let hint = format!(
-            "list its runs with baton get {}s --field-selector spec.{}={name}",
-            Kind::execution_of(kind).word(),
-            kind.word()
-        );
-        Err(Failure::usage(format!(
+        let failure = Failure::usage(format!(
             "a {} does not run; this command is for workflow executions (wfx) and agent executions (agx)",
             kind.title()
-        ))
-        .hint(hint))
+        ));
+        Err(match kind.execution_kind() {
+            Some(execution) => failure.hint(format!(
+                "list its runs with baton get {} --field-selector spec.{}={name}",
+                execution.plural(),
+                kind.word()
+            )),
+            None => failure,
+        })
     }
 }
 
 impl Kind {
-    /// The kind of the runs of a template.
-    pub(crate) fn execution_of(template: Self) -> Self {
-        match template {
-            Self::Workflow | Self::WorkflowExecution => Self::WorkflowExecution,
-            Self::Agent | Self::AgentExecution => Self::AgentExecution,
+    /// The kind of the runs of a template; an execution's own kind. `None` for what does not run.
+    pub(crate) fn execution_kind(self) -> Option<Self> {
+        match self {
+            Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
+            Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
+            Self::Secret => None,
         }
     }
 }
@@ -173,6 +182,7 @@ pub(crate) enum Object {
     WorkflowExecution(Box<v1::WorkflowExecution>),
     Agent(Box<v1::Agent>),
     AgentExecution(Box<v1::AgentExecution>),
+    Secret(Box<v1::Secret>),
 }
 
 macro_rules! each {
@@ -182,6 +192,7 @@ macro_rules! each {
             $crate::kind::Object::WorkflowExecution($it) => $body,
             $crate::kind::Object::Agent($it) => $body,
             $crate::kind::Object::AgentExecution($it) => $body,
+            $crate::kind::Object::Secret($it) => $body,
         }
     };
 }
@@ -196,7 +207,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret);
 
 impl Object {
     /// Its kind.
@@ -206,6 +217,7 @@ impl Object {
             Self::WorkflowExecution(_) => Kind::WorkflowExecution,
             Self::Agent(_) => Kind::Agent,
             Self::AgentExecution(_) => Kind::AgentExecution,
+            Self::Secret(_) => Kind::Secret,
         }
     }
 
@@ -245,7 +257,7 @@ impl Object {
         match self {
             Self::WorkflowExecution(it) => Some(baton_proto::ExecutionResource::Workflow(it.clone())),
             Self::AgentExecution(it) => Some(baton_proto::ExecutionResource::Agent(it.clone())),
-            Self::Workflow(_) | Self::Agent(_) => None,
+            Self::Workflow(_) | Self::Agent(_) | Self::Secret(_) => None,
         }
     }
 }
@@ -264,7 +276,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx)"
+            "no kind 'pods'; kinds are secrets (sec), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx)"
         );
     }
 

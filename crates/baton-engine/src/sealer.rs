@@ -209,10 +209,10 @@ impl Sealer {
         Claims::decode(&*claims).ok()
     }
 
-    /// Encrypts a return address for the store; `place` must be the same when it is opened.
+    /// Encrypts something for the store; `place` must be the same when it is opened.
     ///
     /// # Panics
-    /// Never: what is sealed is far below the limit of the cipher.
+    /// Never: what is stored is far below the limit of AES-GCM.
     pub fn seal(&self, plain: &[u8], place: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         if self.random.fill(&mut nonce).is_err() {
@@ -222,13 +222,13 @@ impl Sealer {
         let mut sealed = plain.to_vec();
         self.at_rest
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut sealed)
-            .expect("a token is far below the limit of AES-GCM");
+            .expect("what is stored is far below the limit of AES-GCM");
         let mut whole = nonce.to_vec();
         whole.append(&mut sealed);
         whole
     }
 
-    /// Opens what [`Self::seal`] closed; `None` if it was closed for another place, or with another key.
+    /// Opens what [`Self::seal`] closed; `None` if the key or the place is another, or if it was changed.
     pub fn unseal(&self, sealed: &[u8], place: &[u8]) -> Option<Vec<u8>> {
         let mut whole = sealed.to_vec();
         let (nonce, sealed) = whole.split_at_mut_checked(NONCE_LEN)?;

@@ -9,6 +9,8 @@
 //! - Time enters only as [`Recorded::time_ms`]; identity only as [`OperationId`], which comes from position.
 //! - A Program never sees a callback token, only the placeholder of [`callback_token_placeholder`]; the
 //!   engine puts the token in at the moment an activity starts. So no token reaches history, state or log.
+//! - Nor does it see the value of a secret, only the placeholder of [`secret_placeholder`]; whoever runs an activity puts
+//!   the value in its place.
 //!
 //! # Deliberately absent
 //! Storage, threads, runtimes, and any knowledge of the workflow language or of models.
@@ -19,6 +21,7 @@ mod fault;
 mod history;
 mod operation;
 mod program;
+mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -30,3 +33,7 @@ pub use operation::{
     AUTHORIZATION_PLACEHOLDER, OperationId, callback_token_placeholder, has_text, replace_callback_tokens, replace_text,
 };
 pub use program::{Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, Usage, WaitReason, Waiting};
+pub use secret::{
+    BrokenPlaceholder, disarm_input, disarm_secrets, disarm_text, replace_secrets, secret_placeholder,
+    secret_placeholder_start, secrets_named,
+};

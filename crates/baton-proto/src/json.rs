@@ -52,9 +52,27 @@ pub fn from_json_value<T: DeserializeOwned>(value: Value) -> Result<T, JsonError
         Err(error) => {
             let path = track.path().to_string();
             let path = if path == "." { String::new() } else { path };
-            unknown.push(Violation::new(path, error.to_string()));
+            let message = if is_secret(&path) { type_only(&error.to_string()) } else { error.to_string() };
+            unknown.push(Violation::new(path, message));
             Err(JsonError::Fields(unknown))
         }
+    }
+}
+
+/// Whether values of secrets stand there.
+fn is_secret(path: &str) -> bool {
+    path == "spec.data" || path.starts_with("spec.data.")
+}
+
+/// What serde says of a wrong type without the value that it found.
+fn type_only(message: &str) -> String {
+    let expected = message.rsplit_once(", expected ").map_or("another type", |(_, expected)| expected);
+    let found = message.strip_prefix("invalid type: ").and_then(|rest| rest.split([' ', ',']).next());
+    match found {
+        Some(found) => {
+            format!("invalid type: {found}, expected {expected}; text that looks like a number needs quotes")
+        }
+        None => format!("invalid value, expected {expected}"),
     }
 }
 

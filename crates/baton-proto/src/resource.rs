@@ -18,6 +18,8 @@ pub mod kind {
     pub const AGENT: &str = "Agent";
     /// One run of an agent.
     pub const AGENT_EXECUTION: &str = "AgentExecution";
+    /// Named secret values.
+    pub const SECRET: &str = "Secret";
 }
 
 /// A resource: `apiVersion`, `kind`, `metadata`, `spec`, `status`.
@@ -125,3 +127,4 @@ resource!(
 );
 resource!(Agent, "agents", "agent", &["ag"], AgentWatchEvent, AgentList);
 resource!(AgentExecution, "agentexecutions", "agent execution", &["agx"], AgentExecutionWatchEvent, AgentExecutionList);
+resource!(Secret, "secrets", "secret", &["sec"], SecretWatchEvent, SecretList);

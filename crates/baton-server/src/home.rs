@@ -42,8 +42,8 @@ impl ServerHome {
 
 #[async_trait]
 impl Home for ServerHome {
-    async fn secret(&self, _namespace: &str, _name: &str) -> Result<Option<BTreeMap<String, Secret>>, Fault> {
-        self.app().map(|_| None)
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Secret>>, Fault> {
+        self.app()?.secret_values(namespace, name).await.map_err(|error| fault_of(&error))
     }
 
     async fn publish(&self, namespace: &str, event: Value) -> Result<(), Fault> {

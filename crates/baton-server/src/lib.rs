@@ -15,6 +15,7 @@ pub mod app;
 pub mod config;
 mod errors;
 mod events;
+mod fence;
 mod grpc;
 mod home;
 mod leading;

@@ -21,6 +21,8 @@ use baton_types::{Digest, Violation};
 use baton_workflow::Definition;
 use serde_json::Value;
 
+use crate::fence::Fenced;
+
 /// Definitions kept compiled.
 const ENTRIES_MAX: usize = 1024;
 /// Bytes of content of the definitions kept compiled; the compiled form is several times as large.
@@ -72,6 +74,14 @@ impl Compiled {
     pub(crate) fn resources(&self) -> &[String] {
         match self {
             Self::Workflow(it) => it.resources(),
+            Self::Agent(_) => &[],
+        }
+    }
+
+    /// Names of the secrets that it may use.
+    pub(crate) fn secrets(&self) -> &[String] {
+        match self {
+            Self::Workflow(it) => it.secrets(),
             Self::Agent(_) => &[],
         }
     }
@@ -184,8 +194,8 @@ impl Entries {
 impl Programs for ProgramCache {
     fn load(&self, kind: ProgramKind, digest: &Digest, definition: &[u8]) -> Result<Box<dyn Program>, Fault> {
         Ok(match self.get(kind, digest, definition)? {
-            Compiled::Workflow(it) => Box::new(baton_workflow::load(it)),
-            Compiled::Agent(it) => Box::new(baton_agent::load(it)),
+            Compiled::Workflow(it) => Box::new(Fenced(baton_workflow::load(it))),
+            Compiled::Agent(it) => Box::new(Fenced(baton_agent::load(it))),
         })
     }
 
@@ -200,8 +210,12 @@ impl Programs for ProgramCache {
             Fault::new(fault_type::CONFIGURATION, 400, format!("the snapshot cannot be restored: {why}"))
         };
         Ok(match self.get(kind, digest, definition)? {
-            Compiled::Workflow(it) => Box::new(baton_workflow::restore(it, snapshot).map_err(|error| refused(&error))?),
-            Compiled::Agent(it) => Box::new(baton_agent::restore(it, snapshot).map_err(|error| refused(&error))?),
+            Compiled::Workflow(it) => {
+                Box::new(Fenced(baton_workflow::restore(it, snapshot).map_err(|error| refused(&error))?))
+            }
+            Compiled::Agent(it) => {
+                Box::new(Fenced(baton_agent::restore(it, snapshot).map_err(|error| refused(&error))?))
+            }
         })
     }
 }

@@ -257,7 +257,7 @@ pub async fn start_with(
     let activity_names = activities.names().collect();
     let activities = around(Arc::new(activities));
     let programs = Arc::new(ProgramCache::default());
-    let app = App::new(store.clone(), options.store.free_bytes_min, Arc::clone(&programs));
+    let app = App::new(store.clone(), Arc::clone(&sealer), options.store.free_bytes_min, Arc::clone(&programs));
     home.join(&app);
     let (stopping, post) = (CancellationToken::new(), Arc::new(Post::default()));
     let begin = Begin {

@@ -86,5 +86,5 @@ macro_rules! transcripts {
 
 transcripts!(
     a2a, agent, asyncapi, basics, callback, data, emit, extensions, flow, for_each, fork, functions, grpc, http,
-    listen, mcp, openapi, process, raise, try_catch, wait,
+    listen, mcp, openapi, process, raise, secrets, try_catch, wait,
 );

@@ -20,4 +20,5 @@ mod openapi;
 mod process;
 mod programs;
 mod script;
+mod secrets;
 mod support;

@@ -2,6 +2,7 @@
 
 mod author;
 mod callback;
+mod create;
 mod event;
 mod execution;
 mod resource;
@@ -15,6 +16,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use author::{FormatArgs, GraphArgs, GraphFormat, TestArgs, ValidateArgs};
 pub(crate) use callback::{CallbackCommand, TokenArgs};
+pub(crate) use create::{CreateCommand, CreateSecretArgs};
 pub(crate) use event::{EventCommand, SendArgs};
 pub(crate) use execution::{AskArgs, HistoryArgs, TreeArgs};
 pub(crate) use resource::{ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, WatchArgs};
@@ -85,6 +87,9 @@ pub(crate) enum Command {
     Worker(WorkerArgs),
     /// Create or update resources from manifests
     Apply(ApplyArgs),
+    /// Create a resource from values that belong in no manifest
+    #[command(subcommand)]
+    Create(CreateCommand),
     /// Show one resource, or the resources of a kind
     Get(GetArgs),
     /// Show the resources of a kind

@@ -205,7 +205,11 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             Object::AgentExecution(it) if plays(it.spec.as_ref().and_then(|spec| spec.definition.as_ref())) => {
                 Some("of this run")
             }
-            Object::Agent(_) | Object::AgentExecution(_) | Object::Workflow(_) | Object::WorkflowExecution(_) => None,
+            Object::Agent(_)
+            | Object::AgentExecution(_)
+            | Object::Workflow(_)
+            | Object::WorkflowExecution(_)
+            | Object::Secret(_) => None,
         })
         .collect();
     if !names.is_empty() {

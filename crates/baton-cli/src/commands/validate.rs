@@ -125,6 +125,7 @@ impl Findings {
                 self.present.insert((Kind::Agent, metadata.name.clone()));
                 self.agent(manifest, &to_json_value(&it.spec.clone().unwrap_or_default()), "spec");
             }
+            Object::Secret(_) => _ = self.present.insert((Kind::Secret, metadata.name.clone())),
             Object::WorkflowExecution(it) => {
                 let name = it.spec.as_ref().map(|spec| spec.workflow.clone()).unwrap_or_default();
                 self.want(Kind::Workflow, &name, manifest, "spec.workflow");
@@ -158,6 +159,9 @@ impl Findings {
                 }
                 for it in definition.workflows() {
                     self.want(Kind::Workflow, &it.name, manifest, &under(prefix, &it.field));
+                }
+                for name in definition.secrets() {
+                    self.want(Kind::Secret, &name.to_ascii_lowercase(), manifest, &under(prefix, "use.secrets"));
                 }
             }
         }

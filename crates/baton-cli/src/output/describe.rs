@@ -64,6 +64,12 @@ pub(crate) fn describe(object: &Object, events: &[baton_proto::history_v1::Histo
 }
 
 fn template_parts(text: &mut String, object: &Object) {
+    if let Object::Secret(secret) = object {
+        let mut rows = vec![vec!["KEY".to_owned(), "FINGERPRINT".to_owned()]];
+        let keys = secret.status.iter().flat_map(|status| &status.keys);
+        rows.extend(keys.map(|key| vec![key.name.clone(), key.fingerprint.clone()]));
+        return section(text, "Keys", &aligned(&rows));
+    }
     let spec = object.to_json().get("spec").cloned().unwrap_or_default();
     section(text, "Spec", &yaml(&spec));
 }

@@ -81,6 +81,7 @@ fn header(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Workflow => &["NAME", "VERSION", "GENERATION", "READY", "AGE"],
         Kind::Agent => &["NAME", "MODEL", "TOOLS", "READY", "AGE"],
+        Kind::Secret => &["NAME", "KEYS", "GENERATION", "AGE"],
         Kind::WorkflowExecution => &["NAME", "WORKFLOW", "PHASE", "TASKS", "WAITING-FOR", "AGE"],
         Kind::AgentExecution => &["NAME", "AGENT", "PHASE", "TOKENS", "WAITING-FOR", "AGE"],
     }
@@ -106,6 +107,10 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
             let model =
                 spec.model.map(|model| model.name).filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned());
             vec![name, model, spec.tools.len().to_string(), ready(it.conditions()), age]
+        }
+        Object::Secret(it) => {
+            let keys = it.status.as_ref().map_or(0, |status| status.keys.len());
+            vec![name, keys.to_string(), metadata.generation.to_string(), age]
         }
         Object::WorkflowExecution(it) => {
             let execution = ExecutionResource::Workflow(it.clone());

@@ -233,7 +233,7 @@ impl Progress {
 
     fn child(&mut self, parent: usize, started: &wire::ChildStarted) -> Vec<Effect> {
         let position = started.operation.as_ref().map(|it| it.position.clone()).unwrap_or_default();
-        let Some(kind) = Kind::from_name(&started.kind).map(Kind::execution_of) else { return Vec::new() };
+        let Some(kind) = Kind::from_name(&started.kind).and_then(Kind::execution_kind) else { return Vec::new() };
         let key = ExecutionKey { kind, name: started.name.clone() };
         let line = self.executions[parent].says_at(&position, &format!("started {} {}", kind.title(), started.name));
         if self.by_key.contains_key(&key) {

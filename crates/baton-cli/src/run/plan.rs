@@ -30,7 +30,7 @@ pub(crate) struct Wishes {
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Templates to be applied first, each with the document it is from.
+    /// Templates and secrets to be applied first, each with the document it is from.
     pub(crate) templates: Vec<(Origin, Object)>,
     /// The execution, but for its namespace and the URLs of services.
     pub(crate) execution: Object,
@@ -86,7 +86,11 @@ pub(crate) fn plan(manifests: &[Manifest], wishes: Wishes) -> Result<Plan, Failu
         .iter()
         .map(|(_, object)| object)
         .chain([&execution])
-        .map(|object| object.to_json().to_string())
+        .map(|object| match object {
+            // The digest is shown: it must not help anybody to find out a value.
+            Object::Secret(_) => object.reference(),
+            other => other.to_json().to_string(),
+        })
         .collect();
     let digest = Digest::of(content.join("\n").as_bytes()).to_string();
     if !execution.name().is_empty() {
@@ -100,7 +104,7 @@ fn set_request_id(execution: &mut Object, digest: &str) {
     match execution {
         Object::WorkflowExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
         Object::AgentExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
-        Object::Workflow(_) | Object::Agent(_) => {}
+        Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) => {}
     }
 }
 
@@ -183,7 +187,7 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
         }
         Target::Named(_, name) => (Kind::WorkflowExecution, name.clone(), json!({"workflow": name})),
         Target::Inline(template, name, definition) => {
-            (Kind::execution_of(template), name, json!({"definition": definition}))
+            (template.execution_kind().unwrap_or(template), name, json!({"definition": definition}))
         }
     };
     let message = wishes.message.clone().or_else(|| run.message.clone());
@@ -196,7 +200,7 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
             return Err(Failure::usage(format!("agent '{base}' has nothing to answer"))
                 .hint("say something with --message TEXT, or give --input JSON"));
         }
-        Kind::Workflow | Kind::WorkflowExecution | Kind::Agent | Kind::AgentExecution => {}
+        Kind::Workflow | Kind::WorkflowExecution | Kind::Agent | Kind::AgentExecution | Kind::Secret => {}
     }
     let mut env = run.env.clone();
     env.extend(wishes.env);
@@ -252,7 +256,7 @@ impl Plan {
         let env = match &mut self.execution {
             Object::WorkflowExecution(it) => &mut it.spec.get_or_insert_default().env,
             Object::AgentExecution(it) => &mut it.spec.get_or_insert_default().env,
-            Object::Workflow(_) | Object::Agent(_) => return,
+            Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) => return,
         };
         env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }

@@ -4,11 +4,13 @@ use expect_test::expect_file;
 
 use crate::support::Baton;
 
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 32] = [
     "run",
     "server",
     "worker",
     "apply",
+    "create",
+    "create secret",
     "get",
     "list",
     "describe",

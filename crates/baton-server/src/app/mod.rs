@@ -7,7 +7,7 @@
 //! # Invariants
 //! - `status` is never taken from a caller. `spec` and `metadata` are checked whole before anything is written.
 //! - Templates are written here, executions only by the engine.
-//! - No answer and no log line holds a callback token.
+//! - No answer and no log line holds a callback token, or the value of a secret.
 //!
 //! # Deliberately absent
 //! Authentication and roles: the server listens on the loopback interface only.
@@ -27,6 +27,7 @@ mod legacy;
 mod merge;
 mod metadata;
 mod read;
+mod secret;
 mod selector;
 mod strategy;
 mod template;
@@ -40,7 +41,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
-use baton_engine::Engine;
+use baton_engine::{Engine, Sealer};
 use baton_execution::ProgramKind;
 use baton_proto::v1;
 use baton_store::{ResourceKey, Store, StoreError, StoredResource};
@@ -70,6 +71,7 @@ pub struct App(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    sealer: Arc<Sealer>,
     /// Below this much free disk the store refuses new work.
     free_bytes_min: u64,
     engine: OnceLock<Engine>,
@@ -185,9 +187,10 @@ pub(crate) const fn template_title(kind: ProgramKind) -> &'static str {
 
 impl App {
     /// An application layer over a store; the engine is joined later, as it needs this one to create children.
-    pub(crate) fn new(store: Store, free_bytes_min: u64, programs: Arc<ProgramCache>) -> Self {
+    pub(crate) fn new(store: Store, sealer: Arc<Sealer>, free_bytes_min: u64, programs: Arc<ProgramCache>) -> Self {
         Self(Arc::new(Inner {
             store,
+            sealer,
             free_bytes_min,
             engine: OnceLock::new(),
             events: OnceLock::new(),
@@ -243,6 +246,10 @@ impl App {
 
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.0.sealer
     }
 
     pub(crate) fn programs(&self) -> &ProgramCache {

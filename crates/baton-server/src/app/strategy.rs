@@ -5,6 +5,7 @@ use baton_proto::{ExecutionResource, Resource};
 use baton_store::StoredResource;
 use baton_types::ApiError;
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::{App, DeletedObject, WriteOptions, Written};
 
@@ -22,6 +23,9 @@ pub trait ServedResource: Resource {
 
     /// The public object of a stored body, with its `resourceVersion` and without anything secret.
     fn decode_stored(body: &Bytes, revision: u64) -> Result<Self, ApiError>;
+
+    /// Brings a merge patch to a form that loses nothing where the public object does not show all there is.
+    fn prepare_patch(_patch: &mut Value) {}
 
     /// Admits and stores a new object.
     fn admit_new(

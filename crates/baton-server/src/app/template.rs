@@ -23,7 +23,7 @@ use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, e
 use crate::programs::Compiled;
 
 /// Names tried for a `generateName` before giving up.
-const NAME_ATTEMPTS_MAX: usize = 8;
+pub(super) const NAME_ATTEMPTS_MAX: usize = 8;
 /// Templates that are looked at for a circle of calls.
 const CALLS_VISITED_MAX: usize = 10_000;
 
@@ -221,6 +221,17 @@ pub(crate) async fn replace<R: TemplateKind>(
 
 /// Deletes a template, or marks it while finalizers hold it.
 pub(crate) async fn remove<R: TemplateKind>(app: &App, stored: StoredResource) -> Result<DeletedObject<R>, ApiError> {
+    let removed = remove_row(app, &stored, |object: &R| Bytes::from(object.encode_to_vec())).await;
+    app.templates().forget(R::PROGRAM, &stored.key.namespace, &stored.key.name);
+    removed
+}
+
+/// Deletes the row of an object, or marks the object while finalizers hold it; `body` is its stored form.
+pub(super) async fn remove_row<R: ServedResource>(
+    app: &App,
+    stored: &StoredResource,
+    body: impl Fn(&R) -> Bytes,
+) -> Result<DeletedObject<R>, ApiError> {
     let mut object = R::decode_stored(&stored.body, stored.revision)?;
     object.metadata_mut().resource_version.clear();
     let meta = object.metadata_mut();
@@ -232,17 +243,17 @@ pub(crate) async fn remove<R: TemplateKind>(app: &App, stored: StoredResource) -
     let revision = if held {
         meta.deletion_timestamp = Some(Timestamp::from_millis(metadata::now_ms()).whole_seconds());
         meta.generation += 1;
-        commit_put(app, put_of(&object, stored.key.clone(), stored.number, Expect::Revision(stored.revision))?).await
+        let put = put_of(&object, stored.key.clone(), stored.number, Expect::Revision(stored.revision))?;
+        commit_put(app, ResourcePut { body: body(&object), ..put }).await
     } else {
-        delete_row(app, &stored, &object).await
+        delete_row(app, stored, &object).await
     };
-    forget(app, &object);
-    let revision = revision.map_err(|failed| write_failed::<R>(&stored, &failed))?;
+    let revision = revision.map_err(|failed| write_failed::<R>(stored, &failed))?;
     object.metadata_mut().resource_version = revision.to_string();
     Ok(DeletedObject { gone: !held, object })
 }
 
-fn write_failed<R: Resource>(stored: &StoredResource, failed: &CommitError) -> ApiError {
+pub(super) fn write_failed<R: Resource>(stored: &StoredResource, failed: &CommitError) -> ApiError {
     match failed {
         CommitError::Conflict { expected, found, .. } => {
             error::conflict::<R>(&stored.key.namespace, &stored.key.name, &found.to_string(), &expected.to_string())
@@ -252,7 +263,11 @@ fn write_failed<R: Resource>(stored: &StoredResource, failed: &CommitError) -> A
     }
 }
 
-async fn delete_row<R: TemplateKind>(app: &App, stored: &StoredResource, object: &R) -> Result<u64, CommitError> {
+pub(super) async fn delete_row<R: ServedResource>(
+    app: &App,
+    stored: &StoredResource,
+    object: &R,
+) -> Result<u64, CommitError> {
     let body = Bytes::from(object.encode_to_vec());
     let delete = ResourceDelete {
         key: stored.key.clone(),
@@ -266,13 +281,18 @@ async fn delete_row<R: TemplateKind>(app: &App, stored: &StoredResource, object:
     Ok(committed.revisions.first().copied().unwrap_or_default())
 }
 
-async fn commit_put(app: &App, put: ResourcePut) -> Result<u64, CommitError> {
+pub(super) async fn commit_put(app: &App, put: ResourcePut) -> Result<u64, CommitError> {
     let committed = app.store().commit_async(Lane::External, Txn { puts: vec![put], ..Txn::default() }).await?;
     Ok(committed.revisions.first().copied().unwrap_or_default())
 }
 
 /// The row of an object whose `resourceVersion` is empty.
-fn put_of<R: TemplateKind>(object: &R, key: ResourceKey, number: i64, expect: Expect) -> Result<ResourcePut, ApiError> {
+pub(super) fn put_of<R: ServedResource>(
+    object: &R,
+    key: ResourceKey,
+    number: i64,
+    expect: Expect,
+) -> Result<ResourcePut, ApiError> {
     let none = ApiError::internal("a prepared object without metadata");
     let meta = object.metadata().ok_or(none)?;
     let uid: Uid =
@@ -307,6 +327,11 @@ pub(crate) fn check_size<R: Resource>(object: &R) -> Result<(), ApiError> {
 
 fn write_status<R: TemplateKind>(object: &mut R, digest: &Digest, now_ms: i64) {
     object.set_digest(digest);
+    write_accepted(object, now_ms);
+}
+
+/// Writes that the present generation was accepted.
+pub(super) fn write_accepted<R: Resource>(object: &mut R, now_ms: i64) {
     let generation = object.metadata_mut().generation;
     object.set_observed_generation(generation);
     let conditions = object.conditions_mut();
@@ -352,6 +377,14 @@ async fn check_references<R: TemplateKind>(
             warnings.push(format!(
                 "{field}: no {title} '{}' in namespace '{}' yet; executions fail there until it is created",
                 reference.name, meta.namespace
+            ));
+        }
+    }
+    for name in checked.compiled.secrets() {
+        if !app.has_secret(&meta.namespace, name).await? {
+            warnings.push(format!(
+                "{}.use.secrets: no secret '{name}' in namespace '{}' yet; executions fail where they use it until it is created",
+                R::CONTENT_FIELD, meta.namespace
             ));
         }
     }

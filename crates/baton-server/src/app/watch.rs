@@ -273,6 +273,7 @@ fn selected_item<R: ServedResource>(
 
 #[cfg(test)]
 mod tests {
+    use baton_engine::Sealer;
     use baton_proto::{Resource as _, v1::Workflow};
     use baton_store::StoreOptions;
     use futures::StreamExt as _;
@@ -283,7 +284,8 @@ mod tests {
     async fn a_bookmark_says_how_far_the_watch_has_come_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let options = StoreOptions { free_bytes_min: 0, ballast_bytes: 0, ..StoreOptions::default() };
-        let app = App::new(Store::open(folder.path(), options).unwrap(), 0, Arc::default());
+        let app =
+            App::new(Store::open(folder.path(), options).unwrap(), Arc::new(Sealer::new(&[1; 32])), 0, Arc::default());
         let revision = app.store().revision();
         let items = app.follow::<Workflow>(&v1::WatchRequest::default(), Some(Duration::from_millis(1))).await.unwrap();
         let items: Vec<_> = items.take(2).map(Result::unwrap).collect().await;

@@ -58,13 +58,14 @@ impl App {
         &self,
         namespace: &str,
         name: &str,
-        patch: Value,
+        mut patch: Value,
         options: WriteOptions,
     ) -> Result<Written<R>, ApiError> {
         if !patch.is_object() {
             return Err(ApiError::violations(vec![Violation::new("", "a merge patch must be a JSON object")]));
         }
         super::refuse_misplaced_token(&patch)?;
+        R::prepare_patch(&mut patch);
         let required = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
         let mut attempt = 1;
         loop {

@@ -11,11 +11,12 @@ use tonic_health::pb::{
 use super::{Grpc, resources::Answers, temporal};
 
 /// Names of the services; the empty one is the server as a whole.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "",
     "baton.v1.AgentExecutionService",
     "baton.v1.AgentService",
     "baton.v1.CallbackService",
+    "baton.v1.SecretService",
     "baton.v1.WorkflowExecutionService",
     "baton.v1.WorkflowService",
 ];

@@ -119,6 +119,12 @@ resource_service! {
     get_agent, list_agents, patch_agent, delete_agent, watch_agents, {}
 }
 
+resource_service! {
+    Secret, secret, v1::secret_service_server::SecretService, WatchSecretsStream,
+    (create_secret, CreateSecretRequest), (update_secret, UpdateSecretRequest),
+    get_secret, list_secrets, patch_secret, delete_secret, watch_secrets, {}
+}
+
 execution_service! {
     WorkflowExecution, workflow_execution, v1::workflow_execution_service_server::WorkflowExecutionService,
     WatchWorkflowExecutionsStream, WatchWorkflowExecutionHistoryStream,

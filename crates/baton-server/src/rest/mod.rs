@@ -69,6 +69,7 @@ pub(crate) fn router(rest: Rest) -> Router {
     let router = Router::new()
         .merge(resource::<v1::Workflow>())
         .merge(resource::<v1::Agent>())
+        .merge(resource::<v1::Secret>())
         .merge(resource::<v1::WorkflowExecution>())
         .merge(resource::<v1::AgentExecution>())
         .merge(execution::<v1::WorkflowExecution>())

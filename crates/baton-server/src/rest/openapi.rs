@@ -53,6 +53,7 @@ static TEXT: LazyLock<Result<Arc<str>, String>> = LazyLock::new(|| {
     let mut document = Document::default();
     document.add::<v1::Workflow>(&pool)?;
     document.add::<v1::Agent>(&pool)?;
+    document.add::<v1::Secret>(&pool)?;
     document.add::<v1::WorkflowExecution>(&pool)?;
     document.add::<v1::AgentExecution>(&pool)?;
     Ok(document.finish().to_string().into())

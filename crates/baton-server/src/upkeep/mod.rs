@@ -69,7 +69,7 @@ impl Default for UpkeepOptions {
 }
 
 /// The kinds whose objects can be owned.
-const KINDS: [&str; 4] = [kind::WORKFLOW_EXECUTION, kind::AGENT_EXECUTION, kind::WORKFLOW, kind::AGENT];
+const KINDS: [&str; 5] = [kind::WORKFLOW_EXECUTION, kind::AGENT_EXECUTION, kind::WORKFLOW, kind::AGENT, kind::SECRET];
 
 pub(crate) struct Upkeep {
     app: App,
@@ -236,6 +236,7 @@ impl Upkeep {
         let removed = match stored.key.kind.as_ref() {
             kind::WORKFLOW => self.remove_as::<v1::Workflow>(stored).await,
             kind::AGENT => self.remove_as::<v1::Agent>(stored).await,
+            kind::SECRET => self.remove_as::<v1::Secret>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
             events::EVENT | events::SUBSCRIPTION => events::forget(self.app.store(), stored).await,
@@ -317,6 +318,7 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
     Ok(match stored.key.kind.as_ref() {
         kind::WORKFLOW => (owners(v1::Workflow::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::AGENT => (owners(v1::Agent::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::SECRET => (owners(v1::Secret::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::WORKFLOW_EXECUTION | kind::AGENT_EXECUTION => {
             let execution = baton_engine::decode_stored(&stored.key.kind, &stored.body, stored.revision)?;
             (owners(Some(execution.metadata())), execution.parent_close_policy() == "Abandon")

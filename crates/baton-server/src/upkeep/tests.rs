@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use baton_engine::Sealer;
 use baton_store::{
     ExecState, Expect, JournalAppend, Lane, ResourceDelete, ResourceKey, ResourcePut, Store, StoreOptions, Txn,
 };
@@ -40,7 +41,7 @@ async fn one_round_sweeps_all_there_is() {
     let options = StoreOptions { free_bytes_min: 0, ballast_bytes: 0, ..StoreOptions::default() };
     let store = Store::open(folder.path(), options).unwrap();
     let number = leave_journal(&store, 40_000);
-    let app = App::new(store.clone(), 0, Arc::new(ProgramCache::default()));
+    let app = App::new(store.clone(), Arc::new(Sealer::new(&[1; 32])), 0, Arc::new(ProgramCache::default()));
     let period = Duration::from_hours(1);
     let stopping = CancellationToken::new();
     let options = UpkeepOptions { period, scan_period: period, ..UpkeepOptions::default() };

@@ -133,7 +133,7 @@ impl Served {
     async fn start(with_worker_side: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), StoreOptions { ballast_bytes: 0, ..StoreOptions::default() }).unwrap();
-        let app = App::new(store, 0, Arc::new(ProgramCache::default()));
+        let app = App::new(store, Arc::new(Sealer::new(&[1; 32])), 0, Arc::new(ProgramCache::default()));
         let key = WorkerKey::of(&Sealer::new(&[1; 32]));
         let script = Arc::new(Script::default());
         let stopping = CancellationToken::new();
@@ -350,6 +350,7 @@ async fn a_server_that_is_away_is_asked_again_when_it_is_back() {
     let app = App::new(
         Store::open(tempfile::tempdir().unwrap().path(), StoreOptions { ballast_bytes: 0, ..StoreOptions::default() })
             .unwrap(),
+        Arc::new(Sealer::new(&[1; 32])),
         0,
         Arc::new(ProgramCache::default()),
     );

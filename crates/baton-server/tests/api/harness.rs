@@ -81,9 +81,12 @@ impl Server {
 
     /// Creates what the other tests refer to: a workflow `quick` that ends at once, `slow` that does not end, an agent.
     pub(crate) async fn with_templates(self) -> Self {
-        for (plural, object) in
-            [("workflows", workflow("quick")), ("workflows", slow_workflow("slow")), ("agents", agent("echo"))]
-        {
+        for (plural, object) in [
+            ("workflows", workflow("quick")),
+            ("workflows", slow_workflow("slow")),
+            ("agents", agent("echo")),
+            ("secrets", secret("key")),
+        ] {
             self.post(&format!("namespaces/default/{plural}"), &object).await.expect(StatusCode::CREATED);
         }
         self
@@ -154,6 +157,13 @@ pub(crate) fn with_tasks(name: &str, tasks: &Value) -> Value {
     json!({
         "apiVersion": "baton.dev/v1", "kind": "Workflow", "metadata": {"name": name},
         "spec": {"definition": {"document": {"dsl": "1.0.3", "namespace": "default", "name": name, "version": "0.1.0"}, "do": tasks}},
+    })
+}
+
+/// A secret with one value.
+pub(crate) fn secret(name: &str) -> Value {
+    json!({
+        "apiVersion": "baton.dev/v1", "kind": "Secret", "metadata": {"name": name}, "spec": {"data": {"token": "s3cr3t-value"}},
     })
 }
 

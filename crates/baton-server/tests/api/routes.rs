@@ -11,7 +11,8 @@ use crate::harness::{self, Server, agent_execution, send, workflow_execution};
 type Write = fn(&str) -> Value;
 
 /// Kinds, with how one of them is written.
-const KINDS: [(&str, Write); 4] = [
+const KINDS: [(&str, Write); 5] = [
+    ("secrets", harness::secret),
     ("workflows", harness::workflow),
     ("agents", harness::agent),
     ("workflowexecutions", |name| workflow_execution(name, "slow")),
@@ -46,7 +47,7 @@ async fn every_kind_has_its_verbs() {
         let replaced = server.put(&one, &current).await.expect(StatusCode::OK);
         assert_eq!(replaced["metadata"]["annotations"]["note"], "x");
         let deleted = server.delete(&one).await.expect(StatusCode::OK);
-        if plural == "workflows" || plural == "agents" {
+        if ["secrets", "workflows", "agents"].contains(&plural) {
             assert_eq!((&deleted["kind"], &deleted["status"]), (&json!("Status"), &json!("Success")), "{deleted}");
             server.get(&one).await.refused(StatusCode::NOT_FOUND, "NotFound");
         }
@@ -107,6 +108,8 @@ async fn discovery_names_what_answers() {
                 "slow"
             } else if plural == "agents" {
                 "echo"
+            } else if plural == "secrets" {
+                "key"
             } else {
                 "probe"
             };
@@ -127,7 +130,7 @@ async fn other_paths_and_methods_are_refused() {
     let server = Server::start().await;
     for path in [
         "/nothing",
-        "secrets",
+        "pods",
         "namespaces/default/pods",
         "namespaces/default/workflows/a/b",
         "namespaces/default/workflows/a/cancel",

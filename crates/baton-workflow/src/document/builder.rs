@@ -58,6 +58,8 @@ pub(crate) struct Builder {
     pub(crate) warnings: Vec<Violation>,
     /// Variables of the language that the expressions here may name.
     arguments: &'static [&'static str],
+    /// Keys of secrets that expressions name.
+    pub(crate) secret_keys: BTreeMap<String, BTreeSet<String>>,
     /// Variables that enclosing tasks add, such as `item`; innermost last.
     pub(crate) scope: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Default for Builder {
             extensions: Vec::new(),
             warnings: Vec::new(),
             arguments: OF_TASK,
+            secret_keys: BTreeMap::new(),
             scope: Vec::new(),
         }
     }
@@ -96,10 +99,17 @@ pub(crate) struct Reusable {
 impl Builder {
     /// Notes if a secret that is named is not in `use.secrets`.
     pub(crate) fn need_secret(&mut self, name: &str, path: &str) {
-        if !self.reusable.secrets.contains(name) {
-            let known = quoted(self.reusable.secrets.iter().map(String::as_str));
-            self.violate(path, format!("no secret named '{}' in use.secrets; those there are {known}", shown(name)));
+        if let Err(message) = self.known_secret(name) {
+            self.violate(path, message);
         }
+    }
+
+    fn known_secret(&self, name: &str) -> Result<(), String> {
+        if self.reusable.secrets.contains(name) {
+            return Ok(());
+        }
+        let known = quoted(self.reusable.secrets.iter().map(String::as_str));
+        Err(format!("no secret named '{}' in use.secrets; those there are {known}", shown(name)))
     }
 
     /// Compiles an expression that may stand in `${ }` or bare.
@@ -121,10 +131,16 @@ impl Builder {
         }
         let variables: Vec<&str> =
             self.arguments.iter().copied().chain(self.scope.iter().map(String::as_str)).collect();
-        Expression::compile(source, &variables).map_err(|message| {
+        let expression = Expression::compile(source, &variables).map_err(|message| {
             let elsewhere = VARIABLES.iter().any(|name| message == format!("no variable '${name}' here"));
             if elsewhere { format!("{message}; those here are {}", names(&variables)) } else { message }
-        })
+        })?;
+        for (name, key) in expression.secrets() {
+            self.known_secret(name)?;
+            let keys = self.secret_keys.entry(name.clone()).or_default();
+            keys.extend(key.clone());
+        }
+        Ok(expression)
     }
 
     /// Reads a part of the document in which expressions may name other variables of the language.

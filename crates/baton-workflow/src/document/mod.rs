@@ -21,8 +21,9 @@ mod links;
 mod reader;
 mod reusable;
 
+use baton_execution::secret_placeholder;
 use baton_types::{JSON_DEPTH_MAX, Violation};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(crate) use builder::{
     Builder, OF_INPUT, OF_OUTPUT, OF_RAW_INPUT, OF_TASK_OUTPUT, VARIABLES, duration_ms, enclosed,
@@ -49,6 +50,9 @@ pub struct Definition {
     workflows: Vec<Reference>,
     resources: Vec<String>,
     warnings: Vec<Violation>,
+    secrets: Vec<String>,
+    /// `$secrets`: placeholders by secret and key.
+    pub(crate) secret_values: Value,
 }
 
 /// What `document` says.
@@ -117,6 +121,11 @@ impl Definition {
     /// Workflows that tasks run.
     pub fn workflows(&self) -> &[Reference] {
         &self.workflows
+    }
+
+    /// Names of the secrets that it may use (`use.secrets`), in order.
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
     }
 
     /// URIs of what it uses of [`RESOURCES`], in order.
@@ -220,7 +229,18 @@ fn read(document: &Value, builder: &mut Builder) -> Option<Definition> {
         workflows: std::mem::take(&mut builder.workflows),
         resources: builder.links.used(),
         warnings: std::mem::take(&mut builder.warnings),
+        secrets: builder.reusable.secrets.iter().cloned().collect(),
+        secret_values: secret_values(builder),
     })
+}
+
+/// What expressions see as `$secrets`: of each secret of `use.secrets` the keys that some expression names.
+fn secret_values(builder: &Builder) -> Value {
+    let values = |name: &str| -> Map<String, Value> {
+        let keys = builder.secret_keys.get(name).into_iter().flatten();
+        keys.map(|key| (key.clone(), secret_placeholder(name, key).into())).collect()
+    };
+    builder.reusable.secrets.iter().map(|name| (name.clone(), Value::Object(values(name)))).collect()
 }
 
 fn read_about(fields: &mut Fields<'_>, builder: &mut Builder) -> About {

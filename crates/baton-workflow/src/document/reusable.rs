@@ -1,5 +1,6 @@
 //! `use`: what tasks refer to by name.
 
+use baton_types::check_name;
 use serde_json::Value;
 
 use crate::{
@@ -11,6 +12,8 @@ use crate::{
 /// Reads `use`, before any task is.
 pub(crate) fn read_use(document: &mut Fields<'_>, builder: &mut Builder) {
     let Some(mut fields) = document.object("use", builder) else { return };
+    // Secrets before all: any expression may name one.
+    read_secrets(&mut fields, builder);
     // Timeouts first and authentications before tasks: retries and tasks refer to them.
     for (name, value, path) in named(&mut fields, "timeouts", builder) {
         let timeout = builder.timeout_definition(value, &path);
@@ -27,7 +30,6 @@ pub(crate) fn read_use(document: &mut Fields<'_>, builder: &mut Builder) {
         builder.scope.pop();
         builder.reusable.retries.insert(name, retry);
     }
-    read_secrets(&mut fields, builder);
     for (name, value, path) in named(&mut fields, "authentications", builder) {
         builder.links.note_authentication(&name, value);
         let policy = authentication::read_definition(builder, value, &path);
@@ -51,8 +53,13 @@ fn read_secrets(fields: &mut Fields<'_>, builder: &mut Builder) {
             for (index, name) in names.iter().enumerate() {
                 let path = format!("{path}[{index}]");
                 match builder.text(name, &path) {
-                    Some("") => builder.violate(&path, "must not be empty"),
-                    Some(name) => _ = builder.reusable.secrets.insert(name.to_owned()),
+                    Some(name) => {
+                        // Names of resources are in small letters, those of the language need not be.
+                        if let Err(message) = check_name(&name.to_ascii_lowercase()) {
+                            builder.violate(&path, message);
+                        }
+                        builder.reusable.secrets.insert(name.to_owned());
+                    }
                     None => {}
                 }
             }

@@ -40,6 +40,8 @@ pub(super) struct Compiled {
     pub(super) direct: Option<Direct>,
     pub(super) variables: Vec<String>,
     pub(super) filter: Filter,
+    /// Names of secrets, and of keys of them, in paths from `$secrets`.
+    pub(super) secrets: Vec<(String, Option<String>)>,
     /// Stack that an evaluation needs.
     pub(super) stack: usize,
 }
@@ -72,7 +74,8 @@ fn compile_within(text: &str, variables: &[&str]) -> Result<Compiled, String> {
     let direct = direct(&term, &used);
     let stack = if names.nests { STACK } else { STACK_MIN + STACK_PER_LEVEL * names.depth };
     let filter = filter(text, term, &names, &used)?;
-    Ok(Compiled { direct, variables: used.into_iter().map(str::to_owned).collect(), filter, stack })
+    let variables = used.into_iter().map(str::to_owned).collect();
+    Ok(Compiled { direct, variables, filter, secrets: names.secrets, stack })
 }
 
 fn read(text: &str) -> Result<parse::Term<&str>, String> {

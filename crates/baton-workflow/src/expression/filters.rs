@@ -10,6 +10,8 @@
 
 use std::rc::Rc;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use baton_execution::{disarm_secrets, disarm_text};
 use jaq_core::{Bind, Cv, DataT, Error, Exn, Native, RunPtr, ValR, ValXs, box_iter::box_once, data::JustLut, native};
 
 use super::{meter, value::V};
@@ -53,7 +55,7 @@ pub(super) const REMOVED: [(&str, &str); 18] = [
 ];
 
 /// Filters of the interpreter's libraries that are used as they are.
-const TAKEN: [&str; 88] = [
+const TAKEN: [&str; 86] = [
     // jaq-core
     "error_empty",
     "path",
@@ -90,9 +92,7 @@ const TAKEN: [&str; 88] = [
     "escape_html",
     "unescape_html",
     "encode_uri",
-    "decode_uri",
     "encode_base64",
-    "decode_base64",
     // jaq-std: mathematics
     "acos",
     "acosh",
@@ -237,6 +237,8 @@ fn own_run<D: for<'a> DataT<V<'a> = V>>() -> Box<[native::Filter<RunPtr<D>>]> {
         ("fromjson", v(0), |cv| one(from_json(&cv.1))),
         ("length", v(0), |cv| one(length(&cv.1))),
         ("implode", v(0), |cv| one(implode(&cv.1))),
+        ("decode_uri", v(0), |cv| one(text_of(&cv.1).map(decode_uri))),
+        ("decode_base64", v(0), |cv| one(text_of(&cv.1).and_then(decode_base64))),
         ("nan", v(0), |_| one(Ok(V::Float(f64::NAN)))),
         ("infinite", v(0), |_| one(Ok(V::Float(f64::INFINITY)))),
         ("contains", v(1), |cv| native::unary(cv, |left, right| contains(&left, &right).map(V::Bool))),
@@ -262,7 +264,13 @@ fn from_json(value: &V) -> ValR<V> {
         return Err(Error::new(V::Null));
     }
     match serde_json::from_str(text) {
-        Ok(value) => Ok(V::from_json(&value).checked()),
+        Ok(mut value) => {
+            // Escapes may spell what only a secret's placeholder may hold.
+            if text.to_ascii_lowercase().contains("\\ufdd") {
+                disarm_secrets(&mut value);
+            }
+            Ok(V::from_json(&value).checked())
+        }
         Err(error) => Err(Error::str(format_args!("cannot parse {value} as JSON: {error}"))),
     }
 }
@@ -288,7 +296,40 @@ fn implode(value: &V) -> ValR<V> {
         .iter()
         .map(|item| character(item).ok_or_else(|| Error::str(format_args!("cannot use {item} as a character"))))
         .collect();
-    text.map(V::string)
+    text.map(|text| disarmed(&text))
+}
+
+fn text_of(value: &V) -> Result<&str, Error<V>> {
+    value.as_str().ok_or_else(|| Error::typ(value.clone(), "string"))
+}
+
+/// Text that was made from something else: whatever spells a secret's placeholder there is none.
+fn disarmed(text: &str) -> V {
+    V::string(disarm_text(text))
+}
+
+fn decode_uri(text: &str) -> V {
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    let mut is_changed = false;
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let plain = |digits: &&str| digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if let Some(byte) = digits.filter(plain).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(byte);
+            rest = &after[2..];
+            is_changed |= !byte.is_ascii();
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    let decoded = String::from_utf8_lossy(&bytes);
+    if is_changed { disarmed(&decoded) } else { V::string(decoded) }
+}
+
+fn decode_base64(text: &str) -> ValR<V> {
+    let bytes = BASE64_STANDARD.decode(text).map_err(Error::str)?;
+    Ok(disarmed(&String::from_utf8_lossy(&bytes)))
 }
 
 fn contains(left: &V, right: &V) -> ValR<bool, V> {

@@ -60,6 +60,7 @@ pub(crate) struct Expression {
     direct: Option<Direct>,
     filter: Filter,
     stack: usize,
+    secrets: Vec<(String, Option<String>)>,
     /// Steps that an evaluation may take.
     steps_max: u64,
 }
@@ -96,8 +97,13 @@ impl Expression {
     /// # Errors
     /// A sentence that says what is wrong and where.
     pub(crate) fn compile(text: &str, variables: &[&str]) -> Result<Self, String> {
-        let compile::Compiled { direct, variables, filter, stack } = compile::compile(text, variables)?;
-        Ok(Self { text: text.into(), variables, direct, filter, stack, steps_max: meter::STEPS_MAX })
+        let compile::Compiled { direct, variables, filter, secrets, stack } = compile::compile(text, variables)?;
+        Ok(Self { text: text.into(), variables, direct, filter, stack, secrets, steps_max: meter::STEPS_MAX })
+    }
+
+    /// Names of secrets that it names in paths from `$secrets`, each with the key that follows, if one does.
+    pub(crate) fn secrets(&self) -> &[(String, Option<String>)] {
+        &self.secrets
     }
 
     /// The result for `dot`.

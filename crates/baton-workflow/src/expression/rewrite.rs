@@ -206,6 +206,8 @@ fn pipe<'s>(left: T<'s>, right: T<'s>) -> T<'s> {
 pub(super) struct Names<'s> {
     pub(super) filters: Vec<(&'s str, usize)>,
     pub(super) variables: Vec<&'s str>,
+    /// The first two fixed keys of paths that begin at `$secrets`.
+    pub(super) secrets: Vec<(String, Option<String>)>,
     /// How deep the tree is.
     pub(super) depth: usize,
     /// Whether evaluating it can nest deeper than the tree is: it has definitions, or changes what loops give.
@@ -219,6 +221,10 @@ impl<'s> Names<'s> {
             Term::Var(name) => self.variables.push(name),
             Term::Str(Some(format), _) => self.filters.push((format, 0)),
             Term::Call(name, args) => self.filters.push((name, args.len())),
+            Term::Path(root, path) if matches!(**root, Term::Var("$secrets")) => {
+                let mut keys = path.0.iter().map_while(|(part, _)| fixed_key(part));
+                self.secrets.extend(keys.next().map(|name| (name, keys.next())));
+            }
             Term::Def(..) => self.nests = true,
             Term::Fold(_, _, pattern, _) => {
                 self.nests = true;
@@ -252,6 +258,15 @@ impl<'s> Names<'s> {
                 }
             }
         }
+    }
+}
+
+/// A key that stands in the text as it is.
+fn fixed_key(part: &Part<T<'_>>) -> Option<String> {
+    let Part::Index(Term::Str(None, parts)) = part else { return None };
+    match parts.as_slice() {
+        [StrPart::Str(key)] => Some((*key).to_owned()),
+        _ => None,
     }
 }
 

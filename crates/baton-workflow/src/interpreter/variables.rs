@@ -53,7 +53,7 @@ impl Variables for Arguments<'_> {
             },
             "output" => self.output.map_or(Cow::Owned(Value::Null), Cow::Borrowed),
             "env" => start.map_or(Cow::Owned(Value::Null), |start| Cow::Borrowed(&*start.env)),
-            "secrets" => Cow::Owned(json!({})),
+            "secrets" => Cow::Borrowed(&self.run.definition.secret_values),
             "authorization" => Cow::Owned(self.authorization()),
             "runtime" => Cow::Owned(json!({"name": "baton", "version": RUNTIME_VERSION, "metadata": {}})),
             "workflow" => Cow::Owned(self.workflow()),

@@ -157,9 +157,9 @@ fn note_line(note: &Note) -> String {
     }
 }
 
-/// Data with the private-use characters of placeholders made visible.
+/// Data with the characters around placeholders made visible.
 fn visible(value: &Value) -> String {
-    value.to_string().replace('\u{e000}', "<").replace('\u{e001}', ">")
+    value.to_string().replace(['\u{e000}', '\u{fdd0}'], "<").replace(['\u{e001}', '\u{fdd1}'], ">")
 }
 
 /// `/do/0/a#2` as an id; without a number the attempt is 1.

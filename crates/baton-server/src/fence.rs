@@ -1,0 +1,31 @@
+//! A Program that takes nothing for a secret's placeholder that came from outside.
+//!
+//! A placeholder is a demand for the value. If a caller's input or a service's answer could bring one, the next activity
+//! would send the secret to whoever that activity calls.
+
+use baton_execution::{Command, OperationId, Program, ProgramError, Progress, Recorded, disarm_input};
+use serde_json::Value;
+
+/// A Program behind the fence that every input passes.
+pub(crate) struct Fenced<P>(pub(crate) P);
+
+impl<P: Program> Program for Fenced<P> {
+    fn on_input(&mut self, input: &Recorded) -> Result<Vec<Command>, ProgramError> {
+        match disarm_input(&input.input) {
+            None => self.0.on_input(input),
+            Some(disarmed) => self.0.on_input(&Recorded { time_ms: input.time_ms, input: disarmed }),
+        }
+    }
+
+    fn activity_input(&self, id: &OperationId) -> Option<Value> {
+        self.0.activity_input(id)
+    }
+
+    fn progress(&self) -> Progress {
+        self.0.progress()
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        self.0.snapshot()
+    }
+}
