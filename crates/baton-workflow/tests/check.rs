@@ -125,7 +125,7 @@ fn calls_of_tools_and_agents_are_checked() {
         (
             "mcp, with: {method: tools/list, transport: {http: {endpoint: here, heads: 1}}}",
             &[
-                "transport.http.endpoint: 'here' is not an absolute http or https URI",
+                "transport.http.endpoint: 'here' is not supported yet; a URI must be an absolute one of http or https",
                 "transport.http.heads: unknown field; fields here are 'endpoint' and 'headers'",
             ],
         ),
