@@ -25,20 +25,6 @@ impl Run {
         }
     }
 
-    /// The task's wait of one round is over; its operation of the next round is another one.
-    pub(crate) fn next_round(&mut self, number: FrameId) {
-        self.close_operation(number);
-        self.cancel_timer(number, Purpose::Own);
-        let frame = self.frame(number);
-        let (parent, block, slot) = (frame.parent, frame.block, frame.slot);
-        let counters = match parent {
-            Some(parent) => &mut self.frame_mut(parent).attempts,
-            None => &mut self.execution.attempts,
-        };
-        let (attempt, _) = counters.enter(block, slot);
-        self.frame_mut(number).attempt = attempt;
-    }
-
     /// Opens a wait and has the bus told of it: `subscription` and who to answer until when.
     ///
     /// Without a deadline the wait is over when nothing has come for [`DEFAULT_WAIT_MS`].

@@ -256,7 +256,7 @@ impl Subscribe {
 fn take(run: &mut Run, frame: FrameId) -> Progress {
     match std::mem::replace(run.state_mut(frame), State::Plain) {
         State::Subscription(progress) => *progress,
-        State::Plain | State::For { .. } | State::Fork { .. } | State::Try(_) => Progress::default(),
+        State::Plain | State::For { .. } | State::Fork { .. } | State::Try(_) | State::Listen(_) => Progress::default(),
     }
 }
 

@@ -253,7 +253,9 @@ impl Progress {
     fn take(run: &mut Run, frame: FrameId) -> Box<Self> {
         match std::mem::replace(run.state_mut(frame), State::Plain) {
             State::Listen(progress) => progress,
-            State::Plain | State::For { .. } | State::Fork { .. } | State::Try(_) => Self::begin(None),
+            State::Plain | State::For { .. } | State::Fork { .. } | State::Try(_) | State::Subscription(_) => {
+                Self::begin(None)
+            }
         }
     }
 
