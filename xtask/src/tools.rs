@@ -69,6 +69,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     if !has_mosquitto() {
         crate::ci::install(&["mosquitto"])?;
     }
+    if !crate::ci::has("npm") {
+        crate::ci::install(&["nodejs", "npm"])?;
+    }
     let folder = root().join("target/tools");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     // Of two that come at the same time, the second finds what the first has made.

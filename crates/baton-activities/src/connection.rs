@@ -79,3 +79,71 @@ impl Outgoing {
 fn unreachable(detail: String) -> Fault {
     Fault::new(fault_type::COMMUNICATION, 503, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+    use tokio_rustls::{
+        TlsAcceptor,
+        rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
+    };
+
+    use super::*;
+    use crate::ActivitiesOptions;
+
+    /// A server that is `localhost`, says what protocol was agreed on, and ends; and a client that trusts it.
+    async fn server() -> (u16, Outgoing) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let certificate = made.cert.der().clone();
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.clone()],
+                PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key"),
+            )
+            .expect("a server's configuration");
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let agreed = stream.get_ref().1.alpn_protocol().unwrap_or(b"none").to_vec();
+                _ = stream.write_all(&agreed).await;
+                _ = stream.shutdown().await;
+            }
+        });
+        let mut outgoing = Outgoing::new(&ActivitiesOptions::default()).expect("a client");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a root");
+        outgoing.tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (port, outgoing)
+    }
+
+    #[tokio::test]
+    async fn tls_checks_the_name_and_agrees_on_a_protocol() {
+        let (port, outgoing) = server().await;
+        for (protocol, agreed) in [("h2", "h2"), ("", "none")] {
+            let target = Target { host: "localhost".to_owned(), port, tls: Some(protocol) };
+            let mut connection = outgoing.connect(&target).await.expect("a connection");
+            let mut said = String::new();
+            connection.read_to_string(&mut said).await.expect("what it says");
+            assert_eq!(said, agreed);
+        }
+        let target = Target { host: "127.0.0.1".to_owned(), port, tls: Some("h2") };
+        let fault = outgoing.connect(&target).await.err().expect("the certificate is of another name");
+        assert_eq!((fault.kind.as_str(), fault.status), (fault_type::COMMUNICATION, 503));
+        assert!(fault.to_string().contains("agree on TLS with 127.0.0.1"), "{fault}");
+    }
+}

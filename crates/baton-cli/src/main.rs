@@ -116,7 +116,9 @@ fn start_log(settings: &Settings, command: &Command) -> Result<(), Failure> {
         (Command::Server(_) | Command::Worker(_), Source::Default) => "info",
         _ => level.value.as_str(),
     };
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| {
+    // The SDK of MCP logs whatever servers say, which may be anything; what matters of it is in faults.
+    let quiet = format!("rmcp=off,{filter}");
+    let filter = tracing_subscriber::EnvFilter::try_new(quiet).map_err(|error| {
         Failure::usage(format!("log level '{filter}' ({})", level.source))
             .because(&error)
             .hint("allowed are forms such as warn, info and baton_engine=debug")

@@ -127,6 +127,12 @@ fn task() -> impl Strategy<Value = Value> {
         Just(
             json!({"call": "openapi", "with": {"document": {"endpoint": "https://example.com/api"}, "operationId": "a", "parameters": "${ {x: .x?} }"}})
         ),
+        Just(
+            json!({"call": "grpc", "with": {"proto": {"endpoint": "https://x.y/a.proto"}, "service": {"name": "a.B", "host": "x"}, "method": "M"}})
+        ),
+        Just(
+            json!({"call": "asyncapi", "with": {"document": {"endpoint": "https://x.y/"}, "operation": "a", "subscription": {"consume": {"amount": 1, "for": "PT3S"}}}})
+        ),
         Just(json!({"wait": {"seconds": 1}})),
         Just(json!({"emit": {"event": {"with": {"type": "a", "data": "${ . }"}}}})),
         Just(json!({"listen": {"to": {"any": [], "until": "length > 2"}}, "timeout": {"after": "PT9S"}})),

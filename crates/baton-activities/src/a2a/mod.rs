@@ -117,8 +117,7 @@ impl A2a {
             return Ok(Agent { url, version: Version::Zero, tenant: String::new(), credentials });
         };
         let at = absolute(&place.endpoint, "the endpoint of the agent card")?;
-        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-        headers.insert(IDEMPOTENCY_KEY, header_text(&task.idempotency_key));
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
         let mut credentials = self.authenticator.credentials(&place.authentication, task, secrets).await?;
         let request =
             Request { method: Method::GET, url: at.clone(), headers, body: None, follow_redirects: true, deadline };

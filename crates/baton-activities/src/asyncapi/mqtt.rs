@@ -41,6 +41,8 @@ const PACKET_BYTES_MAX: u32 = 1024 * 1024;
 const ROUND_BYTES_MAX: usize = 1024 * 1024;
 /// Seconds after which a broker may take a silent client for dead; half of it is the pause between pings.
 const KEEP_ALIVE_S: u16 = 60;
+/// How long a broker may take to answer a subscription.
+const SUBSCRIBE_MAX: Duration = Duration::from_secs(10);
 /// How long a round goes on after a message in case that there are more.
 const LINGER: Duration = Duration::from_millis(100);
 
@@ -159,9 +161,12 @@ impl Client {
             // Receipts of a session that is no more name nothing.
             wanted.recorded.clear();
         }
+        // However short the time is, the subscription itself is waited for: its time may be over, but it has not failed.
+        let ready_by = wanted.until.max(Instant::now() + SUBSCRIBE_MAX);
         let mut pinged = false;
         while round.taken.len() < wanted.messages_max && round.bytes < ROUND_BYTES_MAX {
-            let left = wanted.until.saturating_duration_since(Instant::now());
+            let end = if round.subscribed { wanted.until } else { ready_by };
+            let left = end.saturating_duration_since(Instant::now());
             let lingers = round.subscribed && !round.taken.is_empty();
             let pause = if lingers { LINGER } else { Duration::from_secs(u64::from(KEEP_ALIVE_S / 2)) };
             match tokio::time::timeout(pause.min(left), self.next()).await {

@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     jsonrpc,
-    outgoing::{Deadline, IDEMPOTENCY_KEY, failure, header_text, shown},
+    outgoing::{Deadline, failure, shown},
     redact::Secrets,
 };
 
@@ -66,7 +66,6 @@ pub(super) async fn ask(
     }
     let mut secrets = Secrets::default();
     let mut headers = headers(place, &mut secrets)?;
-    headers.entry(IDEMPOTENCY_KEY).or_insert_with(|| header_text(question.idempotency_key));
     let mut credentials = mcp.authenticator.credentials(&place.authentication, task, &mut secrets).await?;
     loop {
         if let Some(value) = credentials.authorization()? {

@@ -1,11 +1,12 @@
 //! The activity `mcp`: one request to a server of the Model Context Protocol, by `rmcp`, the protocol's own SDK.
 //!
-//! Input: `protocolVersion`, `method`, `parameters`, `client` (`{"name", "version"}`) and `transport`, which is
+//! Input: `protocolVersion`, `method`, `parameters`, `client` (`{"name", "version", "description"}`) and `transport`, which is
 //! `{"http": {"endpoint", "headers", "authentication"}}` or `{"stdio": {"command", "arguments", "environment"}}`.
 //! Output: the result of the method. Of a list it is the whole list, from all pages, unless `parameters` has a `cursor`.
 //!
 //! - Each call is a connection of its own: it is initialized, asked, and closed. Nothing is kept between two calls.
-//! - A tool gets the idempotency key as `baton.dev/idempotencyKey` in `_meta`.
+//! - A tool gets the idempotency key as `baton.dev/idempotencyKey` in `_meta`. It is no header: a connection is several
+//!   requests, and whoever answers by the header would answer all of them alike.
 //! - What the server answers as an error, a result with `isError` included, is a fault of the type `runtime`.
 //! - The client has no capabilities: requests of the server (sampling, elicitation, roots) are refused.
 //!
@@ -81,6 +82,8 @@ struct Input {
 struct Client {
     name: String,
     version: String,
+    #[serde(default)]
+    description: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -159,7 +162,13 @@ fn question<'q>(input: &'q Input, task: &'q ActivityTask, answer_bytes_max: usiz
         return Err(refused(&format!("no version '{found}' of the protocol; versions are {}", known.join(", "))));
     };
     let client = match &input.client {
-        Some(client) => Implementation::new(client.name.clone(), client.version.clone()),
+        Some(client) => {
+            let mut implementation = Implementation::new(client.name.clone(), client.version.clone());
+            // Older versions do not have it.
+            implementation.description =
+                client.description.clone().filter(|_| *version >= ProtocolVersion::V_2025_11_25);
+            implementation
+        }
         None => Implementation::new("baton", env!("CARGO_PKG_VERSION")),
     };
     Ok(Question {

@@ -97,7 +97,7 @@ async fn take(documents: &Server, count: usize, mut recorded: Vec<Value>) -> (Ve
 async fn messages_are_taken_once_and_not_lost_when_a_round_is_repeated() {
     let broker = Broker::start(None).await;
     let documents = documents(rooms(broker.port)).await;
-    assert_eq!(asyncapi(round(&documents, 50, vec![])).await.unwrap(), json!({"messages": []}));
+    assert_eq!(asyncapi(round(&documents, 0, vec![])).await.unwrap(), json!({"messages": []}));
     let sent = json!({"payload": {"id": 7, "degrees": 21}, "headers": {"X-Unit": "C", "n": 1, "none": null}});
     assert_eq!(asyncapi(report(&documents, "kitchen", sent.clone())).await.unwrap(), sent);
     asyncapi(report(&documents, "hall", json!({"payload": {"id": "b"}}))).await.unwrap();

@@ -1,5 +1,10 @@
 //! The activity `mcp`, against a server that has everything and against servers that misbehave.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
@@ -174,6 +179,7 @@ async fn a_tool_gets_the_idempotency_key_and_headers_go_with_every_request() {
     let first = posts[0].json();
     assert_eq!((&first["method"], &first["params"]["protocolVersion"]), (&json!("initialize"), &json!("2025-06-18")));
     assert_eq!(first["params"]["clientInfo"]["name"], "baton");
+    assert!(posts.iter().all(|request| request.header("idempotency-key").is_empty()), "each is another request");
     let call = posts[2].json();
     assert_eq!(call["params"]["_meta"]["baton.dev/idempotencyKey"], "uid/do/0/prüfen/1", "{call}");
     assert_eq!((&call["params"]["_meta"]["mine"], posts[2].header("mcp-protocol-version")), (&json!(1), "2025-06-18"));
@@ -336,4 +342,86 @@ async fn what_cannot_be_asked_is_refused() {
         assert!(fault.kind == fault_type::CONFIGURATION && fault.to_string().contains(says), "{fault}");
         assert!(!told(&fault).contains("hunter2"));
     }
+}
+
+#[tokio::test]
+async fn a_server_without_initialization_is_discovered() {
+    let server = Server::answering(|_, request: &Seen| {
+        let message = request.json();
+        match message["method"].as_str().unwrap() {
+            "server/discover" => result(
+                &message,
+                &json!({
+                    "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {}, "ttlMs": 0,
+                    "cacheScope": "private",
+                }),
+            ),
+            "tools/list" => {
+                result(&message, &json!({"resultType": "complete", "tools": [], "ttlMs": 0, "cacheScope": "private"}))
+            }
+            other => panic!("{other} is not asked"),
+        }
+    })
+    .await;
+    let mut call = by_http(&server.url("/"), "tools/list", Value::Null);
+    call["protocolVersion"] = json!("2026-07-28");
+    assert_eq!(mcp(call).await.unwrap()["tools"], json!([]));
+    let seen = server.seen();
+    assert_eq!((seen.len(), seen[1].header("mcp-protocol-version")), (2, "2026-07-28"));
+
+    let old = made(|_, message| {
+        let error = json!({"code": -32601, "message": "no such method"});
+        axum::Json(json!({"jsonrpc": "2.0", "id": message["id"], "error": error})).into_response()
+    })
+    .await;
+    let mut call = by_http(&old.url("/"), "tools/list", Value::Null);
+    call["protocolVersion"] = json!("2026-07-28");
+    let fault = mcp(call).await.unwrap_err();
+    assert_eq!((fault.kind.as_str(), fault.status, fault.non_retryable), (fault_type::RUNTIME, 400, true), "{fault}");
+}
+
+#[tokio::test]
+async fn a_token_that_was_kept_and_is_refused_is_renewed_once() {
+    // One path takes the first token that the authority gave, the other the second.
+    let given = Arc::new(AtomicUsize::new(0));
+    let server = Server::answering(move |_, request: &Seen| {
+        if request.uri.path() == "/oauth2/token" {
+            let number = given.fetch_add(1, Ordering::SeqCst) + 1;
+            let token =
+                json!({"access_token": format!("token-number-{number}"), "token_type": "bearer", "expires_in": 3600});
+            return axum::Json(token).into_response();
+        }
+        let renewed = request.uri.path() == "/renewed";
+        let expected = if renewed { "Bearer token-number-2" } else { "Bearer token-number-1" };
+        if request.header("authorization") != expected {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        if request.method != "POST" {
+            return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        }
+        let message = request.json();
+        match message["method"].as_str().unwrap() {
+            "initialize" => result(&message, &initialized("2025-06-18")),
+            "notifications/initialized" => StatusCode::ACCEPTED.into_response(),
+            _ => result(&message, &json!({"content": [{"type": "text", "text": request.header("authorization")}]})),
+        }
+    })
+    .await;
+    let world = world(ActivitiesOptions::default());
+    let call = |path: &str| {
+        let mut call = by_http(&server.url(path), "tools/call", json!({"name": "t"}));
+        let client = json!({"id": "me", "secret": "client-secret"});
+        let policy = json!({"authority": server.url("/"), "grant": "client_credentials", "client": client});
+        call["transport"]["http"]["authentication"] = json!({"oauth2": policy});
+        world.run(task("mcp", call, 30_000))
+    };
+    for path in ["/first", "/first", "/renewed"] {
+        let output = call(path).await.unwrap();
+        // Tokens do not come back.
+        assert_eq!(output["content"][0]["text"], "Bearer ***", "{path}");
+    }
+    let fault = call("/first").await.unwrap_err();
+    assert_eq!((fault.kind.as_str(), fault.status), (fault_type::COMMUNICATION, 401), "{fault}");
+    let tokens = server.seen().iter().filter(|seen| seen.uri.path() == "/oauth2/token").count();
+    assert_eq!(tokens, 3, "a token, and one for each refusal");
 }
