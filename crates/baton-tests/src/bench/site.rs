@@ -83,7 +83,7 @@ impl Site {
             let definition = json!({"document": {"dsl": "1.0.3", "namespace": "default", "name": name, "version": "1.0.0"}, "do": tasks});
             let workflow = Workflow {
                 metadata: Some(metadata(name.to_owned())),
-                spec: Some(WorkflowSpec { definition: Some(Json::from_value(&definition)) }),
+                spec: Some(WorkflowSpec { definition: Some(Json::from_value(&definition)), ..WorkflowSpec::default() }),
                 ..Workflow::default()
             };
             self.app().create(workflow, WriteOptions::default()).await.map_err(|error| anyhow!("{name}: {error}"))?;
