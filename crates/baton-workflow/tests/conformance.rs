@@ -17,7 +17,8 @@ use support::{Give, Session};
 const NOT_RUN: [&str; 0] = [];
 
 /// Examples that this version accepts; all others must be refused for what is not supported yet, and nothing else.
-const ACCEPTED: [&str; 58] = [
+const ACCEPTED: [&str; 60] = [
+    "accumulate-room-readings.yaml",
     "authentication-bearer-uri-format.yaml",
     "authentication-bearer.yaml",
     "authentication-oauth2-secret.yaml",
@@ -26,6 +27,7 @@ const ACCEPTED: [&str; 58] = [
     "authentication-oidc.yaml",
     "authentication-reusable.yaml",
     "call-asyncapi-publish.yaml",
+    "call-asyncapi-subscribe-consume-forever-foreach.yaml",
     "call-asyncapi-subscribe-consume-until.yaml",
     "call-asyncapi-subscribe-consume-while.yaml",
     "call-custom-function-cataloged.yaml",

@@ -45,6 +45,11 @@ pub(crate) fn is_attribute(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
+/// Whether an attribute is one that CloudEvents itself has, all of which are texts.
+pub(crate) fn is_text(name: &str) -> bool {
+    ["id", "source", "type", "time", "subject", "datacontenttype", "dataschema"].contains(&name)
+}
+
 /// What is wrong with an attribute that can be seen before it is evaluated.
 fn check_attribute(builder: &mut Builder, name: &str, value: &Value, path: &str) {
     if !is_attribute(name) {
@@ -61,15 +66,11 @@ fn check_attribute(builder: &mut Builder, name: &str, value: &Value, path: &str)
         ("time", _, Some(text)) if text.parse::<jiff::Timestamp>().is_err() => {
             builder.violate(path, format!("'{}' is not a time such as '2026-01-31T12:00:00Z'", shown(text)));
         }
-        ("type" | "source" | "id" | "subject" | "dataschema" | "datacontenttype", _, Some("")) => {
-            builder.violate(path, "must not be empty");
-        }
+        (name, _, Some("")) if is_text(name) => builder.violate(path, "must not be empty"),
         (_, Value::Array(_) | Value::Object(_) | Value::Null, _) => {
             builder.violate(path, format!("must be a string, number or boolean, found {}", kind_of(value)));
         }
-        ("type" | "source" | "id" | "subject" | "dataschema" | "datacontenttype" | "time", other, None)
-            if !other.is_string() =>
-        {
+        (name, other, None) if is_text(name) && !other.is_string() => {
             builder.violate(path, format!("must be a string, found {}", kind_of(other)));
         }
         _ => {}

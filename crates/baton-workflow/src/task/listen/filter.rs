@@ -14,7 +14,7 @@ use crate::{
     document::{Builder, Fields, enclosed, shown},
     expression::Expression,
     interpreter::{FrameId, Run},
-    task::emit::is_attribute,
+    task::emit::{is_attribute, is_text},
     template::Template,
 };
 
@@ -186,6 +186,9 @@ impl Filter {
                         shown(name)
                     ),
                 );
+            }
+            if is_text(name) && !value.is_string() {
+                builder.violate(&path, format!("must be a string, found {}", kind_of(value)));
             }
             if let Some(test) = Test::read(builder, value, &path) {
                 tests.push((name.to_owned(), test));

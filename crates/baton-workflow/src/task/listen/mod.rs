@@ -32,7 +32,7 @@ use crate::{
     document::{Builder, Fields, enclosed},
     expression::Expression,
     interpreter::{DEFAULT_WAIT_MS, FrameId, Run, State},
-    task::{BlockId, DataFlow, Event, Kind, Place, Purpose, Step, for_each},
+    task::{Event, Kind, Place, Purpose, Step, each::Each},
 };
 
 #[derive(Debug)]
@@ -61,16 +61,6 @@ enum Read {
     Data,
     Envelope,
     Raw,
-}
-
-/// `foreach`
-#[derive(Debug)]
-struct Each {
-    item: String,
-    at: String,
-    block: Option<BlockId>,
-    output: DataFlow,
-    export: DataFlow,
 }
 
 /// Where a `listen` is.
@@ -109,7 +99,7 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place
         _ => Read::Data,
     };
     head.close(builder);
-    let each = fields.object("foreach", builder).map(|each| read_each(builder, each, place));
+    let each = Each::read(builder, fields, &place.pointer);
     let (to, until) = to?;
     Some(Box::new(Listen { to: to?, until: until?, read, each }))
 }
@@ -138,23 +128,6 @@ fn read_until(builder: &mut Builder, to: &mut Fields<'_>) -> Option<Until> {
             None
         }
     }
-}
-
-fn read_each(builder: &mut Builder, mut fields: Fields<'_>, place: &Place) -> Each {
-    let item = for_each::variable(builder, &mut fields, "item", "item");
-    let at = for_each::variable(builder, &mut fields, "at", "index");
-    if item == at {
-        builder.violate(&fields.at("at"), format!("'item' and 'at' are both '{at}'; they must differ"));
-    }
-    builder.scope.extend([item.clone(), at.clone()]);
-    let block = fields
-        .get("do")
-        .map(|tasks| builder.block(tasks, &fields.at("do"), &format!("{}/foreach/do", place.pointer), false));
-    let output = builder.data_flow(&mut fields, "output", "as");
-    let export = builder.data_flow(&mut fields, "export", "as");
-    builder.scope.truncate(builder.scope.len() - 2);
-    fields.close(builder);
-    Each { item, at, block, output, export }
 }
 
 impl Listen {
@@ -195,15 +168,11 @@ impl Listen {
             let item = Data::new(self.read.of(event));
             let index = progress.consumed;
             progress.consumed += 1;
-            if let Some(each) = &self.each {
-                run.set_variable(frame, &each.item, item.clone());
-                run.set_variable(frame, &each.at, Data::new(index.into()));
-                if let Some(block) = each.block {
-                    run.set_state(frame, State::Listen(progress));
-                    let input = run.input(frame);
-                    run.start_block(frame, block, index, &format!("/foreach/{index}/do"), input);
-                    return Ok(Step::Wait);
-                }
+            if let Some(each) = &self.each
+                && each.begin(run, frame, index, &item)
+            {
+                run.set_state(frame, State::Listen(progress));
+                return Ok(Step::Wait);
             }
             if self.put_out(run, frame, &mut progress, item)? {
                 return Ok(Step::Done(progress.outputs));
@@ -215,7 +184,7 @@ impl Listen {
     /// What came of an event; whether it was the last one.
     fn put_out(&self, run: &mut Run, frame: FrameId, progress: &mut Progress, raw: Data) -> Result<bool, Fault> {
         let output = match &self.each {
-            Some(each) => run.put_out(frame, raw, &each.output, &each.export)?,
+            Some(each) => each.end(run, frame, raw)?,
             None => raw.measure()?,
         };
         if matches!(self.until, Until::Never) {
@@ -253,9 +222,7 @@ impl Progress {
     fn take(run: &mut Run, frame: FrameId) -> Box<Self> {
         match std::mem::replace(run.state_mut(frame), State::Plain) {
             State::Listen(progress) => progress,
-            State::Plain | State::For { .. } | State::Fork { .. } | State::Try(_) | State::Subscription(_) => {
-                Self::begin(None)
-            }
+            _ => Self::begin(None),
         }
     }
 
