@@ -29,6 +29,9 @@ const ALL_MAX: Duration = Duration::from_secs(30);
 /// Files that are fetched at the same time.
 const AT_ONCE: usize = 8;
 
+/// A content with the size of its file in bytes, or why there is none.
+type Fetched = Result<(Value, usize), String>;
+
 /// Fetches files for admission.
 pub(crate) struct Fetcher {
     activities: Arc<dyn Activities>,
@@ -57,7 +60,7 @@ impl Fetcher {
             if missing.is_empty() {
                 return Ok(());
             }
-            let fetched: Vec<(External, Result<(Value, usize), String>)> = stream::iter(missing)
+            let fetched: Vec<(External, Fetched)> = stream::iter(missing)
                 .map(|external| async move {
                     let content = self.fetch(namespace, &external).await;
                     (external, content)
@@ -87,7 +90,7 @@ impl Fetcher {
         }
     }
 
-    async fn fetch(&self, namespace: &str, external: &External) -> Result<(Value, usize), String> {
+    async fn fetch(&self, namespace: &str, external: &External) -> Fetched {
         let uri = match external.uri.strip_prefix(CATALOG_DEFAULT) {
             None => external.uri.clone(),
             Some(file) => {
