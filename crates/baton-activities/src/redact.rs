@@ -1,6 +1,6 @@
 //! Taking credentials out of what leaves the process, by value.
 //!
-//! A value is found as it is; percent-encoded, as URLs and forms have it; with the escapes of JSON; in Base64 of either
+//! A value is found as it is; percent-encoded, as URLs and forms have it; with the escapes of JSON, also within JSON; in Base64 of either
 //! alphabet, wherever in the encoded text it begins; and cut off at the end of a text. In its place stands `***`.
 //!
 //! # Deliberately absent
@@ -21,6 +21,8 @@ const SECRET_LENGTH_MIN: usize = 4;
 const CUT_LENGTH_MIN: usize = 8;
 /// Shortest form in Base64 that is looked for.
 const ENCODED_LENGTH_MIN: usize = 5;
+/// How often JSON may be a text within JSON.
+const LEVELS: [u32; 3] = [1, 2, 3];
 const SHOWN_INSTEAD: &str = "***";
 
 /// Texts that must not be shown.
@@ -108,12 +110,12 @@ fn after(text: &[u8], at: usize, character: char) -> impl Iterator<Item = usize>
     let plain = character.encode_utf8(&mut buffer).as_bytes();
     let literal = text[at..].starts_with(plain).then_some(at + plain.len());
     let of_a_form = (character == ' ' && text.get(at) == Some(&b'+')).then_some(at + 1);
-    let others = match text.get(at) {
-        Some(b'%') => [percent_encoded(text, at, plain), None],
-        Some(b'\\') => [escaped(text, at, character), numbered(text, at, character)],
-        _ => [None, None],
-    };
-    [literal, of_a_form].into_iter().chain(others).flatten()
+    let encoded = percent_encoded(text, at, plain);
+    [literal, of_a_form, encoded]
+        .into_iter()
+        .chain(LEVELS.map(|level| escaped(text, at, character, level)))
+        .chain(LEVELS.map(|level| numbered(text, at, character, level)))
+        .flatten()
 }
 
 fn percent_encoded(text: &[u8], mut at: usize, plain: &[u8]) -> Option<usize> {
@@ -126,29 +128,38 @@ fn percent_encoded(text: &[u8], mut at: usize, plain: &[u8]) -> Option<usize> {
     Some(at)
 }
 
-fn escaped(text: &[u8], at: usize, character: char) -> Option<usize> {
-    let short = match character {
-        '"' => b'"',
-        '\\' => b'\\',
-        '/' => b'/',
-        '\n' => b'n',
-        '\r' => b'r',
-        '\t' => b't',
-        '\u{8}' => b'b',
-        '\u{c}' => b'f',
+/// A character as JSON escapes it, `level` times over: a service repeats JSON within JSON.
+fn escaped(text: &[u8], at: usize, character: char, level: u32) -> Option<usize> {
+    // Each level doubles the backslashes that are there, and puts one before a quote.
+    let once = 1 << (level - 1);
+    let (backslashes, rest): (usize, &[u8]) = match character {
+        '"' => (2 * once - 1, b"\""),
+        '\\' => (2 * once, b""),
+        '/' => (once, b"/"),
+        '\n' => (once, b"n"),
+        '\r' => (once, b"r"),
+        '\t' => (once, b"t"),
+        '\u{8}' => (once, b"b"),
+        '\u{c}' => (once, b"f"),
         _ => return None,
     };
-    (text.get(at..at + 2)? == [b'\\', short]).then_some(at + 2)
+    after_backslashes(text, at, backslashes, rest)
 }
 
-fn numbered(text: &[u8], mut at: usize, character: char) -> Option<usize> {
+fn numbered(text: &[u8], mut at: usize, character: char, level: u32) -> Option<usize> {
     for unit in character.encode_utf16(&mut [0; 2]) {
-        let written = text.get(at..at + 6)?.strip_prefix(br"\u")?;
-        let value = std::str::from_utf8(written).ok().and_then(|digits| u16::from_str_radix(digits, 16).ok())?;
-        (value == *unit).then_some(())?;
-        at += 6;
+        at = after_backslashes(text, at, 1 << (level - 1), b"u")?;
+        let digits = std::str::from_utf8(text.get(at..at + 4)?).ok()?;
+        (u16::from_str_radix(digits, 16).ok()? == *unit).then_some(())?;
+        at += 4;
     }
     Some(at)
+}
+
+fn after_backslashes(text: &[u8], at: usize, count: usize, rest: &[u8]) -> Option<usize> {
+    let end = at + count;
+    let all = text.get(at..end)?.iter().all(|byte| *byte == b'\\');
+    (all && text[end..].starts_with(rest)).then_some(end + rest.len())
 }
 
 impl Secrets {
@@ -243,6 +254,13 @@ mod tests {
         secrets
     }
 
+    /// The text of a JSON string as a further level has it, without the quotes around.
+    fn nested(json: &str) -> String {
+        let once = serde_json::to_string(json).unwrap();
+        let quotes = once.find("p/").unwrap();
+        once[quotes..once.len() - quotes].to_owned()
+    }
+
     fn percent_encoded(text: &str, keep: impl Fn(u8) -> bool, space: &str) -> String {
         let written = |byte: u8| match byte {
             b' ' => space.to_owned(),
@@ -261,6 +279,8 @@ mod tests {
         for form in [
             SECRET.to_owned(),
             json[1..json.len() - 1].to_owned(),
+            nested(&json),
+            nested(&serde_json::to_string(&json).unwrap()),
             ascii,
             percent_encoded(SECRET, unreserved, "%20"),
             percent_encoded(SECRET, unreserved, "+").to_uppercase().replace('P', "p").replace('S', "s"),
