@@ -445,7 +445,7 @@ fn each_kind_checks_its_own() {
         ),
         (
             "run: {script: {language: js, source: {endpoint: 'file:///x'}}}",
-            "run.script.source.endpoint: 'file:///x' is not an absolute http or https URI",
+            "run.script.source.endpoint: 'file:///x' is not supported yet; a URI must be an absolute one of http or https",
         ),
         ("run: {container: {command: ls}}", "run.container.image: is required"),
         (

@@ -19,7 +19,7 @@ case "$1" in
   create) echo "pulling"; echo "env $SECRET" >> "$here/calls"; echo c0ffee ;;
   start)
     case "$2" in
-      --attach) cat; echo oh >&2; cat "$here/slow" 2>/dev/null; exit 1 ;;
+      --attach) cat; test -e "$here/moves" && echo exited > "$here/state"; echo oh >&2; cat "$here/slow" 2>/dev/null; exit 1 ;;
     esac ;;
   logs) echo logged; echo complaint >&2 ;;
   inspect) cat "$here/state" ;;
@@ -37,6 +37,7 @@ impl Engine {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let engine = Self(directory);
         engine.put("code", code);
+        engine.put("state", "exited\n");
         engine
     }
 
@@ -91,6 +92,7 @@ async fn a_container_is_made_started_and_left() {
         create,
         "env ".to_owned(),
         "start --attach --interactive c0ffee".to_owned(),
+        "inspect --format {{.State.Status}} c0ffee".to_owned(),
         "wait c0ffee".to_owned(),
     ];
     assert_eq!(calls, expected);
@@ -133,6 +135,15 @@ async fn an_exit_code_is_a_fault_or_the_output() {
 }
 
 #[tokio::test]
+async fn a_container_that_cannot_be_started_is_a_fault() {
+    let engine = Engine::new("0");
+    engine.put("state", "created\n");
+    let fault = engine.run(json!({"image": "a", "return": "code"})).await.unwrap_err();
+    assert_eq!(fault.detail.unwrap(), "the container engine 'engine' fails at 'start': oh");
+    assert_eq!(engine.calls().last().unwrap(), "rm --force c0ffee");
+}
+
+#[tokio::test]
 async fn a_repeat_waits_for_the_container_that_is_there() {
     let engine = Engine::new("0");
     engine.put("found", "beef\n");
@@ -143,6 +154,7 @@ async fn a_repeat_waits_for_the_container_that_is_there() {
     let fault = engine.run(json!({"image": "a", "stdin": "half"})).await.unwrap_err();
     assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::IN_DOUBT, true));
     engine.put("state", "created\n");
+    engine.put("moves", "");
     assert_eq!(engine.run(json!({"image": "a", "stdin": "whole"})).await.unwrap(), "whole");
     assert!(engine.calls().contains(&"start --attach --interactive beef".to_owned()));
 }
@@ -177,6 +189,7 @@ async fn a_container_is_ended_with_its_task() {
 async fn what_was_to_be_removed_is_removed_later() {
     let engine = Engine::new("0");
     engine.put("found", "old\n");
+    // What the label says, and no state of a new container.
     engine.put("state", "0\n");
     engine.run(json!({"image": "a", "cleanup": "eventually", "cleanupAfter": 60_000})).await.unwrap();
     called(&engine, "rm --force old").await;

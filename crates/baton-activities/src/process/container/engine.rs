@@ -131,9 +131,14 @@ impl Engine {
         if code == 0 {
             return Ok(String::from_utf8_lossy(&stdout).into_owned());
         }
-        let complaint = String::from_utf8_lossy(&stderr);
+        Err(self.refusal(what, &stderr))
+    }
+
+    /// The fault of a call that failed, with what it said.
+    pub(super) fn refusal(&self, what: &str, stderr: &[u8]) -> Fault {
+        let complaint = String::from_utf8_lossy(stderr);
         let complaint = complaint.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        Err(self.failed(what, complaint.trim()))
+        self.failed(what, complaint.trim())
     }
 
     async fn collect(
@@ -165,7 +170,7 @@ impl Engine {
     }
 
     fn failed(&self, what: &str, why: &str) -> Fault {
-        let name = self.program.file_name().map(Path::new).unwrap_or(&self.program).display();
+        let name = self.program.file_name().map_or(self.program.as_path(), Path::new).display();
         Fault::new(fault_type::RUNTIME, 500, format!("the container engine '{name}' fails at '{what}': {why}"))
     }
 }

@@ -42,6 +42,14 @@ const LABEL_TASK: &str = "baton.dev/task";
 /// Label with the milliseconds after its end at which a container is to be removed.
 const LABEL_REMOVE: &str = "baton.dev/remove-after-ms";
 
+/// Template for the state of a container.
+const STATE: &str = "{{.State.Status}}";
+
+/// Whether a container in that state was never started.
+fn is_new(state: &str) -> bool {
+    matches!(state, "created" | "configured" | "initialized")
+}
+
 pub(crate) struct Container {
     sandbox: Sandbox,
     /// Whether containers that an earlier process was to remove were looked for.
@@ -90,8 +98,8 @@ impl Activity for Container {
         let found = engine.list(&format!("label={LABEL_TASK}={digest}")).await?;
         let (id, begun) = match found.into_iter().next() {
             Some(id) => {
-                let state = engine.inspect(&id, "{{.State.Status}}").await?;
-                (id, !matches!(state.as_str(), "created" | "configured" | "initialized"))
+                let state = engine.inspect(&id, STATE).await?;
+                (id, !is_new(&state))
             }
             None => (engine.create(create).await?, false),
         };
@@ -125,6 +133,12 @@ impl Running {
     async fn attend(self, stdin: Vec<u8>, bytes_max: usize) -> Result<Finished, Fault> {
         let interactive = !stdin.is_empty();
         let said = self.engine.attach(&self.id, interactive, stdin, bytes_max).await?;
+        // The command line fails with codes of its own, too, and of a container that was never started engines say that its code
+        // is 0.
+        if said.code != 0 && is_new(&self.engine.inspect(&self.id, STATE).await?) {
+            self.engine.remove(&self.id).await;
+            return Err(self.engine.refusal("start", &said.stderr));
+        }
         self.finish(said).await
     }
 

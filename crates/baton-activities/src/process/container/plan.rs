@@ -157,22 +157,7 @@ impl Plan {
         if !given.stdin().is_empty() {
             add(&["--interactive"]);
         }
-        let mut environment = BTreeMap::new();
-        for (variable, value) in given.environment() {
-            if variable.is_empty() || variable.contains(['=', '\0']) || value.contains('\0') {
-                return Err(refused(format!(
-                    "'{}' is not the name of a variable of the environment, or its value holds U+0000",
-                    variable.escape_debug()
-                )));
-            }
-            if is_engines_own(&variable) {
-                add(&["--env", &format!("{variable}={value}")]);
-            } else {
-                // By the environment, as everybody can read command lines.
-                add(&["--env", &variable]);
-                environment.insert(variable, value);
-            }
-        }
+        let environment = environment(given, &mut arguments)?;
         let image = text_of(&self.image);
         if image.is_empty()
             || image.starts_with('-')
@@ -180,9 +165,10 @@ impl Plan {
         {
             return Err(refused(format!("'{}' is not the name of an image", image.escape_debug())));
         }
-        add(&[&image]);
+        arguments.push(image);
         if !self.command.is_null() {
-            add(&["/bin/sh", "-c", &text_of(&self.command), "sh"]);
+            let head = ["/bin/sh", "-c", &text_of(&self.command), "sh"].map(str::to_owned);
+            arguments.extend(head);
         }
         arguments.extend(given.arguments());
         if arguments.iter().any(|argument| argument.contains('\0')) {
@@ -206,6 +192,28 @@ fn is_name(name: &str) -> bool {
 /// Whether a variable means something to the engine's command line itself.
 fn is_engines_own(variable: &str) -> bool {
     std::env::var_os(variable).is_some() || ENGINE_VARIABLES.iter().any(|prefix| variable.starts_with(prefix))
+}
+
+/// Adds the variables of the container to `arguments`; gives the environment that `create` is to be called with.
+fn environment(given: &Given, arguments: &mut Vec<String>) -> Result<BTreeMap<String, String>, Fault> {
+    let mut environment = BTreeMap::new();
+    for (variable, value) in given.environment() {
+        if variable.is_empty() || variable.contains(['=', '\0']) || value.contains('\0') {
+            let shown = variable.escape_debug();
+            return Err(refused(format!(
+                "'{shown}' is not the name of a variable of the environment, or its value holds U+0000"
+            )));
+        }
+        arguments.push("--env".to_owned());
+        if is_engines_own(&variable) {
+            arguments.push(format!("{variable}={value}"));
+        } else {
+            // By the environment, as everybody can read command lines.
+            arguments.push(variable.clone());
+            environment.insert(variable, value);
+        }
+    }
+    Ok(environment)
 }
 
 /// `8080:80`, from the host's port to the container's.
