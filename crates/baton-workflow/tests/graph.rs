@@ -1,6 +1,6 @@
 //! The graph of a workflow, and its drawings.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::unwrap_used, clippy::format_push_string, reason = "a test that cannot go on may stop")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Rehearsals: an engine in one function.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::unwrap_used, clippy::format_push_string, reason = "a test that cannot go on may stop")]
 
 mod support;
 

@@ -22,7 +22,7 @@ use crate::{
 /// What was found.
 #[derive(Default)]
 struct Findings {
-    findings: Vec<Finding>,
+    wrong: Vec<Finding>,
     warnings: Vec<Finding>,
     present: BTreeSet<(Kind, String)>,
     /// Kind, name, and where it is used.
@@ -31,11 +31,11 @@ struct Findings {
 
 pub(crate) fn validate(context: &Context, args: &ValidateArgs) -> Result<(), Failure> {
     let (manifests, findings) = manifest::load_what_can_be_read(&args.files)?;
-    let mut findings = Findings { findings, ..Findings::default() };
+    let mut findings = Findings { wrong: findings, ..Findings::default() };
     for manifest in &manifests {
         findings.check(manifest);
     }
-    let Findings { mut findings, mut warnings, present, wanted } = findings;
+    let Findings { wrong: mut findings, mut warnings, present, wanted } = findings;
     Finding::sort(&mut findings);
     let absent = wanted.into_iter().filter(|(kind, name, _)| !present.contains(&(*kind, name.clone())));
     warnings.extend(absent.map(|(.., finding)| finding));
@@ -190,7 +190,7 @@ impl Findings {
     }
 
     fn violate(&mut self, manifest: &Manifest, violation: Violation) {
-        self.findings.push(Finding::within(violation, &manifest.origin));
+        self.wrong.push(Finding::within(violation, &manifest.origin));
     }
 }
 

@@ -1,5 +1,7 @@
 //! How a single value is written: plain where that is safe, else in single quotes, else in double ones.
 
+use std::fmt::Write as _;
+
 use granit_parser::ScalarStyle;
 
 /// Where a value stands.
@@ -76,7 +78,8 @@ fn in_double_quotes(text: &str) -> String {
             '\r' => quoted.push_str("\\r"),
             c if c.is_control() || c == '\u{feff}' => {
                 let code = u32::from(c);
-                quoted += &if code <= 0xff { format!("\\x{code:02x}") } else { format!("\\u{code:04x}") };
+                // Writing to a text cannot fail.
+                let _ = if code <= 0xff { write!(quoted, "\\x{code:02x}") } else { write!(quoted, "\\u{code:04x}") };
             }
             c => quoted.push(c),
         }

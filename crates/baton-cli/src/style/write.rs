@@ -67,7 +67,7 @@ impl<'t> Writer<'t> {
             matches!(root.body, Body::Mapping { is_flow: false, .. } | Body::Sequence { is_flow: false, .. });
         if !is_block {
             self.comments_in(range.start..root.span.start, 0);
-            let line = self.flow(root, Form::Free)?;
+            let line = flow(root, Form::Free)?;
             self.lines.push(line + &self.right(root.span.end..range.end));
             self.own_lines(root.span.end..range.end, 0);
             return Ok(());
@@ -95,7 +95,7 @@ impl<'t> Writer<'t> {
         indent: usize,
         range: Range<usize>,
     ) -> Result<(), &'static str> {
-        let (mut entries, column) = self.entries(node, &range)?;
+        let (mut entries, column) = self.entries(node, &range);
         // What is written deeper than the collection after its last entry belongs to that entry's value.
         let last_end = entries.last().map_or(range.start, |entry| entry.value.span.end);
         let tail_from = self.tail(last_end..range.end, column);
@@ -121,7 +121,7 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    fn entries(&self, node: &'t Node, range: &Range<usize>) -> Result<(Vec<Entry<'t>>, usize), &'static str> {
+    fn entries(&self, node: &'t Node, range: &Range<usize>) -> (Vec<Entry<'t>>, usize) {
         let parts: Vec<(Option<&Node>, &Node)> = match &node.body {
             Body::Mapping { entries, .. } => entries.iter().map(|(key, value)| (Some(key), value)).collect(),
             Body::Sequence { items, .. } => items.iter().map(|item| (None, item)).collect(),
@@ -149,7 +149,7 @@ impl<'t> Writer<'t> {
             let is_apart = self.has_empty_line(from..first);
             entries.push(Entry { key, value, before: from..start, whole: start..range.end, is_apart });
         }
-        Ok((entries, column))
+        (entries, column)
     }
 
     /// Where, behind an entry, comments begin that are not indented deeper than its collection.
@@ -281,39 +281,10 @@ impl<'t> Writer<'t> {
         if !is_flow || comments {
             return Ok(None);
         }
-        let line = format!("{head} {}", self.flow(node, form)?);
+        let line = format!("{head} {}", flow(node, form)?);
         let is_empty = matches!(&node.body, Body::Mapping { entries, .. } if entries.is_empty())
             || matches!(&node.body, Body::Sequence { items, .. } if items.is_empty());
         Ok((is_empty || line.chars().count() <= WIDTH).then_some(line))
-    }
-
-    /// A value within one line.
-    fn flow(&self, node: &Node, form: Form) -> Result<String, &'static str> {
-        if node.has_properties {
-            return Err("anchors, aliases or tags");
-        }
-        Ok(match &node.body {
-            Body::Alias => return Err("anchors, aliases or tags"),
-            Body::Scalar { style: ScalarStyle::Plain, .. } if node.span.is_empty() => "null".to_owned(),
-            Body::Scalar { text, style } => one_line(text, *style, Within::Flow),
-            Body::Sequence { items, .. } => {
-                let items: Result<Vec<String>, _> = items.iter().map(|item| self.flow(item, form.item())).collect();
-                format!("[{}]", items?.join(", "))
-            }
-            Body::Mapping { entries, .. } => {
-                let order = form.fields();
-                let mut parts = Vec::new();
-                for (key, value) in entries {
-                    let Some(name) = key.scalar() else { return Err("keys that are not text") };
-                    let rank = order.iter().position(|field| *field == name).unwrap_or(order.len());
-                    let value = self.flow(value, form.field(name, node))?;
-                    parts.push((rank, format!("{}: {value}", self.flow(key, Form::Free)?)));
-                }
-                parts.sort_by_key(|(rank, _)| *rank);
-                let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
-                format!("{{{}}}", parts.join(", "))
-            }
-        })
     }
 
     /// Comments on lines of their own that begin in a range.
@@ -384,4 +355,33 @@ fn first_of(node: &Node) -> usize {
         Body::Sequence { items, .. } => items.first().map_or(node.span.start, |item| item.span.start),
         Body::Scalar { .. } | Body::Alias => node.span.start,
     }
+}
+
+/// A value within one line.
+fn flow(node: &Node, form: Form) -> Result<String, &'static str> {
+    if node.has_properties {
+        return Err("anchors, aliases or tags");
+    }
+    Ok(match &node.body {
+        Body::Alias => return Err("anchors, aliases or tags"),
+        Body::Scalar { style: ScalarStyle::Plain, .. } if node.span.is_empty() => "null".to_owned(),
+        Body::Scalar { text, style } => one_line(text, *style, Within::Flow),
+        Body::Sequence { items, .. } => {
+            let items: Result<Vec<String>, _> = items.iter().map(|item| flow(item, form.item())).collect();
+            format!("[{}]", items?.join(", "))
+        }
+        Body::Mapping { entries, .. } => {
+            let order = form.fields();
+            let mut parts = Vec::new();
+            for (key, value) in entries {
+                let Some(name) = key.scalar() else { return Err("keys that are not text") };
+                let rank = order.iter().position(|field| *field == name).unwrap_or(order.len());
+                let value = flow(value, form.field(name, node))?;
+                parts.push((rank, format!("{}: {value}", flow(key, Form::Free)?)));
+            }
+            parts.sort_by_key(|(rank, _)| *rank);
+            let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
+            format!("{{{}}}", parts.join(", "))
+        }
+    })
 }

@@ -199,14 +199,11 @@ fn stopped(stop: &Stop, calls: &[Call]) -> String {
 /// The call, and an answer to be put into the file.
 fn unanswered(call: &Call) -> String {
     let answer = json!([{"task": call.task, "match": without_nothing(&call.input), "returns": null}]);
-    let answer: String = output::yaml(&answer).lines().map(|line| format!("    {line}\n")).collect();
+    let answer = indented(&answer);
     let again = if call.attempt > 1 { format!(", attempt {}", call.attempt) } else { String::new() };
     format!(
         "no answer for the call '{}' of task '{}' ({}{again}); put one into 'calls', such as\n{}",
-        call.activity,
-        call.task,
-        call.position,
-        answer.trim_end_matches('\n')
+        call.activity, call.task, call.position, answer
     )
 }
 
@@ -233,5 +230,9 @@ fn shown(value: &Value) -> String {
     if line.chars().count() <= LINE_MAX {
         return line;
     }
-    output::yaml(value).lines().map(|line| format!("\n    {line}")).collect()
+    format!("\n{}", indented(value))
+}
+
+fn indented(value: &Value) -> String {
+    output::yaml(value).lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }

@@ -26,7 +26,7 @@ struct Coverage {
 
 impl Coverage {
     fn percent(&self) -> usize {
-        if self.tasks == 0 { 100 } else { (self.tasks - self.never.len()) * 100 / self.tasks }
+        ((self.tasks - self.never.len()) * 100).checked_div(self.tasks).unwrap_or(100)
     }
 }
 

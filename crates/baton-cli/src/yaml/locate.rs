@@ -77,12 +77,11 @@ fn steps<'t, 'p>(node: &'t Node, path: &'p str) -> Vec<(Step<'t>, &'p str)> {
 }
 
 fn after_key<'p>(path: &'p str, key: &str) -> Option<&'p str> {
-    let left = match path.strip_prefix(key) {
-        Some(left) => left,
-        None => {
-            let (cut, _) = key.char_indices().nth(KEY_SHOWN_MAX)?;
-            path.strip_prefix(&key[..cut])?.strip_prefix("...")?
-        }
+    let left = if let Some(left) = path.strip_prefix(key) {
+        left
+    } else {
+        let (cut, _) = key.char_indices().nth(KEY_SHOWN_MAX)?;
+        path.strip_prefix(&key[..cut])?.strip_prefix("...")?
     };
     (left.is_empty() || left.starts_with(['.', '['])).then_some(left)
 }

@@ -232,7 +232,7 @@ impl Plan {
         for (place, item) in items.iter().enumerate() {
             let width = self.items[*item].size.width;
             if let Some(before) = place.checked_sub(1).map(|before| self.items[items[before]].size.width) {
-                offset += (before + width) / 2.0 + ITEM_GAP;
+                offset += f64::midpoint(before, width) + ITEM_GAP;
             }
             offsets.push(offset);
         }
