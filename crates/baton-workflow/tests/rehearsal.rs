@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use baton_workflow::{
     check,
-    rehearsal::{Answer, Ending, Fault, Rehearsal, Reply, Script, Stop, TaskState, contains, fault_type, rehearse},
+    rehearsal::{
+        Answer, Arrival, Ending, Fault, Rehearsal, Reply, Script, Stop, TaskState, contains, fault_type, rehearse,
+    },
 };
 use serde_json::{Value, json};
 
@@ -138,4 +140,21 @@ fn what_a_value_holds() {
     ] {
         assert_eq!(contains(&found, &wanted), holds, "{found} {wanted}");
     }
+}
+
+#[test]
+fn events_come_to_who_listens() {
+    let tasks = "do:
+      - rest: {wait: PT1M}
+      - hear: {listen: {to: {any: [{with: {type: com.example.paid}}], until: '. | length == 2'}}}";
+    let event = |after_ms: u64, kind: &str, n: u64| Arrival {
+        after_ms,
+        event: json!({"specversion": "1.0", "id": format!("{n}"), "source": "/test", "type": kind, "data": {"n": n}}),
+    };
+    let paid = "com.example.paid";
+    let events = vec![event(90_000, paid, 1), event(100_000, "com.example.other", 2), event(120_000, paid, 3)];
+    let rehearsal = run(tasks, &Script { events, ..Script::default() });
+    assert_eq!((output(&rehearsal), rehearsal.elapsed_ms), (&json!([{"n": 1}, {"n": 3}]), 120_000));
+    let rehearsal = run("do: [{hear: {listen: {to: {one: {with: {type: a}}}}}}]", &Script::default());
+    assert_eq!(rehearsal.elapsed_ms, 7 * 24 * 3_600_000, "nobody waits forever: {:?}", rehearsal.result);
 }
