@@ -46,15 +46,12 @@ pub fn secrets_named(data: &Value) -> Result<BTreeSet<(&str, &str)>, BrokenPlace
     each_text(data, &mut |text| {
         let mut rest = text;
         while let Some(at) = rest.find(START) {
-            match placeholder(&rest[at..]) {
-                Some((name, key, after)) => {
-                    named.insert((name, key));
-                    rest = after;
-                }
-                None => {
-                    broken = true;
-                    break;
-                }
+            if let Some((name, key, after)) = placeholder(&rest[at..]) {
+                named.insert((name, key));
+                rest = after;
+            } else {
+                broken = true;
+                break;
             }
         }
     });

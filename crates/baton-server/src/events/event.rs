@@ -103,10 +103,13 @@ fn check_attribute(name: &str, value: &Value) -> Result<(), String> {
         {
             Err("must not be empty".to_owned())
         }
-        ("time", Value::String(text)) => match is_time(text) {
-            true => Ok(()),
-            false => Err("is not a time such as '2026-01-31T12:00:00Z'".to_owned()),
-        },
+        ("time", Value::String(text)) => {
+            if is_time(text) {
+                Ok(())
+            } else {
+                Err("is not a time such as '2026-01-31T12:00:00Z'".to_owned())
+            }
+        }
         (_, Value::String(_)) => Ok(()),
         ("id" | "source" | "type" | "subject" | "dataschema" | "datacontenttype" | "time", _) => {
             Err("must be a string".to_owned())

@@ -316,18 +316,17 @@ impl Answer {
     async fn read(&self, told: &Told) -> Result<Value, ApiError> {
         let mut events = Vec::with_capacity(told.events.len());
         for (kept, body) in &told.events {
-            let body = match body {
-                Some(body) => Some((**body).clone()),
-                None => {
-                    let (store, key) = (self.store.clone(), kept.key.clone());
-                    let read = tokio::task::spawn_blocking(move || store.get(&key)).await;
-                    let stored = match read {
-                        Ok(stored) => stored.map_err(|error| baton_engine::read_failed(&error))?,
-                        Err(stopped) => return Err(ApiError::internal(format!("a read was stopped: {stopped}"))),
-                    };
-                    // One that was let go of in the meantime is not told.
-                    stored.and_then(|stored| rows::read_event(&Row::of(&stored)).ok()).map(|(_, body)| body)
-                }
+            let body = if let Some(body) = body {
+                Some((**body).clone())
+            } else {
+                let (store, key) = (self.store.clone(), kept.key.clone());
+                let read = tokio::task::spawn_blocking(move || store.get(&key)).await;
+                let stored = match read {
+                    Ok(stored) => stored.map_err(|error| baton_engine::read_failed(&error))?,
+                    Err(stopped) => return Err(ApiError::internal(format!("a read was stopped: {stopped}"))),
+                };
+                // One that was let go of in the meantime is not told.
+                stored.and_then(|stored| rows::read_event(&Row::of(&stored)).ok()).map(|(_, body)| body)
             };
             if let Some(body) = body {
                 events.push(json!({"event": body, "cursor": kept.revision.to_string()}));

@@ -61,7 +61,7 @@ impl Subscriptions {
 
     /// Adds those that may want an event to `touched`.
     pub(super) fn touched_by(&self, event: &KeptEvent, touched: &mut BTreeSet<Name>) {
-        let kind = event.attributes.get("type").map(|kind| kind.to_string());
+        let kind = event.attributes.get("type").map(std::string::ToString::to_string);
         for kind in [kind, None] {
             if let Some(names) = self.by_type.get(&(event.key.namespace.clone(), kind)) {
                 touched.extend(names.iter().cloned());

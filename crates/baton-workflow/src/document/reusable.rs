@@ -52,15 +52,12 @@ fn read_secrets(fields: &mut Fields<'_>, builder: &mut Builder) {
         Some(Value::Array(names)) => {
             for (index, name) in names.iter().enumerate() {
                 let path = format!("{path}[{index}]");
-                match builder.text(name, &path) {
-                    Some(name) => {
-                        // Names of resources are in small letters, those of the language need not be.
-                        if let Err(message) = check_name(&name.to_ascii_lowercase()) {
-                            builder.violate(&path, message);
-                        }
-                        builder.reusable.secrets.insert(name.to_owned());
+                if let Some(name) = builder.text(name, &path) {
+                    // Names of resources are in small letters, those of the language need not be.
+                    if let Err(message) = check_name(&name.to_ascii_lowercase()) {
+                        builder.violate(&path, message);
                     }
-                    None => {}
+                    builder.reusable.secrets.insert(name.to_owned());
                 }
             }
         }

@@ -259,12 +259,11 @@ impl Test {
             return Some(Self::Text(text.to_owned()));
         }
         let whole = format!("^(?:{text})$");
-        match RegexBuilder::new(&whole).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX).build() {
-            Ok(pattern) => Some(Self::Pattern(text.to_owned(), pattern)),
-            Err(_) => {
-                builder.violate(path, format!("'{}' is not a regular expression", shown(text)));
-                None
-            }
+        if let Ok(pattern) = RegexBuilder::new(&whole).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX).build() {
+            Some(Self::Pattern(text.to_owned(), pattern))
+        } else {
+            builder.violate(path, format!("'{}' is not a regular expression", shown(text)));
+            None
         }
     }
 
