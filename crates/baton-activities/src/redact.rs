@@ -250,7 +250,9 @@ mod tests {
 
     fn secrets(values: &[&str]) -> Secrets {
         let mut secrets = Secrets::default();
-        values.iter().for_each(|value| secrets.add(value));
+        for value in values {
+            secrets.add(value);
+        }
         secrets
     }
 
@@ -274,7 +276,7 @@ mod tests {
     fn a_value_is_found_in_all_its_forms() {
         let hidden = secrets(&[SECRET]);
         let json = serde_json::to_string(SECRET).unwrap();
-        let ascii: String = SECRET.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
+        let ascii = SECRET.encode_utf16().fold(String::new(), |text, unit| format!("{text}\\u{unit:04X}"));
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric();
         for form in [
             SECRET.to_owned(),

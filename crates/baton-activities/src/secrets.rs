@@ -105,7 +105,7 @@ impl Vault {
 static ENCODED: LazyLock<Vec<String>> = LazyLock::new(|| {
     let start = secret_placeholder_start();
     let (first, rest) = start.split_at(start.len() - "secret~".len());
-    let percent: String = first.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let percent = first.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
     let mut forms = vec![format!("{percent}{rest}"), format!("{}{rest}", percent.to_ascii_lowercase())];
     forms.extend((0..3).map(|before| {
         let whole = BASE64_STANDARD_NO_PAD.encode([&[0; 2][..before], start.as_bytes()].concat());

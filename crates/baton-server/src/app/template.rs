@@ -96,7 +96,7 @@ async fn compile(
         && !baton_workflow::externals(&definition).is_empty()
         && let Some(fetcher) = app.fetcher()
     {
-        let fetched = fetcher.complete(namespace, &mut definition).await;
+        let fetched = Box::pin(fetcher.complete(namespace, &mut definition)).await;
         compiled = Compiled::check(kind, &definition);
         if let Err(failed) = fetched {
             // That something was not fetched is said once, with the reason.

@@ -15,7 +15,7 @@ impl App {
     /// # Errors
     /// InvalidArgument with every violation; AlreadyExists; TooLarge; what the store or the engine answered.
     pub async fn create<R: ServedResource>(&self, object: R, options: WriteOptions) -> Result<Written<R>, ApiError> {
-        R::admit_new(self, object, options).await
+        Box::pin(R::admit_new(self, object, options)).await
     }
 
     /// Replaces an object; `metadata.resourceVersion` must be the stored one. `status` is ignored.

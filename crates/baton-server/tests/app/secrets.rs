@@ -66,7 +66,7 @@ async fn values_go_in_and_names_come_out() {
     let patched = app.patch::<Secret>("", "db", patch, REAL).await.unwrap().object;
     assert_eq!(keys(&patched).iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["pin", "user"]);
     let (_, listed) = app.list::<Secret>(&v1::ListRequest::default()).await.unwrap();
-    assert_eq!(listed, [patched.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&patched));
     let request = v1::WatchRequest { resource_version: version(&created), ..v1::WatchRequest::default() };
     let watched: Vec<Secret> = Box::pin(app.watch::<Secret>(&request, false).await.unwrap())
         .take(2)

@@ -60,8 +60,7 @@ fn check_attribute(builder: &mut Builder, name: &str, value: &Value, path: &str)
     }
     let literal = value.as_str().filter(|text| enclosed(text).is_none());
     match (name, value, literal) {
-        ("data", ..) => {}
-        ("specversion", _, Some(SPECVERSION)) => {}
+        ("data", ..) | ("specversion", _, Some(SPECVERSION)) => {}
         ("specversion", ..) => builder.violate(path, format!("must be '{SPECVERSION}'")),
         ("time", _, Some(text)) if text.parse::<jiff::Timestamp>().is_err() => {
             builder.violate(path, format!("'{}' is not a time such as '2026-01-31T12:00:00Z'", shown(text)));

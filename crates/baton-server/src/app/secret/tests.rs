@@ -55,7 +55,7 @@ async fn a_row_holds_nothing_readable_and_opens_nowhere_else() {
         number: app.store().next_number(),
         expect: Expect::Absent,
         body: stored.body.clone(),
-        labels: Default::default(),
+        labels: None,
         state: baton_store::ExecState::None,
         owner: None,
         expires_at_ms: None,
