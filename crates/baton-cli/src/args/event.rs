@@ -24,7 +24,7 @@ pub(crate) struct SendArgs {
     )]
     pub(crate) filename: Option<PathBuf>,
     /// Type of the event
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", required_unless_present = "filename")]
     pub(crate) event_type: Option<String>,
     /// Where it comes from
     #[arg(long, value_name = "URI", default_value = "/baton-cli")]

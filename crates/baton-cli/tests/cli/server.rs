@@ -111,7 +111,7 @@ fn what_the_server_refuses_is_told_field_by_field() {
     );
     let said = served.run(&["apply", "-f", &wrong]).refused(1);
     for field in ["spec.workflow: ", "spec.timeout: 'soon' is not a duration", "spec.parentClosePolicy: "] {
-        assert!(said.lines().any(|line| line.starts_with(&format!("  {field}"))), "{field}: {said}");
+        assert!(said.lines().any(|line| line.starts_with(&format!("error: {field}"))), "{field}: {said}");
     }
 }
 
