@@ -111,6 +111,12 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
+    /// The earlier of this one and one in `millis` from now.
+    pub(crate) fn within(self, millis: u64) -> Self {
+        let at = Instant::now().checked_add(Duration::from_millis(millis)).unwrap_or(self.at);
+        if at < self.at { Self { at, total_ms: millis } } else { self }
+    }
+
     /// What it means that it passed before `url` answered.
     pub(crate) fn passed(self, url: &Url) -> Failure {
         let detail = format!("{} did not answer within {} ms", shown(url), self.total_ms);

@@ -9,13 +9,13 @@
 //!   the environment says that it is.
 
 mod effective;
+mod models;
 mod place;
 mod run;
 mod temporal;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use baton_activities::Secret;
 use baton_engine::EngineOptions;
 use baton_store::{Keep, StoreOptions};
 use baton_types::{format_duration, parse_duration};
@@ -24,6 +24,7 @@ use toml::{Table, Value};
 
 pub use self::{
     effective::Variables,
+    models::{ModelConfig, ModelsConfig, PriceConfig, ProviderConfig, UnknownPriceConfig},
     place::{Advertise, StoreUrl, StoreUrlSetting},
     run::{CommandsSetting, RunConfig},
     temporal::{EngineKind, Names, TemporalConfig, Tls},
@@ -41,6 +42,9 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("OPENAI_BASE_URL", "model.base-url"),
     ("BATON_MODEL_API_KEY", "model.api-key"),
     ("OPENAI_API_KEY", "model.api-key"),
+    ("ANTHROPIC_BASE_URL", "models.anthropic.base-url"),
+    ("ANTHROPIC_API_KEY", "models.anthropic.api-key"),
+    ("GEMINI_API_KEY", "models.gemini.api-key"),
     ("BATON_DEFAULT_CATALOG", "workflows.default-catalog"),
     ("BATON_RUN_COMMANDS", "run.commands"),
     ("BATON_RUN_NETWORK", "run.network"),
@@ -85,8 +89,10 @@ pub struct Config {
     /// Answer Temporal's own calls for completing activities, for Baton's tokens.
     #[serde(deserialize_with = "temporal::or_text")]
     pub temporal_compatible: bool,
-    /// Models.
+    /// The provider `openai` of models, by its older name.
     pub model: ModelConfig,
+    /// Providers of models, and prices.
+    pub models: ModelsConfig,
     /// Workflows.
     pub workflows: WorkflowsConfig,
     /// Commands, scripts and containers.
@@ -112,6 +118,7 @@ impl Default for Config {
             key_file: PathBuf::new(),
             temporal_compatible: false,
             model: ModelConfig::default(),
+            models: ModelsConfig::default(),
             workflows: WorkflowsConfig::default(),
             run: RunConfig::default(),
             store: StoreConfig::default(),
@@ -121,16 +128,6 @@ impl Default for Config {
             events: EventsConfig::default(),
         }
     }
-}
-
-/// `[model]`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct ModelConfig {
-    /// Where models are asked unless an agent says otherwise, such as `http://127.0.0.1:11434/v1`. Empty: nowhere.
-    pub base_url: String,
-    /// Key for that place. Empty: none.
-    pub api_key: HiddenText,
 }
 
 /// `[workflows]`
@@ -448,6 +445,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     config.run.check()?;
+    config.models.check()?;
     if config.temporal.task_queue.trim().is_empty() {
         return Err(ConfigError("temporal.task-queue is empty, it must be a name".to_owned()));
     }
@@ -490,6 +488,7 @@ impl From<Config> for ServerOptions {
             key_file,
             temporal_compatible,
             model,
+            models,
             workflows,
             run,
             store,
@@ -506,9 +505,8 @@ impl From<Config> for ServerOptions {
             key_file: (!key_file.as_os_str().is_empty()).then_some(key_file),
             store_url: store.url.0,
             temporal_compatible,
-            model_base_url: text(model.base_url),
+            models: models::options(model, models),
             default_catalog: text(workflows.default_catalog),
-            model_api_key: text(model.api_key.0).map(Secret::new),
             run: run.into(),
             store: StoreOptions {
                 cache_bytes: usize::try_from(store.cache.0).unwrap_or(usize::MAX),
@@ -538,7 +536,8 @@ impl From<Config> for ServerOptions {
 
 #[cfg(test)]
 mod tests {
-    use baton_activities::{Commands, RunOptions};
+    use baton_activities::{Commands, RunOptions, Secret};
+    use baton_agent::Provider;
 
     use super::*;
 
@@ -574,7 +573,8 @@ mod tests {
         let resolved = resolve(&[], environment(&variables), Table::new()).unwrap();
         assert_eq!(setting(&resolved, "model.api-key"), ("***".to_owned(), Source::Environment("OPENAI_API_KEY")));
         assert!(!format!("{resolved:?}").contains("sk-1"));
-        assert_eq!(ServerOptions::from(resolved.config).model_api_key, Some(Secret::new("sk-1")));
+        let models = ServerOptions::from(resolved.config).models;
+        assert_eq!(models.providers[&Provider::OpenAi].api_key, Some(Secret::new("sk-1")));
         let variables = [("OPENAI_API_KEY", "sk-1"), ("BATON_MODEL_BASE_URL", "http://127.0.0.1:1/v1")];
         let resolved = resolve(&[], environment(&variables), Table::new()).unwrap();
         assert_eq!(setting(&resolved, "model.api-key"), (String::new(), Source::Default));

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Home, RunOptions, Secret, WorldActivities};
+use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, WorldActivities};
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
 use baton_execution::{Activities, Programs};
@@ -55,10 +55,8 @@ pub struct ServerOptions {
     pub listen: SocketAddr,
     /// HOST:PORT where other servers of the same store reach this one; `None` for where it listens.
     pub advertise: Option<String>,
-    /// Where models are asked unless an agent says otherwise.
-    pub model_base_url: Option<String>,
-    /// Key for that place.
-    pub model_api_key: Option<Secret>,
+    /// Where models are asked, and what they cost.
+    pub models: ModelsOptions,
     /// Endpoint of the catalog that calls of `name:version@default` mean; `None`: there is none.
     pub default_catalog: Option<String>,
     /// What activities may call.
@@ -88,8 +86,7 @@ impl ServerOptions {
             store_url: None,
             advertise: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT),
-            model_base_url: None,
-            model_api_key: None,
+            models: ModelsOptions::default(),
             default_catalog: None,
             egress: EgressPolicy::default(),
             run: RunOptions::default(),
@@ -309,8 +306,7 @@ struct Opened {
 fn open(options: &ServerOptions, home: Arc<dyn Home>) -> Result<Opened, StartError> {
     let activities = ActivitiesOptions {
         egress: options.egress,
-        model_base_url: options.model_base_url.clone(),
-        model_api_key: options.model_api_key.clone(),
+        models: options.models.clone(),
         run: options.run.clone(),
         ..ActivitiesOptions::default()
     };
