@@ -285,7 +285,7 @@ fn response(said: Said, request: &ModelRequest, asked_bytes: usize, secrets: &Se
         cached_input_tokens: counted.cached_input,
         cost_micros: None,
         provider: provider.to_owned(),
-        model: model.unwrap_or_default(),
+        model: model.unwrap_or_else(|| request.model.name.clone()),
         provider_data: data.map(|data| ProviderData {
             provider: provider.to_owned(),
             model: request.model.name.clone(),

@@ -43,7 +43,8 @@ impl Wire for Anthropic {
         put(&mut body, "temperature", model.temperature);
         put(&mut body, "top_p", model.top_p);
         put(&mut body, "stop_sequences", (!model.stop.is_empty()).then(|| model.stop.clone()));
-        let (thinking, effort) = thinking(model.reasoning_effort, version);
+        let effort = model.reasoning_effort.filter(|_| !continues_without_thoughts(request));
+        let (thinking, effort) = thinking(effort, version);
         let old = model.name.starts_with("claude-3-") && !model.name.starts_with("claude-3-7");
         let default = if old { OUTPUT_TOKENS_DEFAULT_OLD } else { OUTPUT_TOKENS_DEFAULT };
         // The tokens of thinking count as written ones.
@@ -90,6 +91,17 @@ fn thinking(effort: Option<ReasoningEffort>, version: (u32, u32)) -> (Option<Val
         Some(effort) => effort.as_str(),
     };
     (Some(json!({"type": "adaptive"})), Some(word))
+}
+
+/// Whether the model is in the middle of calls that it, or another model, asked for without thinking: it cannot begin then.
+fn continues_without_thoughts(request: &ModelRequest) -> bool {
+    let since_asked = request.messages.iter().rev().take_while(|message| !matches!(message, Message::User { .. }));
+    since_asked.into_iter().any(|message| match message {
+        Message::Assistant { tool_calls, provider_data, .. } => {
+            !tool_calls.is_empty() && own_data(request, provider_data.as_ref()).is_none()
+        }
+        Message::User { .. } | Message::Tool { .. } => false,
+    })
 }
 
 /// Version in a name such as `claude-sonnet-4-5-20250929` or `claude-3-7-sonnet-latest`; 0.0 if there is none.

@@ -169,9 +169,9 @@ impl Hearing {
         self.said.finish = Some(match text(&response, "/status") {
             Some("completed") => FinishReason::Stop,
             Some("incomplete") => match text(&response, "/incomplete_details/reason") {
-                Some("max_output_tokens") => FinishReason::Length,
                 Some("content_filter") => FinishReason::ContentFilter,
-                Some(_) | None => FinishReason::Other,
+                // Whatever else has cut it short, it is not whole.
+                Some(_) | None => FinishReason::Length,
             },
             Some("failed" | "cancelled") => return Err(refusal(&response)),
             Some(_) | None => return Err(Broken::Cut),
