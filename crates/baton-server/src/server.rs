@@ -15,7 +15,9 @@ use std::{
     sync::Arc,
 };
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, WorldActivities};
+use baton_activities::{
+    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, WorldActivities,
+};
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
 use baton_execution::{Activities, Programs};

@@ -106,9 +106,11 @@ impl Model {
         let whole = Deadline::of(task);
         let mut said = Vec::new();
         let mut last = None;
-        let fallbacks = request.model.fallbacks.iter().map(|fallback| {
-            Cow::Owned(ModelRequest { model: fallback.clone(), ..request.clone() })
-        });
+        let fallbacks = request
+            .model
+            .fallbacks
+            .iter()
+            .map(|fallback| Cow::Owned(ModelRequest { model: fallback.clone(), ..request.clone() }));
         for asked in std::iter::once(Cow::Borrowed(request)).chain(fallbacks) {
             let model = &asked.model;
             let alone = request.model.fallbacks.is_empty();

@@ -111,7 +111,9 @@ impl Places {
             (true, _) => Some(
                 "the server's model key is only sent to the origin that is configured with it; model.apiKey names a Secret for this one",
             ),
-            (false, false) => Some("no key is configured for it; set it for the server, or name a Secret in model.apiKey"),
+            (false, false) => {
+                Some("no key is configured for it; set it for the server, or name a Secret in model.apiKey")
+            }
             (false, true) => None,
         };
         Ok(Place { base, key, hint })

@@ -322,7 +322,11 @@ async fn playback_plays_the_turn_of_the_conversation_that_matches() {
     });
     assert_eq!(ask(ActivitiesOptions::default(), &request).await.unwrap().text.as_deref(), Some("{\"total\":5}"));
 
-    request.messages.push(Message::Assistant { content: Some("y".into()), tool_calls: Vec::new(), provider_data: None });
+    request.messages.push(Message::Assistant {
+        content: Some("y".into()),
+        tool_calls: Vec::new(),
+        provider_data: None,
+    });
     let fault = ask(ActivitiesOptions::default(), &request).await.unwrap_err();
     assert_eq!(
         (fault.non_retryable, fault.detail.as_deref()),

@@ -112,7 +112,8 @@ async fn each_protocol_gives_text_tokens_and_the_name_of_who_answered() {
         assert!(!response.model.is_empty() && response.tool_calls.is_empty(), "{response:?}");
     }
     let journal = journal(&mock).await;
-    let paths: Vec<&str> = journal.iter().map(|entry| entry["path"].as_str().unwrap().split('?').next().unwrap()).collect();
+    let paths: Vec<&str> =
+        journal.iter().map(|entry| entry["path"].as_str().unwrap().split('?').next().unwrap()).collect();
     assert_eq!(paths, ALL.map(path), "each was asked once");
 }
 
@@ -140,7 +141,8 @@ async fn structured_output_and_a_cut_answer_are_told_apart() {
     let mock = Program::models().await;
     for provider in ALL {
         let mut request = asking(&mock, provider, "sum");
-        request.output_schema = Some(json!({"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}));
+        request.output_schema =
+            Some(json!({"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}));
         let response = ask(&request).await.unwrap();
         let text = response.text.unwrap();
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json!({"total": 5}), "{provider:?}");
@@ -240,7 +242,10 @@ async fn a_fallback_answers_and_says_so() {
     request.model.fallbacks.pop();
     let fault = ask(&request).await.unwrap_err();
     let detail = fault.detail.as_deref().unwrap();
-    assert!(detail.contains("'test-model' of 'openai': ") && detail.contains("; then 'test-model' of 'gemini': "), "{fault}");
+    assert!(
+        detail.contains("'test-model' of 'openai': ") && detail.contains("; then 'test-model' of 'gemini': "),
+        "{fault}"
+    );
 
     // A model that does not answer in its own time does not take that of the next one.
     let hanging = crate::support::raw_server(|stream| async move {
@@ -293,7 +298,9 @@ async fn images_and_files_are_taken_where_the_provider_takes_them() {
 #[tokio::test]
 async fn a_missing_secret_is_named_and_nothing_is_asked() {
     let mock = Program::models().await;
-    for (secret, key, says) in [("nobody", "key", "no secret 'nobody'"), ("models", "nothing", "has no key 'nothing'; keys are 'key'")] {
+    for (secret, key, says) in
+        [("nobody", "key", "no secret 'nobody'"), ("models", "nothing", "has no key 'nothing'; keys are 'key'")]
+    {
         let mut request = asking(&mock, Provider::Gemini, "hello");
         request.model.api_key = Some(SecretKey { secret: secret.into(), key: key.into() });
         let fault = ask(&request).await.unwrap_err();

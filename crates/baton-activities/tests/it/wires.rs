@@ -10,7 +10,10 @@ use crate::support::{Server, run};
 
 /// Frames as server-sent events.
 fn events(frames: &[Value]) -> String {
-    frames.iter().map(|frame| format!("event: {}\ndata: {frame}\n\n", frame["type"].as_str().unwrap_or("message"))).collect()
+    frames
+        .iter()
+        .map(|frame| format!("event: {}\ndata: {frame}\n\n", frame["type"].as_str().unwrap_or("message")))
+        .collect()
 }
 
 fn stream(body: String) -> Response {
@@ -55,18 +58,45 @@ async fn calls_of_a_chat_are_told_apart_by_index_or_id_and_never_made_up() {
     let end = chat(json!({}), json!("tool_calls"));
     for (frames, expected) in [
         // Counted from one, or from anywhere: there is one call, and nothing is made room for.
-        (vec![call(json!({"index": 1, "id": "a", "function": {"name": "f", "arguments": "{\"x\":"}})), call(json!({"index": 1, "function": {"arguments": "1}"}}))], vec![("a", json!({"x": 1}))]),
-        (vec![call(json!({"index": 4_000_000_000_u64, "id": "a", "function": {"name": "f", "arguments": "{}"}}))], vec![("a", json!({}))]),
+        (
+            vec![
+                call(json!({"index": 1, "id": "a", "function": {"name": "f", "arguments": "{\"x\":"}})),
+                call(json!({"index": 1, "function": {"arguments": "1}"}})),
+            ],
+            vec![("a", json!({"x": 1}))],
+        ),
+        (
+            vec![call(json!({"index": 4_000_000_000_u64, "id": "a", "function": {"name": "f", "arguments": "{}"}}))],
+            vec![("a", json!({}))],
+        ),
         // All with the same index, or without one.
-        (vec![call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}})), call(json!({"index": 0, "id": "b", "function": {"name": "f", "arguments": "{\"x\":2}"}}))], vec![("a", json!({})), ("b", json!({"x": 2}))]),
-        (vec![call(json!({"id": "a", "function": {"name": "f", "arguments": "{}"}})), call(json!({"id": "b", "function": {"name": "f", "arguments": "{}"}}))], vec![("a", json!({})), ("b", json!({}))]),
+        (
+            vec![
+                call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}})),
+                call(json!({"index": 0, "id": "b", "function": {"name": "f", "arguments": "{\"x\":2}"}})),
+            ],
+            vec![("a", json!({})), ("b", json!({"x": 2}))],
+        ),
+        (
+            vec![
+                call(json!({"id": "a", "function": {"name": "f", "arguments": "{}"}})),
+                call(json!({"id": "b", "function": {"name": "f", "arguments": "{}"}})),
+            ],
+            vec![("a", json!({})), ("b", json!({}))],
+        ),
         // The parts of two, in turn.
-        (vec![
-            call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}})), call(json!({"index": 1, "id": "b", "function": {"name": "f", "arguments": ""}})),
-            call(json!({"index": 0, "function": {"arguments": "{\"x\":1}"}})), call(json!({"index": 1, "function": {"arguments": "{\"x\":2}"}})),
-        ], vec![("a", json!({"x": 1})), ("b", json!({"x": 2}))]),
+        (
+            vec![
+                call(json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}})),
+                call(json!({"index": 1, "id": "b", "function": {"name": "f", "arguments": ""}})),
+                call(json!({"index": 0, "function": {"arguments": "{\"x\":1}"}})),
+                call(json!({"index": 1, "function": {"arguments": "{\"x\":2}"}})),
+            ],
+            vec![("a", json!({"x": 1})), ("b", json!({"x": 2}))],
+        ),
     ] {
-        let (response, _) = answer(Provider::OpenAi, events(&frames) + &events(std::slice::from_ref(&end)) + "data: [DONE]\n\n").await;
+        let (response, _) =
+            answer(Provider::OpenAi, events(&frames) + &events(std::slice::from_ref(&end)) + "data: [DONE]\n\n").await;
         let calls = response.unwrap().tool_calls;
         let found: Vec<(&str, Value)> = calls.iter().map(|call| (call.id.as_str(), call.arguments.clone())).collect();
         assert_eq!(found, expected);
@@ -99,8 +129,11 @@ async fn a_stream_without_its_end_is_no_answer_and_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_part_that_is_not_json_fails_the_answer_whatever_follows() {
-    let rest = events(&[json!({"type": "response.completed", "response": {"status": "completed", "output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}]}})]);
-    let (answer, asked) = answer(Provider::OpenAiResponses, format!("data: {{\"type\": \"response.out\n\n{rest}")).await;
+    let rest = events(&[
+        json!({"type": "response.completed", "response": {"status": "completed", "output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}]}}),
+    ]);
+    let (answer, asked) =
+        answer(Provider::OpenAiResponses, format!("data: {{\"type\": \"response.out\n\n{rest}")).await;
     let fault = answer.unwrap_err();
     assert_eq!((fault.kind.as_str(), asked), (fault_type::COMMUNICATION, 1));
     assert!(fault.detail.unwrap().contains("not JSON"));
@@ -112,7 +145,11 @@ async fn errors_within_a_stream_are_repeated_only_if_they_may_pass() {
         (Provider::Anthropic, json!({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}), 2),
         (Provider::Anthropic, json!({"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}), 1),
         (Provider::OpenAi, json!({"error": {"type": "server_error", "message": "busy"}}), 2),
-        (Provider::OpenAiResponses, json!({"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error", "message": "busy"}}}), 2),
+        (
+            Provider::OpenAiResponses,
+            json!({"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error", "message": "busy"}}}),
+            2,
+        ),
         (Provider::OpenAiResponses, json!({"type": "error", "code": "invalid_prompt", "message": "no"}), 1),
         (Provider::Gemini, json!({"error": {"code": 503, "status": "UNAVAILABLE", "message": "busy"}}), 2),
     ] {
@@ -141,15 +178,32 @@ async fn endless_streams_end_at_the_limit() {
 #[tokio::test]
 async fn answers_that_were_not_streamed_are_read_alike() {
     for (provider, body) in [
-        (Provider::OpenAiResponses, json!({"object": "response", "status": "completed", "model": "m", "output": [{"type": "message", "content": [{"type": "output_text", "text": "Whole."}]}], "usage": {"input_tokens": 3, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 1}}})),
-        (Provider::Anthropic, json!({"type": "message", "model": "m", "content": [{"type": "text", "text": "Whole."}], "stop_reason": "end_turn", "usage": {"input_tokens": 2, "cache_read_input_tokens": 1, "output_tokens": 2}})),
-        (Provider::Gemini, json!({"candidates": [{"content": {"parts": [{"text": "Whole."}]}, "finishReason": "STOP"}], "modelVersion": "m", "usageMetadata": {"promptTokenCount": 3, "cachedContentTokenCount": 1, "candidatesTokenCount": 1, "thoughtsTokenCount": 1}})),
+        (
+            Provider::OpenAiResponses,
+            json!({"object": "response", "status": "completed", "model": "m", "output": [{"type": "message", "content": [{"type": "output_text", "text": "Whole."}]}], "usage": {"input_tokens": 3, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 1}}}),
+        ),
+        (
+            Provider::Anthropic,
+            json!({"type": "message", "model": "m", "content": [{"type": "text", "text": "Whole."}], "stop_reason": "end_turn", "usage": {"input_tokens": 2, "cache_read_input_tokens": 1, "output_tokens": 2}}),
+        ),
+        (
+            Provider::Gemini,
+            json!({"candidates": [{"content": {"parts": [{"text": "Whole."}]}, "finishReason": "STOP"}], "modelVersion": "m", "usageMetadata": {"promptTokenCount": 3, "cachedContentTokenCount": 1, "candidatesTokenCount": 1, "thoughtsTokenCount": 1}}),
+        ),
     ] {
         let text = body.to_string();
-        let server = Server::answering(move |_, _| ([("content-type", "application/json")], text.clone()).into_response()).await;
+        let server =
+            Server::answering(move |_, _| ([("content-type", "application/json")], text.clone()).into_response()).await;
         let response = ask(&request(&server, provider)).await.unwrap();
-        assert_eq!((response.text.as_deref(), response.finish_reason, response.model.as_str()), (Some("Whole."), FinishReason::Stop, "m"));
-        assert_eq!((response.input_tokens, response.cached_input_tokens, response.output_tokens), (3, 1, 2), "{provider:?}");
+        assert_eq!(
+            (response.text.as_deref(), response.finish_reason, response.model.as_str()),
+            (Some("Whole."), FinishReason::Stop, "m")
+        );
+        assert_eq!(
+            (response.input_tokens, response.cached_input_tokens, response.output_tokens),
+            (3, 1, 2),
+            "{provider:?}"
+        );
         assert_eq!(response.cost_micros, None, "the price of 'test-model' is not known");
     }
 }
@@ -170,7 +224,12 @@ async fn signatures_of_thoughts_stay_with_what_they_came_with() {
     let (tool_calls, provider_data) = (response.tool_calls, response.provider_data);
     request.messages.push(Message::Assistant { content: None, tool_calls, provider_data });
     for (name, content, failed) in [("f", "{\"ok\":true}", false), ("g", "no", true)] {
-        request.messages.push(Message::Tool { call_id: String::new(), name: name.into(), content: content.into(), failed });
+        request.messages.push(Message::Tool {
+            call_id: String::new(),
+            name: name.into(),
+            content: content.into(),
+            failed,
+        });
     }
     ask(&request).await.unwrap();
     assert_eq!(
@@ -194,7 +253,10 @@ async fn reasoning_of_chats_and_responses_goes_back_as_it_came() {
     let frames = [
         chat(json!({"reasoning_content": "Let me "}), Value::Null),
         chat(json!({"reasoning_content": "see."}), Value::Null),
-        chat(json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"google": {"thought_signature": "S"}}}]}), json!("tool_calls")),
+        chat(
+            json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"google": {"thought_signature": "S"}}}]}),
+            json!("tool_calls"),
+        ),
     ];
     let server = Server::answering(move |_, _| stream(events(&frames))).await;
     let mut asked = request(&server, Provider::OpenAi);
@@ -206,7 +268,8 @@ async fn reasoning_of_chats_and_responses_goes_back_as_it_came() {
     assert_eq!(sent["reasoning_content"], json!("Let me see."));
     assert_eq!(sent["tool_calls"][0]["extra_content"], json!({"google": {"thought_signature": "S"}}));
 
-    let item = json!({"type": "reasoning", "id": "rs_1", "status": "completed", "summary": [], "encrypted_content": "E"});
+    let item =
+        json!({"type": "reasoning", "id": "rs_1", "status": "completed", "summary": [], "encrypted_content": "E"});
     let frames = [
         json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
         json!({"type": "response.output_item.done", "output_index": 1, "item": {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}}),
@@ -232,11 +295,26 @@ async fn settings_go_out_in_the_words_of_each_provider() {
     });
     let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
     for (provider, expected) in [
-        (Provider::OpenAi, json!({"temperature": 0.5, "top_p": 0.9, "max_tokens": 100, "stop": ["END"], "reasoning_effort": "low", "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}})),
-        (Provider::OpenAiResponses, json!({"temperature": 0.5, "top_p": 0.9, "max_output_tokens": 100, "reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"], "store": false, "text": {"format": {"type": "json_schema", "name": "answer", "schema": schema, "strict": false}}})),
-        (Provider::Anthropic, json!({"temperature": 0.5, "top_p": 0.9, "max_tokens": 4196, "stop_sequences": ["END"], "thinking": {"type": "enabled", "budget_tokens": 4096}, "output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": false}}}})),
-        (Provider::Gemini, json!({"generationConfig": {"temperature": 0.5, "topP": 0.9, "maxOutputTokens": 100, "stopSequences": ["END"], "thinkingConfig": {"thinkingLevel": "low"}, "responseMimeType": "application/json", "responseJsonSchema": schema}})),
-        (Provider::Ollama, json!({"options": {"temperature": 0.5, "top_p": 0.9, "num_predict": 100, "stop": ["END"]}, "think": true, "format": schema})),
+        (
+            Provider::OpenAi,
+            json!({"temperature": 0.5, "top_p": 0.9, "max_tokens": 100, "stop": ["END"], "reasoning_effort": "low", "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}}),
+        ),
+        (
+            Provider::OpenAiResponses,
+            json!({"temperature": 0.5, "top_p": 0.9, "max_output_tokens": 100, "reasoning": {"effort": "low"}, "include": ["reasoning.encrypted_content"], "store": false, "text": {"format": {"type": "json_schema", "name": "answer", "schema": schema, "strict": false}}}),
+        ),
+        (
+            Provider::Anthropic,
+            json!({"temperature": 0.5, "top_p": 0.9, "max_tokens": 4196, "stop_sequences": ["END"], "thinking": {"type": "enabled", "budget_tokens": 4096}, "output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": false}}}}),
+        ),
+        (
+            Provider::Gemini,
+            json!({"generationConfig": {"temperature": 0.5, "topP": 0.9, "maxOutputTokens": 100, "stopSequences": ["END"], "thinkingConfig": {"thinkingLevel": "low"}, "responseMimeType": "application/json", "responseJsonSchema": schema}}),
+        ),
+        (
+            Provider::Ollama,
+            json!({"options": {"temperature": 0.5, "top_p": 0.9, "num_predict": 100, "stop": ["END"]}, "think": true, "format": schema}),
+        ),
     ] {
         let server = Server::answering(|_, _| stream(String::new())).await;
         let mut request = request(&server, provider);

@@ -171,4 +171,3 @@ pub enum FinishReason {
     /// Something else.
     Other,
 }
-

@@ -9,9 +9,7 @@ mod price;
 mod spec;
 
 pub use attachment::{ATTACHMENTS_MAX, Attachment, check_attachments};
-pub use message::{
-    FinishReason, Message, ModelRequest, ModelResponse, ProviderData, ToolCall, ToolDescription,
-};
+pub use message::{FinishReason, Message, ModelRequest, ModelResponse, ProviderData, ToolCall, ToolDescription};
 pub use playback::{Playback, PlaybackCall, PlaybackConversation, PlaybackTurn};
 pub use price::{Price, Tokens};
 pub(crate) use spec::INSTRUCTIONS_BYTES_MAX;

@@ -213,6 +213,11 @@ impl ModelSpec {
         if provider == Provider::Playback && fields.get("playback").is_none() {
             fields.violation("playback", "must be given for the provider 'playback'");
         }
+        for name in unknown_to(provider) {
+            if fields.get(name).is_some() {
+                fields.violation(name, format!("is not known to the provider '{}'", provider.as_str()));
+            }
+        }
         Self {
             name: name.unwrap_or_default().to_owned(),
             provider,
@@ -266,6 +271,15 @@ impl RetrySpec {
         };
         fields.finish();
         retry
+    }
+}
+
+/// Settings that a provider has no word for.
+fn unknown_to(provider: Provider) -> &'static [&'static str] {
+    match provider {
+        Provider::OpenAiResponses => &["stop", "seed"],
+        Provider::Anthropic => &["seed"],
+        Provider::OpenAi | Provider::Gemini | Provider::Ollama | Provider::Playback => &[],
     }
 }
 

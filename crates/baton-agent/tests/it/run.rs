@@ -59,10 +59,14 @@ fn structured_output_is_checked_and_repaired() {
     let mut run = Run::started(&spec_with(json!({"outputSchema": schema})), "Sum", Value::Null);
     assert_eq!(run.request(1).output_schema.as_ref(), Some(&schema));
     run.model(1, says("The total is 5"));
-    let Some(Message::User { content, .. }) = run.request(2).messages.last().cloned() else { panic!("the model is told") };
+    let Some(Message::User { content, .. }) = run.request(2).messages.last().cloned() else {
+        panic!("the model is told")
+    };
     assert!(content.contains("it is not JSON"), "{content}");
     run.model(2, says("{\"total\": \"five\"}"));
-    let Some(Message::User { content, .. }) = run.request(3).messages.last().cloned() else { panic!("the model is told") };
+    let Some(Message::User { content, .. }) = run.request(3).messages.last().cloned() else {
+        panic!("the model is told")
+    };
     assert!(content.contains("/total: \"five\" is not of type \"integer\""), "{content}");
     run.model(3, says("```json\n{\"total\": 5}\n```"));
     assert_eq!(run.ending(), &Ending::Completed { output: json!({"total": 5}) });
@@ -73,7 +77,9 @@ fn structured_output_is_taken_as_deep_as_it_can_be_read_again() {
     let mut run = Run::started(&spec_with(json!({"outputSchema": {"type": "object"}})), "Nest", Value::Null);
     let deep = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
     run.model(1, says(&deep(101).to_string()));
-    let Some(Message::User { content, .. }) = run.request(2).messages.last().cloned() else { panic!("the model is told") };
+    let Some(Message::User { content, .. }) = run.request(2).messages.last().cloned() else {
+        panic!("the model is told")
+    };
     assert!(content.contains("it is nested deeper than 100 levels"), "{content}");
     run.model(2, says(&deep(100).to_string()));
     assert_eq!(run.ending(), &Ending::Completed { output: deep(100) });

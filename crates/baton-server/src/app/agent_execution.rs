@@ -90,7 +90,9 @@ impl ExecutionStrategy for AgentExecution {
         if !spec.attachments.is_empty() {
             let attachments = baton_proto::to_json_value(&spec.attachments);
             if let Err(wrong) = baton_agent::check_attachments(&attachments) {
-                violations.extend(wrong.into_iter().map(|it| Violation::new(format!("spec.attachments{}", it.field), it.message)));
+                violations.extend(
+                    wrong.into_iter().map(|it| Violation::new(format!("spec.attachments{}", it.field), it.message)),
+                );
             }
             input["attachments"] = attachments;
         }

@@ -90,9 +90,9 @@ impl ModelsConfig {
         match &self.unknown_price {
             UnknownPriceConfig::Word(word) if word == "allow" => Ok(UnknownPrice::Allow),
             UnknownPriceConfig::Word(word) if word == "refuse" => Ok(UnknownPrice::Refuse),
-            UnknownPriceConfig::Word(word) => Err(ConfigError(format!(
-                "models.unknown-price is '{word}', allowed are 'allow', 'refuse' and a price"
-            ))),
+            UnknownPriceConfig::Word(word) => {
+                Err(ConfigError(format!("models.unknown-price is '{word}', allowed are 'allow', 'refuse' and a price")))
+            }
             UnknownPriceConfig::Price(price) => price.read("models.unknown-price").map(UnknownPrice::Assume),
         }
     }

@@ -55,7 +55,10 @@ impl Wire for Anthropic {
         put(&mut config, "effort", effort);
         put(&mut config, "format", held.map(|schema| json!({"type": "json_schema", "schema": schema})));
         put(&mut body, "output_config", config.as_object().is_some_and(|it| !it.is_empty()).then_some(config));
-        let tools = request.tools.iter().map(|tool| json!({"name": tool.name, "description": tool.description, "input_schema": tool.parameters}));
+        let tools = request
+            .tools
+            .iter()
+            .map(|tool| json!({"name": tool.name, "description": tool.description, "input_schema": tool.parameters}));
         put(&mut body, "tools", (!request.tools.is_empty()).then(|| tools.collect::<Vec<_>>()));
         let path = if ends_with_any(base, &["v1"]) { "messages" } else { "v1/messages" };
         Ok(Question { url: below(base, path), body })
@@ -115,8 +118,18 @@ fn version(name: &str) -> (u32, u32) {
 /// The schema as this provider takes it, objects closed; `None` if it says something that cannot be taken.
 fn closed(schema: &Value) -> Option<Value> {
     const TAKEN: [&str; 12] = [
-        "type", "properties", "required", "items", "enum", "const", "anyOf", "description", "title", "additionalProperties",
-        "$schema", "default",
+        "type",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "const",
+        "anyOf",
+        "description",
+        "title",
+        "additionalProperties",
+        "$schema",
+        "default",
     ];
     let fields = schema.as_object()?;
     let mut taken = fields.clone();
@@ -164,7 +177,8 @@ fn message(request: &ModelRequest, group: &[Message]) -> Result<Value, Fault> {
             })),
             Message::Assistant { content, tool_calls, provider_data } => {
                 role = "assistant";
-                let thoughts = own_data(request, provider_data.as_ref()).and_then(|data| data.get("thinking")?.as_array());
+                let thoughts =
+                    own_data(request, provider_data.as_ref()).and_then(|data| data.get("thinking")?.as_array());
                 blocks.extend(thoughts.into_iter().flatten().cloned());
                 if let Some(content) = content.as_deref().filter(|content| !content.trim().is_empty()) {
                     blocks.push(json!({"type": "text", "text": content}));
@@ -237,7 +251,8 @@ impl Listener for Hearing {
             }
             "content_block_delta" => {
                 let index = count(&frame, "/index").unwrap_or(0);
-                let block = self.blocks.get_mut(&index).ok_or(Broken::Nonsense("has a part of a block that has not begun"))?;
+                let block =
+                    self.blocks.get_mut(&index).ok_or(Broken::Nonsense("has a part of a block that has not begun"))?;
                 for name in ["/delta/text", "/delta/partial_json", "/delta/thinking"] {
                     block.written.push_str(text(&frame, name).unwrap_or_default());
                 }

@@ -37,7 +37,8 @@ impl Wire for Chat {
         put(&mut body, "reasoning_effort", model.reasoning_effort.map(|effort| effort.as_str()));
         let tools = request.tools.iter().map(|tool| json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}));
         put(&mut body, "tools", (!request.tools.is_empty()).then(|| tools.collect::<Vec<_>>()));
-        let format = |schema: &Value| json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}});
+        let format =
+            |schema: &Value| json!({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}});
         put(&mut body, "response_format", request.output_schema.as_ref().map(format));
         Ok(Question { url, body })
     }
@@ -65,7 +66,8 @@ fn message(request: &ModelRequest, message: &Message) -> Result<Value, Fault> {
                 // A provider refuses its own call without a name when it comes back.
                 let name = if call.name.is_empty() { "unknown" } else { &call.name };
                 let arguments = call.arguments.as_str().map_or_else(|| call.arguments.to_string(), str::to_owned);
-                let mut call = json!({"id": call.id, "type": "function", "function": {"name": name, "arguments": arguments}});
+                let mut call =
+                    json!({"id": call.id, "type": "function", "function": {"name": name, "arguments": arguments}});
                 let extra = data.and_then(|data| data.get("extra_content")?.get(index)).filter(|it| !it.is_null());
                 put(&mut call, "extra_content", extra.cloned());
                 call
@@ -135,7 +137,9 @@ impl Listener for Hearing {
         if let Some(model) = text(&frame, "/model").filter(|model| !model.is_empty()) {
             self.said.model.get_or_insert_with(|| model.to_owned());
         }
-        if let Some((input, output)) = count(&frame, "/usage/prompt_tokens").zip(count(&frame, "/usage/completion_tokens")) {
+        if let Some((input, output)) =
+            count(&frame, "/usage/prompt_tokens").zip(count(&frame, "/usage/completion_tokens"))
+        {
             let cached = count(&frame, "/usage/prompt_tokens_details/cached_tokens")
                 .or_else(|| count(&frame, "/usage/prompt_cache_hit_tokens"));
             self.said.tokens = Some(Tokens { input, output, cached_input: cached.unwrap_or(0) });

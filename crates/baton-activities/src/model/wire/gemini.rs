@@ -105,11 +105,13 @@ fn content(request: &ModelRequest, group: &[Message]) -> Result<Value, Fault> {
                     put(&mut part, "thoughtSignature", data.and_then(|data| text(data, pointer)));
                     part
                 };
-                if let Some(content) = content.as_deref().filter(|content| !content.is_empty() || tool_calls.is_empty()) {
+                if let Some(content) = content.as_deref().filter(|content| !content.is_empty() || tool_calls.is_empty())
+                {
                     parts.push(signed(json!({"text": content}), "/text"));
                 }
                 parts.extend(tool_calls.iter().enumerate().map(|(index, call)| {
-                    let call = json!({"functionCall": {"name": tool_name(&call.name), "args": object(&call.arguments)}});
+                    let call =
+                        json!({"functionCall": {"name": tool_name(&call.name), "args": object(&call.arguments)}});
                     signed(call, &format!("/calls/{index}"))
                 }));
             }

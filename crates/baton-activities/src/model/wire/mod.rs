@@ -175,7 +175,8 @@ fn error_in(frame: &Value) -> Option<Broken> {
 fn refusal(error: &Value) -> Broken {
     let words = ["type", "code", "status"].into_iter().filter_map(|name| error.get(name)?.as_str());
     let kind = words.collect::<Vec<_>>().join(" ").to_ascii_lowercase();
-    let passing = ["overload", "rate_limit", "server_error", "api_error", "internal", "unavailable", "exhausted", "timeout"];
+    let passing =
+        ["overload", "rate_limit", "server_error", "api_error", "internal", "unavailable", "exhausted", "timeout"];
     let said: String = error.to_string().chars().take(SHOWN_MAX).collect();
     Broken::Refused { said, transient: passing.iter().any(|word| kind.contains(word)) }
 }

@@ -53,7 +53,9 @@ fn thinking(effort: ReasoningEffort, name: &str) -> Value {
         ReasoningEffort::None => json!(false),
         ReasoningEffort::Minimal if name.starts_with("gpt-oss") => json!("low"),
         effort if name.starts_with("gpt-oss") => json!(effort.as_str()),
-        ReasoningEffort::Minimal | ReasoningEffort::Low | ReasoningEffort::Medium | ReasoningEffort::High => json!(true),
+        ReasoningEffort::Minimal | ReasoningEffort::Low | ReasoningEffort::Medium | ReasoningEffort::High => {
+            json!(true)
+        }
     }
 }
 
@@ -78,8 +80,14 @@ fn message(request: &ModelRequest, message: &Message) -> Result<Value, Fault> {
         Message::Tool { name, content, .. } => json!({"role": "tool", "tool_name": name, "content": content}),
         Message::Assistant { content, tool_calls, provider_data } => {
             let mut said = json!({"role": "assistant", "content": content.as_deref().unwrap_or_default()});
-            put(&mut said, "thinking", own_data(request, provider_data.as_ref()).and_then(|data| text(data, "/thinking")));
-            let calls = tool_calls.iter().map(|call| json!({"function": {"name": call.name, "arguments": object(&call.arguments)}}));
+            put(
+                &mut said,
+                "thinking",
+                own_data(request, provider_data.as_ref()).and_then(|data| text(data, "/thinking")),
+            );
+            let calls = tool_calls
+                .iter()
+                .map(|call| json!({"function": {"name": call.name, "arguments": object(&call.arguments)}}));
             put(&mut said, "tool_calls", (!tool_calls.is_empty()).then(|| calls.collect::<Vec<_>>()));
             said
         }

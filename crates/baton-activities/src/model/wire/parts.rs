@@ -1,7 +1,7 @@
 //! Images and files, sorted by what providers tell apart.
 
-use baton_agent::Attachment;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use baton_agent::Attachment;
 use baton_execution::Fault;
 
 use crate::exchange::refused;

@@ -66,7 +66,8 @@ fn items(request: &ModelRequest, message: &Message, input: &mut Vec<Value>) -> R
             input.push(json!({"type": "function_call_output", "call_id": call_id, "output": content}));
         }
         Message::Assistant { content, tool_calls, provider_data } => {
-            let reasoning = own_data(request, provider_data.as_ref()).and_then(|data| data.get("reasoning")?.as_array());
+            let reasoning =
+                own_data(request, provider_data.as_ref()).and_then(|data| data.get("reasoning")?.as_array());
             input.extend(reasoning.into_iter().flatten().cloned());
             if let Some(content) = content.as_deref().filter(|content| !content.is_empty() || tool_calls.is_empty()) {
                 input.push(json!({"role": "assistant", "content": content}));
@@ -177,7 +178,9 @@ impl Hearing {
             Some(_) | None => return Err(Broken::Cut),
         });
         self.said.model = text(&response, "/model").map(str::to_owned);
-        if let Some((input, output)) = count(&response, "/usage/input_tokens").zip(count(&response, "/usage/output_tokens")) {
+        if let Some((input, output)) =
+            count(&response, "/usage/input_tokens").zip(count(&response, "/usage/output_tokens"))
+        {
             let cached_input = count(&response, "/usage/input_tokens_details/cached_tokens").unwrap_or(0);
             self.said.tokens = Some(Tokens { input, cached_input, output });
         }
