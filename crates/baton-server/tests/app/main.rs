@@ -9,6 +9,7 @@ mod events;
 mod executions;
 mod legacy;
 mod lists;
+mod models;
 mod resources;
 mod secrets;
 mod server;

@@ -128,7 +128,8 @@ struct Call {
 
 impl Listener for Hearing {
     fn hear(&mut self, mut frame: Value) -> Result<Heard, Broken> {
-        if !frame.is_object() {
+        let is_one = frame.as_object().is_some_and(|fields| fields.get("choices").is_none_or(Value::is_array));
+        if !is_one {
             return Err(Broken::Nonsense("is not a chat completion"));
         }
         if let Some(broken) = error_in(&frame) {
