@@ -90,7 +90,7 @@ impl WorldActivities {
         let authenticator = Arc::new(Authenticator::new(&outgoing, &home));
         let sandbox = Sandbox::new(options.run.clone());
         let means = Means { outgoing, authenticator, sandbox, home };
-        Ok(Self { by_name: registry(&means, &options)?, vault })
+        Ok(Self { by_name: registry(&means, options.models)?, vault })
     }
 
     /// Names of all activities, in order.
@@ -102,7 +102,7 @@ impl WorldActivities {
 /// Every activity under its name.
 fn registry(
     means: &Means,
-    options: &ActivitiesOptions,
+    models: ModelsOptions,
 ) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     Ok(BTreeMap::from([
         ("a2a", Box::new(a2a::A2a::new(&means.authenticator, &means.outgoing)) as Box<dyn Activity>),
@@ -113,7 +113,7 @@ fn registry(
         ("http", Box::new(http::Http::new(&means.authenticator))),
         ("mcp", Box::new(mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
-        ("model", Box::new(model::Model::new(means, options)?)),
+        ("model", Box::new(model::Model::new(means, models)?)),
         ("container", Box::new(process::container::Container::new(&means.sandbox))),
         ("script", Box::new(process::script::Script::new(&means.sandbox, &means.authenticator))),
         ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),

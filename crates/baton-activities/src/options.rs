@@ -1,6 +1,6 @@
 //! What a server decides about the world outside.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use baton_agent::{Price, Provider};
 
@@ -91,7 +91,7 @@ pub struct ModelsOptions {
     /// Providers; one that is not here is asked at its usual place, without a key.
     pub providers: BTreeMap<Provider, ProviderOptions>,
     /// Prices by the name of the model, before those of the shipped table.
-    pub prices: Arc<BTreeMap<String, Price>>,
+    pub prices: BTreeMap<String, Price>,
     /// What becomes of models whose price is not known.
     pub unknown_price: UnknownPrice,
     /// Milliseconds before the first repetition of a call where the agent says nothing; doubled for each further one.
@@ -102,7 +102,7 @@ impl Default for ModelsOptions {
     fn default() -> Self {
         Self {
             providers: BTreeMap::new(),
-            prices: Arc::default(),
+            prices: BTreeMap::new(),
             unknown_price: UnknownPrice::default(),
             retry_initial_ms: 500,
         }

@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use crate::{
     Activity, Means, metric_names,
-    options::{ActivitiesError, ActivitiesOptions},
+    options::{ActivitiesError, ModelsOptions},
     outgoing::Deadline,
 };
 use places::Places;
@@ -61,13 +61,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(means: &Means, options: &ActivitiesOptions) -> Result<Self, ActivitiesError> {
-        let places = Places::new(options, &means.home)?;
-        let retry_initial = Duration::from_millis(options.models.retry_initial_ms);
+    pub(crate) fn new(means: &Means, options: ModelsOptions) -> Result<Self, ActivitiesError> {
+        let places = Places::new(&options, means.outgoing.policy, &means.home)?;
+        let retry_initial = Duration::from_millis(options.retry_initial_ms);
         Ok(Self {
             remote: Box::new(Remote::new(&means.outgoing, places, retry_initial)),
             playback: Box::new(playback::Player),
-            prices: Prices::new(&options.models),
+            prices: Prices::new(options),
         })
     }
 

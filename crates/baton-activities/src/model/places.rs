@@ -13,9 +13,9 @@ use reqwest::{Url, header::HeaderValue};
 
 use super::ModelCall;
 use crate::{
-    Home,
+    EgressPolicy, Home,
     exchange::refused,
-    options::{ActivitiesError, ActivitiesOptions, ModelsOptions, Secret},
+    options::{ActivitiesError, ModelsOptions, Secret},
     outgoing::shown,
 };
 
@@ -49,8 +49,12 @@ fn usual(provider: Provider) -> Option<&'static str> {
 }
 
 impl Places {
-    pub(super) fn new(options: &ActivitiesOptions, home: &Arc<dyn Home>) -> Result<Self, ActivitiesError> {
-        let ModelsOptions { providers, .. } = &options.models;
+    pub(super) fn new(
+        options: &ModelsOptions,
+        egress: EgressPolicy,
+        home: &Arc<dyn Home>,
+    ) -> Result<Self, ActivitiesError> {
+        let ModelsOptions { providers, .. } = options;
         let mut configured = BTreeMap::new();
         for provider in Provider::ALL {
             // Both are at the same place, unless somebody says otherwise.
@@ -66,7 +70,7 @@ impl Places {
             let base = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
             // The text is shown with the error only if it holds no credentials. What is not configured is judged when it is called.
             if own.is_some_and(|own| own.base_url.is_some()) {
-                let checked = options.egress.check_url(&base);
+                let checked = egress.check_url(&base);
                 checked.map_err(|why| ActivitiesError::ModelBaseUrl { url: shown(&base), why: why.to_string() })?;
             }
             configured.insert(provider, Configured { base, key: own.and_then(|own| own.api_key.clone()) });
@@ -80,7 +84,7 @@ impl Places {
     }
 
     /// What it means that there is none.
-    pub(super) fn nowhere(&self, model: &ModelSpec) -> Fault {
+    pub(super) fn nowhere(model: &ModelSpec) -> Fault {
         refused(format!(
             "no URL is configured for the model '{}'; set BATON_MODEL_BASE_URL for the server, or model.baseUrl or model.playback in the agent",
             model.name
@@ -98,7 +102,7 @@ impl Places {
                 Url::parse(text).map_err(|error| refused(format!("model.baseUrl is not a URL: {error}")))?
             }
             (None, Some(configured)) => configured.base.clone(),
-            (None, None) => return Err(self.nowhere(model)),
+            (None, None) => return Err(Self::nowhere(model)),
         };
         if let Some(named) = &model.api_key {
             let key = self.secret(&call.task.namespace, named).await?;

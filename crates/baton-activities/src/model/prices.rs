@@ -6,10 +6,7 @@
 //! # Deliberately absent
 //! Tiers, batches, tools that providers charge for: the table has the price of an ordinary call.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use baton_agent::{ModelSpec, Price, Provider};
 use baton_execution::Fault;
@@ -37,13 +34,13 @@ struct Table {
 }
 
 pub(super) struct Prices {
-    own: Arc<BTreeMap<String, Price>>,
+    own: BTreeMap<String, Price>,
     unknown: UnknownPrice,
 }
 
 impl Prices {
-    pub(super) fn new(options: &ModelsOptions) -> Self {
-        Self { own: Arc::clone(&options.prices), unknown: options.unknown_price }
+    pub(super) fn new(options: ModelsOptions) -> Self {
+        Self { own: options.prices, unknown: options.unknown_price }
     }
 
     /// The price of a model; `None` if it is not known.
@@ -136,21 +133,21 @@ mod tests {
         let price = |dollars| Price::from_dollars(dollars, dollars, None).unwrap();
         let named = |name: &str| ModelSpec { name: name.to_owned(), ..ModelSpec::default() };
         let options = |unknown_price| ModelsOptions {
-            prices: Arc::new(BTreeMap::from([("gpt-4o".to_owned(), price(7.0))])),
+            prices: BTreeMap::from([("gpt-4o".to_owned(), price(7.0))]),
             unknown_price,
             ..ModelsOptions::default()
         };
-        let prices = Prices::new(&options(UnknownPrice::Allow));
+        let prices = Prices::new(options(UnknownPrice::Allow));
         assert_eq!(prices.of(&named("gpt-4o")).unwrap(), Some(price(7.0)));
         let own = ModelSpec { price: Some(price(1.0)), ..named("gpt-4o") };
         assert_eq!(prices.of(&own).unwrap(), Some(price(1.0)));
         assert_eq!(prices.of(&named("x")).unwrap(), None);
         assert_eq!((prices.label(&named("gpt-4o")), prices.label(&named("x"))), ("gpt-4o", "other"));
-        let assumed = Prices::new(&options(UnknownPrice::Assume(price(9.0))));
+        let assumed = Prices::new(options(UnknownPrice::Assume(price(9.0))));
         assert_eq!(assumed.of(&named("x")).unwrap(), Some(price(9.0)));
-        let fault = Prices::new(&options(UnknownPrice::Refuse)).of(&named("x")).unwrap_err();
+        let fault = Prices::new(options(UnknownPrice::Refuse)).of(&named("x")).unwrap_err();
         assert!(fault.non_retryable && fault.to_string().contains("models.prices.\"x\""), "{fault}");
         let scripted = ModelSpec { provider: Provider::Playback, ..named("x") };
-        assert_eq!(Prices::new(&options(UnknownPrice::Refuse)).of(&scripted).unwrap(), Some(Price::FREE));
+        assert_eq!(Prices::new(options(UnknownPrice::Refuse)).of(&scripted).unwrap(), Some(Price::FREE));
     }
 }

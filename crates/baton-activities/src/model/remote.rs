@@ -41,7 +41,7 @@ use crate::{
 const ATTEMPTS_DEFAULT: u32 = 4;
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(20);
 /// Longest silence within an answer that has begun. Before it begins there may be silence until the deadline: models think.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
+const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Bytes of text per token where the provider reports no usage: on the high side for English, so that a
 /// limit of tokens is reached too early rather than never.
 const BYTES_PER_TOKEN_ESTIMATE: usize = 3;
@@ -210,7 +210,7 @@ impl ModelProvider for Remote {
 
     async fn answer(&self, request: &ModelRequest, call: &ModelCall<'_>) -> Result<ModelResponse, Fault> {
         let model = &request.model;
-        let wire = wire::of(model.provider).ok_or_else(|| self.places.nowhere(model))?;
+        let wire = wire::of(model.provider).ok_or_else(|| Places::nowhere(model))?;
         let place = self.places.of(model, call).await?;
         let Question { url, body } = wire.question(request, &place.base)?;
         let body = body.to_string().into_bytes();

@@ -10,10 +10,11 @@ use crate::support::{Server, run};
 
 /// Frames as server-sent events.
 fn events(frames: &[Value]) -> String {
-    frames
-        .iter()
-        .map(|frame| format!("event: {}\ndata: {frame}\n\n", frame["type"].as_str().unwrap_or("message")))
-        .collect()
+    let text = |frame: &Value| {
+        let kind = frame["type"].as_str().unwrap_or("message");
+        format!("event: {kind}\ndata: {frame}\n\n")
+    };
+    frames.iter().map(text).collect::<Vec<_>>().concat()
 }
 
 fn stream(body: String) -> Response {

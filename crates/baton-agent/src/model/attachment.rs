@@ -102,7 +102,7 @@ fn is_media_type(text: &str) -> bool {
 
 fn is_base64(text: &str) -> bool {
     let content = text.trim_end_matches('=');
-    text.len() % 4 == 0
+    text.len().is_multiple_of(4)
         && text.len() - content.len() <= 2
         && content.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
 }

@@ -33,7 +33,7 @@ impl ServedResource for AgentExecution {
     }
 
     async fn admit_new(app: &App, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
-        execution::create(app, object, options).await
+        Box::pin(execution::create(app, object, options)).await
     }
 
     async fn replace(

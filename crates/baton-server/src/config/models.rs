@@ -1,6 +1,6 @@
 //! `[model]` and `[models]`: where providers are, their keys, and what models cost.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use baton_activities::{ModelsOptions, ProviderOptions, Secret, UnknownPrice};
 use baton_agent::{Price, Provider};
@@ -132,7 +132,7 @@ pub(super) fn options(model: ModelConfig, models: ModelsConfig) -> ModelsOptions
         .filter(|(_, options)| *options != ProviderOptions::default())
         .collect();
     let prices = prices.into_iter().filter_map(|(name, price)| Some((name, price.read("").ok()?))).collect();
-    ModelsOptions { providers, prices: Arc::new(prices), unknown_price, ..ModelsOptions::default() }
+    ModelsOptions { providers, prices, unknown_price, ..ModelsOptions::default() }
 }
 
 #[cfg(test)]

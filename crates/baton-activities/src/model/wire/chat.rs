@@ -3,7 +3,7 @@
 //! Servers differ in what they leave out and in what they write otherwise, so reading is lenient: an answer that was not streamed
 //! is read alike, calls are told apart by index or by id, arguments may be JSON instead of text.
 
-use baton_agent::{Attachment, FinishReason, Message, ModelRequest, Provider, Tokens, ToolCall};
+use baton_agent::{Attachment, FinishReason, Message, ModelRequest, Provider, ReasoningEffort, Tokens, ToolCall};
 use baton_execution::Fault;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
@@ -34,7 +34,7 @@ impl Wire for Chat {
         put(&mut body, limit, model.max_output_tokens);
         put(&mut body, "seed", model.seed);
         put(&mut body, "stop", (!model.stop.is_empty()).then(|| model.stop.clone()));
-        put(&mut body, "reasoning_effort", model.reasoning_effort.map(|effort| effort.as_str()));
+        put(&mut body, "reasoning_effort", model.reasoning_effort.map(ReasoningEffort::as_str));
         let tools = request.tools.iter().map(|tool| json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}}));
         put(&mut body, "tools", (!request.tools.is_empty()).then(|| tools.collect::<Vec<_>>()));
         let format =

@@ -170,7 +170,9 @@ impl Listener for Hearing {
             });
         }
         if let Some(Value::Array(parts)) = frame.pointer_mut("/candidates/0/content/parts").map(Value::take) {
-            parts.into_iter().for_each(|part| self.part(part));
+            for part in parts {
+                self.part(part);
+            }
         }
         Ok(Heard::More)
     }
