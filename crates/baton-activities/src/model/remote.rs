@@ -40,8 +40,9 @@ use crate::{
 /// Attempts where the agent says nothing.
 const ATTEMPTS_DEFAULT: u32 = 4;
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(20);
-/// Longest silence within an answer that has begun. Before it begins there may be silence until the deadline: models think.
-const SILENCE_MAX: Duration = Duration::from_mins(2);
+/// Longest silence within an answer that has begun: some models begin, and then think. Before it begins there may be silence until
+/// the deadline.
+const SILENCE_MAX: Duration = Duration::from_mins(5);
 /// Bytes of text per token where the provider reports no usage: on the high side for English, so that a
 /// limit of tokens is reached too early rather than never.
 const BYTES_PER_TOKEN_ESTIMATE: usize = 3;

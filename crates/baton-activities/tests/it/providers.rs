@@ -1,7 +1,7 @@
 //! The activity `model` against a server that plays the providers, written by others: every protocol, what goes wrong, and how
 //! often was really asked.
 
-use baton_activities::{ActivitiesOptions, ModelsOptions, WorldActivities};
+use baton_activities::{ActivitiesOptions, ModelsOptions, ProviderOptions, Secret, WorldActivities};
 use baton_agent::{
     Attachment, FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Price, Provider, ReasoningEffort,
     RetrySpec, SecretKey, ToolDescription,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     programs::Program,
-    support::{TestHome, run, task, told},
+    support::{TestHome, run, task, told, world},
 };
 
 const ALL: [Provider; 5] =
@@ -115,6 +115,41 @@ async fn each_protocol_gives_text_tokens_and_the_name_of_who_answered() {
     let paths: Vec<&str> =
         journal.iter().map(|entry| entry["path"].as_str().unwrap().split('?').next().unwrap()).collect();
     assert_eq!(paths, ALL.map(path), "each was asked once");
+    for (entry, provider) in journal.iter().zip(ALL) {
+        assert_eq!(entry["headers"]["idempotency-key"], json!("uid/do/0/pr%C3%BCfen/1"));
+        assert!(is_keyed(entry, provider), "{entry}");
+    }
+}
+
+/// Whether a key came in the provider's own header; the journal does not show it.
+fn is_keyed(entry: &Value, provider: Provider) -> bool {
+    entry["headers"][match provider {
+        Provider::Anthropic => "x-api-key",
+        Provider::Gemini => "x-goog-api-key",
+        Provider::OpenAi | Provider::OpenAiResponses | Provider::Ollama | Provider::Playback => "authorization",
+    }]
+    .is_string()
+}
+
+#[tokio::test]
+async fn a_key_of_the_server_goes_to_the_place_that_is_configured_with_it() {
+    let (own, other) = (Program::models().await, Program::models().await);
+    let configured = |provider| {
+        (provider, ProviderOptions { base_url: Some(base(&own, provider)), api_key: Some(Secret::new(KEY)) })
+    };
+    let models = ModelsOptions { providers: ALL.into_iter().map(configured).collect(), ..ModelsOptions::default() };
+    let world = world(ActivitiesOptions { models, ..ActivitiesOptions::default() });
+    for provider in ALL {
+        for base_url in [None, Some(base(&own, provider)), Some(base(&other, provider))] {
+            let mut request = asking(&own, provider, "hello");
+            request.model = ModelSpec { base_url, api_key: None, ..request.model };
+            world.run(task("model", serde_json::to_value(request).unwrap(), 30_000)).await.unwrap();
+        }
+    }
+    let (own, other) = (journal(&own).await, journal(&other).await);
+    assert_eq!((own.len(), other.len()), (2 * ALL.len(), ALL.len()));
+    assert!(own.iter().zip(ALL.into_iter().flat_map(|it| [it, it])).all(|(entry, provider)| is_keyed(entry, provider)));
+    assert!(other.iter().zip(ALL).all(|(entry, provider)| !is_keyed(entry, provider)), "{other:?}");
 }
 
 #[tokio::test]
@@ -157,12 +192,13 @@ async fn structured_output_and_a_cut_answer_are_told_apart() {
 async fn what_may_pass_is_repeated_and_counted_by_the_server() {
     let mock = Program::models().await;
     for (asked, provider) in ALL.into_iter().enumerate() {
-        let message = "busy";
-        let response = ask(&asking(&mock, provider, message)).await.unwrap();
+        let response = ask(&asking(&mock, provider, "busy")).await.unwrap();
         assert_eq!(response.text.as_deref(), Some("Now."), "{provider:?}");
         // The first of all was refused once, and waited for the second that the server demanded.
         assert_eq!(journal(&mock).await.len(), asked + 2);
     }
+    let first_two = journal(&mock).await;
+    assert_eq!(first_two[0]["headers"]["idempotency-key"], first_two[1]["headers"]["idempotency-key"]);
     let mut seen = journal(&mock).await.len();
     for provider in ALL {
         for (message, status, calls) in [("down", 500, 4), ("wrong", 400, 1), ("closed", 429, 1)] {
