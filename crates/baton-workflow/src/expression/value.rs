@@ -252,7 +252,7 @@ impl V {
             Self::Int(value) => write!(out, "{value}"),
             Self::Uint(value) => write!(out, "{value}"),
             Self::Float(value) => write!(out, "{}", float(*value)),
-            Self::Str(text) => write!(out, "{}", Value::String(text.as_ref().clone())),
+            Self::Str(text) => out.write_str(&quoted(text)),
             Self::Arr(array) => {
                 for (index, item) in array.items.iter().enumerate() {
                     out.write_str(if index == 0 { "[" } else { "," })?;
@@ -263,7 +263,7 @@ impl V {
             Self::Obj(object) => {
                 for (index, (key, item)) in object.fields.iter().enumerate() {
                     out.write_str(if index == 0 { "{" } else { "," })?;
-                    write!(out, "{}:", Value::String(key.to_string()))?;
+                    write!(out, "{}:", quoted(key))?;
                     item.write(out)?;
                 }
                 out.write_str(if object.fields.is_empty() { "{}" } else { "}" })
@@ -323,6 +323,11 @@ impl V {
             }
         }
     }
+}
+
+/// A text as JSON has it; like jq, with an escape for the one control character that JSON allows.
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// A float as JSON has it: not-a-number is null, and infinity is the largest number, as in jq.

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod reference;
+
 struct Given(Value);
 
 impl Variables for Given {
@@ -158,7 +160,7 @@ fn does_what_jq_does() {
         (". as [$a, {b: $c}] | [$a, $c]", json!([1, {"b": 2}]), json!([1, 2])),
         ("[range(0; 10; 3)], [range(3; 0; -1)]", json!(null), json!([[0, 3, 6, 9], [3, 2, 1]])),
         ("[.[] as $x | $x * 2]", json!([1, 2]), json!([2, 4])),
-        ("\"x\" * 3, \"x\" * 0, (\"a,b\" / \",\")", json!(null), json!(["xxx", null, ["a", "b"]])),
+        ("\"x\" * 3, \"x\" * 0, (\"a,b\" / \",\")", json!(null), json!(["xxx", "", ["a", "b"]])),
         ("{a: 1} * {a: {b: 2}} * {a: {c: 3}}", json!(null), json!({"a": {"b": 2, "c": 3}})),
         ("keys, length, map_values(. + 1)", json!({"b": 1, "a": 2}), json!([["a", "b"], 2, {"b": 2, "a": 3}])),
         ("splits(\"a\")", json!("xay"), json!(["x", "y"])),
@@ -193,7 +195,6 @@ fn what_is_not_deterministic_is_not_there() {
         ("localtime", "use 'gmtime'"),
         ("include \"x\"; .", "not a jq expression"),
         ("import \"x\" as x; .", "not a jq expression"),
-        ("$__loc__", "no variable '$__loc__' here"),
         ("$nope", "no variable '$nope' here"),
         ("nope(1)", "no filter 'nope' with 1 arguments"),
         ("map", "there is one with 1 arguments"),
@@ -277,7 +278,6 @@ fn hostile_expressions_are_stopped() {
         "def f: f and f; f",
         "def f: f < f; f",
         "[range(1e18)]",
-        "[range(0; 1; 0)]",
         "last(range(1e18))",
         "last(range(1e18) < 0)",
         "(range(1e18) < 0) // 1",
