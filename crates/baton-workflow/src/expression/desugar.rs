@@ -463,7 +463,9 @@ fn alternatives(pattern: Pattern<&str>) -> Result<Vec<Pattern<&str>>, Pattern<&s
 /// `value as first ?// … ?// last | body`: the next one if the one before it, or the body, raises an error.
 fn either<'s>(value: T<'s>, patterns: Vec<Pattern<&'s str>>, body: T<'s>) -> T<'s> {
     let mut all = Vec::new();
-    patterns.iter().for_each(|pattern| variables(pattern, &mut all));
+    for pattern in &patterns {
+        variables(pattern, &mut all);
+    }
     let mut attempts = patterns.into_iter().rev().map(|pattern| {
         let mut own = Vec::new();
         variables(&pattern, &mut own);
@@ -498,14 +500,15 @@ fn is_one(term: &T<'_>) -> bool {
         }
         Term::Obj(entries) => entries.iter().all(|(key, value)| is_one(key) && value.as_ref().is_none_or(is_one)),
         Term::Neg(inner) => is_one(inner),
-        Term::BinOp(left, op, right) => match op {
+        Term::BinOp(
+            left,
             BinaryOp::Pipe(None | Some(Pattern::Var(_)))
             | BinaryOp::Or
             | BinaryOp::And
             | BinaryOp::Math(_)
-            | BinaryOp::Cmp(_) => is_one(left) && is_one(right),
-            _ => false,
-        },
+            | BinaryOp::Cmp(_),
+            right,
+        ) => is_one(left) && is_one(right),
         Term::IfThenElse(cases, otherwise) => {
             cases.iter().all(|(condition, then)| is_one(condition) && is_one(then))
                 && otherwise.as_ref().is_none_or(|otherwise| is_one(otherwise))

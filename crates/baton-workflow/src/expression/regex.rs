@@ -55,7 +55,7 @@ fn split(mut cv: Cv<'_, Kind>) -> ValR<V> {
     Ok(V::array(parts))
 }
 
-fn substitute<'a>(mut cv: Cv<'a, Kind>) -> ValX<'a, Vec<V>, V> {
+fn substitute(mut cv: Cv<'_, Kind>) -> ValX<'_, Vec<V>, V> {
     let flags = cv.0.pop_var();
     let (replacement, context) = cv.0.pop_fun();
     let pattern = cv.0.pop_var();

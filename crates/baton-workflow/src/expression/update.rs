@@ -39,7 +39,7 @@ pub(super) fn all() -> Filters {
         })
         .with_paths(|mut cv| {
             let (filter, context) = cv.0.pop_fun();
-            last_of(filter.paths((context, cv.1)), || (V::Null, Default::default()))
+            last_of(filter.paths((context, cv.1)), || (V::Null, nowhere()))
         })
     };
     let limit = Native::new(|mut cv: Cv<'_, Kind>| {
@@ -57,9 +57,14 @@ pub(super) fn all() -> Filters {
         ("last", [fun()].into(), last()),
         ("limit", [Bind::Var(()), fun()].into(), limit),
         ("setpath", native::v(2), Native::new(|cv| box_once(set_path(cv)))),
-        ("delpaths", native::v(1), Native::new(|cv| native::unary(cv, delete_paths))),
+        ("delpaths", native::v(1), Native::new(|cv| native::unary(cv, |value, paths| delete_paths(value, &paths)))),
         ("range", native::v(3), Native::new(|cv| range(cv))),
     ]
+}
+
+/// The path to the input itself. Its type has no name outside of the interpreter.
+fn nowhere<P: Default>() -> P {
+    P::default()
 }
 
 fn last_of<'a, T: 'a>(results: ValXs<'a, T, V>, none: impl FnOnce() -> T) -> ValXs<'a, T, V> {
@@ -87,7 +92,7 @@ fn limited<'a, T: 'a>(count: V, results: impl FnOnce() -> ValXs<'a, T, V>) -> Va
     }
 }
 
-fn range<'a>(mut cv: Cv<'a, Kind>) -> ValXs<'a, V> {
+fn range(mut cv: Cv<'_, Kind>) -> ValXs<'_, V> {
     let (by, upto, from) = (cv.0.pop_var(), cv.0.pop_var(), cv.0.pop_var());
     if let Some(other) = [&from, &upto, &by].into_iter().find(|bound| bound.as_number().is_none()) {
         return box_once(Err(Exn::from(Error::typ(other.clone(), "number"))));
@@ -108,12 +113,12 @@ fn range<'a>(mut cv: Cv<'a, Kind>) -> ValXs<'a, V> {
     }))
 }
 
-fn update<'a>(mut cv: Cv<'a, Kind>, may_delete: bool) -> ValX<'a, V> {
+fn update(mut cv: Cv<'_, Kind>, may_delete: bool) -> ValX<'_, V> {
     let (change, change_context) = cv.0.pop_fun();
     let (paths, context) = cv.0.pop_fun();
     let mut root = cv.1;
     let mut found: Vec<Vec<V>> = Vec::new();
-    for path in paths.paths((context, (root.clone(), Default::default()))) {
+    for path in paths.paths((context, (root.clone(), nowhere()))) {
         let (_, path) = path?;
         let mut path: Vec<V> = path.iter().cloned().collect();
         path.reverse();
@@ -133,7 +138,7 @@ fn update<'a>(mut cv: Cv<'a, Kind>, may_delete: bool) -> ValX<'a, V> {
     if deleted.is_empty() { Ok(root) } else { Ok(delete(root, deleted)?) }
 }
 
-fn set_path<'a>(mut cv: Cv<'a, Kind>) -> ValX<'a, V> {
+fn set_path(mut cv: Cv<'_, Kind>) -> ValX<'_, V> {
     let (value, path) = (cv.0.pop_var(), cv.0.pop_var());
     let path = as_path(&path)?;
     let mut value = Some(value);
@@ -252,8 +257,8 @@ pub(super) fn slice_bounds(range: &Object, length: usize) -> Result<(usize, usiz
     }
 }
 
-fn delete_paths(value: V, paths: V) -> ValR<V> {
-    let V::Arr(paths) = &paths else {
+fn delete_paths(value: V, paths: &V) -> ValR<V> {
+    let V::Arr(paths) = paths else {
         return Err(Error::str(format_args!("paths must be an array of arrays, found {paths}")));
     };
     let paths: Result<Vec<_>, _> =

@@ -186,12 +186,3 @@ fn differences_are_those_that_are_listed() {
         assert!(documentation.contains(&format!("| {name} |")), "'{name}: {reason}' is not in the documentation");
     }
 }
-
-#[test]
-fn scratch() {
-    let Ok(path) = std::env::var("JQ_TABLE") else { return };
-    let table = cases(&std::fs::read_to_string(path).unwrap());
-    let differing = differing(&table);
-    let lines: String = differing.iter().map(|(_, line)| line.as_str()).collect();
-    println!("{} of {} differ:\n{lines}", differing.len(), table.len());
-}
