@@ -116,9 +116,7 @@ impl ValT for V {
     fn index(self, index: &Self) -> ValR<Self> {
         charge(0)?;
         match (&self, index) {
-            (Self::Null, Self::Null | Self::Int(_) | Self::Uint(_) | Self::Float(_) | Self::Str(_) | Self::Obj(_)) => {
-                Ok(Self::Null)
-            }
+            (Self::Null, Self::Int(_) | Self::Uint(_) | Self::Float(_) | Self::Str(_) | Self::Obj(_)) => Ok(Self::Null),
             (Self::Obj(object), Self::Str(key)) => Ok(object.fields().get(key.as_str()).cloned().unwrap_or_default()),
             (Self::Arr(array), Self::Int(_) | Self::Uint(_) | Self::Float(_)) => Ok(index
                 .as_index()

@@ -117,7 +117,11 @@ impl<'s> Desugaring<'s> {
             Term::Id | Term::Recurse | Term::Num(_) | Term::Var(_) | Term::Break(_) | Term::Arr(None) => term,
             Term::Str(format, parts) => self.string(format, parts),
             Term::Arr(Some(inner)) => Term::Arr(Some(self.boxed(*inner))),
-            Term::Obj(entries) => Term::Obj(entries.into_iter().map(|(key, value)| self.entry(key, value)).collect()),
+            Term::Obj(entries) => {
+                let mut entries: Vec<_> = entries.into_iter().map(|(key, value)| self.entry(key, value)).collect();
+                let kept = keep_firsts(&mut entries);
+                kept.into_iter().rev().fold(Term::Obj(entries), |body, (name, term)| bind(term, name, body))
+            }
             Term::Neg(inner) => Term::Neg(self.boxed(*inner)),
             Term::BinOp(..) => self.operations(term),
             Term::Label(name, inner) => Term::Label(name, self.boxed(*inner)),
@@ -339,7 +343,7 @@ impl<'s> Desugaring<'s> {
                     Term::BinOp(Box::new(left), BinaryOp::Pipe(Some(pattern)), Box::new(right))
                 }
             },
-            BinaryOp::Math(_) | BinaryOp::Cmp(_) if !is_one(&left) && !is_one(&right) => {
+            BinaryOp::Math(_) | BinaryOp::Cmp(_) if must_order([&left, &right]) => {
                 bind(right, RIGHT, Term::BinOp(Box::new(left), op, Box::new(Term::Var(RIGHT))))
             }
             BinaryOp::Comma | BinaryOp::Alt | BinaryOp::Or | BinaryOp::And | BinaryOp::Math(_) | BinaryOp::Cmp(_) => {
@@ -442,11 +446,24 @@ fn with_value<'s>(paths: T<'s>, value: T<'s>, change: impl FnOnce(T<'s>) -> T<'s
 /// Something made of terms that may have several results each: those of the last are the outer loop.
 fn outer_last<'s>(mut terms: Vec<T<'s>>, make: impl FnOnce(Vec<T<'s>>) -> T<'s>) -> T<'s> {
     let mut kept = Vec::new();
-    let many = terms.iter_mut().filter(|term| !is_one(term)).skip(1);
+    let is_needed = must_order(&terms);
+    let many = terms.iter_mut().filter(|term| is_needed && !is_given(term)).skip(1);
     for (term, name) in many.zip(KEPT) {
         kept.push((name, std::mem::replace(term, Term::Var(name))));
     }
     kept.into_iter().fold(make(terms), |body, (name, term)| bind(term, name, body))
+}
+
+/// Keeps the results of all parts of an object but the last apart, if their order matters: the first are the outer loop.
+fn keep_firsts<'s>(entries: &mut [(T<'s>, Option<T<'s>>)]) -> Vec<(&'static str, T<'s>)> {
+    let parts = entries.iter().flat_map(|(key, value)| std::iter::once(key).chain(value));
+    if !must_order(parts) {
+        return Vec::new();
+    }
+    let parts = entries.iter_mut().flat_map(|(key, value)| std::iter::once(key).chain(value));
+    let mut parts: Vec<_> = parts.filter(|part| !is_given(part)).collect();
+    parts.pop();
+    parts.into_iter().zip(KEPT).map(|(part, name)| (name, std::mem::replace(part, Term::Var(name)))).collect()
 }
 
 /// The alternatives of a destructuring; the pattern itself if it has none.
@@ -488,6 +505,25 @@ fn variables<'s>(pattern: &Pattern<&'s str>, found: &mut Vec<&'s str>) {
         Pattern::Var(name) => found.push(name),
         Pattern::Arr(items) => items.iter().for_each(|item| variables(item, found)),
         Pattern::Obj(entries) => entries.iter().for_each(|(_, item)| variables(item, found)),
+    }
+}
+
+/// Whether it matters in which order terms are looked at: for the order of results, or whether an error is met at all.
+fn must_order<'t, 's: 't>(terms: impl IntoIterator<Item = &'t T<'s>>) -> bool {
+    let (mut count, mut are_ones) = (0, true);
+    for term in terms.into_iter().filter(|term| !is_given(term)) {
+        count += 1;
+        are_ones &= is_one(term);
+    }
+    count > 1 && !are_ones
+}
+
+/// Whether a term has one result and no error.
+fn is_given(term: &T<'_>) -> bool {
+    match term {
+        Term::Id | Term::Num(_) | Term::Var(_) | Term::Arr(None) => true,
+        Term::Str(None, parts) => parts.iter().all(|part| !matches!(part, StrPart::Term(_))),
+        _ => false,
     }
 }
 

@@ -168,8 +168,8 @@ fn change_at<'a>(value: V, path: &[V], may_keep: bool, change: Change<'_, 'a>) -
         (V::Obj(object), V::Str(name)) => change_field(object, name, rest, may_keep, change)?,
         (V::Null, key) if key.as_number().is_some() => change_item(Rc::default(), key, rest, may_keep, change)?,
         (V::Arr(array), key) if key.as_number().is_some() => change_item(array, key, rest, may_keep, change)?,
-        (V::Null, V::Obj(range)) => change_slice(Rc::default(), range, rest, may_keep, change)?,
-        (V::Arr(array), V::Obj(range)) => change_slice(array, range, rest, may_keep, change)?,
+        (V::Null, V::Obj(range)) => change_slice(None, range, rest, may_keep, change)?,
+        (V::Arr(array), V::Obj(range)) => change_slice(Some(array), range, rest, may_keep, change)?,
         (V::Str(_), V::Obj(_)) => return Err(Exn::from(Error::str("a part of a string cannot be changed"))),
         (value, key) => return Err(Exn::from(Error::index(value, key.clone()))),
     };
@@ -203,13 +203,9 @@ fn change_item<'a>(
     change: Change<'_, 'a>,
 ) -> ValX<'a, (V, bool), V> {
     let length = array.items().len();
-    let Some(place) = index.as_index().and_then(|index| super::access::place(index, length)) else {
-        let problem =
-            if index.as_index().is_none() { "is no place in an array" } else { "is before the beginning of the array" };
-        return Err(Exn::from(Error::str(format_args!("index {index} {problem}"))));
-    };
+    let place = index.as_index().and_then(|index| super::access::place(index, length));
     let size = 16 * length;
-    if place < length {
+    if let Some(place) = place.filter(|place| *place < length) {
         let list = own(&mut array, size)?;
         let old = list.take(place);
         let (new, is_changed) = change_at(old, rest, may_keep, change)?;
@@ -218,6 +214,14 @@ fn change_item<'a>(
     }
     let (value, is_changed) = change_at(V::Null, rest, may_keep, change)?;
     if is_changed {
+        let Some(place) = place else {
+            let problem = if index.as_index().is_none() {
+                "is no place in an array"
+            } else {
+                "is before the beginning of the array"
+            };
+            return Err(Exn::from(Error::str(format_args!("index {index} {problem}"))));
+        };
         let new = place - length + 1;
         if new > SIZE_MAX / 16 || !meter::bytes(16 * new) {
             meter::pass(Limit::Size);
@@ -230,14 +234,17 @@ fn change_item<'a>(
 }
 
 fn change_slice<'a>(
-    mut array: Rc<Array>,
+    array: Option<Rc<Array>>,
     range: &Object,
     rest: &[V],
     may_keep: bool,
     change: Change<'_, 'a>,
 ) -> ValX<'a, (V, bool), V> {
+    let was_there = array.is_some();
+    let mut array = array.unwrap_or_default();
     let (start, end) = slice_bounds(range, array.items().len())?;
-    let part: V = array.items()[start..end].iter().cloned().collect();
+    // A part of null is null.
+    let part = if was_there { array.items()[start..end].iter().cloned().collect() } else { V::Null };
     let (new, is_changed) = change_at(part, rest, may_keep, change)?;
     if is_changed {
         let V::Arr(new) = new else { return Err(Exn::from(Error::typ(new, "array"))) };

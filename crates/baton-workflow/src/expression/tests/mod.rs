@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod generated;
 mod reference;
 
 struct Given(Value);
