@@ -64,12 +64,15 @@ pub(super) fn compile(text: &str, variables: &[&str]) -> Result<Compiled, String
 fn compile_within(text: &str, variables: &[&str]) -> Result<Compiled, String> {
     let text = &tokens::join_escapes(text);
     let lines = desugar::lines(text);
-    let term = Desugaring::new(text, &lines).expression(read(text)?)?;
+    let written = read(text)?;
     let mut names = Names::default();
-    names.collect(&term, 0);
+    names.collect(&written, 0);
     if names.depth > TREE_DEPTH_MAX {
         return Err(too_deep(text));
     }
+    let term = Desugaring::new(text, &lines).expression(written)?;
+    let mut names = Names::default();
+    names.collect(&term, 0);
     let used: Vec<&str> = variables
         .iter()
         .copied()

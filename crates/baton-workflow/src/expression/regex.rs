@@ -1,20 +1,31 @@
 //! Regular expressions in time that is linear in the text, with a limit on the size of the compiled expression.
 //!
+//! One search is linear. Many searches in one text need not be: each may look at the whole rest of the text before it
+//! settles for a short match (`x*y|` in a text of `x`). What a search has looked at behind its match is charged.
+//!
 //! # Deliberately absent
 //! Look-around and back-references, which no linear matcher has.
 
 use jaq_core::{Bind, Cv, Error, Exn, Native, ValR, ValX, box_iter::box_once, native};
 use regex::{Captures, Regex, RegexBuilder};
+use regex_automata::{
+    Anchored, Input,
+    hybrid::dfa::{Cache, DFA},
+    nfa::thompson,
+    util::syntax,
+};
 
 use super::{
     filters::{Filters, Kind, key},
     meter::{self, Limit, SIZE_MAX},
-    operators::stopped,
+    operators::{charge, stopped},
     value::V,
 };
 
 /// Bytes of a compiled expression.
 const COMPILED_MAX: usize = 1024 * 1024;
+/// Searches in one text that are not looked after.
+const FREE_SEARCHES: usize = 16;
 /// Steps that a compilation costs: it is much more work than its text is long.
 const COMPILE_STEPS: u64 = 500;
 
@@ -95,6 +106,7 @@ fn substitute(mut cv: Cv<'_, Kind>) -> ValX<'_, Vec<V>, V> {
 struct Search<'t> {
     text: &'t str,
     regex: Regex,
+    syntax: syntax::Config,
     is_global: bool,
     skips_empty: bool,
 }
@@ -108,8 +120,7 @@ impl<'t> Search<'t> {
         if !meter::step(COMPILE_STEPS + cost as u64) {
             return Err(stopped());
         }
-        let mut builder = RegexBuilder::new(pattern);
-        builder.size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX);
+        let mut syntax = syntax::Config::new();
         let (mut is_global, mut skips_empty) = (false, false);
         let words = match flags {
             V::Null => "",
@@ -119,12 +130,12 @@ impl<'t> Search<'t> {
             match flag {
                 'g' => is_global = true,
                 'n' => skips_empty = true,
-                'i' => drop(builder.case_insensitive(true)),
-                'x' => drop(builder.ignore_whitespace(true)),
-                'm' | 'p' => drop(builder.dot_matches_new_line(true)),
+                'i' => syntax = syntax.case_insensitive(true),
+                'x' => syntax = syntax.ignore_whitespace(true),
+                'm' | 'p' => syntax = syntax.dot_matches_new_line(true),
                 // The ends of lines are no ends of the text, as without it.
                 's' => {}
-                'l' => drop(builder.swap_greed(true)),
+                'l' => syntax = syntax.swap_greed(true),
                 other => {
                     return Err(Error::str(format_args!(
                         "'{other}' is not a flag of regular expressions; flags are g, i, l, m, n, p, s and x"
@@ -133,15 +144,24 @@ impl<'t> Search<'t> {
             }
         }
         let shown: String = pattern.chars().take(80).collect();
-        let regex = builder.build().map_err(|error| {
-            Error::str(format_args!("'{shown}' is not a regular expression: {}", last_line(&error)))
-        })?;
-        Ok(Self { text, regex, is_global, skips_empty })
+        let regex = RegexBuilder::new(pattern)
+            .size_limit(COMPILED_MAX)
+            .dfa_size_limit(COMPILED_MAX)
+            .case_insensitive(syntax.get_case_insensitive())
+            .ignore_whitespace(syntax.get_ignore_whitespace())
+            .dot_matches_new_line(syntax.get_dot_matches_new_line())
+            .swap_greed(syntax.get_swap_greed())
+            .build()
+            .map_err(|error| {
+                Error::str(format_args!("'{shown}' is not a regular expression: {}", last_line(&error)))
+            })?;
+        Ok(Self { text, regex, syntax, is_global, skips_empty })
     }
 
     /// The matches, one after the other; an empty one may come right behind another.
     fn run(&self) -> Result<Vec<Captures<'t>>, Error<V>> {
-        let (mut found, mut start) = (Vec::new(), 0);
+        let (mut found, mut start, mut searches) = (Vec::new(), 0, 0_usize);
+        let mut ahead = None;
         let groups = self.regex.captures_len() as u64;
         while start <= self.text.len() {
             let Some(captures) = self.regex.captures_at(self.text, start) else { break };
@@ -150,6 +170,12 @@ impl<'t> Search<'t> {
             start = if whole.is_empty() { whole.end() + next } else { whole.end() };
             if !(meter::step(1 + groups) && meter::bytes(64 * captures.len())) {
                 return Err(stopped());
+            }
+            searches += 1;
+            if searches > FREE_SEARCHES {
+                let looked_at =
+                    ahead.get_or_insert_with(|| Ahead::new(&self.regex, self.syntax)).length(self.text, whole.start());
+                charge(looked_at.saturating_sub(whole.len()))?;
             }
             if !(self.skips_empty && whole.is_empty()) {
                 found.push(captures);
@@ -194,6 +220,41 @@ impl<'t> Search<'t> {
             Some((key(name?), text.map_or(V::Null, V::string)))
         });
         V::object(found)
+    }
+}
+
+/// Tells how far a search looks from where its match begins.
+struct Ahead(Option<(DFA, Cache)>);
+
+impl Ahead {
+    fn new(regex: &Regex, syntax: syntax::Config) -> Self {
+        let config =
+            DFA::config().unicode_word_boundary(true).cache_capacity(COMPILED_MAX).skip_cache_capacity_check(true);
+        let built = DFA::builder()
+            .syntax(syntax)
+            .thompson(thompson::Config::new().nfa_size_limit(Some(COMPILED_MAX)))
+            .configure(config)
+            .build(regex.as_str());
+        Self(built.ok().map(|dfa| {
+            let cache = dfa.create_cache();
+            (dfa, cache)
+        }))
+    }
+
+    /// Bytes after which nothing could change the match any more; where that is not known, the whole rest.
+    fn length(&mut self, text: &str, start: usize) -> usize {
+        let rest = text.len() - start;
+        let Some((dfa, cache)) = &mut self.0 else { return rest };
+        let input = Input::new(text).span(start..text.len()).anchored(Anchored::Yes);
+        let Ok(mut state) = dfa.start_state_forward(cache, &input) else { return rest };
+        for (length, byte) in text.as_bytes()[start..].iter().enumerate() {
+            match dfa.next_state(cache, state, *byte) {
+                Ok(next) if next.is_dead() => return length,
+                Ok(next) if !next.is_quit() => state = next,
+                Ok(_) | Err(_) => return rest,
+            }
+        }
+        rest
     }
 }
 

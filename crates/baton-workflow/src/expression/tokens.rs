@@ -21,8 +21,7 @@ pub(super) const PARENTHESES: &str = "!parentheses";
 pub(super) const ALTERNATIVES: &str = "$!alternatives";
 
 /// Words behind which a term begins.
-const BEFORE_TERMS: [&str; 14] =
-    ["and", "or", "if", "then", "elif", "else", "try", "catch", "reduce", "foreach", "def", "as", "label", "import"];
+const BEFORE_TERMS: [&str; 10] = ["and", "or", "if", "then", "elif", "else", "try", "catch", "reduce", "foreach"];
 
 /// The text, with each character that is spelled as two escapes spelled as itself.
 pub(super) fn join_escapes(text: &str) -> Cow<'_, str> {

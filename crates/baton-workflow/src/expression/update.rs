@@ -7,14 +7,14 @@
 //! - A path is charged when it is found and again when it is followed.
 //! - A place at which nothing is put does not come to be.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use jaq_core::{Bind, Cv, Error, Exn, Native, ValR, ValT as _, ValX, ValXs, box_iter::box_once, native};
 
 use super::{
     access::bounds,
     filters::{Filters, Kind},
-    meter::{self, Limit, SIZE_MAX},
+    meter::{self, DEPTH_MAX, Limit, SIZE_MAX},
     operators::{charge, own, stopped},
     value::{Array, Object, V},
 };
@@ -122,7 +122,7 @@ fn update(mut cv: Cv<'_, Kind>, may_delete: bool) -> ValX<'_, V> {
         let (_, path) = path?;
         let mut path: Vec<V> = path.iter().cloned().collect();
         path.reverse();
-        charge(16 * path.len())?;
+        followed(&path)?;
         meter::bytes(16 * (path.len() + 2));
         found.push(path);
     }
@@ -141,6 +141,7 @@ fn update(mut cv: Cv<'_, Kind>, may_delete: bool) -> ValX<'_, V> {
 fn set_path(mut cv: Cv<'_, Kind>) -> ValX<'_, V> {
     let (value, path) = (cv.0.pop_var(), cv.0.pop_var());
     let path = as_path(&path)?;
+    followed(path.items())?;
     let mut value = Some(value);
     change_at(cv.1, path.items(), false, &mut |_| Ok(value.take())).map(|(root, _)| root)
 }
@@ -150,6 +151,15 @@ fn as_path(path: &V) -> Result<&Array, Error<V>> {
         V::Arr(path) => Ok(path),
         other => Err(Error::str(format_args!("a path must be an array, found {other}"))),
     }
+}
+
+/// Charges a path that is to be followed. One that is longer than values are deep would make such a value.
+fn followed(path: &[V]) -> Result<(), Error<V>> {
+    if path.len() > DEPTH_MAX as usize {
+        meter::pass(Limit::Depth);
+        return Err(stopped());
+    }
+    charge(16 * path.len())
 }
 
 /// The value with a change at a path, and whether there was one.
@@ -312,10 +322,13 @@ fn delete_keys(value: V, keys: &[&V]) -> ValR<V> {
         V::Obj(mut object) => {
             let size = 48 * object.fields().len();
             charge(size)?;
+            let mut names = BTreeSet::new();
             for key in keys {
                 let V::Str(name) = key else { return Err(wrong(V::Obj(object), key)) };
-                own(&mut object, size)?.remove(name);
+                charge(name.len())?;
+                names.insert(name.as_str());
             }
+            own(&mut object, size)?.remove_all(&names);
             Ok(V::Obj(object))
         }
         V::Arr(mut array) => {

@@ -9,7 +9,7 @@
 //!   more becomes null, and the meter keeps the limit that was passed.
 //! - Integers from -2^63 to 2^64-1 are exact. Whole results of floating-point arithmetic are integers again.
 
-use std::{fmt, rc::Rc};
+use std::{collections::BTreeSet, fmt, rc::Rc};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Number, Value};
@@ -99,10 +99,9 @@ impl Object {
         self.depth = self.depth.max(depth);
     }
 
-    pub(super) fn remove(&mut self, key: &str) -> Option<V> {
-        let value = self.fields.shift_remove(key)?;
-        self.size = self.size.saturating_sub(value.size() + key.len() + SLOT);
-        Some(value)
+    pub(super) fn remove_all(&mut self, keys: &BTreeSet<&str>) {
+        self.fields.retain(|key, _| !keys.contains(&**key));
+        self.size = self.fields.iter().fold(0, |sum, (key, value)| sum.saturating_add(value.size() + key.len() + SLOT));
     }
 
     pub(super) fn get_mut_taken(&mut self, key: &str) -> Option<V> {
