@@ -330,7 +330,7 @@ fn each_kind_checks_its_own() {
         ),
         (
             "call: openapi, with: {document: {endpoint: 'file:///etc/x'}, operationId: a}",
-            "with.document.endpoint: 'file:///etc/x' is not supported yet; a URI must be an absolute one of http or https",
+            "with.document.endpoint: refers to a file that is kept elsewhere and is not among the resources: file:///etc/x",
         ),
         (
             "call: openapi, with: {document: {endpoint: 'https://x.y'}, operationId: a, parameters: [1]}",
@@ -354,7 +354,7 @@ fn each_kind_checks_its_own() {
         ),
         (
             "call: grpc, with: {proto: {endpoint: 'file://a.proto'}, service: {name: a.B, host: x}, method: M}",
-            "with.proto.endpoint: 'file://a.proto' is not supported yet; a URI must be an absolute one of http or https",
+            "with.proto.endpoint: refers to a file that is kept elsewhere and is not among the resources: file://a.proto",
         ),
         (
             "call: grpc, with: {proto: {endpoint: 'https://x.y/a.proto'}, service: {name: a.B, host: 'a b'}, method: M}",

@@ -3,7 +3,7 @@
 //! The kit's features are read as they are. Calls of public servers are answered by the test. The same kit runs on a server with
 //! either engine in `baton-tests/tests/language`, and there the examples run, too.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::unwrap_used, clippy::format_push_string, reason = "a test that cannot go on may stop")]
 
 #[path = "support/kit.rs"]
 mod kit;
@@ -14,12 +14,10 @@ use std::collections::BTreeMap;
 use baton_execution::{Command, Ending, Note};
 use kit::{Outcome, Scenario, folder};
 use serde_json::{Value, json};
-use support::{Give, Session};
+use support::{Give, Session, with_externals};
 
 /// Examples that are refused, and the words in which that is said. All others are accepted, as they are.
-const REFUSED: [(&str, &str); 6] = [
-    // By design: a workflow must not read files of the server. `baton run` and `baton apply` give the file along.
-    ("call-grpc.yaml", "'file://app/greet.proto'"),
+const REFUSED: [(&str, &str); 5] = [
     ("call-asyncapi-subscribe-consume-amount.yaml", "'ws'"),
     ("schedule-cron.yaml", "schedule"),
     ("schedule-event-driven.yaml", "schedule"),
@@ -108,10 +106,7 @@ fn the_conformance_kit_passes() {
 fn examples_are_accepted_or_refused_by_name() {
     let mut refused = Vec::new();
     for (file, text) in folder("examples").into_iter().chain(folder("main/examples")) {
-        let mut document: Value = serde_yaml_ng::from_str(&text).unwrap();
-        for external in baton_workflow::externals(&document) {
-            document[baton_workflow::RESOURCES][external.uri] = json!({"set": {"x": 1}});
-        }
+        let document = with_externals(&serde_yaml_ng::from_str(&text).unwrap());
         if let Err(violations) = baton_workflow::check(&document) {
             let known = REFUSED.iter().find(|(name, _)| *name == file);
             let expected = known.is_some_and(|(_, says)| violations.iter().all(|it| it.to_string().contains(says)));

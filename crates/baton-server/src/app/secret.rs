@@ -12,6 +12,8 @@
 //! # Failure
 //! A value that does not open with this key (the key file of another installation) is told by its place.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_activities::Secret as Hidden;
