@@ -52,6 +52,10 @@ impl Session {
         self.harness.now_ms += millis;
     }
 
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.harness.now_ms
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         self.harness.program().progress()
     }
