@@ -33,7 +33,7 @@ const INPUTS_MAX: usize = 100;
 struct Run {
     #[serde(default)]
     input: Value,
-    /// What activities, children and tokens are answered, in order; after the last `{}`.
+    /// What activities, children and tokens are answered, in order; after the last `{}`. `{fault: …}` is a fault of an activity.
     #[serde(default)]
     answers: VecDeque<Value>,
     /// What is heard, one at a time.
@@ -187,7 +187,12 @@ fn answer(command: &Command, run: &mut Run) -> Option<Give> {
         Command::ScheduleActivity(activity) if activity.activity == "emit" => {
             Give::Completed { at: at(&activity.id), output: activity.input["event"].clone() }
         }
-        Command::ScheduleActivity(activity) => Give::Completed { at: at(&activity.id), output: run.next() },
+        Command::ScheduleActivity(activity) => match run.next() {
+            Value::Object(mut fields) if fields.contains_key("fault") => {
+                Give::Failed { at: at(&activity.id), fault: fields["fault"].take() }
+            }
+            output => Give::Completed { at: at(&activity.id), output },
+        },
         Command::StartChild(child) if child.awaited => Give::Answered { at: at(&child.id), output: run.next() },
         Command::AwaitCallback { id, .. } => {
             Give::Answered { at: at(id), output: run.heard().unwrap_or_else(|| run.next()) }
