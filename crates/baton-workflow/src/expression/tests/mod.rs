@@ -200,7 +200,7 @@ fn what_is_not_deterministic_is_not_there() {
         ("nope(1)", "no filter 'nope' with 1 arguments"),
         ("map", "there is one with 1 arguments"),
         (". +", "expected term, found the end"),
-        ("def (1): 2; 3", "expected identifier, found '(1):'"),
+        ("def (1): 2; 3", "expected identifier, found '(1)'"),
         (". as (1) | 2", "expected pattern, found '(1)'"),
         ("1 == 1 == 1", "cannot be chained"),
         (".a = .b = 1", "cannot be chained"),
