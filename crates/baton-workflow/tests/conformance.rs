@@ -17,7 +17,7 @@ use support::{Give, Session};
 const NOT_RUN: [&str; 0] = [];
 
 /// Examples that this version accepts; all others must be refused for what is not supported yet, and nothing else.
-const ACCEPTED: [&str; 60] = [
+const ACCEPTED: [&str; 64] = [
     "accumulate-room-readings.yaml",
     "authentication-bearer-uri-format.yaml",
     "authentication-bearer.yaml",
@@ -70,6 +70,10 @@ const ACCEPTED: [&str; 60] = [
     "run-script-with-stdin-and-arguments.yaml",
     "run-shell-stdin-and-arguments.yaml",
     "run-subflow.yaml",
+    "schedule-cron.yaml",
+    "schedule-event-driven.yaml",
+    "set-expression.yaml",
+    "set.yaml",
     "star-wars-homeworld.yaml",
     "switch-then-string.yaml",
     "try-catch-retry-inline.yaml",
