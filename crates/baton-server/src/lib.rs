@@ -22,6 +22,7 @@ mod leading;
 pub mod metrics;
 mod programs;
 mod rest;
+mod schedule;
 mod serve;
 mod server;
 mod templates;
@@ -31,6 +32,7 @@ pub mod worker;
 pub use events::EventsOptions;
 pub use leading::ServerFailure;
 pub use programs::programs;
+pub use schedule::{Clock, ScheduleOptions, SystemClock};
 pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start, start_with};
 pub use upkeep::UpkeepOptions;
 

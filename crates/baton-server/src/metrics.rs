@@ -37,6 +37,11 @@ pub const EVENTS_TOLD: &str = "baton_events_told_total";
 pub const EVENTS_KEPT: &str = "baton_events_kept";
 /// Gauge: those who listen.
 pub const EVENT_SUBSCRIPTIONS: &str = "baton_event_subscriptions";
+/// Gauge: workflows with a schedule.
+pub const SCHEDULES: &str = "baton_schedules";
+/// Counter: executions that schedules started or did not. Label `result`: started, existing (after a crash), overlapping,
+/// missed, refused, too_much (more events than one execution can be started with).
+pub const SCHEDULE_STARTS: &str = "baton_schedule_starts_total";
 /// Gauge: executions held in memory.
 pub const EXECUTIONS_RESIDENT: &str = "baton_executions_resident";
 
@@ -104,6 +109,8 @@ fn describe() {
     describe_counter!(EVENTS_TOLD, "Answers to those who listen to events");
     describe_gauge!(EVENTS_KEPT, "Events that are kept for those who listen");
     describe_gauge!(EVENT_SUBSCRIPTIONS, "Subscriptions to events that wait");
+    describe_gauge!(SCHEDULES, "Workflows with a schedule");
+    describe_counter!(SCHEDULE_STARTS, "Executions that schedules started, or left out, by result");
     describe_gauge!(EXECUTIONS_RESIDENT, "Executions held in memory");
     describe_gauge!(LEADING, "1 while this server leads, 0 while it stands by");
     describe_histogram!(store::GROUP_OPERATIONS, "Transactions in a group commit");
@@ -154,6 +161,16 @@ pub(crate) fn events_told(result: &'static str) {
 pub(crate) fn events_kept(events: usize, subscriptions: usize) {
     gauge!(EVENTS_KEPT).set(u32::try_from(events).unwrap_or(u32::MAX));
     gauge!(EVENT_SUBSCRIPTIONS).set(u32::try_from(subscriptions).unwrap_or(u32::MAX));
+}
+
+pub(crate) fn schedules(count: usize) {
+    gauge!(SCHEDULES).set(u32::try_from(count).unwrap_or(u32::MAX));
+}
+
+pub(crate) fn schedule_started(result: &'static str, count: usize) {
+    if count > 0 {
+        counter!(SCHEDULE_STARTS, "result" => result).increment(count as u64);
+    }
 }
 
 pub(crate) fn resident(count: usize) {

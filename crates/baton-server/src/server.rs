@@ -32,6 +32,7 @@ use crate::{
     leading::{Contender, Door, FINGERPRINT, OpenedKey, Post, ServerFailure, contend, open_key},
     metrics,
     programs::ProgramCache,
+    schedule::{ScheduleOptions, Scheduler},
     serve::{self, Front, Serving},
     upkeep::{Upkeep, UpkeepOptions},
     worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
@@ -73,6 +74,8 @@ pub struct ServerOptions {
     pub upkeep: UpkeepOptions,
     /// How long events are kept.
     pub events: EventsOptions,
+    /// By which time schedules are kept.
+    pub schedule: ScheduleOptions,
     /// Answer Temporal's own calls for completing activities, for Baton's tokens.
     pub temporal_compatible: bool,
     /// What is done with Temporal; `None` for nothing.
@@ -97,6 +100,7 @@ impl ServerOptions {
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
             events: EventsOptions::default(),
+            schedule: ScheduleOptions::default(),
             temporal_compatible: false,
             temporal: None,
         }
@@ -365,6 +369,7 @@ struct Running {
     engine: Engine,
     upkeep: JoinHandle<()>,
     events: JoinHandle<()>,
+    schedules: JoinHandle<()>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
 }
@@ -404,9 +409,11 @@ impl Begin {
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
         let events = Router::new(store, engine.clone(), sealer, self.options.events);
         let events = tokio::spawn(events.run(self.stopping.clone()));
+        let schedules = Scheduler::new(app.clone(), self.options.schedule);
+        let schedules = tokio::spawn(schedules.run(self.stopping.clone()));
         let upkeep = tokio::spawn(Upkeep::new(app, self.options.upkeep).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, worker, temporal })
     }
 }
 
@@ -424,6 +431,9 @@ impl Running {
         }
         if let Err(error) = self.events.await {
             tracing::error!(%error, "the event bus stopped");
+        }
+        if let Err(error) = self.schedules.await {
+            tracing::error!(%error, "the scheduler stopped");
         }
         self.engine.shutdown().await;
         drop(self.temporal);

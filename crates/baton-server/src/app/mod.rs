@@ -60,7 +60,7 @@ use crate::{
 
 pub(crate) use children::ChildAdmission;
 pub(crate) use fetch::Fetcher;
-pub(crate) use metadata::{new_uid, now_ms};
+pub(crate) use metadata::{new_uid, now_ms, shortened};
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
 pub(crate) const OWNERS_GONE_MAX: usize = 100_000;
