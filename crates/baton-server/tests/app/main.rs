@@ -10,6 +10,7 @@ mod executions;
 mod legacy;
 mod lists;
 mod resources;
+mod schedules;
 mod secrets;
 mod server;
 mod support;
