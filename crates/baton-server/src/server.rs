@@ -32,6 +32,7 @@ use crate::{
     leading::{Contender, Door, FINGERPRINT, OpenedKey, Post, ServerFailure, contend, open_key},
     metrics,
     programs::ProgramCache,
+    reports::{self, ReportOptions},
     schedule::{ScheduleOptions, Scheduler},
     serve::{self, Front, Serving},
     upkeep::{Upkeep, UpkeepOptions},
@@ -74,6 +75,8 @@ pub struct ServerOptions {
     pub upkeep: UpkeepOptions,
     /// How long events are kept.
     pub events: EventsOptions,
+    /// Where events of others and of executions are sent.
+    pub reports: ReportOptions,
     /// By which time schedules are kept.
     pub schedule: ScheduleOptions,
     /// Answer Temporal's own calls for completing activities, for Baton's tokens.
@@ -100,6 +103,7 @@ impl ServerOptions {
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
             events: EventsOptions::default(),
+            reports: ReportOptions::default(),
             schedule: ScheduleOptions::default(),
             temporal_compatible: false,
             temporal: None,
@@ -370,6 +374,7 @@ struct Running {
     upkeep: JoinHandle<()>,
     events: JoinHandle<()>,
     schedules: JoinHandle<()>,
+    reports: JoinHandle<()>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
 }
@@ -405,15 +410,17 @@ impl Begin {
             worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), home, key }),
         })
         .map_err(StartError::Adapters)?;
+        let reporting = reports::run(app.clone(), Arc::clone(&activities), self.options.reports, self.stopping.clone());
         let parts = Parts { ledger, programs, activities, activity_names };
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
         let events = Router::new(store, engine.clone(), sealer, self.options.events);
         let events = tokio::spawn(events.run(self.stopping.clone()));
+        let reports = tokio::spawn(reporting);
         let schedules = Scheduler::new(app.clone(), self.options.schedule);
         let schedules = tokio::spawn(schedules.run(self.stopping.clone()));
         let upkeep = tokio::spawn(Upkeep::new(app, self.options.upkeep).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, schedules, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, reports, worker, temporal })
     }
 }
 
@@ -434,6 +441,9 @@ impl Running {
         }
         if let Err(error) = self.schedules.await {
             tracing::error!(%error, "the scheduler stopped");
+        }
+        if let Err(error) = self.reports.await {
+            tracing::error!(%error, "reporting events stopped");
         }
         self.engine.shutdown().await;
         drop(self.temporal);

@@ -104,7 +104,8 @@ impl Bus {
                 uid: *app::new_uid().as_bytes(),
                 number: self.store.next_number(),
                 expect: Expect::Absent,
-                body: rows::event_body(event, now_ms),
+                // What is under way publishes on a lane of its own.
+                body: rows::event_body(event, now_ms, lane == Lane::Internal),
                 labels: None,
                 state: baton_store::ExecState::None,
                 owner: None,
@@ -180,6 +181,8 @@ pub(crate) struct Arrived {
     /// What its source and id are together, as 64 hexadecimal digits.
     pub(crate) identity: String,
     pub(crate) accepted_ms: i64,
+    /// Whether an execution published it.
+    pub(crate) emitted: bool,
     /// In the JSON format.
     pub(crate) event: Value,
 }
@@ -202,6 +205,7 @@ impl Arrived {
                 namespace: kept.key.namespace,
                 identity: kept.key.name,
                 accepted_ms: kept.accepted_ms,
+                emitted: kept.emitted,
                 event: Value::Object(event),
             }),
             Err(why) => {

@@ -24,6 +24,15 @@ pub(super) type Key = Arc<(String, String)>;
 const PAUSE_MS_MIN: i64 = 1000;
 const PAUSE_MS_MAX: i64 = 60_000;
 
+/// Ended executions of a workflow that wait to be deleted, with those that are kept; beyond it they are left to others.
+const PUT_BACK_MAX: usize = 1000;
+
+/// An ended execution that is one too many.
+pub(super) struct Surplus {
+    pub(super) execution: Tracked,
+    completed: bool,
+}
+
 /// What a workflow says about its schedule.
 pub(super) struct Spec {
     pub(super) uid: Uid,
@@ -287,17 +296,31 @@ impl Entry {
     }
 
     /// Ended executions that are one too many; they are no longer counted.
-    pub(super) fn take_surplus(&mut self) -> Vec<Tracked> {
+    pub(super) fn take_surplus(&mut self) -> Vec<Surplus> {
         let Progress { successful, failed, .. } = &mut self.progress;
         let policy = &self.spec.policy;
         let mut surplus = Vec::new();
-        for (limit, kept) in [(policy.successful_limit, successful), (policy.failed_limit, failed)] {
-            match limit {
-                Some(limit) => surplus.extend(kept.drain(..kept.len().saturating_sub(limit))),
-                None => kept.clear(),
+        for (limit, kept, completed) in
+            [(policy.successful_limit, successful, true), (policy.failed_limit, failed, false)]
+        {
+            let count = limit.map_or(0, |limit| kept.len().saturating_sub(limit));
+            surplus.extend(kept.drain(..count).map(|execution| Surplus { execution, completed }));
+            if limit.is_none() {
+                kept.clear();
             }
         }
+        self.row_is_old |= !surplus.is_empty();
         surplus
+    }
+
+    /// An execution that was one too many is to stay for a while, with those that are to go next.
+    pub(super) fn put_back(&mut self, surplus: Surplus) {
+        let Progress { successful, failed, .. } = &mut self.progress;
+        let kept = if surplus.completed { successful } else { failed };
+        if kept.len() < PUT_BACK_MAX {
+            kept.insert(0, surplus.execution);
+            self.row_is_old = true;
+        }
     }
 
     /// What the workflow's status is to show.

@@ -32,7 +32,7 @@ pub(super) struct Tracked {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Progress {
-    format: u32,
+    pub(super) format: u32,
     /// Of the schedule: with another one it begins anew.
     pub(super) fingerprint: String,
     /// Where intervals are counted from.

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{
     SHOW_PAUSE, Scheduler,
-    entry::Key,
-    rows::{self, Place, Progress, Tracked},
+    entry::{Key, Surplus},
+    rows::{self, Place, Progress},
     start::{Job, Outcome},
     status,
 };
@@ -141,11 +141,16 @@ impl Scheduler {
     pub(super) async fn prune(&mut self) {
         let (app, mut deletions) = (&self.app, Vec::new());
         for (key, entry) in &mut self.entries {
-            for execution in entry.take_surplus() {
-                deletions.push(delete(app, Arc::clone(key), execution));
+            for surplus in entry.take_surplus() {
+                deletions.push(delete(app, Arc::clone(key), surplus));
             }
         }
-        let _: Vec<()> = stream::iter(deletions).buffer_unordered(JOBS_MAX).collect().await;
+        let left: Vec<Option<(Key, Surplus)>> = stream::iter(deletions).buffer_unordered(JOBS_MAX).collect().await;
+        for (key, surplus) in left.into_iter().flatten() {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.put_back(surplus);
+            }
+        }
     }
 }
 
@@ -156,14 +161,24 @@ async fn write(store: &Store, key: Key, put: ResourcePut) -> (Key, Result<Place,
     (key, committed.map(|committed| Place { uid, number, revision: revision(&committed) }))
 }
 
-async fn delete(app: &App, key: Key, execution: Tracked) {
+/// Deletes an execution; gives it back if its end is to be reported first.
+async fn delete(app: &App, key: Key, surplus: Surplus) -> Option<(Key, Surplus)> {
+    let execution = &surplus.execution;
+    if let Some(reported) = app.reported() {
+        let uid = *execution.uid.as_bytes();
+        let row = app.read(move |store| store.get_by_uid(uid)).await.ok().flatten();
+        if row.is_some_and(|row| reported.is_behind(&row)) {
+            return Some((key, surplus));
+        }
+    }
     let request = v1::DeleteRequest {
         namespace: key.0.clone(),
-        name: execution.name,
+        name: execution.name.clone(),
         uid: execution.uid.to_string(),
         resource_version: String::new(),
     };
     if let Err(refused) = app.delete::<v1::WorkflowExecution>(&request).await {
         tracing::debug!(namespace = key.0, name = request.name, "an ended execution stays: {refused}");
     }
+    None
 }
