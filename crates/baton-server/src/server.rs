@@ -410,7 +410,9 @@ impl Begin {
             worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), home, key }),
         })
         .map_err(StartError::Adapters)?;
-        let reporting = reports::run(app.clone(), Arc::clone(&activities), self.options.reports, self.stopping.clone());
+        let stopping = self.stopping.clone();
+        let reporting =
+            reports::run(app.clone(), Arc::clone(&activities), self.options.reports, store.revision(), stopping);
         let parts = Parts { ledger, programs, activities, activity_names };
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
         let events = Router::new(store, engine.clone(), sealer, self.options.events);

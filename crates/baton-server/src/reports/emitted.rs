@@ -16,11 +16,11 @@ pub(super) const TRAIL: &str = "reports/emitted";
 /// Pause before everything begins again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(app: App, sink: Sink, stopping: CancellationToken) {
+pub(super) async fn run(app: App, sink: Sink, begin: u64, stopping: CancellationToken) {
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
-            lost = follow(&app, &sink) => tracing::warn!("emitted events are followed again: {lost}"),
+            lost = follow(&app, &sink, begin) => tracing::warn!("emitted events are followed again: {lost}"),
         }
         tokio::select! {
             () = stopping.cancelled() => return,
@@ -30,8 +30,8 @@ pub(super) async fn run(app: App, sink: Sink, stopping: CancellationToken) {
 }
 
 /// Follows events until that cannot be done any more; why.
-async fn follow(app: &App, sink: &Sink) -> String {
-    let mut trail = match Trail::open(app, TRAIL, EVENT).await {
+async fn follow(app: &App, sink: &Sink, begin: u64) -> String {
+    let mut trail = match Trail::open(app, TRAIL, EVENT, begin).await {
         Ok(trail) => trail,
         Err(why) => return why,
     };

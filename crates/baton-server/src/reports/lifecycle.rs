@@ -56,12 +56,19 @@ enum Told {
     Ended,
 }
 
-pub(super) async fn run(app: App, sink: Sink, level: Lifecycle, reported: Arc<Reported>, stopping: CancellationToken) {
+pub(super) async fn run(
+    app: App,
+    sink: Sink,
+    level: Lifecycle,
+    reported: Arc<Reported>,
+    begin: u64,
+    stopping: CancellationToken,
+) {
     let reporter = Reporter { app, sink, level, stories: Mutex::default() };
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
-            lost = reporter.follow(&reported) => tracing::warn!("lifecycle events are followed again: {lost}"),
+            lost = reporter.follow(&reported, begin) => tracing::warn!("lifecycle events are followed again: {lost}"),
         }
         tokio::select! {
             () = stopping.cancelled() => return,
@@ -77,8 +84,8 @@ fn sent_key(uid: Uid) -> String {
 
 impl Reporter {
     /// Follows executions until that cannot be done any more; why.
-    async fn follow(&self, reported: &Reported) -> String {
-        let mut trail = match Trail::open(&self.app, TRAIL, WorkflowExecution::KIND).await {
+    async fn follow(&self, reported: &Reported, begin: u64) -> String {
+        let mut trail = match Trail::open(&self.app, TRAIL, WorkflowExecution::KIND, begin).await {
             Ok(trail) => trail,
             Err(why) => return why,
         };

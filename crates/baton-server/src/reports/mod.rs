@@ -89,11 +89,12 @@ impl Reported {
     }
 }
 
-/// Sends events to whoever is to get them, until the server stops.
+/// Sends events to whoever is to get them, until the server stops. Whoever got none before gets those after revision `begin`.
 pub(crate) async fn run(
     app: App,
     activities: Arc<dyn Activities>,
     options: ReportOptions,
+    begin: u64,
     stopping: CancellationToken,
 ) {
     let mut reporting = JoinSet::new();
@@ -102,12 +103,12 @@ pub(crate) async fn run(
         let reported = Arc::new(Reported::default());
         app.join_reported(Arc::clone(&reported));
         let sink = sink::Sink::new("lifecycle", url, Arc::clone(&activities));
-        reporting.spawn(lifecycle::run(app.clone(), sink, options.lifecycle, reported, stopping.clone()));
+        reporting.spawn(lifecycle::run(app.clone(), sink, options.lifecycle, reported, begin, stopping.clone()));
     } else {
         trail::forget(&app, lifecycle::TRAIL).await;
     }
     if let Some(url) = options.sink {
-        reporting.spawn(emitted::run(app, sink::Sink::new("emitted", url, activities), stopping));
+        reporting.spawn(emitted::run(app, sink::Sink::new("emitted", url, activities), begin, stopping));
     } else {
         trail::forget(&app, emitted::TRAIL).await;
     }

@@ -37,14 +37,14 @@ pub(super) struct Steps {
 }
 
 impl Trail {
-    /// Goes on from the place that is kept; from now on, if none is.
+    /// Goes on from the place that is kept; from `begin` on, if none is.
     ///
     /// # Errors
     /// A sentence for the log.
-    pub(super) async fn open(app: &App, name: &'static str, kind: &'static str) -> Result<Self, String> {
+    pub(super) async fn open(app: &App, name: &'static str, kind: &'static str, begin: u64) -> Result<Self, String> {
         let kept = app.read(move |store| store.meta(name)).await.map_err(|error| error.to_string())?;
         let kept = kept.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
-        let from = kept.unwrap_or_else(|| app.store().revision());
+        let from = kept.unwrap_or(begin);
         let trail =
             |watch, backlog, backlog_upto| Self { app: app.clone(), name, place: from, watch, backlog, backlog_upto };
         let trail = match app.store().watch(Some(kind), from) {

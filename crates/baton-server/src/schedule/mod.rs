@@ -132,14 +132,16 @@ impl Scheduler {
             let due = self.queue.first().map(|(due, _)| *due);
             let (clock, show) = (Arc::clone(&self.clock), self.has_something_to_show());
             tokio::select! {
+                // What was said of a workflow counts from then on, so it goes before what is due.
+                biased;
                 batch = workflows.next() => self.workflows_changed(&batch.map_err(text)?).await?,
                 batch = next(&mut self.executions) => {
                     self.executions_changed(&batch.map_err(text)?);
                     self.prune().await;
                 }
-                batch = next(&mut self.events) => self.hear(&batch.map_err(text)?).await?,
                 () = async { clock.until(due.unwrap_or_default()).await }, if due.is_some() => self.look().await?,
                 () = sleep_until(self.show_at), if show => self.show().await?,
+                batch = next(&mut self.events) => self.hear(&batch.map_err(text)?).await?,
             }
         }
     }
