@@ -417,10 +417,10 @@ impl Begin {
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
         let events = Router::new(store, engine.clone(), sealer, self.options.events);
         let events = tokio::spawn(events.run(self.stopping.clone()));
+        // Before the others that act by themselves: it first looks for what was being deleted.
+        let upkeep = tokio::spawn(Upkeep::new(app.clone(), self.options.upkeep).run(self.stopping.clone()));
         let reports = tokio::spawn(reporting);
-        let schedules = Scheduler::new(app.clone(), self.options.schedule);
-        let schedules = tokio::spawn(schedules.run(self.stopping.clone()));
-        let upkeep = tokio::spawn(Upkeep::new(app, self.options.upkeep).run(self.stopping));
+        let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
         Ok(Running { engine, upkeep, events, schedules, reports, worker, temporal })
     }
