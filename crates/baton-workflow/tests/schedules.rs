@@ -1,6 +1,6 @@
 //! Schedules: what starts an execution, and what it gets.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::unwrap_used, clippy::format_push_string, reason = "a test that cannot go on may stop")]
 
 mod support;
 

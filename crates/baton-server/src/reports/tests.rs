@@ -30,13 +30,13 @@ fn subscribed(position: &str, attempt: i32) -> Attributes {
     })
 }
 
-fn fault() -> Option<Fault> {
-    Some(Fault {
+fn fault() -> Fault {
+    Fault {
         r#type: "https://example.com/x".to_owned(),
         status: 503,
         detail: Some("away".to_owned()),
         ..Fault::default()
-    })
+    }
 }
 
 /// What is told of a history, from some number on.
@@ -138,10 +138,10 @@ fn events_have_the_data_that_the_specification_gives_them() {
     let history = [
         Attributes::Started(Started::default()),
         started("/do/0/t", "try", 1),
-        note(NoteKind::TaskFaulted(TaskFaulted { position: "/do/0/t/try/0/x".to_owned(), fault: fault() })),
+        note(NoteKind::TaskFaulted(TaskFaulted { position: "/do/0/t/try/0/x".to_owned(), fault: Some(fault()) })),
         note(NoteKind::TaskRetried(TaskRetried { position: "/do/0/t".to_owned(), attempt: 2, delay_ms: 5 })),
         note(NoteKind::TaskCancelled("/do/0/t".to_owned())),
-        Attributes::Ended(Ended { phase: "Failed".to_owned(), fault: fault(), ..Ended::default() }),
+        Attributes::Ended(Ended { phase: "Failed".to_owned(), fault: Some(fault()), ..Ended::default() }),
     ];
     let events = told(&history, 0, Lifecycle::Tasks);
     let time = "1970-01-01T00:00:01Z";

@@ -89,10 +89,10 @@ impl Story {
                 told.push(self.status("running"));
             }
             Some(Attributes::Suspended(_)) => {
-                self.hold(["workflow.suspended", "task.suspended"], "suspendedAt", "suspended", &mut told)
+                self.hold(["workflow.suspended", "task.suspended"], "suspendedAt", "suspended", &mut told);
             }
             Some(Attributes::Resumed(_)) => {
-                self.hold(["workflow.resumed", "task.resumed"], "resumedAt", "running", &mut told)
+                self.hold(["workflow.resumed", "task.resumed"], "resumedAt", "running", &mut told);
             }
             Some(Attributes::ActivityScheduled(it)) if it.activity == SUBSCRIBE => {
                 let position = it.operation.as_ref().map(|id| id.position.as_str()).unwrap_or_default();

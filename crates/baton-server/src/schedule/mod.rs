@@ -225,12 +225,11 @@ impl Scheduler {
             .collect();
         for (key, uid) in running {
             let row = self.app.read(move |store| store.get_by_uid(*uid.as_bytes())).await.map_err(text)?;
-            match row.filter(|row| row.state != ExecState::Closed) {
-                Some(_) => drop(self.running.insert(uid, key)),
-                None => {
-                    let ended = self.end_of(uid).await?;
-                    self.execution_ended(&key, uid, ended);
-                }
+            if row.is_some_and(|row| row.state != ExecState::Closed) {
+                self.running.insert(uid, key);
+            } else {
+                let ended = self.end_of(uid).await?;
+                self.execution_ended(&key, uid, ended);
             }
         }
         Ok(())

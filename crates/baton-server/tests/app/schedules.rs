@@ -34,7 +34,7 @@ impl Clock for Hands {
         let mut time = self.0.subscribe();
         Box::pin(async move {
             if time.wait_for(|now| *now >= time_ms).await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         })
     }

@@ -81,7 +81,7 @@ impl On {
     pub(super) fn read(fields: &mut Fields<'_>, builder: &mut Builder) -> Option<Self> {
         let on = fields.object("on", builder);
         let path = fields.at("on.until");
-        let read = Read::read(builder, fields);
+        let read = Read::of_field(builder, fields);
         if fields.has("read") && !fields.has("on") {
             builder.violate(&fields.at("read"), "belongs to 'on'; there is none");
         }

@@ -90,7 +90,7 @@ pub(crate) struct Progress {
 pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place) -> Option<Box<dyn Kind>> {
     let mut head = fields.need_object("listen", builder)?;
     let to = head.need_object("to", builder).map(|to| read_consumption(builder, to));
-    let read = Read::read(builder, &mut head).unwrap_or(Read::Data);
+    let read = Read::of_field(builder, &mut head).unwrap_or(Read::Data);
     head.close(builder);
     let each = Each::read(builder, fields, &place.pointer);
     let (to, until) = to?;
@@ -259,7 +259,7 @@ impl Progress {
 
 impl Read {
     /// Reads the field `read`, if it is there.
-    pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>) -> Option<Self> {
+    pub(crate) fn of_field(builder: &mut Builder, fields: &mut Fields<'_>) -> Option<Self> {
         fields.word("read", &["data", "envelope", "raw"], builder).map(|word| match word {
             "envelope" => Self::Envelope,
             "raw" => Self::Raw,
