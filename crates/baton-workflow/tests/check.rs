@@ -367,7 +367,7 @@ fn each_kind_checks_its_own() {
         ),
         (
             "call: openapi, with: {document: {endpoint: 'file:///etc/x'}, operationId: a}",
-            "with.document.endpoint: 'file:///etc/x' is not supported yet; a URI must be an absolute one of http or https",
+            "with.document.endpoint: refers to a file that is kept elsewhere and is not among the resources: file:///etc/x",
         ),
         (
             "call: openapi, with: {document: {endpoint: 'https://x.y'}, operationId: a, parameters: [1]}",
@@ -391,7 +391,7 @@ fn each_kind_checks_its_own() {
         ),
         (
             "call: grpc, with: {proto: {endpoint: 'file://a.proto'}, service: {name: a.B, host: x}, method: M}",
-            "with.proto.endpoint: 'file://a.proto' is not supported yet; a URI must be an absolute one of http or https",
+            "with.proto.endpoint: refers to a file that is kept elsewhere and is not among the resources: file://a.proto",
         ),
         (
             "call: grpc, with: {proto: {endpoint: 'https://x.y/a.proto'}, service: {name: a.B, host: 'a b'}, method: M}",
@@ -406,8 +406,8 @@ fn each_kind_checks_its_own() {
             "with.arguments: must be an object, an array of objects or an expression in '${ }', found a string",
         ),
         (
-            "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, protocol: kafka, message: {}}",
-            "with.protocol: the protocol 'kafka' is not supported yet; supported are 'http', 'mqtt' and 'mqtt5'",
+            "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, protocol: ws, message: {}}",
+            "with.protocol: the protocol 'ws' is not supported yet; supported are 'http', 'mqtt' and 'mqtt5'",
         ),
         (
             "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, channel: b, message: {}}",

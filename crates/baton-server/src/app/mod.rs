@@ -62,6 +62,7 @@ use crate::{
 pub(crate) use children::ChildAdmission;
 pub(crate) use fetch::Fetcher;
 pub(crate) use metadata::{new_uid, now_ms, shortened};
+use secret::SecretPresence;
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
 pub(crate) const OWNERS_GONE_MAX: usize = 100_000;
@@ -87,6 +88,7 @@ struct Inner {
     fetcher: OnceLock<Fetcher>,
     /// How far lifecycle events were sent, if they are.
     reported: OnceLock<Arc<Reported>>,
+    secrets: SecretPresence,
 }
 
 /// An application layer that is not kept alive.
@@ -205,6 +207,7 @@ impl App {
             host: OnceLock::new(),
             fetcher: OnceLock::new(),
             reported: OnceLock::new(),
+            secrets: SecretPresence::default(),
         }))
     }
 

@@ -194,7 +194,18 @@ mod tests {
             .collect();
         let key = ResourceKey::new("s", "default", "s");
         let token = Arc::from(b"t".as_slice());
-        KeptSubscription { key, uid: [0; 16], number: 1, revision: 50, token, filters, after, since_ms, expires_ms: 0 }
+        KeptSubscription {
+            key,
+            uid: [0; 16],
+            number: 1,
+            revision: 50,
+            token,
+            filters,
+            after,
+            since_ms,
+            expires_ms: 0,
+            execution: None,
+        }
     }
 
     fn index(events: impl IntoIterator<Item = KeptEvent>, seen: u64) -> Index {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use baton_activities::Subscription;
 use baton_engine::Sealer;
 use baton_store::{ResourceKey, StoredResource};
-use baton_types::{Digest, fingerprint};
+use baton_types::{Digest, Uid, fingerprint};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -72,6 +72,8 @@ pub(super) struct KeptSubscription {
     pub(super) after: Option<u64>,
     pub(super) since_ms: Option<i64>,
     pub(super) expires_ms: i64,
+    /// The execution that listens.
+    pub(super) execution: Option<Uid>,
 }
 
 /// A row as list and watch give it.
@@ -154,7 +156,11 @@ pub(super) fn read_event(row: &Row<'_>) -> Result<(KeptEvent, Map<String, Value>
 ///
 /// # Errors
 /// A sentence for the log.
-pub(super) fn read_subscription(sealer: &Sealer, row: &Row<'_>) -> Result<KeptSubscription, String> {
+pub(super) fn read_subscription(
+    sealer: &Sealer,
+    execution_of: impl FnOnce(&[u8]) -> Option<Uid>,
+    row: &Row<'_>,
+) -> Result<KeptSubscription, String> {
     let body: SubscriptionBody = decode(row.body, |body: &SubscriptionBody| body.format)?;
     let token = hex::decode(&body.token).ok().and_then(|sealed| sealer.unseal(&sealed, &place(row.key)));
     let token = token.ok_or("its token was sealed with another key")?;
@@ -164,6 +170,7 @@ pub(super) fn read_subscription(sealer: &Sealer, row: &Row<'_>) -> Result<KeptSu
         uid: row.uid,
         number: row.number,
         revision: row.revision,
+        execution: execution_of(&token),
         token: token.into(),
         filters: body.filters,
         after: body.after,
