@@ -55,6 +55,7 @@ pub use options::{
     ActivitiesError, ActivitiesOptions, Commands, ModelsOptions, ProviderOptions, RunOptions, Secret, UnknownPrice,
 };
 use outgoing::Outgoing;
+pub use redact::redact_outcome;
 use sandbox::Sandbox;
 use secrets::Vault;
 

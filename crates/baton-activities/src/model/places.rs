@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use baton_agent::{ModelSpec, Provider, SecretKey};
-use baton_execution::{Fault, fault_type};
+use baton_execution::Fault;
 use reqwest::{Url, header::HeaderValue};
 
 use super::ModelCall;
@@ -17,6 +17,7 @@ use crate::{
     exchange::refused,
     options::{ActivitiesError, ModelsOptions, Secret},
     outgoing::shown,
+    secrets::no_secret,
 };
 
 pub(super) struct Places {
@@ -126,13 +127,12 @@ impl Places {
     async fn secret(&self, namespace: &str, named: &SecretKey) -> Result<Secret, Fault> {
         let SecretKey { secret, key } = named;
         let values = self.home.secret(namespace, secret).await?;
-        let mut values = values.ok_or_else(|| refused(format!("no secret '{secret}' in namespace '{namespace}'")))?;
+        let mut values = values.ok_or_else(|| no_secret(namespace, secret))?;
         values.remove(key).ok_or_else(|| {
             let known: Vec<String> = values.keys().map(|key| format!("'{key}'")).collect();
             let known =
                 if known.is_empty() { "it has none".to_owned() } else { format!("keys are {}", known.join(", ")) };
-            let detail = format!("secret '{secret}' in namespace '{namespace}' has no key '{key}'; {known}");
-            Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
+            refused(format!("secret '{secret}' in namespace '{namespace}' has no key '{key}'; {known}"))
         })
     }
 }

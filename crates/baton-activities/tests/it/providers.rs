@@ -334,13 +334,14 @@ async fn images_and_files_are_taken_where_the_provider_takes_them() {
 #[tokio::test]
 async fn a_missing_secret_is_named_and_nothing_is_asked() {
     let mock = Program::models().await;
-    for (secret, key, says) in
-        [("nobody", "key", "no secret 'nobody'"), ("models", "nothing", "has no key 'nothing'; keys are 'key'")]
-    {
+    for (secret, key, kind, says) in [
+        ("nobody", "key", fault_type::AUTHORIZATION, "no secret 'nobody'"),
+        ("models", "nothing", fault_type::CONFIGURATION, "has no key 'nothing'; keys are 'key'"),
+    ] {
         let mut request = asking(&mock, Provider::Gemini, "hello");
         request.model.api_key = Some(SecretKey { secret: secret.into(), key: key.into() });
         let fault = ask(&request).await.unwrap_err();
-        assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::CONFIGURATION, true));
+        assert_eq!((fault.kind.as_str(), fault.non_retryable), (kind, true));
         assert!(fault.detail.unwrap().contains(says));
     }
     assert_eq!(journal(&mock).await.len(), 0);

@@ -16,6 +16,7 @@ mod stub;
 
 mod crash;
 mod data_dir;
+mod events;
 mod outside;
 mod secrecy;
 mod several;
