@@ -9,6 +9,7 @@
 //!   the environment says that it is.
 
 mod effective;
+mod egress;
 mod place;
 mod run;
 mod temporal;
@@ -24,6 +25,7 @@ use toml::{Table, Value};
 
 pub use self::{
     effective::Variables,
+    egress::EgressConfig,
     place::{Advertise, StoreUrl, StoreUrlSetting},
     run::{CommandsSetting, RunConfig},
     temporal::{EngineKind, Names, TemporalConfig, Tls},
@@ -42,6 +44,9 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("BATON_MODEL_API_KEY", "model.api-key"),
     ("OPENAI_API_KEY", "model.api-key"),
     ("BATON_DEFAULT_CATALOG", "workflows.default-catalog"),
+    ("BATON_EGRESS_ALLOW_PRIVATE", "egress.allow-private"),
+    ("BATON_EGRESS_ALLOWED", "egress.allowed"),
+    ("BATON_EGRESS_ALLOW_OWN_API", "egress.allow-own-api"),
     ("BATON_RUN_COMMANDS", "run.commands"),
     ("BATON_RUN_NETWORK", "run.network"),
     ("BATON_RUN_READABLE", "run.readable"),
@@ -89,6 +94,8 @@ pub struct Config {
     pub model: ModelConfig,
     /// Workflows.
     pub workflows: WorkflowsConfig,
+    /// Whom executions may call.
+    pub egress: EgressConfig,
     /// Commands, scripts and containers.
     pub run: RunConfig,
     /// The store.
@@ -113,6 +120,7 @@ impl Default for Config {
             temporal_compatible: false,
             model: ModelConfig::default(),
             workflows: WorkflowsConfig::default(),
+            egress: EgressConfig::default(),
             run: RunConfig::default(),
             store: StoreConfig::default(),
             engine: EngineConfig::default(),
@@ -224,14 +232,20 @@ impl Default for UpkeepConfig {
 pub struct EventsConfig {
     /// How long events are kept for those who listen.
     pub retention: Span,
-    /// How many at most; the oldest go first.
+    /// How many at most; of too many, the oldest of the namespace that has the most go.
     pub keep_max: usize,
+    /// How many bytes of them at most.
+    pub keep_bytes: Bytes,
 }
 
 impl Default for EventsConfig {
     fn default() -> Self {
         let options = EventsOptions::default();
-        Self { retention: Span(options.retention), keep_max: options.keep_max }
+        Self {
+            retention: Span(options.retention),
+            keep_max: options.keep_max,
+            keep_bytes: Bytes(options.keep_bytes as u64),
+        }
     }
 }
 
@@ -447,6 +461,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             )));
         }
     }
+    config.egress.check()?;
     config.run.check()?;
     if config.temporal.task_queue.trim().is_empty() {
         return Err(ConfigError("temporal.task-queue is empty, it must be a name".to_owned()));
@@ -491,6 +506,7 @@ impl From<Config> for ServerOptions {
             temporal_compatible,
             model,
             workflows,
+            egress,
             run,
             store,
             engine,
@@ -509,6 +525,8 @@ impl From<Config> for ServerOptions {
             model_base_url: text(model.base_url),
             default_catalog: text(workflows.default_catalog),
             model_api_key: text(model.api_key.0).map(Secret::new),
+            egress: egress.policy(),
+            allow_own_api: egress.allow_own_api,
             run: run.into(),
             store: StoreOptions {
                 cache_bytes: usize::try_from(store.cache.0).unwrap_or(usize::MAX),
@@ -530,7 +548,11 @@ impl From<Config> for ServerOptions {
                     age_ms: i64::try_from(upkeep.keep_changes_for.0.as_millis()).unwrap_or(i64::MAX),
                 },
             },
-            events: EventsOptions { retention: events.retention.0, keep_max: events.keep_max },
+            events: EventsOptions {
+                retention: events.retention.0,
+                keep_max: events.keep_max,
+                keep_bytes: usize::try_from(events.keep_bytes.0).unwrap_or(usize::MAX),
+            },
             ..Self::new(data_dir)
         }
     }
