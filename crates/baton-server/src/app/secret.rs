@@ -14,6 +14,8 @@
 
 mod answers;
 
+pub(super) use answers::SecretPresence;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_activities::Secret as Hidden;
@@ -114,6 +116,7 @@ impl ServedResource for Secret {
                 let put = template::put_of(&object, key, app.store().next_number(), Expect::Absent)?;
                 match template::commit_put(app, baton_store::ResourcePut { body, ..put }).await {
                     Ok(revision) => {
+                        app.0.secrets.one_was_written();
                         object.metadata_mut().resource_version = revision.to_string();
                         false
                     }
@@ -261,7 +264,9 @@ impl App {
         let mut signed = hmac::Context::with_key(&hmac_key);
         // Neither of the first two can hold a `/`.
         let uid = object.metadata().map_or("", |meta| &meta.uid);
-        [uid, "/", key, "/", value].iter().for_each(|part| signed.update(part.as_bytes()));
+        for part in [uid, "/", key, "/", value] {
+            signed.update(part.as_bytes());
+        }
         hex::encode(&signed.sign().as_ref()[..FINGERPRINT_BYTES])
     }
 }

@@ -237,7 +237,18 @@ mod tests {
         let attributes = BTreeMap::from([("source".into(), "/s".into())]);
         let key = ResourceKey::new("e", "default", revision.to_string());
         let kind = Some(kind.into());
-        KeptEvent { key, uid: [0; 16], number: 1, revision, accepted_ms, bytes, kind, attributes, is_whole: true }
+        KeptEvent {
+            key,
+            uid: [0; 16],
+            number: 1,
+            revision,
+            accepted_ms,
+            emitted: false,
+            bytes,
+            kind,
+            attributes,
+            is_whole: true,
+        }
     }
 
     fn of(namespace: &str, event: KeptEvent) -> KeptEvent {

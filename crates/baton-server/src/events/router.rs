@@ -169,7 +169,9 @@ impl Router {
             let page = tokio::task::spawn_blocking(page).await.map_err(|stopped| stopped.to_string())?;
             let (rows, revision, last) = page.map_err(|error: baton_store::StoreError| error.to_string())?;
             from.get_or_insert(revision);
-            rows.into_iter().for_each(|row| take(self, row));
+            for row in rows {
+                take(self, row);
+            }
             match last {
                 Some(last) => after = Some(last),
                 None => return Ok(from.unwrap_or_default()),
@@ -292,9 +294,8 @@ impl Router {
         match done {
             Ok(Done::Settled(name)) => self.subscriptions.remove(&name),
             Ok(Done::Trimmed) => self.trimming = false,
-            Ok(Done::Left) => {}
             Err(error) if error.is_panic() => tracing::error!(%error, "an answer of the event bus stopped"),
-            Err(_) => {}
+            Ok(Done::Left) | Err(_) => {}
         }
     }
 

@@ -17,7 +17,7 @@ pub(super) struct Subscriptions {
     by_name: HashMap<Name, Waiting>,
     /// By namespace and type; those that have a filter without a type stand under `None`.
     by_type: HashMap<(String, Option<String>), BTreeSet<Name>>,
-    by_execution: HashMap<Uid, Listening>,
+    listening: HashMap<Uid, Listening>,
 }
 
 /// What one execution listens to.
@@ -49,7 +49,7 @@ impl Subscriptions {
                 self.by_type.entry(place).or_default().insert(Arc::clone(&name));
             }
             if let Some(execution) = kept.execution {
-                self.by_execution.entry(execution).or_default().names.insert(Arc::clone(&name));
+                self.listening.entry(execution).or_default().names.insert(Arc::clone(&name));
             }
             self.by_name.insert(Arc::clone(&name), Waiting { kept: Arc::new(kept), answering: false });
         }
@@ -75,11 +75,11 @@ impl Subscriptions {
             }
         }
         let Some(execution) = waiting.kept.execution else { return };
-        if let Some(listening) = self.by_execution.get_mut(&execution) {
+        if let Some(listening) = self.listening.get_mut(&execution) {
             listening.names.remove(name);
             listening.looked_at = listening.looked_at.min(listening.names.len());
             if listening.names.is_empty() {
-                self.by_execution.remove(&execution);
+                self.listening.remove(&execution);
             }
         }
     }
@@ -90,7 +90,7 @@ impl Subscriptions {
         let Some(execution) = self.by_name.get(name).and_then(|waiting| waiting.kept.execution) else {
             return Vec::new();
         };
-        let Some(listening) = self.by_execution.get_mut(&execution) else { return Vec::new() };
+        let Some(listening) = self.listening.get_mut(&execution) else { return Vec::new() };
         if listening.names.len() < LOOKED_AT_MIN.max(2 * listening.looked_at) {
             return Vec::new();
         }
@@ -100,7 +100,7 @@ impl Subscriptions {
 
     /// Those of an execution.
     pub(super) fn of(&self, execution: Uid) -> Vec<Arc<KeptSubscription>> {
-        let names = self.by_execution.get(&execution).into_iter().flat_map(|listening| &listening.names);
+        let names = self.listening.get(&execution).into_iter().flat_map(|listening| &listening.names);
         names.filter_map(|name| self.by_name.get(name)).map(|waiting| Arc::clone(&waiting.kept)).collect()
     }
 

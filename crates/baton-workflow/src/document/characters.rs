@@ -34,7 +34,7 @@ fn find(value: &Value, path: &mut String, places: &mut Vec<String>) {
         Value::String(text) if is_reserved(text) => places.push(path.clone()),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                path.push_str(&format!("[{index}]"));
+                path.extend(["[", &index.to_string(), "]"]);
                 find(item, path, places);
                 path.truncate(length);
             }

@@ -34,6 +34,7 @@ use baton_execution::{
 pub(crate) use calls::{Call, Child};
 pub(crate) use run::Run;
 pub(crate) use state::{FrameId, Opening, State};
+pub(crate) use variables::runtime;
 
 use crate::document::Definition;
 
