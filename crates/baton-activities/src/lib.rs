@@ -30,6 +30,7 @@ mod grpc;
 mod home;
 mod http;
 mod jsonrpc;
+pub mod limited;
 mod mcp;
 pub mod metric_names;
 mod model;
@@ -63,6 +64,11 @@ use secrets::Vault;
 #[async_trait::async_trait]
 trait Activity: Send + Sync {
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault>;
+
+    /// Whether the installation keeps what the activity is given, for others to read: then no secret is put into it.
+    fn is_kept(&self) -> bool {
+        false
+    }
 }
 
 /// Runs activities against the real world.
@@ -127,7 +133,11 @@ impl Activities for WorldActivities {
     async fn run(&self, mut task: ActivityTask) -> Result<Value, Fault> {
         if let Some(activity) = self.by_name.get(task.activity.as_str()) {
             let work = async {
-                self.vault.resolve(&task.namespace, &mut task.input).await?;
+                if activity.is_kept() {
+                    Vault::refuse(&task.input)?;
+                } else {
+                    self.vault.resolve(&task.namespace, &mut task.input).await?;
+                }
                 activity.run(&task).await
             };
             return Vault::guard(work).await;

@@ -9,6 +9,7 @@
 //!   the environment says that it is.
 
 mod effective;
+mod egress;
 mod models;
 mod place;
 mod run;
@@ -25,6 +26,7 @@ use toml::{Table, Value};
 
 pub use self::{
     effective::Variables,
+    egress::EgressConfig,
     models::{ModelConfig, ModelsConfig, PriceConfig, ProviderConfig, UnknownPriceConfig},
     place::{Advertise, StoreUrl, StoreUrlSetting},
     run::{CommandsSetting, RunConfig},
@@ -47,6 +49,9 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("ANTHROPIC_API_KEY", "models.anthropic.api-key"),
     ("GEMINI_API_KEY", "models.gemini.api-key"),
     ("BATON_DEFAULT_CATALOG", "workflows.default-catalog"),
+    ("BATON_EGRESS_ALLOW_PRIVATE", "egress.allow-private"),
+    ("BATON_EGRESS_ALLOWED", "egress.allowed"),
+    ("BATON_EGRESS_ALLOW_OWN_API", "egress.allow-own-api"),
     ("BATON_RUN_COMMANDS", "run.commands"),
     ("BATON_RUN_NETWORK", "run.network"),
     ("BATON_RUN_READABLE", "run.readable"),
@@ -99,6 +104,8 @@ pub struct Config {
     pub models: ModelsConfig,
     /// Workflows.
     pub workflows: WorkflowsConfig,
+    /// Whom executions may call.
+    pub egress: EgressConfig,
     /// Commands, scripts and containers.
     pub run: RunConfig,
     /// The store.
@@ -124,6 +131,7 @@ impl Default for Config {
             model: ModelConfig::default(),
             models: ModelsConfig::default(),
             workflows: WorkflowsConfig::default(),
+            egress: EgressConfig::default(),
             run: RunConfig::default(),
             store: StoreConfig::default(),
             engine: EngineConfig::default(),
@@ -225,8 +233,10 @@ impl Default for UpkeepConfig {
 pub struct EventsConfig {
     /// How long events are kept for those who listen.
     pub retention: Span,
-    /// How many at most; the oldest go first.
+    /// How many at most; of too many, the oldest of the namespace that has the most go.
     pub keep_max: usize,
+    /// How many bytes of them at most.
+    pub keep_bytes: Bytes,
     /// URL that gets what workflows emit. Empty: nobody.
     pub sink: String,
     /// URL that gets lifecycle events. Empty: nobody.
@@ -241,6 +251,7 @@ impl Default for EventsConfig {
         Self {
             retention: Span(options.retention),
             keep_max: options.keep_max,
+            keep_bytes: Bytes(options.keep_bytes as u64),
             sink: String::new(),
             lifecycle_sink: String::new(),
             lifecycle: Lifecycle::default(),
@@ -460,6 +471,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             )));
         }
     }
+    config.egress.check()?;
     for (name, url) in [("events.sink", &config.events.sink), ("events.lifecycle-sink", &config.events.lifecycle_sink)]
     {
         if !url.is_empty() && !is_receiver(url) {
@@ -520,6 +532,7 @@ impl From<Config> for ServerOptions {
             model,
             models,
             workflows,
+            egress,
             run,
             store,
             engine,
@@ -537,6 +550,8 @@ impl From<Config> for ServerOptions {
             temporal_compatible,
             models: models::options(model, models),
             default_catalog: text(workflows.default_catalog),
+            egress: egress.policy(),
+            allow_own_api: egress.allow_own_api,
             run: run.into(),
             store: StoreOptions {
                 cache_bytes: usize::try_from(store.cache.0).unwrap_or(usize::MAX),
@@ -558,7 +573,11 @@ impl From<Config> for ServerOptions {
                     age_ms: i64::try_from(upkeep.keep_changes_for.0.as_millis()).unwrap_or(i64::MAX),
                 },
             },
-            events: EventsOptions { retention: events.retention.0, keep_max: events.keep_max },
+            events: EventsOptions {
+                retention: events.retention.0,
+                keep_max: events.keep_max,
+                keep_bytes: usize::try_from(events.keep_bytes.0).unwrap_or(usize::MAX),
+            },
             reports: ReportOptions {
                 sink: text(events.sink),
                 lifecycle_sink: text(events.lifecycle_sink),

@@ -65,6 +65,8 @@ pub struct ServerOptions {
     pub default_catalog: Option<String>,
     /// What activities may call.
     pub egress: EgressPolicy,
+    /// Whether they may call this server's own API.
+    pub allow_own_api: bool,
     /// What commands, scripts and containers may do.
     pub run: RunOptions,
     /// Limits of the store.
@@ -97,6 +99,7 @@ impl ServerOptions {
             models: ModelsOptions::default(),
             default_catalog: None,
             egress: EgressPolicy::default(),
+            allow_own_api: false,
             run: RunOptions::default(),
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
@@ -255,7 +258,10 @@ pub async fn start_with(
     metrics::install();
     let temporal = options.temporal.clone().map(Temporal::start).transpose().map_err(StartError::Temporal)?;
     let home = ServerHome::new();
-    let (opening, activities_home) = (options.clone(), Arc::clone(&home) as Arc<dyn Home>);
+    let (mut opening, activities_home) = (options.clone(), Arc::clone(&home) as Arc<dyn Home>);
+    if !options.allow_own_api {
+        opening.egress.own.push(address);
+    }
     let opened = tokio::task::spawn_blocking(move || open(&opening, activities_home)).await;
     let Opened { store, sealer, activities, worker_key } = match opened {
         Ok(opened) => opened?,
@@ -315,7 +321,7 @@ struct Opened {
 
 fn open(options: &ServerOptions, home: Arc<dyn Home>) -> Result<Opened, StartError> {
     let activities = ActivitiesOptions {
-        egress: options.egress,
+        egress: options.egress.clone(),
         models: options.models.clone(),
         run: options.run.clone(),
         ..ActivitiesOptions::default()

@@ -132,7 +132,27 @@ async fn values_go_into_any_activity_and_are_not_read_again() {
         .collect();
     let secrets: Vec<(&str, &[(&str, &str)])> = secrets.iter().map(|(name, keys)| (*name, keys.as_slice())).collect();
     let world = WorldActivities::new(ActivitiesOptions::default(), TestHome::with(&secrets)).unwrap();
-    let input = json!({"value": secret_placeholder("a", "b"), "same": 1_234_567, "other": 12, "plain": "x"});
+    let mut input = json!({"value": secret_placeholder("a", "b"), "same": 1_234_567, "other": 12, "plain": "x"});
+    let output = world.run(task("echo", input.clone(), 1000)).await.unwrap();
+    assert_eq!(output, json!({"value": "***", "same": 1_234_567, "other": 12, "plain": "x"}), "'n' was not given");
+    input["value"] = secret_placeholder("a", "n").into();
     let output = world.run(task("echo", input, 1000)).await.unwrap();
     assert_eq!(output, json!({"value": "***", "same": "***", "other": 12, "plain": "x"}));
+}
+
+#[tokio::test]
+async fn what_the_installation_keeps_holds_no_secret() {
+    let encoded = STANDARD.encode(format!("user:{}", password()));
+    for value in [password(), format!("Bearer {}", password()), encoded] {
+        let event = json!({"event": {"specversion": "1.0", "type": "t", "data": {"p": value}}});
+        let fault = run("emit", event).await.unwrap_err();
+        assert!(fault.non_retryable && fault.kind == fault_type::CONFIGURATION, "{fault:?}");
+        is_hidden(&told(&fault));
+        let filters =
+            json!({"callbackToken": "t", "filters": [{"type": value}], "after": null, "sinceMs": null, "expiresMs": 1});
+        assert!(run("subscribe", filters).await.unwrap_err().non_retryable);
+    }
+    // Without one it goes on its way, which this world does not have.
+    let event = json!({"event": {"specversion": "1.0", "type": "t", "data": 1}});
+    assert!(!told(&run("emit", event).await.unwrap_err()).contains("an event holds"));
 }

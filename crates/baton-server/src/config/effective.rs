@@ -10,7 +10,7 @@ use baton_engine_temporal::{
 
 use toml::Value;
 
-use super::{Config, ConfigError, EngineKind, Resolved, Setting, Source, TemporalConfig, Tls};
+use super::{Config, ConfigError, EngineKind, Resolved, Setting, Source, TemporalConfig, Tls, egress::addresses};
 use crate::{
     ServerOptions,
     worker::{TemporalSettings, WorkerKey, WorkerProcessOptions},
@@ -44,7 +44,10 @@ impl Resolved {
         environment: &Variables,
     ) -> Result<WorkerProcessOptions, ConfigError> {
         let temporal = temporal_settings(&self.config, environment)?;
-        let ServerOptions { egress, models, run, .. } = ServerOptions::from(self.config.clone());
+        let ServerOptions { mut egress, allow_own_api, models, run, .. } = ServerOptions::from(self.config.clone());
+        if !allow_own_api {
+            egress.own = addresses(&servers);
+        }
         Ok(WorkerProcessOptions { servers, key, temporal, egress, models, run })
     }
 
