@@ -5,7 +5,7 @@
 //! - an own working directory, empty but for the job's files and gone afterwards, the only place that it can write to;
 //! - to read nothing but the system's programs and libraries and what [`RunOptions::readable`] names;
 //! - no network and no sockets, unless [`RunOptions::network`];
-//! - limits of memory, processor time, processes, file size and output.
+//! - limits of memory (of all its processes together), processor time, processes, file size and output.
 //!
 //! The means are bubblewrap (`bwrap`: own namespaces) where it works, else Landlock with a filter of system calls, which
 //! works in containers too. Which of them, is tried once, when the first command is to run. Where none works, commands are refused:
@@ -14,17 +14,23 @@
 //! # Invariants
 //! - A command and whatever it started ends with its [`Running`]: dropped, timed out, cancelled, or the whole server killed.
 //!   All of them are one process group that a watchdog leads; it kills the group when its standard input ends.
+//! - What a command left is removed with it: by the server, by a process that outlives the server, or by the next server.
 //! - A server that runs as root runs commands as `nobody`: root's limits are none.
 //!
 //! # Deliberately absent
-//! A limit on all memory or disk of a command together: limits are those of one process and one file, as POSIX has them.
+//! A limit on all processor time or disk of a command together: those are of one process and one file, as POSIX has them.
 //! With the network allowed, the policy for outgoing calls does not hold for commands.
 
+#[cfg(target_os = "linux")]
 mod bubblewrap;
+#[cfg(target_os = "linux")]
+mod calls;
 mod group;
 #[cfg(target_os = "linux")]
 mod landlock;
 mod limits;
+mod memory;
+mod scratch;
 
 use std::{
     collections::BTreeMap,
@@ -32,18 +38,17 @@ use std::{
     os::unix::{fs::chown, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use baton_execution::{Fault, fault_type};
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     sync::OnceCell,
 };
 
-use self::group::Group;
+use self::{group::Group, memory::MemoryWatch, scratch::Scratch};
 use crate::options::{Commands, RunOptions};
 
 /// Where programs are looked for unless the job's environment says otherwise.
@@ -99,6 +104,7 @@ pub(crate) struct Running {
     pub(crate) stderr: Option<ChildStderr>,
     child: Child,
     group: Group,
+    memory_bytes_max: u64,
 }
 
 /// How a command ended.
@@ -134,6 +140,8 @@ pub(crate) enum SandboxError {
     Unusable(String),
     #[error("the command wrote more than {bytes_max} bytes to {stream}")]
     Output { stream: &'static str, bytes_max: usize },
+    #[error("the command used more than {bytes_max} bytes of memory, which the setting 'run.memory' allows")]
+    Memory { bytes_max: u64 },
     #[error("run the command: {what}")]
     Io {
         what: &'static str,
@@ -150,7 +158,7 @@ impl SandboxError {
             other => other.to_string(),
         };
         match self {
-            Self::Io { .. } => Fault::new(fault_type::RUNTIME, 500, detail),
+            Self::Io { .. } | Self::Memory { .. } => Fault::new(fault_type::RUNTIME, 500, detail),
             Self::Output { .. } => Fault::new(fault_type::TOO_LARGE, 413, detail).non_retryable(),
             _ => Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable(),
         }
@@ -170,17 +178,29 @@ enum Means {
 pub(crate) struct Sandbox {
     options: Arc<RunOptions>,
     means: Arc<OnceCell<Result<Means, String>>>,
+    scratch: Arc<OnceCell<Scratch>>,
+    memory: MemoryWatch,
 }
 
 impl Sandbox {
     /// Tries nothing yet.
     pub(crate) fn new(options: RunOptions) -> Self {
-        Self { options: Arc::new(options), means: Arc::default() }
+        Self {
+            options: Arc::new(options),
+            means: Arc::default(),
+            scratch: Arc::default(),
+            memory: MemoryWatch::default(),
+        }
     }
 
     /// What commands may do here.
     pub(crate) fn options(&self) -> &RunOptions {
         &self.options
+    }
+
+    /// Removes what commands of servers left that were killed.
+    pub(crate) async fn sweep(&self) {
+        scratch::sweep().await;
     }
 
     /// Runs a job to its end, within the limit of output. Whoever wants a limit of time drops the future.
@@ -253,8 +273,11 @@ impl Sandbox {
         }
         // What root may do, no sandbox of a process can take away for certain.
         let user = (means != Means::Nothing && rustix::process::geteuid().is_root()).then_some(NOBODY);
-        let directory = directory_for(&files, user).map_err(failed("make its directory"))?;
-        let group = Group::start(directory).map_err(failed("start its watchdog"))?;
+        let scratch = self.scratch.get_or_try_init(async || Scratch::make());
+        let base = scratch.await.map_err(failed("make the directory of all commands"))?.path();
+        let directory = directory_in(base, &files, user).map_err(failed("make its directory"))?;
+        let group = Group::start(directory, &self.memory, self.options.memory_bytes_max);
+        let group = group.map_err(failed("start its watchdog"))?;
         let argv = limits::wrap(&self.options, user, &path.to_string_lossy(), arguments);
         let environment = environment_in(group.directory(), environment);
         let place = Place {
@@ -264,12 +287,14 @@ impl Sandbox {
             user,
         };
         let mut child = place.start(means, argv, environment).await.map_err(failed("start it"))?;
+        child.id().into_iter().for_each(memory::end_first);
         Ok(Running {
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
             child,
             group,
+            memory_bytes_max: self.options.memory_bytes_max,
         })
     }
 
@@ -287,7 +312,8 @@ impl Sandbox {
 impl Running {
     /// Gives the command its input and waits for its end; what it left running is ended then.
     pub(crate) async fn finish(self, input: Vec<u8>, bytes_max: usize) -> Result<Finished, SandboxError> {
-        let Self { stdin, stdout, stderr, mut child, group } = self;
+        let Self { stdin, stdout, stderr, mut child, group, memory_bytes_max } = self;
+        let exceeded = group.exceeded();
         let feeding = async {
             if let Some(mut stdin) = stdin {
                 // A command may end without having read its input; that is its own affair.
@@ -308,7 +334,16 @@ impl Running {
             ending,
             feeding
         )?;
+        if exceeded.load(Relaxed) {
+            return Err(SandboxError::Memory { bytes_max: memory_bytes_max });
+        }
         Ok(Finished { code, stdout, stderr })
+    }
+
+    /// Why it was killed, if it was for its memory.
+    pub(crate) fn killed(&self) -> Option<SandboxError> {
+        let exceeded = self.group.exceeded().load(Relaxed);
+        exceeded.then_some(SandboxError::Memory { bytes_max: self.memory_bytes_max })
     }
 }
 
@@ -326,6 +361,7 @@ impl Place {
     async fn start(&self, means: Means, argv: Vec<String>, environment: BTreeMap<String, String>) -> io::Result<Child> {
         match means {
             Means::Nothing => self.command(&argv, &environment).spawn(),
+            #[cfg(target_os = "linux")]
             Means::Bubblewrap => {
                 let argv = bubblewrap::wrap(self, argv, &environment)?;
                 self.command(&argv, &BTreeMap::new()).spawn()
@@ -333,7 +369,7 @@ impl Place {
             #[cfg(target_os = "linux")]
             Means::Landlock => landlock::spawn(self, self.command(&argv, &environment)).await,
             #[cfg(not(target_os = "linux"))]
-            Means::Landlock => Err(io::Error::new(io::ErrorKind::Unsupported, "is a part of Linux")),
+            Means::Bubblewrap | Means::Landlock => Err(io::Error::new(io::ErrorKind::Unsupported, "is for Linux")),
         }
     }
 
@@ -390,14 +426,14 @@ fn find_in(program: &str, searched: &str) -> Option<PathBuf> {
     candidates.find(|candidate| candidate.is_file())
 }
 
-fn directory_for(files: &[(String, Vec<u8>)], user: Option<u32>) -> io::Result<TempDir> {
-    let directory = tempfile::Builder::new().prefix("baton-run-").tempdir()?;
+fn directory_in(base: &Path, files: &[(String, Vec<u8>)], user: Option<u32>) -> io::Result<PathBuf> {
+    let directory = tempfile::Builder::new().prefix("command-").tempdir_in(base)?;
     for (name, content) in files {
         std::fs::write(directory.path().join(name), content)?;
         chown(directory.path().join(name), user, user)?;
     }
     chown(directory.path(), user, user)?;
-    Ok(directory)
+    Ok(directory.keep())
 }
 
 fn environment_in(directory: &Path, given: BTreeMap<String, String>) -> BTreeMap<String, String> {
