@@ -119,7 +119,7 @@ struct Made<T> {
     since: Instant,
     /// Of the text.
     bytes: usize,
-    made: T,
+    what: T,
 }
 
 impl<T> Default for Kept<T> {
@@ -133,7 +133,7 @@ impl<T: Clone> Kept<T> {
     pub(crate) fn get(&self, resource: &Resource) -> Option<T> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.get(&resource.uri).filter(|kept| kept.since.elapsed() < KEPT_FOR);
-        kept.filter(|_| resource.is_for_all()).map(|kept| kept.made.clone())
+        kept.filter(|_| resource.is_for_all()).map(|kept| kept.what.clone())
     }
 
     /// Keeps what was made of a text of so many bytes, if it is for everybody.
@@ -142,7 +142,7 @@ impl<T: Clone> Kept<T> {
             return;
         }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(resource.uri.clone(), Made { since: Instant::now(), bytes, made: made.clone() });
+        kept.insert(resource.uri.clone(), Made { since: Instant::now(), bytes, what: made.clone() });
         kept.retain(|_, kept| kept.since.elapsed() < KEPT_FOR);
         while kept.values().map(|kept| kept.bytes).sum::<usize>() > KEPT_BYTES_MAX
             && let Some(oldest) = kept.iter().min_by_key(|(_, kept)| kept.since).map(|(uri, _)| uri.clone())

@@ -1,7 +1,7 @@
 //! Workflow documents checked without a server, and so without what is kept elsewhere.
 //!
-//! A server fetches functions and schemas when a workflow is created. Here, what is not given stands in as something that
-//! takes and gives anything, and is told as not checked.
+//! A server fetches functions and schemas when a workflow is created; files come with the manifest. Here, what is not given
+//! stands in as something that takes and gives anything, and is told as not checked.
 
 use baton_server::{External, ExternalKind, RESOURCES, WorkflowDefinition, check_workflow, externals};
 use baton_types::Violation;

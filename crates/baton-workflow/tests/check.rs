@@ -369,8 +369,8 @@ fn each_kind_checks_its_own() {
             "with.arguments: must be an object, an array of objects or an expression in '${ }', found a string",
         ),
         (
-            "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, protocol: kafka, message: {}}",
-            "with.protocol: the protocol 'kafka' is not supported yet; supported are 'http', 'mqtt' and 'mqtt5'",
+            "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, protocol: ws, message: {}}",
+            "with.protocol: the protocol 'ws' is not supported yet; supported are 'http', 'mqtt' and 'mqtt5'",
         ),
         (
             "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, channel: b, message: {}}",

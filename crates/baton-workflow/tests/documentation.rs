@@ -33,7 +33,7 @@ const INPUTS_MAX: usize = 100;
 struct Run {
     #[serde(default)]
     input: Value,
-    /// What activities, children and tokens are answered, in order; after the last `{}`.
+    /// What activities, children and tokens are answered, in order; after the last `{}`. `{fault: …}` is a fault of an activity.
     #[serde(default)]
     answers: VecDeque<Value>,
     /// What is heard, one at a time.
@@ -103,6 +103,56 @@ fn workflows_in_the_documentation_are_accepted_and_run() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A part of a document with what stands around it; `None` for what is no part of one.
+fn completed(part: &Value) -> Option<Value> {
+    let service = json!({"name": "a.B", "host": "localhost"});
+    let resource = json!({"endpoint": "https://example.com/"});
+    let call = |kind: &str, with: Value| json!([{"part": {"call": kind, "with": with}}]);
+    let mut document = json!({
+        "document": {"dsl": "1.0.3", "namespace": "default", "name": "part", "version": "1.0.0"},
+        "do": [{"part": {"set": {"a": 1}}}, {"giveUp": {"set": {"b": 2}}}],
+    });
+    let Value::Object(fields) = part else {
+        let tasks = part.as_array()?.iter().cloned().chain([document["do"][1].clone()]);
+        document["do"] = tasks.collect();
+        document["use"]["secrets"] = secrets();
+        return Some(document);
+    };
+    let value = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    match fields.keys().next()?.as_str() {
+        "do" | "use" | "input" => document.as_object_mut()?.extend(fields.clone()),
+        "with" => document["do"] = call("a2a", value("with")),
+        "transport" => document["do"] = call("mcp", json!({"method": "tools/list", "transport": value("transport")})),
+        "proto" => document["do"] = call("grpc", json!({"proto": value("proto"), "service": service, "method": "C"})),
+        "parameters" => {
+            let with = json!({"document": resource, "operationId": "a", "parameters": value("parameters")});
+            document["do"] = call("openapi", with);
+        }
+        _ => return None,
+    }
+    document["use"]["secrets"] = secrets();
+    Some(document)
+}
+
+/// Those that parts of documents name.
+fn secrets() -> Value {
+    json!(["token", "catalog-token", "pets"])
+}
+
+#[test]
+fn parts_of_workflows_in_the_documentation_are_accepted() {
+    let (mut parts, mut wrong) = (0, Vec::new());
+    for block in blocks().into_iter().filter(|block| !block.whole) {
+        let Some(document) = completed(&block.document) else { continue };
+        parts += 1;
+        if let Err(says) = baton_workflow::check(&support::with_externals(&document)) {
+            wrong.push(format!("{}: {says:#?}", block.place));
+        }
+    }
+    assert!(parts > 10, "{parts} parts");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Runs a document as it is said, and tells how it ended otherwise. Time passes only when nothing else happens.
 fn run(document: &Value, mut run: Run) -> Result<(), String> {
     let mut session = Session::new(document, &BTreeMap::new());
@@ -137,7 +187,12 @@ fn answer(command: &Command, run: &mut Run) -> Option<Give> {
         Command::ScheduleActivity(activity) if activity.activity == "emit" => {
             Give::Completed { at: at(&activity.id), output: activity.input["event"].clone() }
         }
-        Command::ScheduleActivity(activity) => Give::Completed { at: at(&activity.id), output: run.next() },
+        Command::ScheduleActivity(activity) => match run.next() {
+            Value::Object(mut fields) if fields.contains_key("fault") => {
+                Give::Failed { at: at(&activity.id), fault: fields["fault"].take() }
+            }
+            output => Give::Completed { at: at(&activity.id), output },
+        },
         Command::StartChild(child) if child.awaited => Give::Answered { at: at(&child.id), output: run.next() },
         Command::AwaitCallback { id, .. } => {
             Give::Answered { at: at(id), output: run.heard().unwrap_or_else(|| run.next()) }

@@ -204,7 +204,7 @@ fn files_that_workflows_name_are_given_along_from_below_their_folder() {
     let flow = inner.join("flow.yaml");
     let read = |text: &str| {
         fs::write(&flow, text).unwrap();
-        load(&[flow.clone()]).map(|manifests| manifests[0].resource().unwrap().unwrap().to_json())
+        load(std::slice::from_ref(&flow)).map(|manifests| manifests[0].resource().unwrap().unwrap().to_json())
     };
     let bare = read(&calls("file://app/greet.proto")).unwrap();
     assert_eq!(bare["spec"]["resources"], json!({"file://app/greet.proto": "syntax = \"proto3\";"}));

@@ -61,6 +61,7 @@ use crate::{
 pub(crate) use children::ChildAdmission;
 pub(crate) use fetch::Fetcher;
 pub(crate) use metadata::{new_uid, now_ms};
+use secret::SecretPresence;
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
 pub(crate) const OWNERS_GONE_MAX: usize = 100_000;
@@ -84,6 +85,7 @@ struct Inner {
     /// Whether the host can be reached that executions run at, if they run at one.
     host: OnceLock<Reach>,
     fetcher: OnceLock<Fetcher>,
+    secrets: SecretPresence,
 }
 
 /// An application layer that is not kept alive.
@@ -201,6 +203,7 @@ impl App {
             collect: Notify::new(),
             host: OnceLock::new(),
             fetcher: OnceLock::new(),
+            secrets: SecretPresence::default(),
         }))
     }
 

@@ -247,9 +247,8 @@ impl Router {
         match done {
             Ok(Done::Settled(name)) => self.subscriptions.remove(&name),
             Ok(Done::Trimmed) => self.trimming = false,
-            Ok(Done::Left) => {}
             Err(error) if error.is_panic() => tracing::error!(%error, "an answer of the event bus stopped"),
-            Err(_) => {}
+            Ok(Done::Left) | Err(_) => {}
         }
     }
 

@@ -17,7 +17,8 @@ pub(super) struct Subscriptions {
     by_name: HashMap<Name, Waiting>,
     /// By namespace and type; those that have a filter without a type stand under `None`.
     by_type: HashMap<(String, Option<String>), BTreeSet<Name>>,
-    by_execution: HashMap<Uid, BTreeSet<Name>>,
+    /// By execution.
+    listening: HashMap<Uid, BTreeSet<Name>>,
 }
 
 pub(super) struct Waiting {
@@ -38,7 +39,7 @@ impl Subscriptions {
                 self.by_type.entry(place).or_default().insert(Arc::clone(&name));
             }
             if let Some(execution) = kept.execution {
-                self.by_execution.entry(execution).or_default().insert(Arc::clone(&name));
+                self.listening.entry(execution).or_default().insert(Arc::clone(&name));
             }
             self.by_name.insert(Arc::clone(&name), Waiting { kept: Arc::new(kept), answering: false });
         }
@@ -64,17 +65,17 @@ impl Subscriptions {
             }
         }
         let Some(execution) = waiting.kept.execution else { return };
-        if let Some(names) = self.by_execution.get_mut(&execution) {
+        if let Some(names) = self.listening.get_mut(&execution) {
             names.remove(name);
             if names.is_empty() {
-                self.by_execution.remove(&execution);
+                self.listening.remove(&execution);
             }
         }
     }
 
     /// Those of an execution.
     pub(super) fn of(&self, execution: Uid) -> Vec<Arc<KeptSubscription>> {
-        let names = self.by_execution.get(&execution).into_iter().flatten();
+        let names = self.listening.get(&execution).into_iter().flatten();
         names.filter_map(|name| self.by_name.get(name)).map(|waiting| Arc::clone(&waiting.kept)).collect()
     }
 

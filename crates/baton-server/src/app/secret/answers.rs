@@ -6,6 +6,8 @@
 //! # Failure
 //! A secret that cannot be read is passed over, and logged: the answer must not be lost for it.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
 use baton_activities::redact_outcome;
 use baton_execution::{Outcome, ProgramKind};
 use baton_proto::v1::{Secret, WorkflowExecution};
@@ -14,6 +16,27 @@ use baton_types::{ApiError, Digest, Uid};
 use bytes::Bytes;
 
 use super::{App, Resource, ServedResource};
+
+/// Whether there are secrets at all: where there are none, an answer costs nothing more.
+///
+/// All secrets are written by the server that leads, so counting its writes is enough to know that nothing has changed.
+#[derive(Default)]
+pub(in crate::app) struct SecretPresence {
+    written: AtomicU64,
+    /// One more than the count of writes at which there were none; 0 if that is not known.
+    absent_after: AtomicU64,
+}
+
+impl SecretPresence {
+    /// Notes that a secret is in the store; before whoever created it hears of it.
+    pub(super) fn one_was_written(&self) {
+        self.written.fetch_add(1, SeqCst);
+    }
+
+    fn are_absent(&self) -> bool {
+        self.absent_after.load(SeqCst) == self.written.load(SeqCst) + 1
+    }
+}
 
 /// What a waiting execution runs.
 struct Waiting {
@@ -28,6 +51,15 @@ impl App {
     /// # Errors
     /// What the store says.
     pub(in crate::app) async fn without_secrets(&self, waits: Uid, answer: Outcome) -> Result<Outcome, ApiError> {
+        if self.0.secrets.are_absent() {
+            return Ok(answer);
+        }
+        let written = self.0.secrets.written.load(SeqCst);
+        let none = |store: &Store| Ok(store.list(&ListQuery::new(Secret::KIND, 1))?.items.is_empty());
+        if self.read(none).await? {
+            self.0.secrets.absent_after.store(written + 1, SeqCst);
+            return Ok(answer);
+        }
         let Some(Waiting { namespace, digest, content }) = self.read(move |store| waiting(store, waits)).await? else {
             return Ok(answer);
         };
@@ -43,11 +75,8 @@ impl App {
     }
 }
 
-/// `None` for what has no secrets: an agent, and everything where there are none.
+/// `None` for what has no secrets: an agent.
 fn waiting(store: &Store, uid: Uid) -> Result<Option<Waiting>, StoreError> {
-    if store.list(&ListQuery::new(Secret::KIND, 1))?.items.is_empty() {
-        return Ok(None);
-    }
     let stored = store.get_by_uid(*uid.as_bytes())?.filter(|stored| stored.key.kind == WorkflowExecution::KIND);
     let Some(stored) = stored else { return Ok(None) };
     let execution = WorkflowExecution::decode_stored(&stored.body, stored.revision).ok();
