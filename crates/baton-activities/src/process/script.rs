@@ -69,7 +69,7 @@ struct Source {
 
 impl Script {
     pub(crate) fn new(sandbox: &Sandbox, authenticator: &Arc<Authenticator>) -> Self {
-        let turns = Arc::new(Semaphore::new(sandbox.options().scripts_max));
+        let turns = Arc::new(Semaphore::new(sandbox.options().scripts_max.max(1)));
         Self { sandbox: sandbox.clone(), authenticator: Arc::clone(authenticator), turns }
     }
 

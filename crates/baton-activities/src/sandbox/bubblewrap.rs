@@ -72,7 +72,9 @@ fn arguments(place: &Place, environment: &BTreeMap<String, String>) -> Vec<Strin
         add(&["--symlink", target, link]);
     }
     let directory = place.directory.to_string_lossy();
-    add(&["--proc", "/proc", "--bind", &directory, &directory, "--chdir", &directory, "--remount-ro", "/"]);
+    // Read-only, as processes could take back there what was said of them.
+    add(&["--proc", "/proc", "--remount-ro", "/proc"]);
+    add(&["--bind", &directory, &directory, "--chdir", &directory, "--remount-ro", "/"]);
     for (name, value) in environment {
         add(&["--setenv", name, value]);
     }

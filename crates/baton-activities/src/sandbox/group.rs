@@ -16,7 +16,10 @@ use tokio::{
     runtime::Handle,
 };
 
-use super::{memory, scratch};
+use super::{
+    memory,
+    scratch::{self, Scratch},
+};
 
 /// What the watchdog does.
 const WATCH: &str = "while read -r _; do :; done; kill -9 0";
@@ -36,11 +39,18 @@ struct Parts {
     watchdog: Child,
     watched: memory::Watched,
     directory: PathBuf,
+    /// What the directory is in stays as long.
+    _scratch: Arc<Scratch>,
 }
 
 impl Group {
-    /// Starts the watchdog of a new group, which may use so much memory.
-    pub(super) fn start(directory: PathBuf, memory: &memory::MemoryWatch, bytes_max: u64) -> io::Result<Self> {
+    /// Starts the watchdog of a new group, with its directory in `scratch`; it may use so much memory.
+    pub(super) fn start(
+        scratch: Arc<Scratch>,
+        directory: PathBuf,
+        memory: &memory::MemoryWatch,
+        bytes_max: u64,
+    ) -> io::Result<Self> {
         let watchdog = Command::new("/bin/sh")
             .args(["-c", WATCH])
             .env_clear()
@@ -54,7 +64,7 @@ impl Group {
         let id = id.ok_or_else(|| io::Error::other("the watchdog of the command ended at once"))?;
         let watched = memory.watch(id, bytes_max)?;
         let exceeded = watched.exceeded();
-        let parts = Parts { watchdog, watched, directory: directory.clone() };
+        let parts = Parts { watchdog, watched, directory: directory.clone(), _scratch: scratch };
         Ok(Self { parts: Some(parts), id, directory, exceeded })
     }
 

@@ -25,11 +25,13 @@
 mod bubblewrap;
 #[cfg(target_os = "linux")]
 mod calls;
+mod error;
 mod group;
 #[cfg(target_os = "linux")]
 mod landlock;
 mod limits;
 mod memory;
+mod program;
 mod scratch;
 
 use std::{
@@ -41,18 +43,21 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use baton_execution::{Fault, fault_type};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     sync::OnceCell,
 };
 
-use self::{group::Group, memory::MemoryWatch, scratch::Scratch};
+pub(crate) use self::{error::SandboxError, program::find_program};
+use self::{
+    group::Group,
+    memory::MemoryWatch,
+    program::{PATH_DEFAULT, check, resolve},
+    scratch::Scratch,
+};
 use crate::options::{Commands, RunOptions};
 
-/// Where programs are looked for unless the job's environment says otherwise.
-const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// User and group that a server of root's runs commands as; `nobody` on every Linux.
 const NOBODY: u32 = 65_534;
 /// What a command may read of the system.
@@ -118,53 +123,6 @@ pub(crate) struct Finished {
     pub(crate) stderr: Vec<u8>,
 }
 
-/// Why a command did not run to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SandboxError {
-    #[error(
-        "this installation runs no commands: its setting 'run.commands' is 'off', 'sandboxed' and 'unconfined' are the others"
-    )]
-    Off,
-    #[error(
-        "this machine has no sandbox to run commands in ({why}); install bubblewrap, or set 'run.commands' to 'unconfined' to run them without one"
-    )]
-    NoSandbox { why: String },
-    #[error("no program '{program}' in {path}")]
-    NotFound { program: String, path: String },
-    #[error(
-        "the program '{program}' lies at '{}', where commands cannot read; add its directory to the setting 'run.readable'",
-        found.display()
-    )]
-    Unreadable { program: String, found: PathBuf },
-    #[error("{0}")]
-    Unusable(String),
-    #[error("the command wrote more than {bytes_max} bytes to {stream}")]
-    Output { stream: &'static str, bytes_max: usize },
-    #[error("the command used more than {bytes_max} bytes of memory, which the setting 'run.memory' allows")]
-    Memory { bytes_max: u64 },
-    #[error("run the command: {what}")]
-    Io {
-        what: &'static str,
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl SandboxError {
-    /// The fault of the task.
-    pub(crate) fn fault(&self) -> Fault {
-        let detail = match self {
-            Self::Io { source, .. } => format!("{self}: {source}"),
-            other => other.to_string(),
-        };
-        match self {
-            Self::Io { .. } | Self::Memory { .. } => Fault::new(fault_type::RUNTIME, 500, detail),
-            Self::Output { .. } => Fault::new(fault_type::TOO_LARGE, 413, detail).non_retryable(),
-            _ => Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable(),
-        }
-    }
-}
-
 /// What keeps commands from doing harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Means {
@@ -178,7 +136,7 @@ enum Means {
 pub(crate) struct Sandbox {
     options: Arc<RunOptions>,
     means: Arc<OnceCell<Result<Means, String>>>,
-    scratch: Arc<OnceCell<Scratch>>,
+    scratch: Arc<OnceCell<Arc<Scratch>>>,
     memory: MemoryWatch,
 }
 
@@ -273,10 +231,11 @@ impl Sandbox {
         }
         // What root may do, no sandbox of a process can take away for certain.
         let user = (means != Means::Nothing && rustix::process::geteuid().is_root()).then_some(NOBODY);
-        let scratch = self.scratch.get_or_try_init(async || Scratch::make());
-        let base = scratch.await.map_err(failed("make the directory of all commands"))?.path();
-        let directory = directory_in(base, &files, user).map_err(failed("make its directory"))?;
-        let group = Group::start(directory, &self.memory, self.options.memory_bytes_max);
+        let scratch = self.scratch.get_or_try_init(async || Scratch::make().map(Arc::new));
+        let scratch = scratch.await.map_err(failed("make the directory of all commands"))?;
+        let directory = directory_in(scratch.path(), &files, user).map_err(failed("make its directory"))?;
+        let (scratch, memory_bytes_max) = (Arc::clone(scratch), self.options.memory_bytes_max);
+        let group = Group::start(scratch, directory, &self.memory, memory_bytes_max);
         let group = group.map_err(failed("start its watchdog"))?;
         let argv = limits::wrap(&self.options, user, &path.to_string_lossy(), arguments);
         let environment = environment_in(group.directory(), environment);
@@ -294,7 +253,7 @@ impl Sandbox {
             stderr: child.stderr.take(),
             child,
             group,
-            memory_bytes_max: self.options.memory_bytes_max,
+            memory_bytes_max,
         })
     }
 
@@ -388,42 +347,6 @@ impl Place {
         let named = SYSTEM.iter().chain(&CONFIGURATION).map(Path::new);
         named.chain(self.options.readable.iter().map(PathBuf::as_path)).filter(|path| path.exists())
     }
-}
-
-/// What no operating system takes, told before anything is started.
-fn check(job: &Job) -> Result<(), SandboxError> {
-    let unusable = |what: String| Err(SandboxError::Unusable(what));
-    let texts = [&job.program].into_iter().chain(&job.arguments).chain(job.environment.values());
-    if texts.into_iter().any(|text| text.contains('\0')) {
-        return unusable("a command, its arguments and its environment cannot hold the character U+0000".to_owned());
-    }
-    if job.program.is_empty() {
-        return unusable("the command is empty, it must be a program".to_owned());
-    }
-    match job.environment.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-        Some(name) => unusable(format!("'{}' is not the name of a variable of the environment", name.escape_debug())),
-        None => Ok(()),
-    }
-}
-
-/// The path of a program; a relative one is the job's own file.
-fn resolve(program: &str, searched: &str) -> Result<PathBuf, SandboxError> {
-    if program.contains('/') {
-        return Ok(PathBuf::from(program));
-    }
-    let found = find_in(program, searched);
-    found.ok_or_else(|| SandboxError::NotFound { program: program.to_owned(), path: searched.to_owned() })
-}
-
-/// A program of the system, by its name.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    find_in(name, PATH_DEFAULT)
-}
-
-fn find_in(program: &str, searched: &str) -> Option<PathBuf> {
-    let mut candidates =
-        searched.split(':').filter(|it| !it.is_empty()).map(|directory| Path::new(directory).join(program));
-    candidates.find(|candidate| candidate.is_file())
 }
 
 fn directory_in(base: &Path, files: &[(String, Vec<u8>)], user: Option<u32>) -> io::Result<PathBuf> {

@@ -2,6 +2,8 @@
 
 use std::{fs, net::TcpListener};
 
+use baton_execution::fault_type;
+
 use super::*;
 
 /// Sandboxes by each means that works here.
@@ -230,6 +232,8 @@ async fn the_system_ends_commands_before_the_server_when_memory_runs_out() {
         } else {
             assert_eq!(run(&sandbox, "cat /proc/self/oom_score_adj").await.1, "1000\n");
         }
+        let (code, said, _) = run(&sandbox, "echo 0 >/proc/self/oom_score_adj && echo changed").await;
+        assert!(code != 0 && said.is_empty(), "{said}");
     }
 }
 
@@ -277,6 +281,26 @@ async fn all_of_a_group_or_of_a_user_cannot_be_slowed_down() {
             let (_, said, complaint) = run(sandbox, &call(name, arguments)).await;
             assert_eq!(said, "Operation not permitted\n", "{name}: {complaint}");
         }
+    }
+}
+
+#[test]
+fn there_is_a_filter_for_every_version_of_landlock() {
+    use ::landlock::ABI;
+    for abi in [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6] {
+        for network in [false, true] {
+            assert!(calls::under_landlock(abi, network, 4711).is_ok_and(|filter| filter.len() > 100), "{abi:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_is_removed_however_deep_it_is() {
+    let deep = "/usr/bin/python3 -I -c 'import os\nprint(os.getcwd())\nfor _ in range(5000):\n  os.mkdir(\"d\"); os.chdir(\"d\")'";
+    for sandbox in sandboxes(&RunOptions::default()).await {
+        let (code, said, complaint) = run(&sandbox, deep).await;
+        assert_eq!(code, 0, "{complaint}");
+        assert!(!Path::new(said.trim()).exists(), "{said}");
     }
 }
 
