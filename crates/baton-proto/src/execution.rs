@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Types of the conditions of an execution.
+/// Types of conditions.
 pub mod condition {
     /// The execution was admitted.
     pub const ACCEPTED: &str = "Accepted";
@@ -25,6 +25,8 @@ pub mod condition {
     pub const COMPLETE: &str = "Complete";
     /// It ended otherwise.
     pub const FAILED: &str = "Failed";
+    /// Of a workflow: whether its schedule starts executions.
+    pub const SCHEDULED: &str = "Scheduled";
     /// Whether every caller was told.
     pub const CALLBACK_DELIVERED: &str = "CallbackDelivered";
 }
@@ -241,7 +243,7 @@ impl ExecutionResource {
 }
 
 /// Sets one of `conditions`; its time moves only if its status changed.
-pub(crate) fn set_condition(
+pub fn set_condition(
     conditions: &mut Vec<Condition>,
     kind: &str,
     status: bool,

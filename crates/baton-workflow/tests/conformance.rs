@@ -17,13 +17,7 @@ use serde_json::{Value, json};
 use support::{Give, Session, with_externals};
 
 /// Examples that are refused, and the words in which that is said. All others are accepted, as they are.
-const REFUSED: [(&str, &str); 5] = [
-    ("call-asyncapi-subscribe-consume-amount.yaml", "'ws'"),
-    ("schedule-cron.yaml", "schedule"),
-    ("schedule-event-driven.yaml", "schedule"),
-    ("set-expression.yaml", "schedule"),
-    ("set.yaml", "schedule"),
-];
+const REFUSED: [(&str, &str); 1] = [("call-asyncapi-subscribe-consume-amount.yaml", "'ws'")];
 
 fn execute(scenario: &Scenario) -> Outcome {
     let mut session = Session::new(&scenario.definition, &BTreeMap::new());

@@ -184,7 +184,7 @@ mod tests {
     fn event(revision: u64, kind: &str, accepted_ms: i64, bytes: usize) -> KeptEvent {
         let attributes = BTreeMap::from([("type".into(), kind.into()), ("source".into(), "/s".into())]);
         let key = ResourceKey::new("e", "default", revision.to_string());
-        KeptEvent { key, uid: [0; 16], number: 1, revision, accepted_ms, bytes, attributes }
+        KeptEvent { key, uid: [0; 16], number: 1, revision, accepted_ms, emitted: false, bytes, attributes }
     }
 
     fn subscription(filters: &[&[(&str, &str)]], after: Option<u64>, since_ms: Option<i64>) -> KeptSubscription {

@@ -27,6 +27,9 @@ const FORMAT: u32 = 1;
 struct EventBody<E> {
     format: u32,
     accepted_ms: i64,
+    /// Whether an execution published it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    emitted: bool,
     event: E,
 }
 
@@ -48,6 +51,8 @@ pub(super) struct KeptEvent {
     pub(super) number: baton_store::Number,
     pub(super) revision: u64,
     pub(super) accepted_ms: i64,
+    /// Whether an execution published it.
+    pub(super) emitted: bool,
     /// Bytes of its JSON.
     pub(super) bytes: usize,
     /// Its attributes as texts.
@@ -96,9 +101,9 @@ pub(super) fn event_key(namespace: &str, event: &CloudEvent) -> ResourceKey {
     ResourceKey::new(EVENT, namespace, hex::encode(Digest::of(identity.as_bytes()).as_bytes()))
 }
 
-pub(super) fn event_body(event: &CloudEvent, accepted_ms: i64) -> Bytes {
+pub(super) fn event_body(event: &CloudEvent, accepted_ms: i64, emitted: bool) -> Bytes {
     let text = serde_json::value::RawValue::from_string(event.text()).ok();
-    encode(&EventBody { format: FORMAT, accepted_ms, event: text })
+    encode(&EventBody { format: FORMAT, accepted_ms, emitted, event: text })
 }
 
 pub(super) fn subscription_key(namespace: &str, token: &[u8]) -> ResourceKey {
@@ -140,6 +145,7 @@ pub(super) fn read_event(row: &Row<'_>) -> Result<(KeptEvent, Map<String, Value>
         number: row.number,
         revision: row.revision,
         accepted_ms: body.accepted_ms,
+        emitted: body.emitted,
         bytes: row.body.len(),
         attributes,
     };
