@@ -44,7 +44,7 @@ mod sandbox;
 mod secrets;
 mod subscribe;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use baton_execution::{Activities, ActivityTask, Fault, fault_type};
 use serde_json::Value;
@@ -54,11 +54,15 @@ pub use egress::{EgressPolicy, Refused};
 pub use home::{Home, Homeless, Subscription};
 pub use options::{
     ActivitiesError, ActivitiesOptions, Commands, ModelsOptions, ProviderOptions, RunOptions, Secret, UnknownPrice,
+    is_container_name,
 };
 use outgoing::Outgoing;
 pub use redact::redact_outcome;
 use sandbox::Sandbox;
 use secrets::Vault;
+
+/// Time between two looks for what killed processes left.
+const SWEEP_PAUSE: Duration = Duration::from_mins(5);
 
 /// One kind of work.
 #[async_trait::async_trait]
@@ -69,6 +73,9 @@ trait Activity: Send + Sync {
     fn is_kept(&self) -> bool {
         false
     }
+
+    /// Takes up what other processes that were killed left behind.
+    async fn sweep(&self) {}
 }
 
 /// Runs activities against the real world.
@@ -98,6 +105,26 @@ impl WorldActivities {
         let sandbox = Sandbox::new(options.run.clone());
         let means = Means { outgoing, authenticator, sandbox, home };
         Ok(Self { by_name: registry(&means, options.models)?, vault })
+    }
+
+    /// Takes up what other processes that were killed left behind on this machine: containers, and files of commands.
+    pub async fn sweep(&self) {
+        for activity in self.by_name.values() {
+            activity.sweep().await;
+        }
+    }
+
+    /// Does so now and then, until this is dropped: for the first time when what is repeated after a restart has found what it
+    /// waits for.
+    pub fn keep_sweeping(self: &Arc<Self>) {
+        let world = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_PAUSE).await;
+                let Some(world) = world.upgrade() else { return };
+                world.sweep().await;
+            }
+        });
     }
 
     /// Names of all activities, in order.

@@ -50,9 +50,9 @@ pub struct RunOptions {
     pub commands: Commands,
     /// Whether a sandboxed command reaches the network. The policy for outgoing calls does not hold for commands.
     pub network: bool,
-    /// Memory for the data of one process, in bytes; and of one script in JavaScript.
+    /// Memory of one command, with all of its processes, in bytes; and of one script in JavaScript, and of one container.
     pub memory_bytes_max: u64,
-    /// Processor time of one process, in seconds.
+    /// Processor time of one process, and of one script in JavaScript, in seconds.
     pub cpu_seconds_max: u64,
     /// Processes and threads of one command.
     pub processes_max: u32,
@@ -60,11 +60,14 @@ pub struct RunOptions {
     pub file_bytes_max: u64,
     /// What is read of a command's standard output, and of its standard error, in bytes.
     pub output_bytes_max: usize,
+    /// Scripts in JavaScript that run at a time, 1 or more; each takes a thread and memory of this process.
+    pub scripts_max: usize,
     /// Files and directories that a sandboxed command may read beside the system's own.
     pub readable: Vec<PathBuf>,
     /// Program that runs containers: speaks as `docker` and `podman` do. `None`: whichever of them is there.
     pub container_engine: Option<PathBuf>,
-    /// Directories of the host that containers may see. Volumes by name they may always have.
+    /// Directories of the host that containers may see, by absolute paths, and volumes that those of all namespaces share, by
+    /// names. Other volumes by name are those of the execution's namespace.
     pub container_volumes: Vec<PathBuf>,
 }
 
@@ -78,6 +81,7 @@ impl Default for RunOptions {
             processes_max: 64,
             file_bytes_max: 256 << 20,
             output_bytes_max: 1 << 20,
+            scripts_max: 4,
             readable: Vec::new(),
             container_engine: None,
             container_volumes: Vec::new(),
@@ -135,6 +139,13 @@ pub enum UnknownPrice {
     Assume(Price),
     /// It is not made.
     Refuse,
+}
+
+/// Whether a text is what container engines take for the name of a container or of a volume.
+pub fn is_container_name(name: &str) -> bool {
+    name.len() <= 255
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
 }
 
 /// Options of [`crate::WorldActivities`].

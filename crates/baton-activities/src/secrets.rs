@@ -104,6 +104,20 @@ impl Vault {
         }
     }
 
+    /// Work that goes on when the activity that runs here has ended; its fault holds no more of what the activity was given than
+    /// the activity's own.
+    pub(crate) fn outliving<T>(work: impl Future<Output = Result<T, Fault>>) -> impl Future<Output = Result<T, Fault>> {
+        let given = GIVEN.try_with(|given| given.borrow().clone()).unwrap_or_default();
+        let work = async { work.await.map_err(|fault| GIVEN.with(|given| given.borrow().redact_fault(fault))) };
+        GIVEN.scope(RefCell::new(given), work)
+    }
+
+    /// The text without what the activity that runs here was given. For what is to be cut: of a value that is cut at its
+    /// beginning, nobody can tell the rest.
+    pub(crate) fn redact(text: &str) -> String {
+        GIVEN.try_with(|given| given.borrow().redact(text)).unwrap_or_else(|_| text.to_owned())
+    }
+
     /// Puts values in place of the placeholders in an activity's input.
     ///
     /// # Errors
@@ -189,4 +203,41 @@ fn holds(data: &Value, forms: &[String]) -> bool {
 
 fn refused(detail: String) -> Fault {
     Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Keyed;
+
+    #[async_trait]
+    impl Home for Keyed {
+        async fn secret(&self, _: &str, _: &str) -> Result<Option<BTreeMap<String, Secret>>, Fault> {
+            Ok(Some(BTreeMap::from([("key".to_owned(), Secret::new("hunter22"))])))
+        }
+
+        async fn publish(&self, _: &str, _: Value) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        async fn subscribe(&self, _: &str, _: Subscription) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_after_the_activity_tells_no_more_than_the_activity() {
+        let vault = Vault::new(Arc::new(Keyed));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let output = Vault::guard(async {
+            vault.secret("default", "any").await?;
+            let failing = async { Err::<(), _>(Fault::new(fault_type::RUNTIME, 500, "exec: \"hunter22\": not found")) };
+            let going_on = Vault::outliving(failing);
+            tokio::spawn(async { tell.send(going_on.await.unwrap_err()) });
+            Ok(Value::from(Vault::redact("hunter22")))
+        });
+        assert_eq!(output.await.unwrap(), "***");
+        assert_eq!(told.await.unwrap().detail.as_deref(), Some("exec: \"***\": not found"));
+    }
 }

@@ -689,7 +689,12 @@ mod tests {
             ("[run]\nmemory = '1MiB'", "run.memory is 1MiB, it must be 16MiB or more"),
             ("[run]\noutput = '5MiB'", "run.output is 5MiB, allowed are 1B to 4MiB"),
             ("[run]\nprocesses = 0", "run.processes is 0, allowed are 1 to 65536"),
+            ("[run]\nscripts = 0", "run.scripts is 0, allowed are 1 to 256"),
             ("[run]\nreadable = ['tools']", "run.readable has 'tools', it must be an absolute path"),
+            (
+                "[run]\ncontainer-volumes = ['../x']",
+                "run.container-volumes has '../x', it must be an absolute path or the name of a volume",
+            ),
         ] {
             let refused = from_file(text).unwrap_err().to_string();
             assert!(refused.contains(says), "{text}: {refused}");
@@ -703,7 +708,7 @@ mod tests {
             ("BATON_RUN_NETWORK", "true"),
             ("BATON_RUN_COMMANDS", "off"),
             ("BATON_RUN_CONTAINER_ENGINE", "/usr/bin/podman"),
-            ("BATON_RUN_CONTAINER_VOLUMES", "/srv/a, /srv/b"),
+            ("BATON_RUN_CONTAINER_VOLUMES", "/srv/a, cache"),
         ];
         let flags = [("run.commands", "unconfined".to_owned())];
         let resolved = resolve(&flags, environment(&variables), file).unwrap();
@@ -715,7 +720,7 @@ mod tests {
             cpu_seconds_max: 30,
             readable: vec!["/opt/tools".into()],
             container_engine: Some("/usr/bin/podman".into()),
-            container_volumes: vec!["/srv/a".into(), "/srv/b".into()],
+            container_volumes: vec!["/srv/a".into(), "cache".into()],
             ..RunOptions::default()
         };
         assert_eq!(ServerOptions::from(resolved.config).run, expected);

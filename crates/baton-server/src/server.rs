@@ -268,7 +268,9 @@ pub async fn start_with(
         Err(stopped) => return Err(refused(std::io::Error::other(stopped))),
     };
     let activity_names = activities.names().collect();
-    let activities = around(Arc::new(activities));
+    let activities = Arc::new(activities);
+    activities.keep_sweeping();
+    let activities = around(activities);
     let programs = Arc::new(ProgramCache::default());
     let app = App::new(store.clone(), Arc::clone(&sealer), options.store.free_bytes_min, Arc::clone(&programs));
     home.join(&app);

@@ -79,6 +79,24 @@ async fn the_service_gets_the_values_and_history_does_not() {
 }
 
 #[tokio::test]
+async fn what_a_process_complains_of_is_cut_after_values_are_taken_out() {
+    let key = "-----BEGIN KEY-----\nfirst line of it\nsecond line of it\n-----END KEY-----";
+    let world =
+        WorldActivities::new(ActivitiesOptions::default(), TestHome::with(&[("tls", &[("key", key)])])).unwrap();
+    // All but the last line of the value is cut off, and all of it is within what is read.
+    let script = "printf %s \"$KEY\" >&2; head -c \"$LEFT\" /dev/zero | tr '\\0' ' ' >&2; exit 3";
+    let environment = |left: &str| json!({"KEY": secret_placeholder("tls", "key"), "LEFT": left});
+    let shell = json!({"command": script, "environment": environment("4070")});
+    let stdio =
+        json!({"command": "sh", "arguments": ["-c", format!("{script} x")], "environment": environment("2030")});
+    let mcp = json!({"method": "tools/list", "transport": {"stdio": stdio}});
+    for (activity, input) in [("shell", shell), ("mcp", mcp)] {
+        let fault = world.run(task(activity, input, 30_000)).await.unwrap_err();
+        assert!(!told(&fault).contains("line of it") && !told(&fault).contains("END KEY"), "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_an_activity_asks_for_itself_is_hidden_too() {
     let server = Server::answering(|_, seen| -> Response { echo(seen).to_string().into_response() }).await;
     let input = json!({"method": "GET", "endpoint": server.url("/"), "output": "content", "authentication": {"basic": {"use": "db"}}});

@@ -143,12 +143,14 @@ pub async fn start_worker(options: WorkerProcessOptions) -> Result<RunningWorker
     };
     let activities =
         WorldActivities::new(activities, Arc::new(RemoteHome(ledger.clone()))).map_err(WorkerStartError::Activities)?;
+    let activities = Arc::new(activities);
+    activities.keep_sweeping();
     let connection = Connection::start(options.temporal.connection.clone()).map_err(WorkerStartError::Temporal)?;
     let parts = Parts {
         ledger: Arc::new(ledger.clone()) as Arc<dyn Ledger>,
         programs: Arc::new(ProgramCache::default()),
         activity_names: activities.names().collect(),
-        activities: Arc::new(activities),
+        activities,
     };
     let supervised = Supervised::start(connection, &options.temporal, parts);
     Ok(RunningWorker { ledger, supervised })
