@@ -62,7 +62,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(means: &Means, options: ModelsOptions) -> Result<Self, ActivitiesError> {
-        let places = Places::new(&options, means.outgoing.policy, &means.home)?;
+        let places = Places::new(&options, &means.outgoing.policy, &means.home)?;
         let retry_initial = Duration::from_millis(options.retry_initial_ms);
         Ok(Self {
             remote: Box::new(Remote::new(&means.outgoing, places, retry_initial)),

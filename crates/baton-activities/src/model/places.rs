@@ -52,7 +52,7 @@ fn usual(provider: Provider) -> Option<&'static str> {
 impl Places {
     pub(super) fn new(
         options: &ModelsOptions,
-        egress: EgressPolicy,
+        egress: &EgressPolicy,
         home: &Arc<dyn Home>,
     ) -> Result<Self, ActivitiesError> {
         let ModelsOptions { providers, .. } = options;
