@@ -153,6 +153,56 @@ fn parts_of_workflows_in_the_documentation_are_accepted() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Names of the schema that are no property that an author writes.
+const NOT_WRITTEN: [(&str, &str); 4] = [
+    ("options", "of a transport: refused, as nothing says what it holds"),
+    ("stdout", "what a process gives back"),
+    ("stderr", "what a process gives back"),
+    ("correlationId", "what a message that was received has"),
+];
+
+/// Every name below a `properties` of a JSON Schema.
+fn properties(schema: &Value, into: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::Object(named)) = fields.get("properties") {
+                into.extend(named.keys().cloned());
+                named.values().for_each(|one| properties(one, into));
+            }
+            fields.iter().filter(|(name, _)| *name != "properties").for_each(|(_, one)| properties(one, into));
+        }
+        Value::Array(items) => items.iter().for_each(|one| properties(one, into)),
+        _ => {}
+    }
+}
+
+/// Every key of some data.
+fn keys(data: &Value, into: &mut BTreeSet<String>) {
+    match data {
+        Value::Object(fields) => {
+            into.extend(fields.keys().cloned());
+            fields.values().for_each(|one| keys(one, into));
+        }
+        Value::Array(items) => items.iter().for_each(|one| keys(one, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_property_of_the_language_stands_in_an_example() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/schema.yaml");
+    let schema: Value = serde_yaml_ng::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let (mut wanted, mut written) = (BTreeSet::new(), BTreeSet::new());
+    properties(&schema, &mut wanted);
+    assert!(wanted.len() > 150, "{} properties", wanted.len());
+    blocks().iter().for_each(|block| keys(&block.document, &mut written));
+    let missing: Vec<&String> = wanted.difference(&written).collect();
+    let not_written: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
+    let mut expected = NOT_WRITTEN.map(|(name, _)| name);
+    expected.sort_unstable();
+    assert_eq!(not_written, expected);
+}
+
 /// Runs a document as it is said, and tells how it ended otherwise. Time passes only when nothing else happens.
 fn run(document: &Value, mut run: Run) -> Result<(), String> {
     let mut session = Session::new(document, &BTreeMap::new());
