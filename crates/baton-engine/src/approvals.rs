@@ -116,9 +116,9 @@ pub(crate) fn settle(shared: &Arc<Shared>, entry: &mut Entry) {
             Asked::Answered(id) => change(shared, entry, &id, |status, _| {
                 status.consumed_time = Some(Timestamp::from_millis(now_ms()));
             }),
-            Asked::Closed(id) => change(shared, entry, &id, |status, expires_ms| {
+            Asked::Closed(id, closed_ms) => change(shared, entry, &id, |status, expires_ms| {
                 if status.consumed_time.is_none() {
-                    let phase = if now_ms() >= expires_ms { EXPIRED } else { CANCELLED };
+                    let phase = if closed_ms >= expires_ms { EXPIRED } else { CANCELLED };
                     phase.clone_into(&mut status.phase);
                 }
             }),
@@ -237,12 +237,11 @@ fn take_decision(shared: &Arc<Shared>, entry: &mut Entry, name: &str, decide: De
         return Err(errors::stalled(entry.stalled.as_deref()));
     }
     let waits = entry.execution.iter().flat_map(|execution| &execution.open.waits);
-    let open = waits.filter_map(|(id, wait)| wait.asks.map(|kind| (id.clone(), kind, wait.expires_ms)));
-    let Some((id, kind, expires_ms)) = open
-        .filter(|(id, ..)| hosted::answered(entry, id).is_none() && name_of(entry, id) == name)
-        .next()
-        .filter(|_| !entry.is_closed())
-    else {
+    let question = waits
+        .filter_map(|(id, wait)| wait.asks.map(|kind| (id.clone(), kind, wait.expires_ms)))
+        .find(|(id, ..)| hosted::answered(entry, id).is_none() && name_of(entry, id) == name);
+    let Some((id, kind, expires_ms)) = question.filter(|_| !entry.is_closed()) else {
+        // Its execution ended, or went on, and the row could not be read then.
         CANCELLED.clone_into(&mut row.status().phase);
         let refusal = already_decided(&mut row);
         keep(entry, row);

@@ -71,8 +71,8 @@ pub enum Asked {
     Opened(Question),
     /// The execution has its answer.
     Answered(OperationId),
-    /// No answer is wanted any more.
-    Closed(OperationId),
+    /// No answer is wanted any more, since this time in milliseconds since 1970.
+    Closed(OperationId, i64),
 }
 
 /// A timer that is armed; its id is the number of the event that started it.
@@ -233,7 +233,7 @@ impl Execution {
         let commands = self.take(&input, time_ms).map_err(|what| Stalled::Program { number, what })?;
         self.record(HistoryEventKind::Input(input), time_ms, step);
         for command in commands {
-            self.carry_out(&command, step);
+            self.carry_out(&command, time_ms, step);
             self.record(HistoryEventKind::Command(command), time_ms, step);
         }
         if self.next_event > HISTORY_EVENTS_MAX && !self.ended {
@@ -256,7 +256,7 @@ impl Execution {
     /// Ends the execution whatever its Program would do. Once.
     pub fn end(&mut self, ending: Ending, time_ms: i64, step: &mut Step) {
         let command = Command::End(ending);
-        self.carry_out(&command, step);
+        self.carry_out(&command, time_ms, step);
         self.record(HistoryEventKind::Command(command), time_ms, step);
     }
 
@@ -384,7 +384,7 @@ impl Execution {
         self.events_since_snapshot += 1;
     }
 
-    fn carry_out(&mut self, command: &Command, step: &mut Step) {
+    fn carry_out(&mut self, command: &Command, time_ms: i64, step: &mut Step) {
         let event = self.next_event;
         match command {
             Command::ScheduleActivity(activity) => {
@@ -421,7 +421,7 @@ impl Execution {
             }
             Command::CloseWait { id } if self.asks(id) => {
                 self.open.waits.remove(id);
-                step.questions.push(Asked::Closed(id.clone()));
+                step.questions.push(Asked::Closed(id.clone(), time_ms));
             }
             Command::CloseWait { id } => {
                 self.open.waits.remove(id);
@@ -437,7 +437,7 @@ impl Execution {
                     step.clear_timer(timer);
                 }
                 let asked = self.open.waits.iter().filter(|(_, wait)| wait.asks.is_some());
-                step.questions.extend(asked.map(|(id, _)| Asked::Closed(id.clone())));
+                step.questions.extend(asked.map(|(id, _)| Asked::Closed(id.clone(), time_ms)));
                 step.given_up.extend(self.open.children.keys().cloned());
                 let running = std::mem::take(&mut self.open.activities);
                 step.effects.extend(running.into_keys().map(StepEffect::AbortActivity));

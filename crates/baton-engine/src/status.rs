@@ -67,8 +67,9 @@ pub(crate) fn write_progress(
         (false, None) => clear_waiting(resource, now),
     }
     let asks = |id: &OperationId| execution.open.waits.get(id).and_then(|wait| wait.asks);
-    let in_doubt = execution.open.waits.iter().find(|(_, wait)| wait.asks == Some(QuestionKind::InDoubt));
-    write_in_doubt(resource, in_doubt.map(|(id, _)| progress.waiting.iter().find(|it| it.id == *id)), now);
+    let in_doubt = |id: &OperationId| asks(id) == Some(QuestionKind::InDoubt);
+    let is_open = execution.open.waits.keys().any(in_doubt);
+    write_in_doubt(resource, is_open, progress.waiting.iter().find(|it| in_doubt(&it.id)), now);
     *resource.waiting_for_mut() = progress
         .waiting
         .into_iter()
@@ -90,14 +91,13 @@ pub(crate) fn write_progress(
 
 /// Says whether a call is in doubt and a person is asked what becomes of it. An execution that ends before the decision
 /// leaves the call in doubt.
-fn write_in_doubt(resource: &mut ExecutionResource, asked: Option<Option<&Waiting>>, now: Timestamp) {
-    match asked {
-        Some(Some(it)) => resource.set_condition(condition::IN_DOUBT, true, "Asked", &it.on, now),
-        Some(None) => {}
-        None if resource.conditions().is_some_and(|all| all.iter().any(|it| it.r#type == condition::IN_DOUBT)) => {
-            resource.set_condition(condition::IN_DOUBT, false, "Decided", "", now);
-        }
-        None => {}
+fn write_in_doubt(resource: &mut ExecutionResource, is_open: bool, asked: Option<&Waiting>, now: Timestamp) {
+    if let Some(it) = asked {
+        return resource.set_condition(condition::IN_DOUBT, true, "Asked", &it.on, now);
+    }
+    let was = resource.conditions().is_some_and(|all| all.iter().any(|it| it.r#type == condition::IN_DOUBT));
+    if was && !is_open {
+        resource.set_condition(condition::IN_DOUBT, false, "Decided", "", now);
     }
 }
 

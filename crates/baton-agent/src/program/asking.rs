@@ -145,7 +145,7 @@ impl AgentProgram {
         let matches = |decision: &Decision| decision.arguments_digest == arguments_digest(&asking.asked.arguments);
         match (asking.kind, decision) {
             (QuestionKind::ToolCall, Ok(decision)) if decision.choice == Choice::Approve && matches(&decision) => {
-                self.make(asking, decision, step);
+                self.make(&asking, decision, step);
             }
             (QuestionKind::ToolCall, Ok(decision)) => {
                 let why = match (decision.choice, decision.reason.as_str()) {
@@ -157,7 +157,7 @@ impl AgentProgram {
             }
             (QuestionKind::ToolCall, Err(why)) => self.refuse(&asking, &denied(why), step),
             (QuestionKind::InDoubt, Ok(decision)) if decision.choice == Choice::Retry && matches(&decision) => {
-                self.make(asking, decision, step);
+                self.make(&asking, decision, step);
             }
             (QuestionKind::InDoubt, Ok(Decision { choice: Choice::Result, result, .. })) => {
                 let state = self.call_completed(&asking.id, &asking.asked.name, result.unwrap_or_default(), step);
@@ -210,7 +210,7 @@ impl AgentProgram {
     }
 
     /// Makes the call that was decided on.
-    fn make(&mut self, asking: Asking, decision: Decision, step: &mut Step) {
+    fn make(&mut self, asking: &Asking, decision: Decision, step: &mut Step) {
         let definition = Arc::clone(&self.definition);
         let arguments = decision.arguments.as_ref().unwrap_or(&asking.asked.arguments);
         let action = definition
@@ -230,7 +230,7 @@ impl AgentProgram {
             (Ok(action), QuestionKind::InDoubt) => {
                 self.begin_again(&asking.id, action, Some(decision.approval), decision.arguments, step);
             }
-            (Err(why), _) => self.refuse(&asking, &Fault::new(fault_type::VALIDATION, 400, why), step),
+            (Err(why), _) => self.refuse(asking, &Fault::new(fault_type::VALIDATION, 400, why), step),
         }
     }
 

@@ -350,3 +350,39 @@ fn an_answer_that_is_no_decision_makes_no_call() {
     assert!(run.activities().iter().all(|activity| activity.id == model_id(2)));
     assert!(shown(&run, 2)[0].1);
 }
+
+/// The rows of a table of the documentation: a call, whether its tool is declared `readOnly`, and what becomes of it.
+fn documented_calls(text: &str) -> Vec<(String, Value, bool, PolicyAction)> {
+    let rows =
+        text.lines().skip_while(|line| *line != "| Call | Becomes |").skip(2).take_while(|line| !line.is_empty());
+    rows.map(|row| {
+        let (call, becomes) = row.trim_matches(['|', ' ']).rsplit_once(" | ").unwrap();
+        let (name, arguments) = call.split('`').nth(1).unwrap().split_once(' ').unwrap();
+        let action = match becomes {
+            "allow" => PolicyAction::Allow,
+            "ask" => PolicyAction::Ask,
+            "deny" => PolicyAction::Deny,
+            other => panic!("{other}"),
+        };
+        (name.to_owned(), serde_json::from_str(arguments).unwrap(), call.contains("readOnly"), action)
+    })
+    .collect()
+}
+
+#[test]
+fn the_policies_of_the_documentation_do_what_their_tables_say() {
+    let page = include_str!("../../../../docs/agents/policy.md");
+    let mut calls = 0;
+    for (at, _) in page.match_indices("```yaml\npolicy:") {
+        let (block, rest) = page[at + "```yaml\n".len()..].split_once("```").unwrap();
+        let fragment: Value = serde_yaml_ng::from_str(block).unwrap();
+        let definition = check(&spec_with(fragment)).unwrap();
+        let rest = rest.split("```yaml").next().unwrap();
+        for (tool, arguments, read_only, action) in documented_calls(rest) {
+            let call = PolicyCall { tool: &tool, server: None, read_only, arguments: &arguments };
+            assert_eq!(definition.policy().unwrap().verdict(call).action, action, "{tool} {arguments} in {block}");
+            calls += 1;
+        }
+    }
+    assert_eq!(calls, 11, "each policy has a table");
+}

@@ -209,7 +209,8 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             | Object::AgentExecution(_)
             | Object::Workflow(_)
             | Object::WorkflowExecution(_)
-            | Object::Secret(_) => None,
+            | Object::Secret(_)
+            | Object::Approval(_) => None,
         })
         .collect();
     if !names.is_empty() {

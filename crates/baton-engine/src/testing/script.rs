@@ -86,21 +86,7 @@ impl Script {
                 approval: None,
             })]
         } else if let Some(ask) = step.get("ask") {
-            self.waiting = Some((id.clone(), PERSON.to_owned(), now));
-            let expires_ms = now + ask["expiresMs"].as_i64().unwrap_or(3_600_000);
-            vec![
-                Command::Ask(Question {
-                    id: id.clone(),
-                    kind: if ask["doubt"] == true { QuestionKind::InDoubt } else { QuestionKind::ToolCall },
-                    tool: "pay".to_owned(),
-                    server: String::new(),
-                    arguments: ask["arguments"].clone(),
-                    message: "pay somebody".to_owned(),
-                    why: "it costs money".to_owned(),
-                    expires_ms,
-                }),
-                Command::StartTimer { id, due_ms: expires_ms },
-            ]
+            self.ask(id, ask, now)
         } else if let Some(ms) = step.get("timer").and_then(Value::as_i64) {
             vec![Command::StartTimer { id, due_ms: now + ms }]
         } else if let Some(size) = step.get("big").and_then(Value::as_u64) {
@@ -110,6 +96,24 @@ impl Script {
             let fault = Fault::new(fault_type::RUNTIME, 500, step["fail"].as_str().unwrap_or("unknown step"));
             self.end(Ending::Failed { fault, partial_output: None })
         }
+    }
+
+    fn ask(&mut self, id: OperationId, ask: &Value, now: i64) -> Vec<Command> {
+        self.waiting = Some((id.clone(), PERSON.to_owned(), now));
+        let expires_ms = now + ask["expiresMs"].as_i64().unwrap_or(3_600_000);
+        vec![
+            Command::Ask(Question {
+                id: id.clone(),
+                kind: if ask["doubt"] == true { QuestionKind::InDoubt } else { QuestionKind::ToolCall },
+                tool: "pay".to_owned(),
+                server: String::new(),
+                arguments: ask["arguments"].clone(),
+                message: "pay somebody".to_owned(),
+                why: "it costs money".to_owned(),
+                expires_ms,
+            }),
+            Command::StartTimer { id, due_ms: expires_ms },
+        ]
     }
 
     fn asks(&self) -> bool {

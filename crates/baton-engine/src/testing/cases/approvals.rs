@@ -44,8 +44,8 @@ fn status(approval: &Approval) -> ApprovalStatus {
 }
 
 fn status_of(resource: &ExecutionResource, kind: &str) -> String {
-    let conditions = resource.conditions().into_iter().flatten();
-    conditions.filter(|it| it.r#type == kind).map(|it| format!("{} {}", it.status, it.reason)).collect()
+    let found = resource.conditions().into_iter().flatten().find(|it| it.r#type == kind);
+    found.map(|it| format!("{} {}", it.status, it.reason)).unwrap_or_default()
 }
 
 /// A question is decided once and for what was asked.
@@ -123,10 +123,11 @@ pub async fn a_decision_that_cannot_be_taken_changes_nothing(place: Arc<dyn Plac
 pub async fn a_question_that_nobody_decides_expires(place: Arc<dyn Place>) {
     let site = Site::new(place).await;
     let job = site.create("job", json!([{"ask": {"expiresMs": 1500}}])).await;
-    let approval = name(&site.approval("job").await);
     assert_eq!(output(&site.ended("job").await), json!("nobody decided"));
-    assert_eq!(status(&site.stored_approval(&approval)).phase, "Expired");
-    let refused = site.engine.decide(uid(&job), approval, decide(Choice::Approve)).await.unwrap_err();
+    let approvals = site.store.list(&baton_store::ListQuery::new("Approval", 10)).unwrap().items;
+    let [stored] = approvals.as_slice() else { panic!("one question is one approval: {approvals:?}") };
+    assert_eq!(status(&site.stored_approval(&stored.key.name)).phase, "Expired");
+    let refused = site.engine.decide(uid(&job), stored.key.name.clone(), decide(Choice::Approve)).await.unwrap_err();
     assert_eq!(refused.reason, "APPROVAL_ALREADY_DECIDED");
 }
 
