@@ -1,5 +1,5 @@
-//! Programs that the tests need and that no crate brings: Temporal's dev server and its Python SDK and the Python SDK of A2A,
-//! in a Python environment below `target/tools`; a server of the Model Context Protocol, which is a program of Node.js; and
+//! Programs that the tests need and that no crate brings: Temporal's dev server and its Python SDK, the Python SDK of A2A and
+//! jq, in a Python environment below `target/tools`; a server of the Model Context Protocol, which is a program of Node.js; and
 //! PostgreSQL and mosquitto, from Debian. What is there already is left alone, so that this can run before every test run.
 
 use std::{
@@ -31,6 +31,7 @@ h11==0.16.0
 httpcore==1.0.9
 httpx==0.28.1
 idna==3.20
+jq==1.8.0
 json-rpc==1.15.0
 nexus-rpc==1.4.0
 opentelemetry-api==1.45.2
@@ -96,9 +97,9 @@ fn python(folder: &Path) -> anyhow::Result<()> {
     fs::write(&wanted, PACKAGES).with_context(|| format!("write {}", wanted.display()))?;
     let mut install = Command::new(venv.join("bin/python"));
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&wanted);
-    step("Temporal's dev server, its Python SDK and that of A2A", install)?;
+    step("Temporal's dev server, its Python SDK, that of A2A, and jq", install)?;
     if !works(&venv) {
-        bail!("{}: 'temporal --version' or 'import a2a, temporalio, uvicorn' does not run", venv.display());
+        bail!("{}: 'temporal --version' or 'import a2a, jq, temporalio, uvicorn' does not run", venv.display());
     }
     // Last: an environment without it is made again.
     fs::rename(&wanted, &made).with_context(|| format!("write {}", made.display()))
@@ -140,7 +141,7 @@ pub(crate) fn has_mosquitto() -> bool {
 
 fn works(venv: &Path) -> bool {
     succeeds(Command::new(venv.join("bin/temporal")).arg("--version"))
-        && succeeds(Command::new(venv.join("bin/python")).args(["-c", "import a2a, temporalio, uvicorn"]))
+        && succeeds(Command::new(venv.join("bin/python")).args(["-c", "import a2a, jq, temporalio, uvicorn"]))
 }
 
 fn succeeds(command: &mut Command) -> bool {

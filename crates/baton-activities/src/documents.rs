@@ -1,8 +1,8 @@
-//! Documents that describe what is called (proto files, AsyncAPI documents): fetched, bounded, and kept for a moment.
+//! Documents that describe what is called (proto files, OpenAPI and AsyncAPI documents): fetched, bounded, kept for a moment.
 //!
 //! # Invariants
-//! - What was fetched with credentials is not kept: it is not for everybody.
-//! - Fetching passes the egress policy like every other request.
+//! - What was fetched with credentials is not kept: it is not for everybody. Nor is what a workflow brings along.
+//! - Fetching passes the egress policy like every other request. No file of this machine is read.
 //!
 //! # Failure
 //! A document that cannot be had faults as the request for it did.
@@ -14,41 +14,52 @@ use std::{
 };
 
 use baton_execution::{ActivityTask, Fault, fault_type};
-use reqwest::{Method, Url, header::HeaderMap};
+use reqwest::{
+    Method, Url,
+    header::{ACCEPT, HeaderMap, HeaderValue},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     auth::Authenticator,
-    outgoing::{Deadline, Request, shown, status_fault},
+    outgoing::{Deadline, Request, status_fault},
     redact::Secrets,
 };
 
 /// How long a document is used without asking for it again.
 const KEPT_FOR: Duration = Duration::from_mins(1);
-/// Documents that are kept; one more, and all are let go, which costs a request each.
-const KEPT_MAX: usize = 64;
-/// Largest document, in bytes: schemas of whole companies are smaller.
-pub(crate) const DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the texts of all documents of one kind that are kept; with more the oldest go. In memory they take several times as
+/// much.
+const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A document and how to be let in to it, as tasks describe it.
 #[derive(Deserialize)]
 pub(crate) struct Resource {
-    /// Absolute URL.
+    /// Absolute URL; of a document that is given along it only says which one it is.
     pub(crate) uri: String,
     /// As `authentication` of the activity `http`.
     #[serde(default)]
     pub(crate) authentication: Value,
+    /// The document, if it is given along.
+    #[serde(default)]
+    pub(crate) content: Option<String>,
+}
+
+/// A document's text, and where it is from after redirects.
+pub(crate) struct Text {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) url: Url,
 }
 
 impl Resource {
-    /// The URL, if it is one that can be fetched.
+    /// The URL, if it is one that can be fetched or need not be.
     pub(crate) fn url(&self, what: &str) -> Result<Url, Fault> {
         let url = Url::parse(&self.uri).map_err(|error| {
             Fault::new(fault_type::CONFIGURATION, 400, format!("the URI of {what} is not an absolute URL: {error}"))
                 .non_retryable()
         })?;
-        if matches!(url.scheme(), "http" | "https") {
+        if matches!(url.scheme(), "http" | "https") || self.content.is_some() {
             return Ok(url);
         }
         let detail = format!(
@@ -58,8 +69,23 @@ impl Resource {
         Err(Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable())
     }
 
-    pub(crate) fn is_public(&self) -> bool {
-        self.authentication.is_null()
+    /// The document: what was given along, else what is fetched.
+    pub(crate) async fn text(
+        &self,
+        authenticator: &Authenticator,
+        what: &str,
+        task: &ActivityTask,
+    ) -> Result<Text, Fault> {
+        let url = self.url(what)?;
+        match &self.content {
+            Some(content) => Ok(Text { bytes: content.clone().into_bytes(), url }),
+            None => fetch(authenticator, &url, &self.authentication, task).await?,
+        }
+    }
+
+    /// Whether what was made of it may serve others who name the same URL.
+    fn is_for_all(&self) -> bool {
+        self.authentication.is_null() && self.content.is_none()
     }
 }
 
@@ -69,32 +95,32 @@ pub(crate) async fn fetch(
     url: &Url,
     authentication: &Value,
     task: &ActivityTask,
-) -> Result<Result<Vec<u8>, Fault>, Fault> {
+) -> Result<Result<Text, Fault>, Fault> {
     let mut secrets = Secrets::default();
     let mut credentials = authenticator.credentials(authentication, task, &mut secrets).await?;
-    let request = Request {
-        method: Method::GET,
-        url: url.clone(),
-        headers: HeaderMap::new(),
-        body: None,
-        follow_redirects: true,
-        deadline: Deadline::of(task),
-    };
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json, application/yaml;q=0.9, */*;q=0.8"));
+    let deadline = Deadline::of(task);
+    let request =
+        Request { method: Method::GET, url: url.clone(), headers, body: None, follow_redirects: true, deadline };
     let sent = authenticator.send(request, &mut credentials, &mut secrets).await;
     let response = sent.map_err(|failure| failure.fault)?;
     if !response.status.is_success() {
         let fault = status_fault(&Method::GET, url, &response, &secrets);
         return if response.status.as_u16() == 404 { Ok(Err(fault)) } else { Err(fault) };
     }
-    if response.body.len() > DOCUMENT_BYTES_MAX {
-        let detail = format!("{} has {} bytes; allowed are 0 to {DOCUMENT_BYTES_MAX}", shown(url), response.body.len());
-        return Err(Fault::new(fault_type::TOO_LARGE, 413, detail).non_retryable());
-    }
-    Ok(Ok(response.body))
+    Ok(Ok(Text { bytes: response.body, url: response.url }))
 }
 
 /// What was made of documents, by URL.
-pub(crate) struct Kept<T>(Mutex<HashMap<String, (Instant, T)>>);
+pub(crate) struct Kept<T>(Mutex<HashMap<String, Made<T>>>);
+
+struct Made<T> {
+    since: Instant,
+    /// Of the text.
+    bytes: usize,
+    what: T,
+}
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -103,16 +129,25 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T: Clone> Kept<T> {
-    pub(crate) fn get(&self, url: &str) -> Option<T> {
+    /// What was made of the document a moment ago, if it is for everybody.
+    pub(crate) fn get(&self, resource: &Resource) -> Option<T> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(url).filter(|(since, _)| since.elapsed() < KEPT_FOR).map(|(_, made)| made.clone())
+        let kept = kept.get(&resource.uri).filter(|kept| kept.since.elapsed() < KEPT_FOR);
+        kept.filter(|_| resource.is_for_all()).map(|kept| kept.what.clone())
     }
 
-    pub(crate) fn put(&self, url: &str, made: T) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
+    /// Keeps what was made of a text of so many bytes, if it is for everybody.
+    pub(crate) fn put(&self, resource: &Resource, bytes: usize, made: &T) {
+        if !resource.is_for_all() {
+            return;
         }
-        kept.insert(url.to_owned(), (Instant::now(), made));
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(resource.uri.clone(), Made { since: Instant::now(), bytes, what: made.clone() });
+        kept.retain(|_, kept| kept.since.elapsed() < KEPT_FOR);
+        while kept.values().map(|kept| kept.bytes).sum::<usize>() > KEPT_BYTES_MAX
+            && let Some(oldest) = kept.iter().min_by_key(|(_, kept)| kept.since).map(|(uri, _)| uri.clone())
+        {
+            kept.remove(&oldest);
+        }
     }
 }

@@ -52,6 +52,7 @@ pub use egress::{EgressPolicy, Refused};
 pub use home::{Home, Homeless, Subscription};
 pub use options::{ActivitiesError, ActivitiesOptions, Commands, RunOptions, Secret};
 use outgoing::Outgoing;
+pub use redact::redact_outcome;
 use sandbox::Sandbox;
 use secrets::Vault;
 

@@ -12,8 +12,10 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
-use baton_execution::Fault;
+use baton_execution::{Fault, Outcome};
 use serde_json::Value;
+
+use crate::Secret;
 
 /// Shorter values are not looked for, in bytes: they would blot out ordinary words.
 const SECRET_LENGTH_MIN: usize = 4;
@@ -24,6 +26,17 @@ const ENCODED_LENGTH_MIN: usize = 5;
 /// How often JSON may be a text within JSON.
 const LEVELS: [u32; 3] = [1, 2, 3];
 const SHOWN_INSTEAD: &str = "***";
+
+/// Takes values of secrets out of an answer from outside, as they are taken out of what activities give.
+pub fn redact_outcome<'s>(values: impl IntoIterator<Item = &'s Secret>, outcome: Outcome) -> Outcome {
+    let mut secrets = Secrets::default();
+    values.into_iter().for_each(|value| secrets.add(value.expose()));
+    match outcome {
+        Outcome::Completed(output) => Outcome::Completed(secrets.redact_value(output)),
+        Outcome::Failed(fault) => Outcome::Failed(secrets.redact_fault(fault)),
+        Outcome::Cancelled { reason } => Outcome::Cancelled { reason: secrets.redact(&reason) },
+    }
+}
 
 /// Texts that must not be shown.
 #[derive(Clone, Default)]

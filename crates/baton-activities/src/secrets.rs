@@ -6,7 +6,8 @@
 //! - A value is put in once: a value that looks like a placeholder is a value.
 //!
 //! # Failure
-//! A secret or a key that does not exist is a fault of the configuration that names it, and the activity does not run.
+//! A secret that does not exist is a fault of type `authorization`, status 403, however it is named, as the language says; a
+//! key that it does not have is a fault of the configuration. The activity does not run.
 
 use std::{
     cell::RefCell,
@@ -82,8 +83,8 @@ impl Vault {
         let mut read: BTreeMap<&str, BTreeMap<String, Secret>> = BTreeMap::new();
         for (name, key) in secrets_named(input).map_err(broken)? {
             if !read.contains_key(name) {
-                let missing = || refused(format!("no secret '{name}' in namespace '{namespace}'"));
-                read.insert(name, self.secret(namespace, name).await?.ok_or_else(missing)?);
+                let secret = self.secret(namespace, name).await?;
+                read.insert(name, secret.ok_or_else(|| no_secret(namespace, name))?);
             }
             let keys = &read[name];
             let value = keys.get(key).ok_or_else(|| {
@@ -99,6 +100,12 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// A secret that a workflow names and that is not there.
+pub(crate) fn no_secret(namespace: &str, name: &str) -> Fault {
+    let detail = format!("no secret '{name}' in namespace '{namespace}'");
+    Fault::new(fault_type::AUTHORIZATION, 403, detail).non_retryable()
 }
 
 /// How a placeholder begins in a URL, and in Base64 wherever in the encoded text it begins.

@@ -1,7 +1,7 @@
 //! Workflow documents checked without a server, and so without what is kept elsewhere.
 //!
-//! A server fetches functions and schemas when a workflow is created. Here, what is not given stands in as something that
-//! takes and gives anything, and is told as not checked.
+//! A server fetches functions and schemas when a workflow is created; files come with the manifest. Here, what is not given
+//! stands in as something that takes and gives anything, and is told as not checked.
 
 use baton_server::{External, ExternalKind, RESOURCES, WorkflowDefinition, check_workflow, externals};
 use baton_types::Violation;
@@ -25,11 +25,23 @@ pub(crate) fn check(document: &Value, resources: Option<&Value>) -> Checked {
         let stand_in = match it.kind {
             ExternalKind::Function => json!({"set": "${ . }"}),
             ExternalKind::Schema => json!({}),
+            ExternalKind::File => json!(""),
         };
         (it.uri.clone(), stand_in)
     });
     let document = with_resources(&document, stand_ins.collect());
     Checked { definition: check_workflow(&document), elsewhere }
+}
+
+/// A workflow's spec of a document: what stands in it under [`RESOURCES`] goes beside it.
+pub(crate) fn spec_of(document: &Value) -> Value {
+    let mut document = document.clone();
+    let resources = document.as_object_mut().and_then(|fields| fields.remove(RESOURCES));
+    let mut spec = json!({"definition": document});
+    if let Some(resources) = resources {
+        spec["resources"] = resources;
+    }
+    spec
 }
 
 /// The document with these contents beside those that it has.

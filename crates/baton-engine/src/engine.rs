@@ -243,6 +243,13 @@ impl Engine {
         self.open(token).map(|_| ())
     }
 
+    /// The execution that waits, or has waited, for the answer to a token; `None` for a caller outside, and for what is no token
+    /// of ours.
+    pub fn waits_for(&self, token: &[u8]) -> Option<Uid> {
+        let claims = self.shared.sealer.open_token(token)?;
+        claims.uid().filter(|_| !claims.is_mailbox())
+    }
+
     /// Answers a wait by its token. Returns the token's fingerprint once the answer is durable. Where the answer repeats
     /// the token, its fingerprint is recorded instead.
     ///

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Types of the conditions of an execution.
+/// Types of conditions.
 pub mod condition {
     /// The execution was admitted.
     pub const ACCEPTED: &str = "Accepted";
@@ -27,6 +27,8 @@ pub mod condition {
     pub const FAILED: &str = "Failed";
     /// A call may or may not have happened, and a person is to say what becomes of it.
     pub const IN_DOUBT: &str = "InDoubt";
+    /// Of a workflow: whether its schedule starts executions.
+    pub const SCHEDULED: &str = "Scheduled";
     /// Whether every caller was told.
     pub const CALLBACK_DELIVERED: &str = "CallbackDelivered";
 }
@@ -243,7 +245,7 @@ impl ExecutionResource {
 }
 
 /// Sets one of `conditions`; its time moves only if its status changed.
-pub(crate) fn set_condition(
+pub fn set_condition(
     conditions: &mut Vec<Condition>,
     kind: &str,
     status: bool,

@@ -15,6 +15,7 @@ mod temporal;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use axum::http::Uri;
 use baton_activities::Secret;
 use baton_engine::EngineOptions;
 use baton_store::{Keep, StoreOptions};
@@ -28,7 +29,7 @@ pub use self::{
     run::{CommandsSetting, RunConfig},
     temporal::{EngineKind, Names, TemporalConfig, Tls},
 };
-use crate::{EventsOptions, PORT_DEFAULT, ServerOptions, UpkeepOptions};
+use crate::{EventsOptions, Lifecycle, PORT_DEFAULT, ReportOptions, ServerOptions, UpkeepOptions};
 
 /// Environment variables and the settings that they are. Of two for one setting, the first that is set counts.
 pub const ENVIRONMENT: &[(&str, &str)] = &[
@@ -47,6 +48,9 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("BATON_RUN_READABLE", "run.readable"),
     ("BATON_RUN_CONTAINER_ENGINE", "run.container-engine"),
     ("BATON_RUN_CONTAINER_VOLUMES", "run.container-volumes"),
+    ("BATON_EVENTS_SINK", "events.sink"),
+    ("BATON_LIFECYCLE_SINK", "events.lifecycle-sink"),
+    ("BATON_LIFECYCLE", "events.lifecycle"),
     ("BATON_ENGINE", "engine.kind"),
     ("BATON_TEMPORAL_COMPATIBLE", "temporal-compatible"),
     ("BATON_TEMPORAL_ADDRESS", "temporal.address"),
@@ -226,12 +230,24 @@ pub struct EventsConfig {
     pub retention: Span,
     /// How many at most; the oldest go first.
     pub keep_max: usize,
+    /// URL that gets what workflows emit. Empty: nobody.
+    pub sink: String,
+    /// URL that gets lifecycle events. Empty: nobody.
+    pub lifecycle_sink: String,
+    /// Which of them.
+    pub lifecycle: Lifecycle,
 }
 
 impl Default for EventsConfig {
     fn default() -> Self {
         let options = EventsOptions::default();
-        Self { retention: Span(options.retention), keep_max: options.keep_max }
+        Self {
+            retention: Span(options.retention),
+            keep_max: options.keep_max,
+            sink: String::new(),
+            lifecycle_sink: String::new(),
+            lifecycle: Lifecycle::default(),
+        }
     }
 }
 
@@ -447,11 +463,25 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             )));
         }
     }
+    for (name, url) in [("events.sink", &config.events.sink), ("events.lifecycle-sink", &config.events.lifecycle_sink)]
+    {
+        if !url.is_empty() && !is_receiver(url) {
+            return Err(ConfigError(format!("{name} is not a URL of http or https without user and password")));
+        }
+    }
     config.run.check()?;
     if config.temporal.task_queue.trim().is_empty() {
         return Err(ConfigError("temporal.task-queue is empty, it must be a name".to_owned()));
     }
     Ok(())
+}
+
+/// Whether events can be sent to a URL. It is not shown: it may hold a key.
+fn is_receiver(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    })
 }
 
 fn set(table: &mut Table, path: &str, value: String) -> Result<(), ConfigError> {
@@ -531,6 +561,11 @@ impl From<Config> for ServerOptions {
                 },
             },
             events: EventsOptions { retention: events.retention.0, keep_max: events.keep_max },
+            reports: ReportOptions {
+                sink: text(events.sink),
+                lifecycle_sink: text(events.lifecycle_sink),
+                lifecycle: events.lifecycle,
+            },
             ..Self::new(data_dir)
         }
     }
@@ -628,6 +663,9 @@ mod tests {
             ("[upkeep]\nperiod = '0s'", "more than 0"),
             ("[upkeep]\nperiod = 'soon'", "'soon' is not a duration"),
             ("listen = 'here'", "listen"),
+            ("[events]\nsink = 'kafka://x'", "events.sink is not a URL of http or https"),
+            ("[events]\nlifecycle-sink = 'http://u:p@x/'", "events.lifecycle-sink is not a URL"),
+            ("[events]\nlifecycle = 'all'", "lifecycle"),
             ("[run]\ncommands = 'on'", "\"on\" is not a choice; allowed are 'off', 'sandboxed' and 'unconfined'"),
             ("[run]\nmemory = '1MiB'", "run.memory is 1MiB, it must be 16MiB or more"),
             ("[run]\noutput = '5MiB'", "run.output is 5MiB, allowed are 1B to 4MiB"),

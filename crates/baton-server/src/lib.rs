@@ -21,7 +21,9 @@ mod home;
 mod leading;
 pub mod metrics;
 mod programs;
+mod reports;
 mod rest;
+mod schedule;
 mod serve;
 mod server;
 mod templates;
@@ -31,6 +33,8 @@ pub mod worker;
 pub use events::EventsOptions;
 pub use leading::ServerFailure;
 pub use programs::programs;
+pub use reports::{Lifecycle, ReportOptions};
+pub use schedule::{Clock, ScheduleOptions, SystemClock};
 pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartError, start, start_with};
 pub use upkeep::UpkeepOptions;
 

@@ -37,6 +37,16 @@ pub const EVENTS_TOLD: &str = "baton_events_told_total";
 pub const EVENTS_KEPT: &str = "baton_events_kept";
 /// Gauge: those who listen.
 pub const EVENT_SUBSCRIPTIONS: &str = "baton_event_subscriptions";
+/// Counter: events that were sent to a sink. Labels `what` (lifecycle, emitted) and `result`: accepted, rejected, failed (sent
+/// again later).
+pub const EVENTS_SENT: &str = "baton_events_sent_total";
+/// Gauge: how long ago what a sink was to get next happened, in seconds; 0 if it has everything. Label `what`.
+pub const EVENTS_LAG: &str = "baton_events_lag_seconds";
+/// Gauge: workflows with a schedule.
+pub const SCHEDULES: &str = "baton_schedules";
+/// Counter: executions that schedules started or did not. Label `result`: started, existing (after a crash), overlapping,
+/// missed, refused, too_much (more events than one execution can be started with).
+pub const SCHEDULE_STARTS: &str = "baton_schedule_starts_total";
 /// Gauge: executions held in memory.
 pub const EXECUTIONS_RESIDENT: &str = "baton_executions_resident";
 
@@ -104,6 +114,10 @@ fn describe() {
     describe_counter!(EVENTS_TOLD, "Answers to those who listen to events");
     describe_gauge!(EVENTS_KEPT, "Events that are kept for those who listen");
     describe_gauge!(EVENT_SUBSCRIPTIONS, "Subscriptions to events that wait");
+    describe_counter!(EVENTS_SENT, "Events that were sent to a sink, by result");
+    describe_gauge!(EVENTS_LAG, Unit::Seconds, "How long ago what a sink was to get next happened");
+    describe_gauge!(SCHEDULES, "Workflows with a schedule");
+    describe_counter!(SCHEDULE_STARTS, "Executions that schedules started, or left out, by result");
     describe_gauge!(EXECUTIONS_RESIDENT, "Executions held in memory");
     describe_gauge!(LEADING, "1 while this server leads, 0 while it stands by");
     describe_histogram!(store::GROUP_OPERATIONS, "Transactions in a group commit");
@@ -154,6 +168,24 @@ pub(crate) fn events_told(result: &'static str) {
 pub(crate) fn events_kept(events: usize, subscriptions: usize) {
     gauge!(EVENTS_KEPT).set(u32::try_from(events).unwrap_or(u32::MAX));
     gauge!(EVENT_SUBSCRIPTIONS).set(u32::try_from(subscriptions).unwrap_or(u32::MAX));
+}
+
+pub(crate) fn event_sent(what: &'static str, result: &'static str) {
+    counter!(EVENTS_SENT, "what" => what, "result" => result).increment(1);
+}
+
+pub(crate) fn events_lag(what: &'static str, seconds: f64) {
+    gauge!(EVENTS_LAG, "what" => what).set(seconds);
+}
+
+pub(crate) fn schedules(count: usize) {
+    gauge!(SCHEDULES).set(u32::try_from(count).unwrap_or(u32::MAX));
+}
+
+pub(crate) fn schedule_started(result: &'static str, count: usize) {
+    if count > 0 {
+        counter!(SCHEDULE_STARTS, "result" => result).increment(count as u64);
+    }
 }
 
 pub(crate) fn resident(count: usize) {

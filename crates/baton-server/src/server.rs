@@ -32,6 +32,8 @@ use crate::{
     leading::{Contender, Door, FINGERPRINT, OpenedKey, Post, ServerFailure, contend, open_key},
     metrics,
     programs::ProgramCache,
+    reports::{self, ReportOptions},
+    schedule::{ScheduleOptions, Scheduler},
     serve::{self, Front, Serving},
     upkeep::{Upkeep, UpkeepOptions},
     worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
@@ -73,6 +75,10 @@ pub struct ServerOptions {
     pub upkeep: UpkeepOptions,
     /// How long events are kept.
     pub events: EventsOptions,
+    /// Where events of others and of executions are sent.
+    pub reports: ReportOptions,
+    /// By which time schedules are kept.
+    pub schedule: ScheduleOptions,
     /// Answer Temporal's own calls for completing activities, for Baton's tokens.
     pub temporal_compatible: bool,
     /// What is done with Temporal; `None` for nothing.
@@ -97,6 +103,8 @@ impl ServerOptions {
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
             events: EventsOptions::default(),
+            reports: ReportOptions::default(),
+            schedule: ScheduleOptions::default(),
             temporal_compatible: false,
             temporal: None,
         }
@@ -365,6 +373,8 @@ struct Running {
     engine: Engine,
     upkeep: JoinHandle<()>,
     events: JoinHandle<()>,
+    schedules: JoinHandle<()>,
+    reports: JoinHandle<()>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
 }
@@ -400,13 +410,19 @@ impl Begin {
             worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), home, key }),
         })
         .map_err(StartError::Adapters)?;
+        let stopping = self.stopping.clone();
+        let reporting =
+            reports::run(app.clone(), Arc::clone(&activities), self.options.reports, store.revision(), stopping);
         let parts = Parts { ledger, programs, activities, activity_names };
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
         let events = Router::new(store, engine.clone(), sealer, self.options.events);
         let events = tokio::spawn(events.run(self.stopping.clone()));
-        let upkeep = tokio::spawn(Upkeep::new(app, self.options.upkeep).run(self.stopping));
+        // Before the others that act by themselves: it first looks for what was being deleted.
+        let upkeep = tokio::spawn(Upkeep::new(app.clone(), self.options.upkeep).run(self.stopping.clone()));
+        let reports = tokio::spawn(reporting);
+        let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, reports, worker, temporal })
     }
 }
 
@@ -424,6 +440,12 @@ impl Running {
         }
         if let Err(error) = self.events.await {
             tracing::error!(%error, "the event bus stopped");
+        }
+        if let Err(error) = self.schedules.await {
+            tracing::error!(%error, "the scheduler stopped");
+        }
+        if let Err(error) = self.reports.await {
+            tracing::error!(%error, "reporting events stopped");
         }
         self.engine.shutdown().await;
         drop(self.temporal);

@@ -28,7 +28,8 @@ mod template;
 
 pub use data::{VALUE_BYTES_MAX, VALUE_DEPTH_MAX};
 pub use document::{
-    CATALOG_DEFAULT, Definition, External, ExternalKind, NOT_THERE, RESOURCES, Reference, catalog_uri, check, externals,
+    CATALOG_DEFAULT, Cron, Definition, External, ExternalKind, GATHERED_BYTES_MAX, GATHERED_EVENTS_MAX, Gathered,
+    INTERVAL_MS_MIN, NOT_THERE, Offered, On, RESOURCES, Reference, Schedule, catalog_uri, check, externals, schedule,
 };
 pub use interpreter::{
     DEFAULT_ACTIVITY_MS, DEFAULT_WAIT_MS, PURE_TASKS_MAX, RestoreError, TASKS_MAX, WorkflowProgram, load, restore,

@@ -237,17 +237,54 @@ fn names_that_are_referred_to_must_be_defined() {
 fn what_is_not_supported_yet_is_not_ignored() {
     refused(
         r"
-        schedule: {every: PT1H}
         input: {schema: {format: avro, resource: {endpoint: 'https://example.com'}}}
         do:
           - a: {set: {x: 1}}
         ",
         &[
-            "schedule: schedules are not supported yet; start executions from outside",
             "input.schema.format: is 'avro', allowed is 'json'",
             "input.schema.resource.endpoint: refers to a schema that is kept elsewhere and is not among the resources: https://example.com",
         ],
     );
+}
+
+#[test]
+fn schedules_are_checked() {
+    let do_nothing = "do: [{a: {set: {x: 1}}}]";
+    for (schedule, expected) in [
+        ("{}", "schedule: must have exactly one of 'every', 'cron', 'after' and 'on'; it has none"),
+        (
+            "{every: PT1H, cron: '0 0 * * *'}",
+            "schedule: must have exactly one of 'every', 'cron', 'after' and 'on'; it has 'every' and 'cron'",
+        ),
+        ("{every: {milliseconds: 999}}", "schedule.every: is 999ms, it must be 1s or more"),
+        ("{after: PT0S}", "schedule.after: is 0s, it must be 1s or more"),
+        (
+            "{every: '${ .x }'}",
+            "schedule.every: must be a fixed duration: before an execution starts there is nothing to evaluate",
+        ),
+        (
+            "{cron: daily}",
+            "schedule.cron: 'daily' has 1 fields, allowed are five fields for minute, hour, day of the month, month and day of the week",
+        ),
+        ("{every: PT1H, read: raw}", "schedule.read: belongs to 'on'; there is none"),
+        ("{on: {one: {with: {}}}}", "schedule.on.one.with: must have at least one attribute"),
+        (
+            "{on: {one: {with: {type: a}}}, read: all}",
+            "schedule.read: is 'all', allowed are 'data', 'envelope' and 'raw'",
+        ),
+        ("{on: {any: [], until: '${ false }'}}", "schedule.on.until: never holds, so no execution would ever start"),
+        (
+            "{on: {one: {with: {data: '${ .x == $context.x }'}}}}",
+            "schedule.on.one.with.data: no variable '$context' here; those here are '$runtime'",
+        ),
+        (
+            "{at: noon, every: PT1H}",
+            "schedule.at: unknown field; fields here are 'every', 'cron', 'on', 'read' and 'after'",
+        ),
+    ] {
+        refused(&format!("schedule: {schedule}\n{do_nothing}"), &[expected]);
+    }
 }
 
 #[test]
@@ -330,7 +367,7 @@ fn each_kind_checks_its_own() {
         ),
         (
             "call: openapi, with: {document: {endpoint: 'file:///etc/x'}, operationId: a}",
-            "with.document.endpoint: 'file:///etc/x' is not supported yet; a URI must be an absolute one of http or https",
+            "with.document.endpoint: refers to a file that is kept elsewhere and is not among the resources: file:///etc/x",
         ),
         (
             "call: openapi, with: {document: {endpoint: 'https://x.y'}, operationId: a, parameters: [1]}",
@@ -354,7 +391,7 @@ fn each_kind_checks_its_own() {
         ),
         (
             "call: grpc, with: {proto: {endpoint: 'file://a.proto'}, service: {name: a.B, host: x}, method: M}",
-            "with.proto.endpoint: 'file://a.proto' is not supported yet; a URI must be an absolute one of http or https",
+            "with.proto.endpoint: refers to a file that is kept elsewhere and is not among the resources: file://a.proto",
         ),
         (
             "call: grpc, with: {proto: {endpoint: 'https://x.y/a.proto'}, service: {name: a.B, host: 'a b'}, method: M}",
@@ -369,8 +406,8 @@ fn each_kind_checks_its_own() {
             "with.arguments: must be an object, an array of objects or an expression in '${ }', found a string",
         ),
         (
-            "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, protocol: kafka, message: {}}",
-            "with.protocol: the protocol 'kafka' is not supported yet; supported are 'http', 'mqtt' and 'mqtt5'",
+            "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, protocol: ws, message: {}}",
+            "with.protocol: the protocol 'ws' is not supported yet; supported are 'http', 'mqtt' and 'mqtt5'",
         ),
         (
             "call: asyncapi, with: {document: {endpoint: 'https://x.y/'}, operation: a, channel: b, message: {}}",

@@ -122,6 +122,7 @@ fn task() -> impl Strategy<Value = Value> {
         Just(
             json!({"call": "mcp", "with": {"method": "tools/call", "parameters": "${ {name: \"t\"} }", "transport": {"stdio": {"command": "t"}}}})
         ),
+        Just(json!({"call": "http", "with": {"method": "get", "endpoint": "${ \"https://example.com/\\(.x?)\" }"}})),
         Just(json!({"call": "a2a", "with": {"method": "tasks/list", "server": "https://example.com/"}})),
         Just(json!({"call": "baton.dev/agent", "with": {"agent": "a", "message": "hi"}})),
         Just(

@@ -45,6 +45,21 @@ fn a_secret_must_be_in_use() {
             "${ [.x, ($secrets.dc[\"user\"] | length)] }",
             "do[0].a.with.value: no secret named 'dc' in use.secrets; those there are 'db'",
         ),
+        (
+            "{secrets: [db]}",
+            "${ $secrets.db as $d | $d.user }",
+            "do[0].a.with.value: the name and the key of a secret must stand together",
+        ),
+        (
+            "{secrets: [db]}",
+            "${ $secrets.db | keys }",
+            "do[0].a.with.value: the name and the key of a secret must stand together",
+        ),
+        (
+            "{secrets: [db]}",
+            "${ $secrets.db[.key] }",
+            "do[0].a.with.value: the name and the key of a secret must stand together",
+        ),
         ("{secrets: [a b]}", "x", "use.secrets[0]: 'a b' is not a valid name"),
     ] {
         let found = violations(uses, expression);
@@ -61,9 +76,13 @@ fn the_names_of_secrets_are_known() {
 #[test]
 fn a_secret_and_a_key_stand_for_its_value() {
     let user = secret_placeholder("db", "user");
-    for expression in
-        ["${ $secrets.db.user }", "${ $secrets[\"db\"][\"user\"] }", "${ {db: {user: $secrets.db.user}} | .db.user }"]
-    {
+    for expression in [
+        "${ $secrets.db.user }",
+        "${ $secrets[\"db\"][\"user\"] }",
+        "${ $secrets.db | .user }",
+        "${ $secrets | .db | .user }",
+        "${ {db: {user: $secrets.db.user}} | .db.user }",
+    ] {
         assert_eq!(evaluated(expression, Value::Null)["value"], user.as_str(), "{expression}");
     }
     let input = evaluated("${ $secrets.db.user | tojson | fromjson }", Value::Null);

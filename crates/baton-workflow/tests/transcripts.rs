@@ -7,7 +7,11 @@
 
 mod support;
 
-use std::{fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,8 +21,8 @@ struct Case {
     name: String,
     about: String,
     definition: Value,
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    env: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<String, String>,
     steps: Vec<Step>,
 }
 
@@ -36,11 +40,15 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts")
 }
 
+fn read(file: &str) -> Vec<Case> {
+    let text = fs::read_to_string(folder().join(file)).unwrap();
+    let read: Value = serde_yaml_ng::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    serde_json::from_value(read).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
 fn run(file: &str) {
     let path = folder().join(file);
-    let read: Value =
-        serde_yaml_ng::from_str(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let mut cases: Vec<Case> = serde_json::from_value(read).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let mut cases = read(file);
     let update = std::env::var_os("UPDATE_TRANSCRIPTS").is_some();
     let mut differences = Vec::new();
     for case in &mut cases {
@@ -72,6 +80,62 @@ fn every_file_has_a_test() {
     assert_eq!(files, FILES);
 }
 
+/// What must have been seen of every kind of task, as [`note_outcomes`] names it.
+const OUTCOMES: [&str; 5] = ["cancelled", "completed", "faulted", "retried", "timed out"];
+
+/// What cannot happen to a kind: those that wait for nothing are neither cancelled nor late, and `raise` does nothing but fault.
+const IMPOSSIBLE: [(&str, &[&str]); 3] = [
+    ("raise", &["cancelled", "completed", "retried", "timed out"]),
+    ("set", &["cancelled", "timed out"]),
+    ("switch", &["cancelled", "timed out"]),
+];
+
+/// By kind of task, what happens to tasks of it in the commands of a case.
+fn note_outcomes(case: &Case, found: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+    let mut kinds = BTreeMap::new();
+    for line in case.steps.iter().flat_map(|step| step.commands.lines()) {
+        let mut words = line.splitn(3, ' ');
+        let (Some(mark), Some(position)) = (words.next(), words.next()) else { continue };
+        let rest = words.next().unwrap_or_default();
+        if mark == ">" {
+            let (position, attempt) = position.rsplit_once('#').unwrap();
+            kinds.insert(position, rest);
+            let seen = found.entry(rest.to_owned()).or_default();
+            if attempt != "1" {
+                seen.insert("retried");
+            }
+            continue;
+        }
+        let outcome = match mark {
+            "<" => "completed",
+            "x" => "cancelled",
+            "!" if rest.starts_with("408 ") => "timed out",
+            "!" => "faulted",
+            _ => continue,
+        };
+        if let Some(kind) = kinds.get(position) {
+            found.entry((*kind).to_owned()).or_default().insert(outcome);
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_task_is_seen_with_every_outcome() {
+    let mut found = BTreeMap::new();
+    FILES.iter().flat_map(|file| read(file)).for_each(|case| note_outcomes(&case, &mut found));
+    let mut missing = Vec::new();
+    for (kind, seen) in &found {
+        let impossible = IMPOSSIBLE.iter().find(|(name, _)| name == kind).map_or(&[][..], |(_, outcomes)| outcomes);
+        for outcome in OUTCOMES {
+            if seen.contains(outcome) == impossible.contains(&outcome) {
+                missing.push(format!("{kind}: {outcome}"));
+            }
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+    assert!(found.len() > 20, "{:?}", found.keys());
+}
+
 macro_rules! transcripts {
     ($($test:ident),* $(,)?) => {
         const FILES: &[&str] = &[$(concat!(stringify!($test), ".yaml")),*];
@@ -86,5 +150,5 @@ macro_rules! transcripts {
 
 transcripts!(
     a2a, agent, asyncapi, basics, callback, data, emit, extensions, flow, for_each, fork, functions, grpc, http,
-    listen, mcp, openapi, process, raise, secrets, try_catch, wait,
+    listen, mcp, openapi, outcomes, process, raise, secrets, try_catch, wait,
 );

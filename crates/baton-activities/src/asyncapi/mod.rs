@@ -51,7 +51,7 @@ use crate::{
     },
     auth::Authenticator,
     connection::Target,
-    documents::{Kept, Resource, fetch},
+    documents::{Kept, Resource},
     outgoing::{Deadline, IDEMPOTENCY_KEY, Outgoing, Request, header_text, shown, status_fault},
     redact::Secrets,
 };
@@ -114,18 +114,12 @@ impl AsyncApi {
     }
 
     async fn document(&self, resource: &Resource, task: &ActivityTask) -> Result<Arc<Value>, Fault> {
-        if let Some(document) = self.kept.get(&resource.uri).filter(|_| resource.is_public()) {
+        if let Some(document) = self.kept.get(resource) {
             return Ok(document);
         }
-        let url = resource.url("the AsyncAPI document")?;
-        let text = match fetch(&self.authenticator, &url, &resource.authentication, task).await? {
-            Ok(text) => text,
-            Err(missing) => return Err(missing.non_retryable()),
-        };
-        let document = Arc::new(document::parse(&text, &shown(&url))?);
-        if resource.is_public() {
-            self.kept.put(&resource.uri, Arc::clone(&document));
-        }
+        let text = resource.text(&self.authenticator, "the AsyncAPI document", task).await?;
+        let document = Arc::new(document::parse(&text.bytes, &shown(&text.url))?);
+        self.kept.put(resource, text.bytes.len(), &document);
         Ok(document)
     }
 

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use baton_execution::{Fault, fault_type};
+use baton_execution::Fault;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::unusable;
-use crate::{home::Home, options::Secret, redact::Secrets};
+use crate::{home::Home, options::Secret, redact::Secrets, secrets::no_secret};
 
 /// Properties that are lists: in a secret they are texts, separated by spaces.
 const LISTS: [&str; 3] = ["issuers", "scopes", "audiences"];
@@ -108,10 +108,7 @@ impl Policy {
         let from = properties.get("use").and_then(Value::as_str);
         let properties = match from {
             Some(name) => {
-                let values = home.secret(namespace, name).await?.ok_or_else(|| {
-                    let detail = format!("there is no secret '{name}' in the namespace '{namespace}'");
-                    Fault::new(fault_type::AUTHORIZATION, 403, detail).non_retryable()
-                })?;
+                let values = home.secret(namespace, name).await?.ok_or_else(|| no_secret(namespace, name))?;
                 let properties = properties_of(&values);
                 hide(&properties, "", hidden);
                 properties

@@ -1,6 +1,6 @@
 //! The activity `grpc`: one call of a method, unary or streaming, of a service that a proto file describes.
 //!
-//! Input: `proto` (`uri`, `authentication`), `service` (`name`, `host`, `port`, `tls`, `authentication`), `method`,
+//! Input: `proto` (`uri`, `authentication`, or the `content` of a file), `service` (`name`, `host`, `port`, `tls`, `authentication`), `method`,
 //! `arguments`. Authentication is as [`crate::auth`] has it.
 //!
 //! - `arguments` is an object; for a method that takes a stream, an array of objects, or one object.
@@ -79,13 +79,11 @@ impl Grpc {
     }
 
     async fn pool(&self, proto: &Resource, task: &ActivityTask) -> Result<DescriptorPool, Fault> {
-        if let Some(pool) = self.kept.get(&proto.uri).filter(|_| proto.is_public()) {
+        if let Some(pool) = self.kept.get(proto) {
             return Ok(pool);
         }
-        let pool = proto::load(&self.authenticator, proto, task).await?;
-        if proto.is_public() {
-            self.kept.put(&proto.uri, pool.clone());
-        }
+        let (pool, bytes) = proto::load(&self.authenticator, proto, task).await?;
+        self.kept.put(proto, bytes, &pool);
         Ok(pool)
     }
 

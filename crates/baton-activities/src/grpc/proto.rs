@@ -19,7 +19,7 @@ use reqwest::Url;
 
 use crate::{
     auth::Authenticator,
-    documents::{DOCUMENT_BYTES_MAX, Resource, fetch},
+    documents::{Resource, fetch},
     outgoing::shown,
 };
 
@@ -30,36 +30,42 @@ const ROOTS_MAX: usize = 8;
 /// What imports of the language's own library begin with; the compiler brings them.
 const WELL_KNOWN: &str = "google/protobuf/";
 
-/// Fetches and compiles.
+/// Bytes of all files of one service: schemas of whole companies are smaller.
+const FILES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Fetches and compiles; says also how many bytes the files have.
 pub(super) async fn load(
     authenticator: &Authenticator,
     proto: &Resource,
     task: &ActivityTask,
-) -> Result<DescriptorPool, Fault> {
+) -> Result<(DescriptorPool, usize), Fault> {
     let url = proto.url("the proto file")?;
     let root = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default().to_owned();
     if root.is_empty() {
         return Err(wrong(format!("{} names a folder, not a proto file", shown(&url))));
     }
-    let source = match fetch(authenticator, &url, &proto.authentication, task).await? {
-        Ok(source) => source,
-        Err(missing) => return Err(missing.non_retryable()),
-    };
+    let source = proto.text(authenticator, "the proto file", task).await?;
     let mut files = Files { found: BTreeMap::new(), bytes: 0 };
-    let mut wanted = files.add(&root, &source, &url)?;
+    let mut wanted = files.add(&root, &source.bytes, &url)?;
     let mut roots = roots(&url);
     while let Some(name) = wanted.pop() {
         if files.found.contains_key(&name) || name.starts_with(WELL_KNOWN) {
             continue;
         }
+        if proto.content.is_some() {
+            let import = short(&name);
+            return Err(wrong(format!(
+                "the import \"{import}\" of a file that is given along cannot be had: keep the files at a URL, or make them one"
+            )));
+        }
         let (source, place) = import(authenticator, proto, &name, &mut roots, task).await?;
         wanted.extend(files.add(&name, &source, &place)?);
     }
     // Parsing and linking take time in proportion to the sources, which are limited.
-    let shown = shown(&url);
-    tokio::task::spawn_blocking(move || compile(files, &root, &shown))
-        .await
-        .map_err(|_| wrong("the proto file cannot be compiled".to_owned()))?
+    let (shown, bytes) = (shown(&url), files.bytes);
+    let compiled = tokio::task::spawn_blocking(move || compile(files, &root, &shown)).await;
+    let pool = compiled.map_err(|_| wrong("the proto file cannot be compiled".to_owned()))??;
+    Ok((pool, bytes))
 }
 
 /// The folders below which imports may be, the nearest first.
@@ -101,7 +107,7 @@ async fn import(
             Ok(source) => {
                 // All that one project imports stands below the same root.
                 *roots = vec![root];
-                return Ok((source, place));
+                return Ok((source.bytes, place));
             }
             Err(fault) => missing = missing.or(Some(fault)),
         }
@@ -123,9 +129,9 @@ impl Files {
     /// Adds a file, and says what it imports.
     fn add(&mut self, name: &str, source: &[u8], place: &Url) -> Result<Vec<String>, Fault> {
         self.bytes += source.len();
-        if self.found.len() >= FILES_MAX || self.bytes > DOCUMENT_BYTES_MAX {
+        if self.found.len() >= FILES_MAX || self.bytes > FILES_BYTES_MAX {
             let detail = format!(
-                "the proto file imports more than {FILES_MAX} files or {DOCUMENT_BYTES_MAX} bytes, which is the limit"
+                "the proto file imports more than {FILES_MAX} files or {FILES_BYTES_MAX} bytes, which is the limit"
             );
             return Err(Fault::new(fault_type::TOO_LARGE, 413, detail).non_retryable());
         }

@@ -1,12 +1,11 @@
 //! The activity `openapi`: an operation that an OpenAPI document describes, as the language's `call: openapi` has it.
 //!
-//! Input: `document` (`{"uri", "authentication"}`), `operationId`, `parameters` (by name; the body is `body`),
+//! Input: `document` (`{"uri", "authentication"}`, or the `content` of a file), `operationId`, `parameters` (by name; the body is `body`),
 //! `authentication` (as [`crate::auth`] has it), `output`, `redirect`. What comes back is described at
 //! [`crate::exchange`], how a body is sent at [`crate::body`].
 //!
 //! # Invariants
 //! - A parameter that the operation does not know is a fault, not ignored: a misspelt filter would give everything.
-//! - A document that was got with credentials is not kept for others.
 //!
 //! # Failure
 //! `configuration` for a document that cannot be used and for an operation that is not in it; `validation` for
@@ -15,16 +14,12 @@
 mod document;
 mod parameters;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use baton_execution::{ActivityTask, Fault, fault_type};
 use reqwest::{
-    Method, Url,
-    header::{ACCEPT, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue},
+    Url,
+    header::{CONTENT_TYPE, COOKIE, HeaderValue},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -33,28 +28,17 @@ use crate::{
     Activity,
     auth::Authenticator,
     body,
+    documents::{Kept, Resource, Text},
     exchange::{Call, Output, exchange, headers, refused},
-    outgoing::{Deadline, Request, shown, status_fault},
+    outgoing::shown,
     redact::Secrets,
 };
 use document::{Document, Operation};
 use parameters::In;
 
-/// Bytes of the texts of all documents that are kept; with more the oldest go. In memory they take several times as much.
-const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// How long a document is used without asking for it again.
-const KEPT_FOR: Duration = Duration::from_mins(1);
-
 pub(crate) struct OpenApi {
     authenticator: Arc<Authenticator>,
-    kept: Mutex<HashMap<String, Kept>>,
-}
-
-/// A document that was fetched already.
-struct Kept {
-    since: Instant,
-    bytes: usize,
-    document: Arc<Document>,
+    kept: Kept<Arc<Document>>,
 }
 
 #[derive(Deserialize)]
@@ -70,62 +54,23 @@ struct Input {
     redirect: Option<bool>,
 }
 
-#[derive(Deserialize)]
-struct Resource {
-    uri: String,
-    #[serde(default)]
-    authentication: Value,
-}
-
 impl OpenApi {
     pub(crate) fn new(authenticator: &Arc<Authenticator>) -> Self {
-        Self { authenticator: Arc::clone(authenticator), kept: Mutex::default() }
+        Self { authenticator: Arc::clone(authenticator), kept: Kept::default() }
     }
 
     async fn document(&self, resource: &Resource, task: &ActivityTask) -> Result<Arc<Document>, Fault> {
-        let public = resource.authentication.is_null();
-        if public && let Some(document) = self.kept(&resource.uri) {
+        if let Some(document) = self.kept.get(resource) {
             return Ok(document);
         }
-        let url = Url::parse(&resource.uri)
-            .map_err(|error| refused(format!("the URI of the OpenAPI document is not an absolute URL: {error}")))?;
-        let mut secrets = Secrets::default();
-        let mut credentials = self.authenticator.credentials(&resource.authentication, task, &mut secrets).await?;
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, application/yaml;q=0.9, */*;q=0.8"));
-        let deadline = Deadline::of(task);
-        let request =
-            Request { method: Method::GET, url: url.clone(), headers, body: None, follow_redirects: true, deadline };
-        let response = self.authenticator.send(request, &mut credentials, &mut secrets).await;
-        let response = response.map_err(|failure| failure.fault)?;
-        if !response.status.is_success() {
-            return Err(status_fault(&Method::GET, &url, &response, &secrets));
-        }
-        let bytes = response.body.len();
+        let Text { bytes, url } = resource.text(&self.authenticator, "the OpenAPI document", task).await?;
+        let (length, place) = (bytes.len(), shown(&url));
         // Megabytes of YAML take their time.
-        let read = tokio::task::spawn_blocking(move || Document::read(&response.body, response.url));
-        let read = read.await.map_err(|_| refused(format!("the OpenAPI document {} cannot be read", shown(&url))))?;
-        let document = Arc::new(read?);
-        if public {
-            self.keep(resource.uri.clone(), Kept { since: Instant::now(), bytes, document: Arc::clone(&document) });
-        }
+        let read = tokio::task::spawn_blocking(move || Document::read(&bytes, url));
+        let document = read.await.map_err(|_| refused(format!("the OpenAPI document {place} cannot be read")))?;
+        let document = Arc::new(document?);
+        self.kept.put(resource, length, &document);
         Ok(document)
-    }
-
-    fn kept(&self, uri: &str) -> Option<Arc<Document>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(uri).filter(|kept| kept.since.elapsed() < KEPT_FOR).map(|kept| Arc::clone(&kept.document))
-    }
-
-    fn keep(&self, uri: String, new: Kept) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(uri, new);
-        kept.retain(|_, kept| kept.since.elapsed() < KEPT_FOR);
-        while kept.values().map(|kept| kept.bytes).sum::<usize>() > KEPT_BYTES_MAX
-            && let Some(oldest) = kept.iter().min_by_key(|(_, kept)| kept.since).map(|(uri, _)| uri.clone())
-        {
-            kept.remove(&oldest);
-        }
     }
 }
 

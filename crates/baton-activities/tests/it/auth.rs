@@ -59,11 +59,7 @@ async fn secrets_that_cannot_be_used_are_named() {
     let server = Server::answering(|_, _| StatusCode::OK.into_response()).await;
     let world = world();
     for (authentication, kind, says) in [
-        (
-            json!({"basic": {"use": "lost"}}),
-            fault_type::AUTHORIZATION,
-            "there is no secret 'lost' in the namespace 'default'",
-        ),
+        (json!({"basic": {"use": "lost"}}), fault_type::AUTHORIZATION, "no secret 'lost' in namespace 'default'"),
         (
             json!({"basic": {"use": "half"}}),
             fault_type::CONFIGURATION,

@@ -163,6 +163,29 @@ async fn grpc(input: Value) -> Result<Value, Fault> {
 }
 
 #[tokio::test]
+async fn a_proto_file_can_be_given_along() {
+    let files = files().await;
+    let shop = Shop::answering(|_, _, pool| Ok(vec![item(pool, json!({"id": "a"}))])).await;
+    let one = format!("{}\n{}", PROTO.replace("import \"shop/v1/item.proto\";", ""), message_of(ITEM));
+    let mut call = shop.call(&files, "Get", json!({"id": "a"}));
+    call["proto"] = json!({"uri": "file://app/shop.proto", "content": one});
+    assert_eq!(grpc(call.clone()).await.unwrap()["id"], "a");
+    // Another workflow has another file of that name.
+    call["proto"]["content"] = json!(one.replace("service Shop", "service Stall"));
+    assert!(told(&grpc(call.clone()).await.unwrap_err()).contains("Stall"));
+    call["proto"]["content"] = json!(PROTO);
+    let detail = grpc(call).await.unwrap_err().detail.unwrap();
+    assert!(detail.contains("the import \"shop/v1/item.proto\" of a file that is given along"), "{detail}");
+    assert_eq!(files.seen().len(), 0);
+}
+
+/// What stands behind the head of a proto file.
+fn message_of(file: &str) -> String {
+    let is_head = |line: &&str| !["syntax", "package", "import"].iter().any(|word| line.trim().starts_with(word));
+    file.lines().filter(is_head).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
 async fn calls_methods_of_all_four_kinds() {
     let files = files().await;
     let shop = Shop::answering(|method, sent, pool| {

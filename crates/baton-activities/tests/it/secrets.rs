@@ -89,13 +89,18 @@ async fn what_an_activity_asks_for_itself_is_hidden_too() {
 
 #[tokio::test]
 async fn a_secret_that_is_not_there_is_named() {
-    for (name, key, expected) in [
-        ("dc", "user", "no secret 'dc' in namespace 'default'"),
-        ("db", "usr", "secret 'db' in namespace 'default' has no key 'usr'; keys are 'password', 'user'"),
-        ("empty", "a", "secret 'empty' in namespace 'default' has no key 'a'; it has none"),
+    for (name, key, kind, expected) in [
+        ("dc", "user", fault_type::AUTHORIZATION, "no secret 'dc' in namespace 'default'"),
+        (
+            "db",
+            "usr",
+            fault_type::CONFIGURATION,
+            "secret 'db' in namespace 'default' has no key 'usr'; keys are 'password', 'user'",
+        ),
+        ("empty", "a", fault_type::CONFIGURATION, "secret 'empty' in namespace 'default' has no key 'a'; it has none"),
     ] {
         let fault = run("echo", json!([secret_placeholder(name, key)])).await.unwrap_err();
-        assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::CONFIGURATION, true));
+        assert_eq!((fault.kind.as_str(), fault.non_retryable), (kind, true));
         assert_eq!(fault.detail.as_deref(), Some(expected));
     }
 }

@@ -6,8 +6,10 @@
 //! # Invariants
 //! - All that is wrong with all documents is told at once, each with file and field.
 //! - A folder is read in the order of its file names, not into its subfolders.
+//! - Files that a workflow names by `file://` are given along ([`files`]).
 //! - `playback: {file: …}` in an agent's model is replaced by what the file holds, found from the manifest's folder.
 
+mod files;
 mod read;
 mod run;
 pub(crate) mod text;
@@ -27,6 +29,7 @@ pub(crate) use run::{RunSpec, ServiceSpec};
 use crate::{
     failure::{Failure, Finding},
     kind::{Kind, Object, with_kind},
+    offline,
     yaml::Origin,
 };
 
@@ -48,7 +51,7 @@ pub(crate) struct Manifest {
 pub(crate) enum Content {
     Resource(Object),
     Run(Box<RunSpec>),
-    /// A workflow document as it stands.
+    /// A workflow document as it stands, with the files that it names under `baton.dev/resources`.
     BareWorkflow(Value),
     /// The spec of an agent as it stands.
     BareAgent(Value),
@@ -62,7 +65,7 @@ impl Manifest {
             Content::Run(_) => return Ok(None),
             Content::BareWorkflow(document) => {
                 let name = document.pointer("/document/name").and_then(Value::as_str).unwrap_or_default();
-                (kinds::WORKFLOW, name.to_owned(), json!({"definition": document}))
+                (kinds::WORKFLOW, name.to_owned(), offline::spec_of(document))
             }
             Content::BareAgent(spec) => (kinds::AGENT, self.stem(), spec.clone()),
         };
@@ -167,11 +170,15 @@ fn read_document(mut document: Value, origin: &Origin, folder: &Path) -> Result<
     };
     let kind = fields.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     match kind.as_str() {
-        "" if fields.contains_key("document") => return Ok(Content::BareWorkflow(document)),
+        "" if fields.contains_key("document") => {
+            files::give_along(&mut document, folder)?;
+            return Ok(Content::BareWorkflow(document));
+        }
         "" if fields.contains_key("instructions") => {
             inline_playback(&mut document, &["model"], folder).map_err(|it| vec![it])?;
             return Ok(Content::BareAgent(document));
         }
+        kinds::WORKFLOW | kinds::WORKFLOW_EXECUTION => files::give_along_in_spec(&mut document, folder)?,
         RUN_KIND => return run::read(document).map(|run| Content::Run(Box::new(run))),
         kinds::AGENT => inline_playback(&mut document, &["spec", "model"], folder).map_err(|it| vec![it])?,
         kinds::AGENT_EXECUTION => {

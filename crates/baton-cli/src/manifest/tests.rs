@@ -187,3 +187,41 @@ fn input_is_json_or_a_file() {
     assert_eq!(value(&format!("@{}", folder.path().join("in.yaml").display())), Ok(json!({"n": 1})));
     assert!(value("hello").unwrap_err().starts_with("error: --input is not JSON: "));
 }
+
+#[test]
+fn files_that_workflows_name_are_given_along_from_below_their_folder() {
+    let calls = |endpoint: &str| {
+        format!(
+            "document: {{dsl: 1.0.3, namespace: a, name: calls, version: 1.0.0}}\ndo:\n- call:\n    call: grpc\n    with: \
+             {{proto: {{endpoint: '{endpoint}'}}, service: {{name: a.B, host: localhost}}, method: C}}\n"
+        )
+    };
+    let outer = folder(&[("secret.proto", "no")]);
+    let inner = outer.path().join("flows");
+    fs::create_dir_all(inner.join("app")).unwrap();
+    fs::write(inner.join("app/greet.proto"), "syntax = \"proto3\";").unwrap();
+    std::os::unix::fs::symlink(outer.path().join("secret.proto"), inner.join("link.proto")).unwrap();
+    let flow = inner.join("flow.yaml");
+    let read = |text: &str| {
+        fs::write(&flow, text).unwrap();
+        load(std::slice::from_ref(&flow)).map(|manifests| manifests[0].resource().unwrap().unwrap().to_json())
+    };
+    let bare = read(&calls("file://app/greet.proto")).unwrap();
+    assert_eq!(bare["spec"]["resources"], json!({"file://app/greet.proto": "syntax = \"proto3\";"}));
+    assert!(bare["spec"]["definition"].get("baton.dev/resources").is_none(), "{bare}");
+    let indented = calls("file://app/greet.proto").replace('\n', "\n    ");
+    let kind = format!(
+        "apiVersion: baton.dev/v1\nkind: Workflow\nmetadata: {{name: calls}}\nspec:\n  definition:\n    {indented}"
+    );
+    assert_eq!(read(&kind).unwrap()["spec"]["resources"], bare["spec"]["resources"]);
+    let below = format!("is not below '{}', the folder of the workflow", inner.display());
+    for (endpoint, says) in [
+        ("file://../secret.proto", below.as_str()),
+        ("file://link.proto", &below),
+        ("file:///etc/passwd", &below),
+        ("file://gone.proto", "cannot be read: No such file"),
+    ] {
+        let said = read(&calls(endpoint)).unwrap_err().to_string();
+        assert!(said.contains(says) && said.contains("with.proto.endpoint"), "{endpoint}: {said}");
+    }
+}

@@ -79,7 +79,9 @@ fn with_namespace(wide: bool, namespace: String, mut row: Vec<String>) -> Vec<St
 
 fn header(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Workflow => &["NAME", "VERSION", "GENERATION", "READY", "AGE"],
+        Kind::Workflow => {
+            &["NAME", "VERSION", "GENERATION", "READY", "SCHEDULE", "SUSPEND", "ACTIVE", "LAST-SCHEDULE", "AGE"]
+        }
         Kind::Agent => &["NAME", "MODEL", "TOOLS", "READY", "AGE"],
         Kind::Secret => &["NAME", "KEYS", "GENERATION", "AGE"],
         Kind::Approval => &["NAME", "TYPE", "TOOL", "PHASE", "BY", "WHAT", "AGE"],
@@ -101,7 +103,10 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
                 .and_then(|it| it.to_value().ok())
                 .unwrap_or_default();
             let version = definition.pointer("/document/version").and_then(|it| it.as_str()).unwrap_or("-").to_owned();
-            vec![name, version, metadata.generation.to_string(), ready(it.conditions()), age]
+            let mut row = vec![name, version, metadata.generation.to_string(), ready(it.conditions())];
+            row.extend(schedule(it, &definition["schedule"], now_ms));
+            row.push(age);
+            row
         }
         Object::Agent(it) => {
             let spec = it.spec.clone().unwrap_or_default();
@@ -135,6 +140,30 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
             vec![name, template(&execution), phase(&execution), tokens.to_string(), waiting(&execution), age]
         }
     }
+}
+
+/// When executions start by themselves, whether they do now, how many run, and how long ago the last one was due.
+fn schedule(workflow: &v1::Workflow, schedule: &serde_json::Value, now_ms: i64) -> [String; 4] {
+    let Some(schedule) = schedule.as_object() else { return ["-"; 4].map(str::to_owned) };
+    let words = ["every", "cron", "after", "on"].into_iter().find_map(|how| {
+        let what = schedule.get(how)?;
+        let types = what.pointer("/one/with/type").unwrap_or(what);
+        Some(match (how, types.as_str()) {
+            (_, Some(text)) => format!("{how} {text}"),
+            ("on", None) => "on events".to_owned(),
+            (_, None) => format!("{how} {}", units(what)),
+        })
+    });
+    let suspended = workflow.spec.as_ref().is_some_and(|spec| spec.suspend);
+    let status = workflow.status.clone().unwrap_or_default();
+    let last = status.last_schedule_time.map_or_else(|| "-".to_owned(), |time| age(Some(time), now_ms));
+    [words.unwrap_or_else(|| "-".to_owned()), suspended.to_string(), status.active.len().to_string(), last]
+}
+
+/// A duration that is an object, such as `1 hours 30 minutes`.
+fn units(duration: &serde_json::Value) -> String {
+    let units = duration.as_object().into_iter().flatten();
+    units.map(|(unit, count)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Name of the template an execution runs.

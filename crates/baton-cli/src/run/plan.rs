@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     kind::{Kind, Object},
     manifest::{self, Content, Manifest, RunSpec, ServiceSpec},
+    offline,
     yaml::Origin,
 };
 
@@ -187,7 +188,7 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
         }
         Target::Named(_, name) => (Kind::WorkflowExecution, name.clone(), json!({"workflow": name})),
         Target::Inline(template, name, definition) => {
-            (template.execution_kind().unwrap_or(template), name, json!({"definition": definition}))
+            (template.execution_kind().unwrap_or(template), name, offline::spec_of(&definition))
         }
     };
     let message = wishes.message.clone().or_else(|| run.message.clone());

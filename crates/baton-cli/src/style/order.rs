@@ -104,7 +104,7 @@ impl Form {
             Self::DataFlow => &["schema", "from", "as"],
             Self::Schema => &["format", "document", "resource"],
             Self::Extension => &["extend", "when", "before", "after"],
-            Self::Schedule => &["every", "cron", "after", "on"],
+            Self::Schedule => &["every", "cron", "after", "on", "read"],
             Self::Spec | Self::Named(_) | Self::List(_) | Self::TaskItem | Self::CaseItem | Self::Free => NOTHING,
         }
     }

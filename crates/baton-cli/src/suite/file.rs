@@ -267,7 +267,7 @@ pub(crate) fn workflow_of(manifest: &Manifest) -> Option<(String, Value)> {
     match &manifest.content {
         Content::BareWorkflow(document) => {
             let name = document.pointer("/document/name").and_then(Value::as_str).unwrap_or_default();
-            Some((name.to_owned(), json!({"definition": document})))
+            Some((name.to_owned(), offline::spec_of(document)))
         }
         Content::Resource(object @ Object::Workflow(_)) => {
             Some((object.name().to_owned(), object.to_json().get("spec").cloned().unwrap_or_default()))

@@ -17,6 +17,7 @@ mod stub;
 mod approvals;
 mod crash;
 mod data_dir;
+mod events;
 mod outside;
 mod secrecy;
 mod several;

@@ -285,7 +285,8 @@ fn check_duration(field: &str, text: &str, violations: &mut Vec<Violation>) -> O
     None
 }
 
-fn check_env(env: &BTreeMap<String, String>, violations: &mut Vec<Violation>) {
+/// Checks names and values of settings.
+pub(super) fn check_env(env: &BTreeMap<String, String>, violations: &mut Vec<Violation>) {
     if env.len() > ENV_COUNT_MAX {
         violations
             .push(Violation::new("spec.env", format!("has {} settings, allowed are up to {ENV_COUNT_MAX}", env.len())));

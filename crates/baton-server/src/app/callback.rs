@@ -204,7 +204,12 @@ impl App {
             Outcome::Failed(_) => "failed",
             Outcome::Cancelled { .. } => "cancelled",
         };
-        let answered = self.engine()?.answer(token, outcome).await;
+        let engine = self.engine()?;
+        let outcome = match engine.waits_for(token) {
+            Some(execution) => self.without_secrets(execution, outcome).await?,
+            None => outcome,
+        };
+        let answered = engine.answer(token, outcome).await;
         metrics::callback_answered(kind, answered.as_ref().err().map(|refused| refused.reason));
         let fingerprint = answered?;
         Ok(v1::AnswerResponse { fingerprint })

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use baton_execution::{Activities, ActivityTask, OperationId};
 use baton_types::{RESOURCE_BYTES_MAX, Uid, Violation};
-use baton_workflow::{CATALOG_DEFAULT, External, RESOURCES, catalog_uri};
+use baton_workflow::{CATALOG_DEFAULT, External, ExternalKind, RESOURCES, catalog_uri};
 use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
@@ -91,6 +91,10 @@ impl Fetcher {
     }
 
     async fn fetch(&self, namespace: &str, external: &External) -> Fetched {
+        if external.kind == ExternalKind::File {
+            let why = "no file of the server is read; baton apply and baton run give it along, if it is below the workflow's folder";
+            return Err(why.to_owned());
+        }
         let uri = match external.uri.strip_prefix(CATALOG_DEFAULT) {
             None => external.uri.clone(),
             Some(file) => {

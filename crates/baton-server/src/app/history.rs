@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 
 use baton_proto::{history_v1, v1};
-use baton_types::{ApiError, ErrorKind, Uid, Violation};
+use baton_types::{ApiError, Digest, ErrorKind, Uid, Violation};
 use futures::Stream;
 use history_v1::history_event::Attributes;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{App, ExecutionKind};
 
@@ -53,7 +55,28 @@ impl App {
         }))
     }
 
-    async fn read_history(
+    /// What `document` of the definition says that an execution was pinned to.
+    ///
+    /// # Errors
+    /// NotFound if the execution is gone.
+    pub(crate) async fn pinned_document(&self, uid: Uid) -> Result<Value, ApiError> {
+        #[derive(Deserialize)]
+        struct Head {
+            document: Value,
+        }
+        let row = self.read(move |store| store.get_by_uid(*uid.as_bytes())).await?;
+        let row = row.ok_or_else(|| ApiError::not_found("execution", &uid.to_string(), ""))?;
+        let execution = baton_engine::decode_stored(&row.key.kind, &row.body, row.revision)?;
+        let digest = execution.template().and_then(Option::as_ref).and_then(|it| it.digest.parse::<Digest>().ok());
+        let digest = digest.ok_or_else(|| ApiError::internal(format!("{} is pinned to nothing", row.key)))?;
+        let content = self.read(move |store| store.blob(digest.as_bytes())).await?.unwrap_or_default();
+        let head: Head = serde_json::from_slice(&content)
+            .map_err(|error| ApiError::internal(format!("the definition of {}: {error}", row.key)))?;
+        Ok(head.document)
+    }
+
+    /// Events of a history after a number, at most `limit`, and whether the execution has ended.
+    pub(crate) async fn read_history(
         &self,
         uid: Uid,
         after: i32,

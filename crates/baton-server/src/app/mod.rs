@@ -55,13 +55,15 @@ pub use strategy::{Change, ExecutionKind, ServedResource};
 use crate::{
     events::Bus,
     programs::ProgramCache,
+    reports::Reported,
     templates::{Template, TemplateCache},
     worker::joined::Reach,
 };
 
 pub(crate) use children::ChildAdmission;
 pub(crate) use fetch::Fetcher;
-pub(crate) use metadata::{new_uid, now_ms};
+pub(crate) use metadata::{new_uid, now_ms, shortened};
+use secret::SecretPresence;
 
 /// Owners whose dependents are still to be collected, kept in memory at most; the scan for orphans finds the others.
 pub(crate) const OWNERS_GONE_MAX: usize = 100_000;
@@ -85,6 +87,9 @@ struct Inner {
     /// Whether the host can be reached that executions run at, if they run at one.
     host: OnceLock<Reach>,
     fetcher: OnceLock<Fetcher>,
+    /// How far lifecycle events were sent, if they are.
+    reported: OnceLock<Arc<Reported>>,
+    secrets: SecretPresence,
 }
 
 /// An application layer that is not kept alive.
@@ -202,6 +207,8 @@ impl App {
             collect: Notify::new(),
             host: OnceLock::new(),
             fetcher: OnceLock::new(),
+            reported: OnceLock::new(),
+            secrets: SecretPresence::default(),
         }))
     }
 
@@ -231,6 +238,17 @@ impl App {
         if self.0.fetcher.set(fetcher).is_err() {
             tracing::error!("a second fetcher was joined and is not used");
         }
+    }
+
+    /// Joins how far lifecycle events were sent; only the first call counts.
+    pub(crate) fn join_reported(&self, reported: Arc<Reported>) {
+        if self.0.reported.set(reported).is_err() {
+            tracing::error!("lifecycle events are sent twice");
+        }
+    }
+
+    pub(crate) fn reported(&self) -> Option<&Reported> {
+        self.0.reported.get().map(Arc::as_ref)
     }
 
     pub(crate) fn fetcher(&self) -> Option<&Fetcher> {

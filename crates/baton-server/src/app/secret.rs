@@ -12,6 +12,10 @@
 //! # Failure
 //! A value that does not open with this key (the key file of another installation) is told by its place.
 
+mod answers;
+
+pub(super) use answers::SecretPresence;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_activities::Secret as Hidden;
@@ -110,6 +114,7 @@ impl ServedResource for Secret {
                 let put = template::put_of(&object, key, app.store().next_number(), Expect::Absent)?;
                 match template::commit_put(app, baton_store::ResourcePut { body, ..put }).await {
                     Ok(revision) => {
+                        app.0.secrets.one_was_written();
                         object.metadata_mut().resource_version = revision.to_string();
                         false
                     }

@@ -9,7 +9,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use baton_execution::ProgramKind;
-use baton_proto::{Resource, Timestamp, condition, v1::Condition};
+use baton_proto::{
+    Resource, Timestamp, condition,
+    v1::{Condition, Workflow},
+};
 use baton_store::{
     CommitError, ExecState, Expect, Lane, ResourceDelete, ResourceKey, ResourcePut, StoredResource, Txn,
     canonical_labels,
@@ -38,6 +41,8 @@ pub(crate) trait TemplateKind: ServedResource {
     fn content(&mut self, violations: &mut Vec<Violation>) -> Option<Value>;
     /// Sets `status.digest`.
     fn set_digest(&mut self, digest: &Digest);
+    /// Checks what the spec says beside the content.
+    fn check_spec(&mut self, _checked: Option<&Checked>, _violations: &mut Vec<Violation>) {}
     /// Sets what the content refers to and is kept elsewhere, for kinds that refer to such things.
     fn set_resources(&mut self, _resources: BTreeMap<String, Value>) {}
 }
@@ -116,9 +121,14 @@ async fn compile(
 }
 
 async fn check_whole<R: TemplateKind>(app: &App, object: &mut R, violations: &mut Vec<Violation>) -> Option<Checked> {
-    let content = object.content(violations)?;
+    let content = object.content(violations);
     let namespace = object.metadata_mut().namespace.clone();
-    check_content(app, R::PROGRAM, &namespace, R::CONTENT_FIELD, content, violations).await
+    let checked = match content {
+        Some(content) => check_content(app, R::PROGRAM, &namespace, R::CONTENT_FIELD, content, violations).await,
+        None => None,
+    };
+    object.check_spec(checked.as_ref(), violations);
+    checked
 }
 
 /// Creates a template.
@@ -216,6 +226,36 @@ pub(crate) async fn replace<R: TemplateKind>(
             Ok(Written { object, created: false, warnings })
         }
         Err(failed) => Err(write_failed::<R>(stored, &failed)),
+    }
+}
+
+impl App {
+    /// Changes what the status of a workflow shows. What the object is otherwise stays, and a change that changes nothing
+    /// is not written.
+    ///
+    /// # Errors
+    /// Conflict if somebody else wrote it at the same time, and what the store refuses; a workflow that is gone is none.
+    pub(crate) async fn update_status(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: Uid,
+        change: impl FnOnce(&mut Workflow),
+    ) -> Result<(), ApiError> {
+        let key = ResourceKey::new(Workflow::KIND, namespace, name);
+        let found = self.read(move |store| store.get(&key)).await?;
+        let Some(stored) = found.filter(|stored| stored.uid == *uid.as_bytes()) else { return Ok(()) };
+        let old = Workflow::decode_stored(&stored.body, stored.revision)?;
+        let mut object = old.clone();
+        change(&mut object);
+        if object == old {
+            return Ok(());
+        }
+        object.metadata_mut().resource_version.clear();
+        let put = put_of(&object, stored.key.clone(), stored.number, Expect::Revision(stored.revision))?;
+        let txn = Txn { puts: vec![put], ..Txn::default() };
+        let written = self.store().commit_async(Lane::Internal, txn).await;
+        written.map(|_| ()).map_err(|failed| write_failed::<Workflow>(&stored, &failed))
     }
 }
 

@@ -9,15 +9,19 @@ use baton_proto::{
 };
 use baton_store::StoredResource;
 use baton_types::{ApiError, Digest, Violation};
-use baton_workflow::RESOURCES;
+use baton_workflow::{RESOURCES, Schedule};
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, Change, DeletedObject, ServedResource, WriteOptions, Written, fetch, free_data, strategy,
-    template::{self, TemplateKind},
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written, admission, fetch, free_data, strategy,
+    template::{self, Checked, TemplateKind},
 };
+use crate::{programs::Compiled, schedule::Policy};
+
+/// Longest name of a workflow with a schedule: executions have it as a label.
+const SCHEDULED_NAME_LENGTH_MAX: usize = 63;
 
 impl ServedResource for Workflow {
     const SELECTABLE_FIELDS: &'static [&'static str] = &["metadata.name", "metadata.namespace"];
@@ -75,6 +79,32 @@ impl TemplateKind for Workflow {
         let resources = self.spec.as_mut().map(|spec| &mut spec.resources);
         let resources = resources.map(|resources| read_resources(&value, resources, violations)).unwrap_or_default();
         (violations.len() == noted).then(|| fetch::join(value, resources))
+    }
+
+    fn check_spec(&mut self, checked: Option<&Checked>, violations: &mut Vec<Violation>) {
+        let name = self.metadata_mut().name.clone();
+        let Some(spec) = self.spec.as_mut() else { return };
+        Policy::read(spec, violations);
+        admission::check_env(&spec.env, violations);
+        if let Some(seconds) = spec.ttl_seconds_after_finished.filter(|seconds| *seconds < 0) {
+            let message = format!("is {seconds}, allowed are 0 and more");
+            violations.push(Violation::new("spec.ttlSecondsAfterFinished", message));
+        }
+        if let Some(input) = spec.input.as_mut() {
+            free_data::read_data(input, "spec.input", violations);
+        }
+        let Some(Compiled::Workflow(definition)) = checked.map(|checked| &checked.compiled) else { return };
+        let Some(schedule) = definition.schedule() else { return };
+        if name.len() > SCHEDULED_NAME_LENGTH_MAX {
+            let message = format!(
+                "has {} bytes; a workflow with a schedule has at most {SCHEDULED_NAME_LENGTH_MAX}, as its name is a label of executions",
+                name.len()
+            );
+            violations.push(Violation::new("metadata.name", message));
+        }
+        if spec.input.is_some() && matches!(schedule, Schedule::On(_)) {
+            violations.push(Violation::new("spec.input", "cannot be set with 'schedule.on': the input is the events"));
+        }
     }
 
     fn set_resources(&mut self, resources: BTreeMap<String, Value>) {

@@ -184,7 +184,7 @@ mod tests {
     fn event(revision: u64, kind: &str, accepted_ms: i64, bytes: usize) -> KeptEvent {
         let attributes = BTreeMap::from([("type".into(), kind.into()), ("source".into(), "/s".into())]);
         let key = ResourceKey::new("e", "default", revision.to_string());
-        KeptEvent { key, uid: [0; 16], number: 1, revision, accepted_ms, bytes, attributes }
+        KeptEvent { key, uid: [0; 16], number: 1, revision, accepted_ms, emitted: false, bytes, attributes }
     }
 
     fn subscription(filters: &[&[(&str, &str)]], after: Option<u64>, since_ms: Option<i64>) -> KeptSubscription {
@@ -194,7 +194,18 @@ mod tests {
             .collect();
         let key = ResourceKey::new("s", "default", "s");
         let token = Arc::from(b"t".as_slice());
-        KeptSubscription { key, uid: [0; 16], number: 1, revision: 50, token, filters, after, since_ms, expires_ms: 0 }
+        KeptSubscription {
+            key,
+            uid: [0; 16],
+            number: 1,
+            revision: 50,
+            token,
+            filters,
+            after,
+            since_ms,
+            expires_ms: 0,
+            execution: None,
+        }
     }
 
     fn index(events: impl IntoIterator<Item = KeptEvent>, seen: u64) -> Index {

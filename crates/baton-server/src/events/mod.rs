@@ -30,9 +30,12 @@ use std::{sync::Arc, time::Duration};
 
 use baton_activities::Subscription;
 use baton_engine::Sealer;
-use baton_store::{CommitError, Expect, Lane, ResourceDelete, ResourcePut, Store, StoredResource, Txn};
+use baton_store::{
+    Change, ChangeKind, CommitError, Expect, Lane, ResourceDelete, ResourcePut, Store, StoredResource, Txn,
+};
 use baton_types::{ApiError, Violation};
 use futures::future::join_all;
+use serde_json::Value;
 
 pub(crate) use event::CloudEvent;
 pub(crate) use router::Router;
@@ -101,7 +104,8 @@ impl Bus {
                 uid: *app::new_uid().as_bytes(),
                 number: self.store.next_number(),
                 expect: Expect::Absent,
-                body: rows::event_body(event, now_ms),
+                // What is under way publishes on a lane of its own.
+                body: rows::event_body(event, now_ms, lane == Lane::Internal),
                 labels: None,
                 state: baton_store::ExecState::None,
                 owner: None,
@@ -164,6 +168,50 @@ impl Bus {
         match self.store.commit_async(Lane::Internal, Txn { puts: vec![put], ..Txn::default() }).await {
             Ok(_) | Err(CommitError::Exists { .. }) => Ok(()),
             Err(error) => Err(baton_engine::commit_failed(&error)),
+        }
+    }
+}
+
+/// An event as others than listeners see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrived {
+    /// Its place among all events.
+    pub(crate) revision: u64,
+    pub(crate) namespace: String,
+    /// What its source and id are together, as 64 hexadecimal digits.
+    pub(crate) identity: String,
+    pub(crate) accepted_ms: i64,
+    /// Whether an execution published it.
+    pub(crate) emitted: bool,
+    /// In the JSON format.
+    pub(crate) event: Value,
+}
+
+impl Arrived {
+    /// The event of a change; `None` for one that is let go of or cannot be read.
+    pub(crate) fn of_change(change: &Change) -> Option<Self> {
+        if change.kind == ChangeKind::Deleted { None } else { Self::read(&rows::Row::of_change(change)) }
+    }
+
+    /// The event of a row; `None` for one that cannot be read.
+    pub(crate) fn of_row(row: &StoredResource) -> Option<Self> {
+        Self::read(&rows::Row::of(row))
+    }
+
+    fn read(row: &rows::Row<'_>) -> Option<Self> {
+        match rows::read_event(row) {
+            Ok((kept, event)) => Some(Self {
+                revision: kept.revision,
+                namespace: kept.key.namespace,
+                identity: kept.key.name,
+                accepted_ms: kept.accepted_ms,
+                emitted: kept.emitted,
+                event: Value::Object(event),
+            }),
+            Err(why) => {
+                tracing::warn!(key = %row.key, "an event is left out: {why}");
+                None
+            }
         }
     }
 }

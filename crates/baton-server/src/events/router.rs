@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - One task looks at everything in the order in which it was committed; answers go out beside it.
-//! - A subscription has at most one answer under way. Its row goes once the answer was taken, or will never be.
+//! - A subscription has at most one answer under way. Its row goes once the answer was taken, or will never be; or when the
+//!   execution that listens ends while it is followed. One that is overlooked then, over a restart, goes when its time is over.
 //!
 //! # Failure
 //! Rows that cannot be read are named in the log and left alone. A watch that ends begins anew, with all rows.
@@ -11,8 +12,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use baton_engine::{Engine, Sealer};
 use baton_execution::Outcome;
-use baton_store::{ChangeKind, ListQuery, ResourceDelete, Store, StoredResource, Watch, WatchBatch, WatchError};
-use baton_types::{ApiError, ErrorKind, fingerprint};
+use baton_proto::{Resource as _, v1::WorkflowExecution};
+use baton_store::{
+    Change, ChangeKind, ListQuery, ResourceDelete, Store, StoredResource, Watch, WatchBatch, WatchError,
+};
+use baton_types::{ApiError, ErrorKind, Phase, Uid, fingerprint};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +28,10 @@ use super::{
     rows::{KeptSubscription, Row},
     subscriptions::{Name, Subscriptions},
 };
-use crate::{app, metrics};
+use crate::{
+    app::{self, ServedResource as _},
+    metrics,
+};
 
 /// Rows read at a time at the start.
 const PAGE_ROWS: usize = 1000;
@@ -44,6 +51,8 @@ enum Done {
     Settled(Name),
     /// Old events were removed, or not.
     Trimmed,
+    /// So was what somebody who has ended listened to.
+    Left,
 }
 
 pub(crate) struct Router {
@@ -92,8 +101,8 @@ impl Router {
 
     /// Reads all rows and follows what happens to them, until that cannot be followed any more; why.
     async fn follow(&mut self) -> String {
-        let (mut events, mut subscriptions) = match self.load().await {
-            Ok(watches) => watches,
+        let mut changes = match self.load().await {
+            Ok(changes) => changes,
             Err(error) => return error,
         };
         for name in self.subscriptions.names() {
@@ -103,8 +112,7 @@ impl Router {
             metrics::events_kept(self.index.len(), self.subscriptions.len());
             self.trim();
             let lost = tokio::select! {
-                batch = events.next() => batch.map(|batch| self.events_changed(&batch)),
-                batch = subscriptions.next() => batch.map(|batch| self.subscriptions_changed(&batch)),
+                batch = changes.next() => batch.map(|batch| self.changed(&batch)),
                 Some(done) = self.beside.join_next() => {
                     self.done(done);
                     Ok(())
@@ -117,7 +125,7 @@ impl Router {
     }
 
     /// Everything that is there, and what follows it.
-    async fn load(&mut self) -> Result<(Watch, Watch), String> {
+    async fn load(&mut self) -> Result<Watch, String> {
         let (events, from_events) = self.rows(EVENT).await?;
         for stored in &events {
             match rows::read_event(&Row::of(stored)) {
@@ -127,12 +135,13 @@ impl Router {
         }
         // What was committed while the pages were read is in the index, but told only when the watch has come to it.
         self.index.see(from_events);
-        let (subscriptions, from_subscriptions) = self.rows(SUBSCRIPTION).await?;
+        // What becomes of subscriptions meanwhile is seen twice, which changes nothing.
+        let (subscriptions, _) = self.rows(SUBSCRIPTION).await?;
         for stored in &subscriptions {
             self.subscribed(&Row::of(stored));
         }
-        let watch = |kind, from| self.store.watch(Some(kind), from).map_err(|error: WatchError| error.to_string());
-        Ok((watch(EVENT, from_events)?, watch(SUBSCRIPTION, from_subscriptions)?))
+        // One watch of everything, as the order of kinds among each other matters.
+        self.store.watch(None, from_events).map_err(|error: WatchError| error.to_string())
     }
 
     /// All rows of a kind, and the revision from which on changes are to be followed.
@@ -157,19 +166,15 @@ impl Router {
         read.map_err(|error: baton_store::StoreError| error.to_string())
     }
 
-    fn events_changed(&mut self, batch: &WatchBatch) {
+    fn changed(&mut self, batch: &WatchBatch) {
         let mut touched = BTreeSet::new();
         for change in &batch.changes {
-            if change.kind == ChangeKind::Deleted {
-                self.index.remove(change.previous_revision);
-                continue;
-            }
-            match rows::read_event(&Row::of_change(change)) {
-                Ok((kept, body)) => {
-                    self.subscriptions.touched_by(&kept, &mut touched);
-                    self.index.insert(kept, body);
-                }
-                Err(why) => tracing::warn!(key = %change.key, "an event is left out: {why}"),
+            match change.key.kind.as_ref() {
+                EVENT => self.event_changed(change, &mut touched),
+                SUBSCRIPTION if change.kind == ChangeKind::Deleted => self.subscriptions.remove(&change.key.name),
+                SUBSCRIPTION => touched.extend(self.subscribed(&Row::of_change(change))),
+                WorkflowExecution::KIND => self.execution_changed(change),
+                _ => {}
             }
         }
         self.index.see(batch.revision);
@@ -178,18 +183,37 @@ impl Router {
         }
     }
 
-    fn subscriptions_changed(&mut self, batch: &WatchBatch) {
-        for change in &batch.changes {
-            if change.kind == ChangeKind::Deleted {
-                self.subscriptions.remove(&change.key.name);
-            } else if let Some(name) = self.subscribed(&Row::of_change(change)) {
-                self.tell(&name);
+    fn event_changed(&mut self, change: &Change, touched: &mut BTreeSet<Name>) {
+        if change.kind == ChangeKind::Deleted {
+            self.index.remove(change.previous_revision);
+            return;
+        }
+        match rows::read_event(&Row::of_change(change)) {
+            Ok((kept, body)) => {
+                self.subscriptions.touched_by(&kept, touched);
+                self.index.insert(kept, body);
             }
+            Err(why) => tracing::warn!(key = %change.key, "an event is left out: {why}"),
         }
     }
 
+    /// Removes what an execution listens to that has ended.
+    fn execution_changed(&mut self, change: &Change) {
+        let listening = self.subscriptions.of(Uid::from_bytes(change.uid));
+        if listening.is_empty() || (change.kind != ChangeKind::Deleted && !has_ended(change)) {
+            return;
+        }
+        let (store, deletes) = (self.store.clone(), listening.iter().map(|kept| removal_of(kept)).collect());
+        self.beside.spawn(async move {
+            if let Err(error) = remove_each(&store, deletes).await {
+                tracing::debug!("what an ended execution listened to stays for now: {error}");
+            }
+            Done::Left
+        });
+    }
+
     fn subscribed(&mut self, row: &Row<'_>) -> Option<Name> {
-        match rows::read_subscription(&self.sealer, row) {
+        match rows::read_subscription(&self.sealer, |token| self.engine.waits_for(token), row) {
             Ok(kept) => Some(self.subscriptions.insert(kept)),
             Err(why) => {
                 tracing::warn!(key = %row.key, "a subscription is left out: {why}");
@@ -224,7 +248,7 @@ impl Router {
             Ok(Done::Settled(name)) => self.subscriptions.remove(&name),
             Ok(Done::Trimmed) => self.trimming = false,
             Err(error) if error.is_panic() => tracing::error!(%error, "an answer of the event bus stopped"),
-            Err(_) => {}
+            Ok(Done::Left) | Err(_) => {}
         }
     }
 
@@ -249,13 +273,9 @@ impl Router {
             .collect();
         let store = self.store.clone();
         self.beside.spawn(async move {
-            // One by one: upkeep may be letting go of the same ones.
-            for refused in futures::future::join_all(deletes.into_iter().map(|it| remove(&store, vec![it]))).await {
-                if let Err(error) = refused {
-                    tracing::debug!("an old event stays for now: {error}");
-                    sleep(RELOAD_PAUSE).await;
-                    break;
-                }
+            if let Err(error) = remove_each(&store, deletes).await {
+                tracing::debug!("an old event stays for now: {error}");
+                sleep(RELOAD_PAUSE).await;
             }
             Done::Trimmed
         });
@@ -293,15 +313,7 @@ impl Answer {
                 }
             }
         }
-        let kept = &self.subscription;
-        let delete = ResourceDelete {
-            key: kept.key.clone(),
-            uid: kept.uid,
-            number: kept.number,
-            revision: kept.revision,
-            body: bytes::Bytes::new(),
-        };
-        if let Err(error) = remove(&self.store, vec![delete]).await {
+        if let Err(error) = remove(&self.store, vec![removal_of(&self.subscription)]).await {
             tracing::debug!(fingerprint, "a subscription that was answered stays until the next start: {error}");
         }
     }
@@ -334,6 +346,27 @@ impl Answer {
         }
         Ok(json!({"events": events, "cursor": told.cursor.to_string()}))
     }
+}
+
+fn removal_of(kept: &KeptSubscription) -> ResourceDelete {
+    ResourceDelete {
+        key: kept.key.clone(),
+        uid: kept.uid,
+        number: kept.number,
+        revision: kept.revision,
+        body: bytes::Bytes::new(),
+    }
+}
+
+/// Removes rows one by one, as others may be removing the same ones; gives the first refusal.
+async fn remove_each(store: &Store, deletes: Vec<ResourceDelete>) -> Result<(), ApiError> {
+    futures::future::join_all(deletes.into_iter().map(|it| remove(store, vec![it]))).await.into_iter().collect()
+}
+
+fn has_ended(change: &Change) -> bool {
+    let execution = WorkflowExecution::decode_stored(&change.body, change.revision).ok();
+    let status = execution.and_then(|execution| execution.status);
+    status.and_then(|status| status.phase.parse::<Phase>().ok()).is_some_and(Phase::is_terminal)
 }
 
 /// Whether the same answer may be taken later.

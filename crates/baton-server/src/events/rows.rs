@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use baton_activities::Subscription;
 use baton_engine::Sealer;
 use baton_store::{ResourceKey, StoredResource};
-use baton_types::{Digest, fingerprint};
+use baton_types::{Digest, Uid, fingerprint};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -27,6 +27,9 @@ const FORMAT: u32 = 1;
 struct EventBody<E> {
     format: u32,
     accepted_ms: i64,
+    /// Whether an execution published it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    emitted: bool,
     event: E,
 }
 
@@ -48,6 +51,8 @@ pub(super) struct KeptEvent {
     pub(super) number: baton_store::Number,
     pub(super) revision: u64,
     pub(super) accepted_ms: i64,
+    /// Whether an execution published it.
+    pub(super) emitted: bool,
     /// Bytes of its JSON.
     pub(super) bytes: usize,
     /// Its attributes as texts.
@@ -67,6 +72,8 @@ pub(super) struct KeptSubscription {
     pub(super) after: Option<u64>,
     pub(super) since_ms: Option<i64>,
     pub(super) expires_ms: i64,
+    /// The execution that listens.
+    pub(super) execution: Option<Uid>,
 }
 
 /// A row as list and watch give it.
@@ -94,9 +101,9 @@ pub(super) fn event_key(namespace: &str, event: &CloudEvent) -> ResourceKey {
     ResourceKey::new(EVENT, namespace, hex::encode(Digest::of(identity.as_bytes()).as_bytes()))
 }
 
-pub(super) fn event_body(event: &CloudEvent, accepted_ms: i64) -> Bytes {
+pub(super) fn event_body(event: &CloudEvent, accepted_ms: i64, emitted: bool) -> Bytes {
     let text = serde_json::value::RawValue::from_string(event.text()).ok();
-    encode(&EventBody { format: FORMAT, accepted_ms, event: text })
+    encode(&EventBody { format: FORMAT, accepted_ms, emitted, event: text })
 }
 
 pub(super) fn subscription_key(namespace: &str, token: &[u8]) -> ResourceKey {
@@ -138,6 +145,7 @@ pub(super) fn read_event(row: &Row<'_>) -> Result<(KeptEvent, Map<String, Value>
         number: row.number,
         revision: row.revision,
         accepted_ms: body.accepted_ms,
+        emitted: body.emitted,
         bytes: row.body.len(),
         attributes,
     };
@@ -148,7 +156,11 @@ pub(super) fn read_event(row: &Row<'_>) -> Result<(KeptEvent, Map<String, Value>
 ///
 /// # Errors
 /// A sentence for the log.
-pub(super) fn read_subscription(sealer: &Sealer, row: &Row<'_>) -> Result<KeptSubscription, String> {
+pub(super) fn read_subscription(
+    sealer: &Sealer,
+    execution_of: impl FnOnce(&[u8]) -> Option<Uid>,
+    row: &Row<'_>,
+) -> Result<KeptSubscription, String> {
     let body: SubscriptionBody = decode(row.body, |body: &SubscriptionBody| body.format)?;
     let token = hex::decode(&body.token).ok().and_then(|sealed| sealer.unseal(&sealed, &place(row.key)));
     let token = token.ok_or("its token was sealed with another key")?;
@@ -158,6 +170,7 @@ pub(super) fn read_subscription(sealer: &Sealer, row: &Row<'_>) -> Result<KeptSu
         uid: row.uid,
         number: row.number,
         revision: row.revision,
+        execution: execution_of(&token),
         token: token.into(),
         filters: body.filters,
         after: body.after,

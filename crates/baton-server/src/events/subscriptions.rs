@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use baton_types::Uid;
+
 use super::rows::{KeptEvent, KeptSubscription};
 
 /// Names a subscription: the digest of its token.
@@ -15,6 +17,8 @@ pub(super) struct Subscriptions {
     by_name: HashMap<Name, Waiting>,
     /// By namespace and type; those that have a filter without a type stand under `None`.
     by_type: HashMap<(String, Option<String>), BTreeSet<Name>>,
+    /// By execution.
+    listening: HashMap<Uid, BTreeSet<Name>>,
 }
 
 pub(super) struct Waiting {
@@ -33,6 +37,9 @@ impl Subscriptions {
         if !self.by_name.contains_key(&name) {
             for place in places(&kept) {
                 self.by_type.entry(place).or_default().insert(Arc::clone(&name));
+            }
+            if let Some(execution) = kept.execution {
+                self.listening.entry(execution).or_default().insert(Arc::clone(&name));
             }
             self.by_name.insert(Arc::clone(&name), Waiting { kept: Arc::new(kept), answering: false });
         }
@@ -57,6 +64,19 @@ impl Subscriptions {
                 }
             }
         }
+        let Some(execution) = waiting.kept.execution else { return };
+        if let Some(names) = self.listening.get_mut(&execution) {
+            names.remove(name);
+            if names.is_empty() {
+                self.listening.remove(&execution);
+            }
+        }
+    }
+
+    /// Those of an execution.
+    pub(super) fn of(&self, execution: Uid) -> Vec<Arc<KeptSubscription>> {
+        let names = self.listening.get(&execution).into_iter().flatten();
+        names.filter_map(|name| self.by_name.get(name)).map(|waiting| Arc::clone(&waiting.kept)).collect()
     }
 
     /// Adds those that may want an event to `touched`.

@@ -140,3 +140,29 @@ async fn a_token_does_not_lie_open_in_the_store() {
     assert_eq!(running.app.subscribe("default", &wrong).await.unwrap_err().violations.len(), 1);
     running.shutdown().await;
 }
+
+#[tokio::test]
+async fn who_has_ended_leaves_no_subscription() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = server(folder.path(), |_| {}).await;
+    let subscribed = async |count: usize| {
+        while rows(running.app.store(), SUBSCRIPTION) != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    let listen = json!({"listen": {"to": {"one": {"with": {"type": "never"}}}}});
+    let raced =
+        json!({"fork": {"compete": true, "branches": [{"a": listen}, {"b": listen}, {"c": {"wait": {"hours": 9}}}]}});
+    let definition = json!({"document": {"dsl": "1.0.3", "namespace": "test", "name": "w", "version": "1.0.0"}, "do": [{"race": raced}]});
+    for name in ["one", "two"] {
+        let execution = json!({"metadata": {"name": name}, "spec": {"definition": definition}});
+        let execution = baton_proto::from_json_value::<v1::WorkflowExecution>(execution).unwrap();
+        running.app.create(execution, app::WriteOptions::default()).await.unwrap();
+    }
+    subscribed(4).await;
+    running.app.cancel::<v1::WorkflowExecution>("", "one", "enough").await.unwrap();
+    subscribed(2).await;
+    running.app.terminate::<v1::WorkflowExecution>("", "two", "enough").await.unwrap();
+    subscribed(0).await;
+    running.shutdown().await;
+}

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - A page goes on after the last one, so an object that cannot be removed stands before no other.
+//! - An execution whose end is still to be reported waits for that, within limits.
 //! - At most [`REMOVALS_MAX`] removals are under way: a slow store is asked less often.
 //!
 //! # Failure
@@ -51,7 +52,8 @@ impl Upkeep {
         let refused = AtomicBool::new(false);
         futures::stream::iter(&page.expired)
             .for_each_concurrent(REMOVALS_MAX, |stored| async {
-                if !refused.load(Relaxed) && self.remove(stored, "expired").await == Removed::NotNow {
+                let held = self.app.reported().is_some_and(|reported| reported.holds(stored));
+                if !held && !refused.load(Relaxed) && self.remove(stored, "expired").await == Removed::NotNow {
                     refused.store(true, Relaxed);
                 }
             })

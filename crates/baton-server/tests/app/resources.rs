@@ -231,3 +231,22 @@ async fn the_default_catalog_is_the_servers() {
     assert_eq!(written.warnings, ["spec.definition.do[2].c: is never reached: no task before it leads to it"]);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn files_are_given_along_and_never_read_by_the_server() {
+    let server = Server::start().await;
+    let with = json!({"proto": {"endpoint": "file://etc/hostname"}, "service": {"name": "a.B", "host": "localhost", "port": 1}, "method": "C"});
+    let mut workflow = json!({"metadata": {"name": "calls"}, "spec": {"definition": document("calls", &json!([{"call": {"call": "grpc", "with": with}}]))}});
+    let refused = server.create::<Workflow>(workflow.clone()).await.unwrap_err();
+    assert_eq!(fields(&refused), ["spec.definition.do[0].call.with.proto.endpoint"]);
+    assert!(refused.to_string().contains("no file of the server is read"), "{refused}");
+    workflow["spec"]["resources"] = json!({"file://etc/hostname": 7});
+    let refused = server.create::<Workflow>(workflow.clone()).await.unwrap_err();
+    assert!(refused.to_string().contains("must be the text of a file, found a number"), "{refused}");
+    workflow["spec"]["resources"] = json!({"file://etc/hostname": "syntax = \"proto3\";"});
+    server.create::<Workflow>(workflow).await.unwrap();
+    server.create::<WorkflowExecution>(run("run", "calls")).await.unwrap();
+    let error = server.ended::<WorkflowExecution>("run").await.status.unwrap().error.unwrap();
+    assert!(error.detail.contains("the proto file has no service 'a.B'"), "{error:?}");
+    server.stop().await;
+}

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{Router, extract::Request, http::StatusCode, response::IntoResponse as _};
+use axum::{Json, Router, extract::Request, http::StatusCode, response::IntoResponse as _};
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
@@ -21,7 +21,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::{DRY, REAL, Server, fields, read, run, version};
+use crate::support::{DRY, REAL, Server, document, fields, read, run, version};
 
 const PASSWORD: &str = "p4ss/\"w+rd\" & ünder\\score%41";
 const TOKEN: &str = "tok-0123456789abcdef";
@@ -138,7 +138,7 @@ async fn a_workflow_is_warned_of_secrets_that_are_not_there_and_fails_where_it_n
     let ended: WorkflowExecution = server.ended("r").await;
     let error = ended.status.unwrap().error.unwrap();
     assert_eq!(error.detail, "no secret 'db' in namespace 'default'");
-    assert!(error.r#type.ends_with("/configuration"), "{error:?}");
+    assert!(error.r#type.ends_with("/authorization") && error.status == 403, "{error:?}");
     server.stop().await;
 }
 
@@ -331,4 +331,65 @@ async fn a_value_that_was_used_is_nowhere_but_where_it_was_sent() {
     places.push(("log".to_owned(), logged));
     assert_eq!(leaks(&places), Vec::<String>::new());
     assert!(!leaks(&[("seen".to_owned(), seen.concat().into_bytes())]).is_empty(), "the search finds what is there");
+}
+
+#[tokio::test]
+async fn what_answers_a_token_does_not_bring_a_value_back() {
+    let (handed, mut tokens) = tokio::sync::mpsc::unbounded_channel();
+    let desk = Router::new().fallback(move |Json(task): Json<Value>| {
+        assert!(task["key"] == TOKEN || task["key"] == "none", "{task}");
+        handed.send(task["token"].as_str().unwrap().as_bytes().to_vec()).unwrap();
+        std::future::ready(())
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, desk).await });
+    let server = Server::start().await;
+    // An answer while there are no secrets: that there are some is noticed afterwards.
+    let plain = json!([{"ask": {"call": "http", "metadata": {"await": "callback"}, "with": {"method": "post", "endpoint": url, "body": {"key": "none", "token": "${ $task.callbackToken }"}}}}]);
+    server
+        .create::<WorkflowExecution>(
+            json!({"metadata": {"name": "before"}, "spec": {"definition": document("before", &plain)}}),
+        )
+        .await
+        .unwrap();
+    let request = v1::CompleteCallbackRequest { callback_token: tokens.recv().await.unwrap(), output: None };
+    server.app().complete_callback(&request).await.unwrap();
+    server.create::<Secret>(secret("api", &json!({"token": TOKEN}))).await.unwrap();
+    let with = json!({"method": "post", "endpoint": url, "body": {"key": "${ $secrets.api.token }", "token": "${ $task.callbackToken }"}});
+    let ask = json!({"ask": {"call": "http", "metadata": {"await": "callback"}, "with": with}});
+    let caught = json!({"try": [ask], "catch": {"as": "error", "do": [{"told": {"set": {"told": "${ $error }"}}}]}});
+    let definition = json!({
+        "document": {"dsl": "1.0.3", "namespace": "test", "name": "asks", "version": "1.0.0"},
+        "use": {"secrets": ["api"]}, "do": [{"asks": caught}],
+    });
+    server.create::<Workflow>(json!({"metadata": {"name": "asks"}, "spec": {"definition": definition}})).await.unwrap();
+    let said = json!({"said": format!("your key is {TOKEN}"), "base64": BASE64_STANDARD.encode(TOKEN), TOKEN: 1});
+    for (name, fails) in [("completed", false), ("failed", true)] {
+        server.create::<WorkflowExecution>(run(name, "asks")).await.unwrap();
+        let callback_token = tokens.recv().await.unwrap();
+        if fails {
+            let error = v1::Problem {
+                r#type: "Wrong".into(),
+                detail: TOKEN.into(),
+                data: Some(v1::Json::from_value(&said)),
+                ..Default::default()
+            };
+            let request = v1::FailCallbackRequest { callback_token, error: Some(error) };
+            server.app().fail_callback(&request).await.unwrap();
+        } else {
+            let request = v1::CompleteCallbackRequest { callback_token, output: Some(v1::Json::from_value(&said)) };
+            server.app().complete_callback(&request).await.unwrap();
+        }
+        let status = server.ended::<WorkflowExecution>(name).await.status.unwrap();
+        assert_eq!(status.phase, "Completed", "{status:?}");
+        let output: Value = serde_json::from_str(&status.output.unwrap().text).unwrap();
+        let output = if fails { output["told"]["data"].clone() } else { output };
+        assert_eq!(output, json!({"said": "your key is ***", "base64": BASE64_STANDARD.encode("***"), "***": 1}));
+    }
+    let Server { running, folder } = server;
+    running.shutdown().await;
+    let mut places = Vec::new();
+    files(folder.path(), &mut places);
+    assert_eq!(leaks(&places), Vec::<String>::new());
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::cast_precision_loss, reason = "counts of a short run, printed with few digits")]
 
 mod crash;
+mod large;
 mod parked;
 mod site;
 mod table;
@@ -41,6 +42,12 @@ struct Arguments {
     /// Executions in flight when the process is killed.
     #[arg(long, default_value_t = 1000)]
     in_flight: usize,
+    /// Iterations of the loop of one execution; it is measured with a tenth of them, too.
+    #[arg(long, default_value_t = 10_000)]
+    iterations: usize,
+    /// Parallel branches of one execution.
+    #[arg(long, default_value_t = 1000)]
+    branches: usize,
     /// Only rows whose name contains one of these.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -59,6 +66,8 @@ enum Engine {
 
 /// Most of a short run: seconds of a row, executions parked, executions killed.
 const QUICK: (f64, usize, usize) = (1.0, 1000, 100);
+/// The same for iterations and branches.
+const QUICK_LARGE: (usize, usize) = (1000, 100);
 
 impl Arguments {
     fn shortened(mut self) -> Self {
@@ -67,6 +76,8 @@ impl Arguments {
             self.seconds = self.seconds.min(seconds);
             self.parked = vec![self.parked.iter().copied().min().unwrap_or(parked).min(parked)];
             self.in_flight = self.in_flight.min(in_flight);
+            self.iterations = self.iterations.min(QUICK_LARGE.0);
+            self.branches = self.branches.min(QUICK_LARGE.1);
         }
         self
     }
@@ -78,6 +89,9 @@ enum Part {
     /// Opens a store with parked executions, answers one, then all.
     #[command(hide = true)]
     Answer { directory: PathBuf, tokens: PathBuf, asked_ms: u64 },
+    /// Starts an execution of a long loop and works until it is killed.
+    #[command(hide = true)]
+    InLoop { directory: PathBuf, count: usize },
     /// Starts executions of ten slow steps and works until it is killed.
     #[command(hide = true)]
     InFlight { directory: PathBuf, count: usize },
@@ -90,6 +104,7 @@ fn main() -> anyhow::Result<()> {
         Some(Part::Answer { directory, tokens, asked_ms }) => {
             runtime.block_on(parked::answer(directory, tokens, *asked_ms))
         }
+        Some(Part::InLoop { directory, count }) => runtime.block_on(large::in_loop(directory, *count)),
         Some(Part::InFlight { directory, count }) => runtime.block_on(crash::in_flight(directory, *count)),
         None if arguments.engine == Engine::Temporal => runtime.block_on(temporal::measure(&arguments)),
         None => runtime.block_on(measure(&arguments)),
@@ -127,6 +142,15 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wanted("crash") {
         crash::measure(folder.path(), arguments.in_flight, &mut table).await?;
+    }
+    if wanted(large::Shape::Loop.name()) {
+        for count in [arguments.iterations / 10, arguments.iterations] {
+            large::measure(folder.path(), large::Shape::Loop, count, &mut table).await?;
+        }
+        large::recovery(folder.path(), arguments.iterations, &mut table).await?;
+    }
+    if wanted(large::Shape::Fork.name()) {
+        large::measure(folder.path(), large::Shape::Fork, arguments.branches, &mut table).await?;
     }
     println!("{table}");
     Ok(())

@@ -163,7 +163,7 @@ pub(crate) fn execution(name: String, workflow: &str) -> WorkflowExecution {
     WorkflowExecution { metadata: Some(metadata(name)), spec: Some(spec), ..Default::default() }
 }
 
-fn metadata(name: String) -> ObjectMeta {
+pub(crate) fn metadata(name: String) -> ObjectMeta {
     ObjectMeta { name, namespace: "default".to_owned(), ..ObjectMeta::default() }
 }
 

@@ -54,6 +54,8 @@ pub enum ExternalKind {
     Function,
     /// A JSON Schema.
     Schema,
+    /// A file beside the document (`file://…`) that describes a service: a proto file, OpenAPI, AsyncAPI. Its content is a text.
+    File,
 }
 
 impl ExternalKind {
@@ -62,6 +64,7 @@ impl ExternalKind {
         match self {
             Self::Function => "function",
             Self::Schema => "schema",
+            Self::File => "file",
         }
     }
 }
@@ -318,6 +321,17 @@ impl Builder {
         fields.close(self);
         let endpoint = endpoint?;
         self.fetched(Endpoint { uri: raw_uri(&endpoint.uri), ..endpoint }, ExternalKind::Schema, &path)
+    }
+
+    /// The text of a file (`file://…`) that was given along with the document; `None` after a violation.
+    pub(crate) fn file(&mut self, uri: &str, path: &str) -> Option<Value> {
+        let endpoint = Endpoint { uri: uri.to_owned(), authentication: None };
+        let Fetched { content, path } = self.fetched(endpoint, ExternalKind::File, path)?;
+        if content.is_string() {
+            return Some(content);
+        }
+        self.violate(&path, format!("must be the text of a file, found {}", kind_of(&content)));
+        None
     }
 
     /// What is kept at an address; if it is not there, that is noted.

@@ -18,8 +18,10 @@
 mod builder;
 mod extensions;
 mod links;
+mod on;
 mod reader;
 mod reusable;
+mod schedule;
 
 use baton_execution::secret_placeholder;
 use baton_types::{JSON_DEPTH_MAX, Violation};
@@ -30,7 +32,9 @@ pub(crate) use builder::{
 };
 pub(crate) use extensions::Extension;
 pub use links::{CATALOG_DEFAULT, External, ExternalKind, NOT_THERE, RESOURCES, catalog_uri};
+pub use on::{GATHERED_BYTES_MAX, GATHERED_EVENTS_MAX, Gathered, Offered, On};
 pub(crate) use reader::{Fields, quoted, shown};
+pub use schedule::{Cron, INTERVAL_MS_MIN, Schedule, schedule};
 
 use crate::task::{Block, BlockId, DataFlow, Task, TaskId, Timeout};
 
@@ -46,6 +50,7 @@ pub struct Definition {
     pub(crate) output: DataFlow,
     pub(crate) timeout: Option<Timeout>,
     pub(crate) extensions: Vec<Extension>,
+    schedule: Option<Schedule>,
     agents: Vec<Reference>,
     workflows: Vec<Reference>,
     resources: Vec<String>,
@@ -111,6 +116,11 @@ impl Definition {
     /// The document as it was given.
     pub fn document(&self) -> &Value {
         &self.document
+    }
+
+    /// When executions start by themselves, if they do.
+    pub fn schedule(&self) -> Option<&Schedule> {
+        self.schedule.as_ref()
     }
 
     /// Agents that tasks call by a fixed name.
@@ -205,9 +215,7 @@ fn read(document: &Value, builder: &mut Builder) -> Option<Definition> {
     builder.namespace.clone_from(&about.namespace);
     links::read_resources(&mut fields, builder);
     reusable::read_use(&mut fields, builder);
-    if fields.get("schedule").is_some() {
-        builder.violate("schedule", "schedules are not supported yet; start executions from outside");
-    }
+    let schedule = schedule::read(&mut fields, builder);
     let input = builder.with_arguments(OF_INPUT, |builder| builder.data_flow(&mut fields, "input", "from"));
     let output = builder.with_arguments(OF_OUTPUT, |builder| builder.data_flow(&mut fields, "output", "as"));
     let timeout = builder.with_arguments(OF_INPUT, |builder| builder.timeout(&mut fields));
@@ -222,6 +230,7 @@ fn read(document: &Value, builder: &mut Builder) -> Option<Definition> {
         input,
         output,
         timeout,
+        schedule,
         tasks: std::mem::take(&mut builder.tasks),
         blocks: std::mem::take(&mut builder.blocks),
         extensions: std::mem::take(&mut builder.extensions),

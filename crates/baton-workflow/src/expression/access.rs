@@ -1,8 +1,7 @@
-//! How jq reads and changes the parts of values, and how values are made of parts.
+//! How jq reads the parts of values, and how values are made of parts. How it changes them: see `update`.
 //!
 //! # Invariants
 //! - Iterating is charged for each item, and ends with one error once a limit was passed.
-//! - A change of something shared is charged as the copy that it is.
 
 use std::rc::Rc;
 
@@ -10,7 +9,7 @@ use jaq_core::{Error, Exn, ValR, ValT, ValX, box_iter::box_once, path::Opt, val:
 
 use super::{
     meter::{self, Limit, SIZE_MAX},
-    operators::{charge, own, stopped},
+    operators::{charge, stopped},
     value::{Array, Object, V},
 };
 
@@ -117,9 +116,7 @@ impl ValT for V {
     fn index(self, index: &Self) -> ValR<Self> {
         charge(0)?;
         match (&self, index) {
-            (Self::Null, Self::Null | Self::Int(_) | Self::Uint(_) | Self::Float(_) | Self::Str(_) | Self::Obj(_)) => {
-                Ok(Self::Null)
-            }
+            (Self::Null, Self::Int(_) | Self::Uint(_) | Self::Float(_) | Self::Str(_) | Self::Obj(_)) => Ok(Self::Null),
             (Self::Obj(object), Self::Str(key)) => Ok(object.fields().get(key.as_str()).cloned().unwrap_or_default()),
             (Self::Arr(array), Self::Int(_) | Self::Uint(_) | Self::Float(_)) => Ok(index
                 .as_index()
@@ -132,8 +129,10 @@ impl ValT for V {
                 Ok(array.places_of(part.items()))
             }
             (Self::Arr(_) | Self::Str(_), Self::Obj(range)) => {
-                let (start, end) = (range.fields().get("start").cloned(), range.fields().get("end").cloned());
-                self.range(start.as_ref()..end.as_ref())
+                match (range.fields().get("start"), range.fields().get("end")) {
+                    (Some(start), Some(end)) => self.range(Some(start)..Some(end)),
+                    _ => Err(Error::str("an object as an index must have 'start' and 'end'")),
+                }
             }
             _ => Err(Error::index(self, index.clone())),
         }
@@ -156,69 +155,26 @@ impl ValT for V {
         }
     }
 
-    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(self, opt: Opt, f: impl Fn(Self) -> I) -> ValX<'a, Self> {
-        match self {
-            Self::Arr(array) => items(array).flat_map(f).collect(),
-            Self::Obj(object) => {
-                let mut pairs = Vec::new();
-                for (key, value) in object.fields() {
-                    charge(0)?;
-                    if let Some(value) = f(value.clone()).next() {
-                        pairs.push((Rc::clone(key), value?));
-                    }
-                }
-                Ok(Self::object(pairs))
-            }
-            other => opt.fail(other, |other| Exn::from(Error::typ(other, ITERABLE))),
-        }
+    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(self, _: Opt, _: impl Fn(Self) -> I) -> ValX<'a, Self> {
+        Err(not_rewritten())
     }
 
     fn map_index<'a, I: Iterator<Item = ValX<'a, Self>>>(
         self,
-        index: &Self,
-        opt: Opt,
-        f: impl Fn(Self) -> I,
+        _: &Self,
+        _: Opt,
+        _: impl Fn(Self) -> I,
     ) -> ValX<'a, Self> {
-        charge(0)?;
-        match (self, index) {
-            (Self::Null, Self::Str(_)) => Self::object([]).map_index(index, opt, f),
-            (Self::Null, Self::Int(_) | Self::Uint(_) | Self::Float(_)) => {
-                Self::array(Vec::new()).map_index(index, opt, f)
-            }
-            (Self::Obj(object), Self::Str(key)) => change_field(object, key, f),
-            (Self::Arr(array), Self::Int(_) | Self::Uint(_) | Self::Float(_)) => change_item(array, index, opt, f),
-            (whole @ (Self::Null | Self::Arr(_)), Self::Obj(range)) => {
-                let (start, end) = (range.fields().get("start").cloned(), range.fields().get("end").cloned());
-                whole.map_range(start.as_ref()..end.as_ref(), opt, f)
-            }
-            (whole, _) => opt.fail(whole, |whole| Exn::from(Error::index(whole, index.clone()))),
-        }
+        Err(not_rewritten())
     }
 
     fn map_range<'a, I: Iterator<Item = ValX<'a, Self>>>(
         self,
-        range: Range<&Self>,
-        opt: Opt,
-        f: impl Fn(Self) -> I,
+        _: Range<&Self>,
+        _: Opt,
+        _: impl Fn(Self) -> I,
     ) -> ValX<'a, Self> {
-        charge(0)?;
-        let mut array = match self {
-            Self::Null => Rc::default(),
-            Self::Arr(array) => array,
-            other => return opt.fail(other, |other| Exn::from(Error::typ(other, "array"))),
-        };
-        let (start, end) = bounds(&range, array.items().len())?;
-        let part: Self = array.items()[start..end].iter().cloned().collect();
-        let new = match f(part).next().transpose()? {
-            None => Vec::new(),
-            Some(Self::Arr(new)) => new.items().to_vec(),
-            Some(other) => return Err(Exn::from(Error::typ(other, "array"))),
-        };
-        let size = 16 * (array.items().len() + new.len());
-        charge(size)?;
-        meter::bytes(size);
-        own(&mut array, size)?.change(|items| drop(items.splice(start..end, new)));
-        Ok(Self::Arr(array).checked())
+        Err(not_rewritten())
     }
 
     fn as_bool(&self) -> bool {
@@ -231,15 +187,16 @@ impl ValT for V {
 }
 
 /// The place that an index means, counted from the end if it is negative.
-fn place(index: i64, length: usize) -> Option<usize> {
+pub(super) fn place(index: i64, length: usize) -> Option<usize> {
     let from_end = || length.checked_sub(usize::try_from(index.unsigned_abs()).ok()?);
     usize::try_from(index).ok().or_else(from_end)
 }
 
 /// The bounds of a slice, cut to the length.
-fn bounds(range: &Range<&V>, length: usize) -> Result<(usize, usize), Error<V>> {
+pub(super) fn bounds(range: &Range<&V>, length: usize) -> Result<(usize, usize), Error<V>> {
     let bound = |value: Option<&V>, default: usize, up: bool| match value {
         None | Some(V::Null) => Ok(default),
+        Some(V::Float(value)) if value.is_nan() => Ok(default),
         Some(V::Float(value)) if up => {
             Ok(V::whole(value.ceil()).and_then(|end| place(end, length)).unwrap_or(0).min(length))
         }
@@ -253,59 +210,9 @@ fn bounds(range: &Range<&V>, length: usize) -> Result<(usize, usize), Error<V>> 
     Ok((start, end.max(start)))
 }
 
-fn change_field<'a, I: Iterator<Item = ValX<'a, V>>>(
-    mut object: Rc<Object>,
-    key: &str,
-    f: impl Fn(V) -> I,
-) -> ValX<'a, V> {
-    let size = 48 * object.fields().len();
-    let fields = own(&mut object, size)?;
-    let old = fields.get_mut_taken(key);
-    let new = f(old.unwrap_or_default()).next().transpose()?;
-    match new {
-        Some(value) => {
-            meter::bytes(48 + key.len());
-            fields.insert(key.into(), value);
-        }
-        None => drop(fields.remove(key)),
-    }
-    Ok(V::Obj(object).checked())
-}
-
-fn change_item<'a, I: Iterator<Item = ValX<'a, V>>>(
-    mut array: Rc<Array>,
-    index: &V,
-    opt: Opt,
-    f: impl Fn(V) -> I,
-) -> ValX<'a, V> {
-    let length = array.items().len();
-    let Some(place) = index.as_index().and_then(|index| place(index, length)) else {
-        return opt.fail(V::Arr(array), |_| {
-            Exn::from(Error::str(format_args!("index {index} is before the beginning of the array")))
-        });
-    };
-    let size = 16 * length;
-    if place >= length {
-        let Some(value) = f(V::Null).next().transpose()? else { return Ok(V::Arr(array)) };
-        let new = place - length + 1;
-        if new > SIZE_MAX / 16 || !meter::bytes(16 * new) {
-            meter::pass(Limit::Size);
-            return Err(Exn::from(stopped()));
-        }
-        charge(16 * new)?;
-        let nulls = std::iter::repeat_n(V::Null, new - 1);
-        own(&mut array, size)?.extend(nulls.chain([value]));
-        return Ok(V::Arr(array).checked());
-    }
-    let list = own(&mut array, size)?;
-    let old = list.take(place);
-    if let Some(value) = f(old).next().transpose()? {
-        list.put(place, value);
-    } else {
-        charge(size)?;
-        list.change(|items| drop(items.remove(place)));
-    }
-    Ok(V::Arr(array).checked())
+/// The interpreter's own updates are never reached: `desugar` puts others in their place.
+fn not_rewritten<'a>() -> Exn<'a, V> {
+    Exn::from(Error::str("this update is not available"))
 }
 
 impl Array {
@@ -316,7 +223,7 @@ impl Array {
     /// Where a part begins in it.
     pub(super) fn places_of(&self, part: &[V]) -> V {
         if part.is_empty() {
-            return V::Null;
+            return V::array(Vec::new());
         }
         let found = self.items().windows(part.len()).enumerate().filter(|(_, window)| *window == part);
         found.map(|(index, _)| V::from(index)).collect()

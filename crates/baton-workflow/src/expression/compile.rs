@@ -11,9 +11,11 @@ use jaq_core::{
 
 use super::{
     Direct, Filter, Root, Segment,
+    desugar::{self, Desugaring},
     filters::{self, Kind, REMOVED},
     library,
     rewrite::{Names, Rewriter},
+    tokens,
 };
 
 /// Longest expression, in bytes.
@@ -60,12 +62,17 @@ pub(super) fn compile(text: &str, variables: &[&str]) -> Result<Compiled, String
 }
 
 fn compile_within(text: &str, variables: &[&str]) -> Result<Compiled, String> {
-    let term = read(text)?;
+    let text = &tokens::join_escapes(text);
+    let lines = desugar::lines(text);
+    let written = read(text)?;
     let mut names = Names::default();
-    names.collect(&term, 0);
+    names.collect(&written, 0);
     if names.depth > TREE_DEPTH_MAX {
         return Err(too_deep(text));
     }
+    let term = Desugaring::new(text, &lines).expression(written)?;
+    let mut names = Names::default();
+    names.collect(&term, 0);
     let used: Vec<&str> = variables
         .iter()
         .copied()
@@ -87,6 +94,7 @@ fn read(text: &str) -> Result<parse::Term<&str>, String> {
     if !parses_flat(&tokens, 0) {
         return Err(too_deep(text));
     }
+    let tokens = tokens::prepare(text, tokens);
     let parser = parse::Parser::new(&tokens);
     parser.parse(parse::Parser::term).map_err(|errors| {
         let found = errors.into_iter().next();

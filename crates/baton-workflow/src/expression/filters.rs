@@ -10,9 +10,14 @@
 
 use std::rc::Rc;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use baton_execution::{disarm_secrets, disarm_text};
-use jaq_core::{Bind, Cv, DataT, Error, Exn, Native, RunPtr, ValR, ValXs, box_iter::box_once, data::JustLut, native};
+use jaq_core::{
+    Bind, Cv, DataT, Error, Exn, Native, RunPtr, ValR, ValT as _, ValXs, box_iter::box_once, data::JustLut, native,
+};
 
 use super::{meter, value::V};
 
@@ -33,7 +38,7 @@ const BODY_COST: u64 = 4;
 const PATH_COST: u64 = 16;
 
 /// Names of jq that expressions cannot use, with what to do instead.
-pub(super) const REMOVED: [(&str, &str); 18] = [
+pub(super) const REMOVED: [(&str, &str); 20] = [
     ("now", "expressions must give the same result on every replay; use '$task.startedAt' or '$workflow.startedAt'"),
     ("localtime", "the time zone of a server is not part of a workflow; use 'gmtime'"),
     ("strflocaltime", "the time zone of a server is not part of a workflow; use 'strftime'"),
@@ -51,21 +56,20 @@ pub(super) const REMOVED: [(&str, &str); 18] = [
     ("halt_error", "use 'error', or a task of the kind 'raise'"),
     ("get_search_list", "there are no modules"),
     ("modulemeta", "there are no modules"),
+    ("builtins", "the documentation lists the filters"),
+    ("get_prog_origin", "there are no modules"),
     ("repl", "there is no terminal"),
 ];
 
 /// Filters of the interpreter's libraries that are used as they are.
-const TAKEN: [&str; 86] = [
+const TAKEN: [&str; 77] = [
     // jaq-core
     "error_empty",
     "path",
     "path_value",
-    "range",
     "keys_unsorted",
     "key_values",
     "first",
-    "last",
-    "limit",
     "skip",
     // jaq-std: arrays, strings, formats
     "floor",
@@ -75,7 +79,6 @@ const TAKEN: [&str; 86] = [
     "explode",
     "ascii_downcase",
     "ascii_upcase",
-    "reverse",
     "sort",
     "sort_by",
     "group_by",
@@ -83,8 +86,6 @@ const TAKEN: [&str; 86] = [
     "max_by_or_empty",
     "startswith",
     "endswith",
-    "ltrimstr",
-    "rtrimstr",
     "trim",
     "ltrim",
     "rtrim",
@@ -137,12 +138,9 @@ const TAKEN: [&str; 86] = [
     "scalbln",
     "fma",
     "remainder",
-    "nearbyint",
     "erf",
     "erfc",
     // jaq-std: time, in UTC
-    "fromdateiso8601",
-    "todateiso8601",
     "gmtime",
     "mktime",
     "strftime",
@@ -151,7 +149,13 @@ const TAKEN: [&str; 86] = [
 /// All filters, by name and arguments.
 pub(super) fn all() -> Filters {
     let library = jaq_core::funs::<Kind>().chain(jaq_std::funs::<Kind>()).filter(|(name, ..)| TAKEN.contains(name));
-    library.chain(guards()).chain(own::<Kind>()).collect()
+    library
+        .chain(guards())
+        .chain(own::<Kind>())
+        .chain(super::update::all())
+        .chain(super::regex::all())
+        .chain(super::math::all())
+        .collect()
 }
 
 fn halt<'a, T: 'a>() -> jaq_core::ValXs<'a, T, V> {
@@ -160,11 +164,9 @@ fn halt<'a, T: 'a>() -> jaq_core::ValXs<'a, T, V> {
 
 fn guards() -> Filters {
     let step = Native::new(|cv: Cv<'_, Kind>| pass(STEP_COST, cv.1))
-        .with_paths(|cv| if meter::step(PATH_COST) { box_once(Ok(cv.1)) } else { halt() })
-        .with_update(|cv, update| nested(STEP_COST, || update(cv.1)));
+        .with_paths(|cv| if meter::step(PATH_COST) { box_once(Ok(cv.1)) } else { halt() });
     let body = Native::new(|cv: Cv<'_, Kind>| pass(BODY_COST, cv.1))
-        .with_paths(|cv| if meter::step(PATH_COST) { box_once(Ok(cv.1)) } else { halt() })
-        .with_update(|cv, update| nested(BODY_COST, || update(cv.1)));
+        .with_paths(|cv| if meter::step(PATH_COST) { box_once(Ok(cv.1)) } else { halt() });
     let enter = Native::new(|mut cv: Cv<'_, Kind>| {
         let (filter, context) = cv.0.pop_fun();
         Entered::run(move || filter.run((context, cv.1)))
@@ -172,24 +174,12 @@ fn guards() -> Filters {
     .with_paths(|mut cv| {
         let (filter, context) = cv.0.pop_fun();
         Entered::run(move || filter.paths((context, cv.1)))
-    })
-    .with_update(|mut cv, update| {
-        let (filter, context) = cv.0.pop_fun();
-        Entered::run(move || filter.update((context, cv.1), update))
     });
     vec![(STEP, native::v(0), step), (BODY, native::v(0), body), (ENTER, [Bind::Fun(())].into(), enter)]
 }
 
 fn pass<'a>(cost: u64, value: V) -> ValXs<'a, V> {
     if meter::step(cost) { box_once(Ok(value)) } else { halt() }
-}
-
-/// In an update, what comes after a step runs within it.
-fn nested<'a>(cost: u64, rest: impl FnOnce() -> ValXs<'a, V>) -> ValXs<'a, V> {
-    let entered = meter::enter() && meter::step(cost);
-    let results = if entered { rest() } else { halt() };
-    meter::leave();
-    results
 }
 
 /// Results of a call: while one of them is looked for, the call is entered.
@@ -246,9 +236,14 @@ fn own_run<D: for<'a> DataT<V<'a> = V>>() -> Box<[native::Filter<RunPtr<D>>]> {
         ("indices", v(1), |cv| native::unary(cv, |value, part| indices(&value, &part))),
         ("bsearch", v(1), |cv| native::unary(cv, |value, item| binary_search(&value, &item))),
         ("strptime", v(1), |cv| native::unary(cv, |text, format| parse_time(&text, &format))),
-        ("matches", v(2), |cv| one(super::regex::run(cv, false, true))),
-        ("split_matches", v(2), |cv| one(super::regex::run(cv, true, true))),
-        ("split_", v(2), |cv| one(super::regex::run(cv, true, false))),
+        ("reverse", v(0), |cv| one(reverse(&cv.1))),
+        ("tonumber", v(0), |cv| one(to_number(cv.1))),
+        ("ltrimstr", v(1), |cv| {
+            native::unary(cv, |text, start| Ok(trimmed(text, &start, |text, start| text.strip_prefix(start))))
+        }),
+        ("rtrimstr", v(1), |cv| {
+            native::unary(cv, |text, end| Ok(trimmed(text, &end, |text, end| text.strip_suffix(end))))
+        }),
     ])
 }
 
@@ -288,14 +283,45 @@ fn length(value: &V) -> ValR<V> {
     }
 }
 
+fn reverse(value: &V) -> ValR<V> {
+    match value {
+        V::Arr(array) => Ok(array.items().iter().rev().cloned().collect()),
+        V::Null => Ok(V::array(Vec::new())),
+        V::Str(text) if text.is_empty() => Ok(V::array(Vec::new())),
+        V::Obj(object) if object.fields().is_empty() => Ok(V::array(Vec::new())),
+        _ => Err(Error::typ(value.clone(), "array")),
+    }
+}
+
+fn to_number(value: V) -> ValR<V> {
+    let Some(text) = value.as_str() else {
+        return if value.as_number().is_some() { Ok(value) } else { Err(Error::typ(value, "number")) };
+    };
+    if text == "nan" {
+        return Ok(V::Float(f64::NAN));
+    }
+    let text = text.trim_ascii();
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    // What the numbers of programs have and those of JSON do not: signs, names, and no digit at all.
+    let is_plain = digits.starts_with(|first: char| first.is_ascii_digit() || first == '.');
+    let number = is_plain.then(|| V::from_num(text).ok()).flatten();
+    number.ok_or_else(|| Error::str(format_args!("cannot parse {value} as a number")))
+}
+
+/// The text without something at one of its ends; whatever else is given stays as it is.
+fn trimmed(value: V, part: &V, strip: for<'t, 'p> fn(&'t str, &'p str) -> Option<&'t str>) -> V {
+    let rest = value.as_str().zip(part.as_str()).and_then(|(text, part)| strip(text, part));
+    rest.map(V::string).unwrap_or(value)
+}
+
 fn implode(value: &V) -> ValR<V> {
     let V::Arr(array) = value else { return Err(Error::typ(value.clone(), "array")) };
-    let character = |item: &V| item.as_integer().and_then(|code| u32::try_from(code).ok()).and_then(char::from_u32);
-    let text: Result<String, Error<V>> = array
-        .items()
-        .iter()
-        .map(|item| character(item).ok_or_else(|| Error::str(format_args!("cannot use {item} as a character"))))
-        .collect();
+    let character = |item: &V| match item.as_index() {
+        Some(code) => Ok(u32::try_from(code).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER)),
+        None => Err(Error::str(format_args!("cannot use {item} as a character"))),
+    };
+    let text: Result<String, Error<V>> = array.items().iter().map(character).collect();
     text.map(|text| disarmed(&text))
 }
 
@@ -327,8 +353,19 @@ fn decode_uri(text: &str) -> V {
     if is_changed { disarmed(&decoded) } else { V::string(decoded) }
 }
 
+/// With or without its padding, and whatever the bits are that do not fill a byte.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
+
 fn decode_base64(text: &str) -> ValR<V> {
-    let bytes = BASE64_STANDARD.decode(text).map_err(Error::str)?;
+    let digits = text.trim_end_matches('=');
+    let bytes = BASE64
+        .decode(digits)
+        .map_err(|error| Error::str(format_args!("{} is not base64: {error}", V::string(text))))?;
     Ok(disarmed(&String::from_utf8_lossy(&bytes)))
 }
 
@@ -365,7 +402,8 @@ fn contains(left: &V, right: &V) -> ValR<bool, V> {
             }
             true
         }
-        (left, right) if rank_alike(left, right) => left == right,
+        (V::Bool(left), V::Bool(right)) if left == right => true,
+        (left, right) if rank_alike(left, right) && !matches!(left, V::Bool(_)) => left == right,
         (left, right) => {
             return Err(Error::str(format_args!("{left} and {right} cannot have their containment checked")));
         }
@@ -387,6 +425,9 @@ fn rank_alike(left: &V, right: &V) -> bool {
 fn has(value: &V, key: &V) -> ValR<V> {
     match (value, key) {
         (V::Obj(object), V::Str(key)) => Ok(V::Bool(object.fields().contains_key(key.as_str()))),
+        (V::Null, V::Str(_)) => Ok(V::Bool(false)),
+        (V::Null | V::Arr(_), V::Float(key)) if key.is_nan() => Ok(V::Bool(false)),
+        (V::Null, key) if key.as_number().is_some() => Ok(V::Bool(false)),
         (V::Arr(array), key) if key.as_index().is_some() => {
             let index = key.as_index().and_then(|index| usize::try_from(index).ok());
             Ok(V::Bool(index.is_some_and(|index| index < array.items().len())))
@@ -402,7 +443,7 @@ fn indices(value: &V, part: &V) -> ValR<V> {
     }
     match (value, part) {
         (V::Null, _) => Ok(V::Null),
-        (V::Str(_), V::Str(part)) if part.is_empty() => Ok(V::Null),
+        (V::Str(_), V::Str(part)) if part.is_empty() => Ok(V::array(Vec::new())),
         (V::Str(text), V::Str(part)) => {
             let starts =
                 text.char_indices().enumerate().filter(|(_, (byte, _))| text[*byte..].starts_with(part.as_str()));

@@ -5,11 +5,15 @@ use std::{
     sync::LazyLock,
 };
 
-use jaq_core::load::{self, parse::Def};
+use jaq_core::load::{
+    lex,
+    parse::{self, Def},
+};
 
 use super::{
-    filters::REMOVED,
+    desugar::Desugaring,
     rewrite::{Names, Rewriter},
+    tokens,
 };
 
 struct Entry {
@@ -22,21 +26,24 @@ struct Entry {
 
 static LIBRARY: LazyLock<Vec<Entry>> = LazyLock::new(read);
 
-/// Definitions that our own filters replace.
-const REPLACED: [&str; 2] = ["nan", "infinite"];
+/// Definitions that call themselves other than at their end: their calls are counted as those of an expression are.
+pub(super) const RECURSIVE: [&str; 4] = ["combinations", "flatten", "tostream", "walk"];
 
 fn read() -> Vec<Entry> {
-    let own = load::parse(include_str!("library.jq"), |parser| parser.defs()).unwrap_or_default();
-    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(own);
-    let defs = defs.filter(|def| !REPLACED.contains(&def.name) && !REMOVED.iter().any(|(name, _)| *name == def.name));
+    let text = include_str!("library.jq");
+    let tokens = lex::Lexer::new(text).lex().map(|tokens| tokens::prepare(text, tokens)).unwrap_or_default();
+    let defs = parse::Parser::new(&tokens).parse(parse::Parser::defs).unwrap_or_default();
     let mut known: BTreeMap<(&'static str, usize), usize> = BTreeMap::new();
     let mut entries: Vec<Entry> = Vec::new();
     for def in defs {
+        let def = Desugaring::new(text, &[]).definition(def);
         let mut names = Names::default();
         names.collect(&def.body, 0);
+        let own = (def.name, def.args.len());
         let needs = names.filters.iter().filter_map(|name| known.get(name).copied()).collect();
-        known.insert((def.name, def.args.len()), entries.len());
-        entries.push(Entry { def: Rewriter::library().definition(def), needs, names: names.filters });
+        known.insert(own, entries.len());
+        let mut rewriter = if RECURSIVE.contains(&def.name) { Rewriter::expression() } else { Rewriter::library() };
+        entries.push(Entry { def: rewriter.definition(def), needs, names: names.filters });
     }
     entries
 }
@@ -90,7 +97,7 @@ mod tests {
     #[test]
     fn the_library_is_read_whole() {
         assert!(LIBRARY.len() > 120, "{}", LIBRARY.len());
-        for name in ["map", "select", "recurse", "to_entries", "tonumber", "@csv", "gsub"] {
+        for name in ["map", "select", "recurse", "to_entries", "tostream", "@csv", "gsub"] {
             assert!(!arities(name).is_empty(), "{name}");
         }
         for name in ["halt", "debug", "now"] {

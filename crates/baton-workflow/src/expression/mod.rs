@@ -3,6 +3,7 @@
 //! An expression of a document is not trusted: its author may be anybody who may create a workflow. It can neither
 //! stop nor kill the process that evaluates it, whatever it says and whatever it is given:
 //! - `meter` counts steps, bytes and calls; `rewrite` puts the counting into the expression before it is compiled.
+//! - `tokens` and `desugar` give it the meaning that it has in jq, where the interpreter's own is another.
 //! - `value`, `operators` and `access` are values that know how large they are, so that no single operation is too much.
 //! - `filters` has only what is pure: no clock, environment, input, output or time zones of the machine.
 //!
@@ -16,12 +17,16 @@
 
 mod access;
 mod compile;
+mod desugar;
 mod filters;
 mod library;
+mod math;
 mod meter;
 mod operators;
 mod regex;
 mod rewrite;
+mod tokens;
+mod update;
 mod value;
 
 use std::{

@@ -133,13 +133,13 @@ impl Mul for V {
     }
 }
 
-/// A text so many times; nothing if that is not more than zero.
+/// A text so many times; null if that is less than zero.
 fn repeat(text: &str, times: f64) -> V {
-    if times.is_nan() || times <= 0.0 {
+    if times.is_nan() || times < 0.0 {
         return V::Null;
     }
     // A float that is too large becomes the largest integer, and that is too many times any text.
-    let times = V::whole(times.max(1.0)).and_then(|times| usize::try_from(times).ok()).unwrap_or(usize::MAX);
+    let times = V::whole(times).and_then(|times| usize::try_from(times).ok()).unwrap_or(usize::MAX);
     if text.len().saturating_mul(times) > SIZE_MAX || !meter::step(1) {
         meter::pass(Limit::Size);
         return V::Null;
@@ -199,8 +199,11 @@ impl Rem for V {
 
     fn rem(self, right: Self) -> ValR<Self> {
         charge(0)?;
-        let whole =
-            |value: &Self| value.as_integer().or_else(|| value.as_number().and_then(Self::whole).map(i128::from));
+        let whole = |value: &Self| {
+            value
+                .as_integer()
+                .or_else(|| value.as_number().and_then(Self::whole).map(|value| value.max(-i64::MAX).into()))
+        };
         match (whole(&self), whole(&right)) {
             (Some(_), Some(0)) => Err(Error::str(format_args!("cannot divide {self} by zero"))),
             (Some(left), Some(right)) => Ok(Self::integer(left % right)),
@@ -328,6 +331,6 @@ impl From<String> for V {
 impl From<Range<Self>> for V {
     fn from(range: Range<Self>) -> Self {
         let entries = [("start", range.start), ("end", range.end)];
-        Self::object(entries.into_iter().filter_map(|(key, value)| Some((key.into(), value?))))
+        Self::object(entries.into_iter().map(|(key, value)| (key.into(), value.unwrap_or_default())))
     }
 }

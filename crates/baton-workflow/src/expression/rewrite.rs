@@ -14,7 +14,10 @@ use jaq_core::load::{
 };
 use jaq_core::path::{Opt, Part, Path};
 
-use super::filters::{BODY, ENTER, STEP};
+use super::{
+    filters::{BODY, ENTER, STEP},
+    library::RECURSIVE,
+};
 
 type T<'s> = Term<&'s str>;
 
@@ -129,8 +132,8 @@ impl<'s> Rewriter<'s> {
             BinaryOp::Comma => (self.term(left, tail), op, self.term(right, tail)),
             BinaryOp::Alt => (self.term(left, false), op, self.term(right, tail)),
             BinaryOp::Or | BinaryOp::And | BinaryOp::Cmp(_) => (self.stepped(left), op, self.stepped(right)),
-            BinaryOp::Update => (self.term(left, false), op, pipe(call(STEP), self.term(right, false))),
-            BinaryOp::Math(_) | BinaryOp::Assign | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {
+            // Updates have become calls.
+            BinaryOp::Math(_) | BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt => {
                 (self.term(left, false), op, self.stepped(right))
             }
         };
@@ -210,7 +213,7 @@ pub(super) struct Names<'s> {
     pub(super) secrets: Vec<(String, Option<String>)>,
     /// How deep the tree is.
     pub(super) depth: usize,
-    /// Whether evaluating it can nest deeper than the tree is: it has definitions, or changes what loops give.
+    /// Whether evaluating it can nest deeper than the tree is: it has definitions or loops.
     pub(super) nests: bool,
 }
 
@@ -220,7 +223,10 @@ impl<'s> Names<'s> {
         match term {
             Term::Var(name) => self.variables.push(name),
             Term::Str(Some(format), _) => self.filters.push((format, 0)),
-            Term::Call(name, args) => self.filters.push((name, args.len())),
+            Term::Call(name, args) => {
+                self.nests |= RECURSIVE.contains(name);
+                self.filters.push((name, args.len()));
+            }
             Term::Path(root, path) if matches!(**root, Term::Var("$secrets")) => {
                 let mut keys = path.0.iter().map_while(|(part, _)| fixed_key(part));
                 self.secrets.extend(keys.next().map(|name| (name, keys.next())));
@@ -231,10 +237,6 @@ impl<'s> Names<'s> {
                 self.pattern(pattern, depth + 1);
             }
             Term::BinOp(_, BinaryOp::Pipe(Some(pattern)), _) => self.pattern(pattern, depth + 1),
-            Term::BinOp(_, op, _) => {
-                self.nests |=
-                    matches!(op, BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt | BinaryOp::Assign);
-            }
             _ => {}
         }
         for inner in inner_terms(term) {
@@ -262,7 +264,7 @@ impl<'s> Names<'s> {
 }
 
 /// A key that stands in the text as it is.
-fn fixed_key(part: &Part<T<'_>>) -> Option<String> {
+pub(super) fn fixed_key(part: &Part<T<'_>>) -> Option<String> {
     let Part::Index(Term::Str(None, parts)) = part else { return None };
     match parts.as_slice() {
         [StrPart::Str(key)] => Some((*key).to_owned()),

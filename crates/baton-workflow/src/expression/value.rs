@@ -9,7 +9,7 @@
 //!   more becomes null, and the meter keeps the limit that was passed.
 //! - Integers from -2^63 to 2^64-1 are exact. Whole results of floating-point arithmetic are integers again.
 
-use std::{fmt, rc::Rc};
+use std::{collections::BTreeSet, fmt, rc::Rc};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Number, Value};
@@ -99,10 +99,9 @@ impl Object {
         self.depth = self.depth.max(depth);
     }
 
-    pub(super) fn remove(&mut self, key: &str) -> Option<V> {
-        let value = self.fields.shift_remove(key)?;
-        self.size = self.size.saturating_sub(value.size() + key.len() + SLOT);
-        Some(value)
+    pub(super) fn remove_all(&mut self, keys: &BTreeSet<&str>) {
+        self.fields.retain(|key, _| !keys.contains(&**key));
+        self.size = self.fields.iter().fold(0, |sum, (key, value)| sum.saturating_add(value.size() + key.len() + SLOT));
     }
 
     pub(super) fn get_mut_taken(&mut self, key: &str) -> Option<V> {
@@ -252,7 +251,7 @@ impl V {
             Self::Int(value) => write!(out, "{value}"),
             Self::Uint(value) => write!(out, "{value}"),
             Self::Float(value) => write!(out, "{}", float(*value)),
-            Self::Str(text) => write!(out, "{}", Value::String(text.as_ref().clone())),
+            Self::Str(text) => out.write_str(&quoted(text)),
             Self::Arr(array) => {
                 for (index, item) in array.items.iter().enumerate() {
                     out.write_str(if index == 0 { "[" } else { "," })?;
@@ -263,7 +262,7 @@ impl V {
             Self::Obj(object) => {
                 for (index, (key, item)) in object.fields.iter().enumerate() {
                     out.write_str(if index == 0 { "{" } else { "," })?;
-                    write!(out, "{}:", Value::String(key.to_string()))?;
+                    write!(out, "{}:", quoted(key))?;
                     item.write(out)?;
                 }
                 out.write_str(if object.fields.is_empty() { "{}" } else { "}" })
@@ -323,6 +322,11 @@ impl V {
             }
         }
     }
+}
+
+/// A text as JSON has it; like jq, with an escape for the one control character that JSON allows.
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// A float as JSON has it: not-a-number is null, and infinity is the largest number, as in jq.

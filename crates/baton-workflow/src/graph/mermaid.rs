@@ -7,7 +7,10 @@ use super::{Block, Edge, Graph, Point, Reason, Role, Target, Task};
 pub(super) fn draw(graph: &Graph) -> String {
     let mut text = "flowchart TD\n".to_owned();
     let mut writer = Writer { text: &mut text, count: 0, nodes: Vec::new() };
-    writer.line(1, "start((start))");
+    match &graph.schedule {
+        Some(schedule) => writer.line(1, &format!("start([\"{}\"])", escaped(schedule))),
+        None => writer.line(1, "start((start))"),
+    }
     writer.line(1, "finish((end))");
     writer.block(&graph.root, 1, "start", "finish");
     let marked: Vec<(String, &str)> = std::mem::take(&mut writer.nodes);

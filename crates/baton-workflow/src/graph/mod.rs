@@ -32,6 +32,8 @@ pub struct Graph {
     pub version: String,
     /// `document.title`
     pub title: Option<String>,
+    /// When executions start by themselves: `every 1h`, `cron 0 0 * * *`, `on event com.example.order`.
+    pub schedule: Option<String>,
     /// The tasks of `do`.
     pub root: Block,
 }

@@ -23,6 +23,7 @@ pub(super) fn graph(definition: &Definition) -> Graph {
         name: definition.name().to_owned(),
         version: definition.version().to_owned(),
         title: definition.title().map(str::to_owned),
+        schedule: definition.schedule().map(|schedule| short(&schedule.to_string())),
         root: block(&definition.document()["do"], "/do", Role::Sequence, None, Level::Root),
     }
 }

@@ -35,7 +35,9 @@ pub(super) fn draw(graph: &Graph) -> String {
         None => format!("{} {}", graph.name, graph.version),
     };
     let top = MARGIN + LINE + 2.0 * DOT + 18.0;
-    let width = root.layout.size.width.max(text_width(&head, NAME_SIZE)) + 2.0 * MARGIN;
+    let said = graph.schedule.as_deref().map_or(0.0, |schedule| text_width(schedule, TEXT_SIZE) + 2.0 * DOT);
+    let wide = root.layout.size.width.max(text_width(&head, NAME_SIZE)).max(2.0 * said);
+    let width = wide + 2.0 * MARGIN;
     let left = (width - root.layout.size.width) / 2.0;
     let height = top + root.layout.size.height + 2.0 * DOT + MARGIN;
     let mut svg = format!(
@@ -48,6 +50,9 @@ pub(super) fn draw(graph: &Graph) -> String {
     pen.text(At { x: MARGIN, y: MARGIN + 4.0 }, &head, "name");
     let (start, exit) = (root.layout.start, root.layout.exit);
     pen.dot(At { x: left + start.x, y: top - DOT }, false);
+    if let Some(schedule) = &graph.schedule {
+        pen.text(At { x: left + start.x + 2.0 * DOT, y: top - DOT + 4.0 }, schedule, "");
+    }
     pen.dot(At { x: left + exit.x, y: top + exit.y + DOT }, true);
     pen.block(&root, At { x: left, y: top });
     svg.push_str("</svg>\n");

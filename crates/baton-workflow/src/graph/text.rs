@@ -10,6 +10,9 @@ const NAME_WIDTH_MAX: usize = 36;
 pub(super) fn draw(graph: &Graph) -> String {
     let mut rows =
         vec![Row { left: format!("{} {}", graph.name, graph.version), right: graph.title.clone().unwrap_or_default() }];
+    if let Some(schedule) = &graph.schedule {
+        rows.push(Row { left: format!("⏲ {schedule}"), right: String::new() });
+    }
     block(&graph.root, Level { indent: "", exit: "end" }, &mut rows);
     let lefts = rows.iter().filter(|row| !row.right.is_empty()).map(|row| row.left.chars().count());
     let width = lefts.max().unwrap_or_default().min(NAME_WIDTH_MAX);

@@ -32,6 +32,7 @@ use baton_execution::{Command, Input, OperationId, Program, ProgramError, Progre
 pub(crate) use calls::{Call, Child};
 pub(crate) use run::Run;
 pub(crate) use state::{FrameId, Opening, State};
+pub(crate) use variables::runtime;
 
 use crate::document::Definition;
 

@@ -192,11 +192,6 @@ impl Run {
         condition.test(dot, &self.variables(number, None))
     }
 
-    /// Evaluates an expression for a task.
-    pub(crate) fn evaluate(&self, number: FrameId, expression: &Expression, dot: &Value) -> Result<Value, Fault> {
-        expression.evaluate(dot, &self.variables(number, None))
-    }
-
     /// Milliseconds of a duration for a task.
     pub(crate) fn delay(&self, number: FrameId, delay: &Delay, dot: &Value) -> Result<u64, Fault> {
         delay.evaluate(dot, &self.variables(number, None))

@@ -55,7 +55,7 @@ impl Variables for Arguments<'_> {
             "env" => start.map_or(Cow::Owned(Value::Null), |start| Cow::Borrowed(&*start.env)),
             "secrets" => Cow::Borrowed(&self.run.definition.secret_values),
             "authorization" => Cow::Owned(self.authorization()),
-            "runtime" => Cow::Owned(json!({"name": "baton", "version": RUNTIME_VERSION, "metadata": {}})),
+            "runtime" => Cow::Owned(runtime()),
             "workflow" => Cow::Owned(self.workflow()),
             "task" => Cow::Owned(self.task()),
             other => return self.enclosing(other),
@@ -141,6 +141,11 @@ impl<'r> Arguments<'r> {
         }
         Some(frame)
     }
+}
+
+/// `$runtime`.
+pub(crate) fn runtime() -> Value {
+    json!({"name": "baton", "version": RUNTIME_VERSION, "metadata": {}})
 }
 
 fn instant(time_ms: i64) -> Value {

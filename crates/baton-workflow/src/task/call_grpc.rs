@@ -1,6 +1,6 @@
 //! `call: grpc`: one call of a method of a service that a proto file describes, by the activity `grpc`.
 //!
-//! The activity's input is `{"proto": {"uri", "authentication"}, "service": {"name", "host", "port", "tls",
+//! The activity's input is `{"proto": {"uri", "authentication", "content"}, "service": {"name", "host", "port", "tls",
 //! "authentication"}, "method", "arguments"}`, everything evaluated; what it returns is the task's raw output.
 //!
 //! The language does not say when TLS is spoken: it is on the ports of HTTPS (443, which is the default, and 8443), unless
@@ -46,7 +46,7 @@ struct Service {
 
 pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, _place: &Place) -> Option<Box<dyn Kind>> {
     let mut with = fields.need_object("with", builder)?;
-    let proto = Endpoint::read_resource(builder, &mut with, "proto");
+    let proto = Endpoint::read_description(builder, &mut with, "proto");
     let service = with.need_object("service", builder).and_then(|service| read_service(builder, service));
     let method = with.need_text("method", builder).map(str::to_owned);
     let arguments = read_arguments(builder, &mut with);
@@ -106,10 +106,7 @@ impl CallGrpc {
         let arguments = self.arguments.as_ref().map_or(Ok(json!({})), |arguments| run.fill(frame, arguments, &dot))?;
         let Service { name, host, port, authentication } = &self.service;
         Ok(json!({
-            "proto": {
-                "uri": self.proto.uri(run, frame, &dot)?,
-                "authentication": self.proto.authentication(run, frame, &dot)?,
-            },
+            "proto": self.proto.evaluate(run, frame, &dot)?,
             "service": {
                 "name": name,
                 "host": host,

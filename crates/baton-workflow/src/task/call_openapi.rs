@@ -32,7 +32,7 @@ struct CallOpenApi {
 
 pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, _place: &Place) -> Option<Box<dyn Kind>> {
     let mut with = fields.need_object("with", builder)?;
-    let document = Endpoint::read_resource(builder, &mut with, "document");
+    let document = Endpoint::read_description(builder, &mut with, "document");
     let operation = with
         .need_text("operationId", builder)
         .map(|text| builder.template(&Value::String(text.to_owned()), &with.at("operationId")));

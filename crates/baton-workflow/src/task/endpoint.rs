@@ -3,6 +3,9 @@
 //! A URI template has the language's simple expansion (RFC 6570, level 1 and lists of names): `{petId}` is the field
 //! `petId` of the task's input, percent-encoded.
 //!
+//! What describes a service (a proto file, OpenAPI, AsyncAPI) may be a file that was given along with the document: no workflow
+//! reads files where it runs, so its text is among the document's resources.
+//!
 //! # Failure
 //! A name that the input does not have, or has as `null`, is a fault: an empty text would call another address.
 
@@ -27,7 +30,12 @@ use crate::{
 pub(crate) struct Endpoint {
     uri: Uri,
     authentication: Option<Arc<Authentication>>,
+    /// The text of a file that was given along.
+    content: Option<Value>,
 }
+
+/// How the URI of a file begins.
+const FILE: &str = "file://";
 
 /// An absolute `http` or `https` URI, known when the task starts.
 #[derive(Debug)]
@@ -47,13 +55,37 @@ impl Endpoint {
     pub(crate) fn read(builder: &mut Builder, value: &Value, path: &str) -> Option<Self> {
         let Value::Object(_) = value else {
             let text = builder.text(value, path)?;
-            return Some(Self { uri: Uri::read(builder, text, path)?, authentication: None });
+            return Some(Self { uri: Uri::read(builder, text, path)?, authentication: None, content: None });
         };
         let mut fields = Fields::open(value, path, builder)?;
         let uri = fields.need_text("uri", builder).and_then(|text| Uri::read(builder, text, &fields.at("uri")));
         let authentication = authentication::read_field(builder, &mut fields);
         fields.close(builder);
-        Some(Self { uri: uri?, authentication })
+        Some(Self { uri: uri?, authentication, content: None })
+    }
+
+    /// Reads what describes a service: a resource, or a file that was given along.
+    pub(crate) fn read_description(builder: &mut Builder, parent: &mut Fields<'_>, name: &'static str) -> Option<Self> {
+        let is_file = |value: &Value| value.as_str().is_some_and(|text| text.starts_with(FILE));
+        let endpoint = parent.get(name).and_then(|value| value.get("endpoint"));
+        let uri = endpoint.and_then(|value| if value.is_object() { value.get("uri") } else { Some(value) });
+        let Some(uri) = uri.filter(|uri| is_file(uri)).and_then(Value::as_str) else {
+            return Self::read_resource(builder, parent, name);
+        };
+        let mut fields = parent.need_object(name, builder)?;
+        fields.text("name", builder);
+        let endpoint = fields.need("endpoint", builder)?;
+        let mut at = fields.at("endpoint");
+        if endpoint.is_object() {
+            let mut endpoint = Fields::open(endpoint, at, builder)?;
+            endpoint.need_text("uri", builder);
+            at = endpoint.at("uri");
+            endpoint.close(builder);
+        }
+        fields.close(builder);
+        let content = builder.file(uri, &at)?;
+        let uri = UriTemplate { parts: vec![(uri.to_owned(), Vec::new())] };
+        Some(Self { uri: Uri::Template(uri), authentication: None, content: Some(content) })
     }
 
     /// Reads a resource that is kept elsewhere: an object with `endpoint`, and a `name` for people.
@@ -81,9 +113,14 @@ impl Endpoint {
         self.authentication.as_deref()
     }
 
-    /// A resource for an activity: `{"uri", "authentication"}`.
+    /// A resource for an activity: `{"uri", "authentication"}`, and `content` if that was given along.
     pub(crate) fn evaluate(&self, run: &Run, frame: FrameId, dot: &Value) -> Result<Value, Fault> {
-        Ok(json!({"uri": self.uri(run, frame, dot)?, "authentication": self.authentication(run, frame, dot)?}))
+        let (uri, authentication) = (self.uri(run, frame, dot)?, self.authentication(run, frame, dot)?);
+        let mut resource = json!({"uri": uri, "authentication": authentication});
+        if let Some(content) = &self.content {
+            resource["content"] = content.clone();
+        }
+        Ok(resource)
     }
 }
 

@@ -8,8 +8,9 @@ use baton_execution::{
     ChildTarget, Command, Effect, Ending, Fault, Input, Note, OperationId, Outcome, Progress, Start, testing::Harness,
 };
 use baton_types::Uid;
+use baton_workflow::ExternalKind;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// An input, as transcripts write it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +50,10 @@ impl Session {
 
     pub(crate) fn advance(&mut self, millis: i64) {
         self.harness.now_ms += millis;
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.harness.now_ms
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -178,4 +183,16 @@ pub(crate) fn definition(tasks: &str) -> Value {
         tasks.lines().find(|line| !line.trim().is_empty()).map_or(0, |line| line.len() - line.trim_start().len());
     let lines: Vec<&str> = tasks.lines().map(|line| line.get(indent..).unwrap_or_default()).collect();
     serde_yaml_ng::from_str(&format!("{head}{}", lines.join("\n"))).unwrap()
+}
+
+/// A document with something in place of everything that it refers to and that is kept elsewhere.
+pub(crate) fn with_externals(document: &Value) -> Value {
+    let mut document = document.clone();
+    for external in baton_workflow::externals(&document) {
+        document[baton_workflow::RESOURCES][external.uri] = match external.kind {
+            ExternalKind::File => json!("syntax = \"proto3\";"),
+            ExternalKind::Function | ExternalKind::Schema => json!({"set": {"x": 1}}),
+        };
+    }
+    document
 }

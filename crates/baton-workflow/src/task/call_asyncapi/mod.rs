@@ -96,7 +96,7 @@ pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place
 }
 
 fn read_operation(builder: &mut Builder, with: &mut Fields<'_>) -> Option<Operation> {
-    let document = Endpoint::read_resource(builder, with, "document");
+    let document = Endpoint::read_description(builder, with, "document");
     let operation = with.text("operation", builder).map(|name| ("operation", name));
     let channel = with.text("channel", builder).map(|name| ("channel", name));
     if with.has("operation") == with.has("channel") {

@@ -12,8 +12,7 @@ use serde_json::Value;
 use crate::{
     data::{Data, kind_of},
     document::{Builder, Fields, enclosed, shown},
-    expression::Expression,
-    interpreter::{FrameId, Run},
+    expression::{Expression, Variables},
     task::emit::{is_attribute, is_text},
     template::Template,
 };
@@ -25,6 +24,13 @@ const COMPILED_MAX: usize = 1024 * 1024;
 
 /// Values that correlations have been bound to, by name: those of all filters of a task.
 pub(crate) type Bound = BTreeMap<String, Data>;
+
+/// What expressions of filters see: those of a task its data, those of a schedule nothing of any execution.
+pub(crate) struct Scope<'s> {
+    pub(crate) variables: &'s dyn Variables,
+    /// The `.` of what is expected of a correlation.
+    pub(crate) input: &'s Value,
+}
 
 /// `one`, `any` or `all`.
 #[derive(Debug)]
@@ -103,8 +109,7 @@ impl Strategy {
     /// Whether an event is wanted; `served` holds the filters that have had theirs.
     pub(crate) fn fit(
         &self,
-        run: &Run,
-        frame: FrameId,
+        scope: &Scope<'_>,
         event: &Value,
         served: &[usize],
         bound: &Bound,
@@ -116,7 +121,7 @@ impl Strategy {
             if self.all && served.contains(&index) {
                 continue;
             }
-            if let Some(bound) = filter.fit(run, frame, event, bound)? {
+            if let Some(bound) = filter.fit(scope, event, bound)? {
                 return Ok(Some(Fit { filter: Some(index), bound }));
             }
         }
@@ -207,24 +212,18 @@ impl Filter {
     }
 
     /// The values that an event binds, if it fits.
-    fn fit(
-        &self,
-        run: &Run,
-        frame: FrameId,
-        event: &Value,
-        bound: &Bound,
-    ) -> Result<Option<Vec<(String, Data)>>, Fault> {
-        if !self.with.iter().all(|(name, test)| test.holds(run, frame, event.get(name))) {
+    fn fit(&self, scope: &Scope<'_>, event: &Value, bound: &Bound) -> Result<Option<Vec<(String, Data)>>, Fault> {
+        if !self.with.iter().all(|(name, test)| test.holds(scope, event.get(name))) {
             return Ok(None);
         }
         let mut fresh = Vec::new();
         for correlation in &self.correlate {
-            let found = match run.evaluate(frame, &correlation.from, event) {
+            let found = match correlation.from.evaluate(event, scope.variables) {
                 Ok(Value::Null) | Err(_) => return Ok(None),
                 Ok(found) => found,
             };
             let expected = match &correlation.expect {
-                Some(expect) => Some(run.fill(frame, expect, &run.input(frame))?),
+                Some(expect) => Some(expect.evaluate(scope.input, scope.variables)?),
                 None => bound.get(&correlation.name).map(|value| (**value).clone()),
             };
             match expected {
@@ -267,7 +266,7 @@ impl Test {
         }
     }
 
-    fn holds(&self, run: &Run, frame: FrameId, found: Option<&Value>) -> bool {
+    fn holds(&self, scope: &Scope<'_>, found: Option<&Value>) -> bool {
         match self {
             Self::Text(text) => found.and_then(scalar_text).is_some_and(|found| found == *text),
             Self::Pattern(text, pattern) => {
@@ -275,7 +274,7 @@ impl Test {
             }
             Self::Value(template) => {
                 let found = found.unwrap_or(&Value::Null);
-                match run.fill(frame, template, found) {
+                match template.evaluate(found, scope.variables) {
                     Ok(Value::Bool(verdict)) if matches!(template, Template::Expression(_)) => verdict,
                     Ok(wanted) => has(found, &wanted),
                     Err(_) => false,

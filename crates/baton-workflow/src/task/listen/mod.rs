@@ -25,7 +25,8 @@ use baton_types::format_duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub(crate) use filter::Strategy;
+use filter::Fit;
+pub(crate) use filter::{Bound, Scope, Strategy};
 
 use crate::{
     data::{Data, VALUE_BYTES_MAX, kind_of},
@@ -45,7 +46,7 @@ struct Listen {
 
 /// When it is over.
 #[derive(Debug)]
-enum Until {
+pub(crate) enum Until {
     /// Once the strategy has had what it takes.
     Satisfied,
     /// When the condition holds of what was put out so far.
@@ -56,8 +57,9 @@ enum Until {
     Consumed(Strategy),
 }
 
+/// What is made of an event.
 #[derive(Clone, Copy, Debug)]
-enum Read {
+pub(crate) enum Read {
     Data,
     Envelope,
     Raw,
@@ -87,21 +89,20 @@ pub(crate) struct Progress {
 
 pub(crate) fn read(builder: &mut Builder, fields: &mut Fields<'_>, place: &Place) -> Option<Box<dyn Kind>> {
     let mut head = fields.need_object("listen", builder)?;
-    let to = head.need_object("to", builder).map(|mut to| {
-        let strategy = Strategy::read(builder, &mut to);
-        let until = read_until(builder, &mut to);
-        to.close(builder);
-        (strategy, until)
-    });
-    let read = match head.word("read", &["data", "envelope", "raw"], builder) {
-        Some("envelope") => Read::Envelope,
-        Some("raw") => Read::Raw,
-        _ => Read::Data,
-    };
+    let to = head.need_object("to", builder).map(|to| read_consumption(builder, to));
+    let read = Read::of_field(builder, &mut head).unwrap_or(Read::Data);
     head.close(builder);
     let each = Each::read(builder, fields, &place.pointer);
     let (to, until) = to?;
     Some(Box::new(Listen { to: to?, until: until?, read, each }))
+}
+
+/// Reads a strategy and when it is over.
+pub(crate) fn read_consumption(builder: &mut Builder, mut to: Fields<'_>) -> (Option<Strategy>, Option<Until>) {
+    let strategy = Strategy::read(builder, &mut to);
+    let until = read_until(builder, &mut to);
+    to.close(builder);
+    (strategy, until)
 }
 
 fn read_until(builder: &mut Builder, to: &mut Fields<'_>) -> Option<Until> {
@@ -130,6 +131,19 @@ fn read_until(builder: &mut Builder, to: &mut Fields<'_>) -> Option<Until> {
     }
 }
 
+/// Whether a strategy of a task wants an event.
+fn fit(
+    strategy: &Strategy,
+    run: &Run,
+    frame: FrameId,
+    event: &Value,
+    served: &[usize],
+    bound: &Bound,
+) -> Result<Option<Fit>, Fault> {
+    let (variables, input) = (run.variables(frame, None), run.input(frame));
+    strategy.fit(&Scope { variables: &variables, input: &input }, event, served, bound)
+}
+
 impl Listen {
     /// The next round.
     fn subscribe(&self, run: &mut Run, frame: FrameId, progress: Box<Progress>) -> Step {
@@ -153,7 +167,7 @@ impl Listen {
         while let Some(entry) = progress.queue.pop_front() {
             let event = &entry["event"];
             if let Until::Consumed(strategy) = &self.until
-                && let Some(fit) = strategy.fit(run, frame, event, &progress.until_served, &progress.bound)?
+                && let Some(fit) = fit(strategy, run, frame, event, &progress.until_served, &progress.bound)?
             {
                 run.consumed(&entry["cursor"]);
                 Strategy::serve(fit, &mut progress.until_served, &mut progress.bound);
@@ -162,7 +176,8 @@ impl Listen {
                 }
                 continue;
             }
-            let Some(fit) = self.to.fit(run, frame, event, &progress.served, &progress.bound)? else { continue };
+            let fit = fit(&self.to, run, frame, event, &progress.served, &progress.bound)?;
+            let Some(fit) = fit else { continue };
             run.consumed(&entry["cursor"]);
             Strategy::serve(fit, &mut progress.served, &mut progress.bound);
             let item = Data::new(self.read.of(event));
@@ -243,7 +258,16 @@ impl Progress {
 }
 
 impl Read {
-    fn of(self, event: &Value) -> Value {
+    /// Reads the field `read`, if it is there.
+    pub(crate) fn of_field(builder: &mut Builder, fields: &mut Fields<'_>) -> Option<Self> {
+        fields.word("read", &["data", "envelope", "raw"], builder).map(|word| match word {
+            "envelope" => Self::Envelope,
+            "raw" => Self::Raw,
+            _ => Self::Data,
+        })
+    }
+
+    pub(crate) fn of(self, event: &Value) -> Value {
         let data = || event.get("data").or_else(|| event.get("data_base64")).cloned().unwrap_or_default();
         match self {
             Self::Envelope => event.clone(),

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod generated;
+mod reference;
+
 struct Given(Value);
 
 impl Variables for Given {
@@ -158,7 +161,7 @@ fn does_what_jq_does() {
         (". as [$a, {b: $c}] | [$a, $c]", json!([1, {"b": 2}]), json!([1, 2])),
         ("[range(0; 10; 3)], [range(3; 0; -1)]", json!(null), json!([[0, 3, 6, 9], [3, 2, 1]])),
         ("[.[] as $x | $x * 2]", json!([1, 2]), json!([2, 4])),
-        ("\"x\" * 3, \"x\" * 0, (\"a,b\" / \",\")", json!(null), json!(["xxx", null, ["a", "b"]])),
+        ("\"x\" * 3, \"x\" * 0, (\"a,b\" / \",\")", json!(null), json!(["xxx", "", ["a", "b"]])),
         ("{a: 1} * {a: {b: 2}} * {a: {c: 3}}", json!(null), json!({"a": {"b": 2, "c": 3}})),
         ("keys, length, map_values(. + 1)", json!({"b": 1, "a": 2}), json!([["a", "b"], 2, {"b": 2, "a": 3}])),
         ("splits(\"a\")", json!("xay"), json!(["x", "y"])),
@@ -193,11 +196,14 @@ fn what_is_not_deterministic_is_not_there() {
         ("localtime", "use 'gmtime'"),
         ("include \"x\"; .", "not a jq expression"),
         ("import \"x\" as x; .", "not a jq expression"),
-        ("$__loc__", "no variable '$__loc__' here"),
         ("$nope", "no variable '$nope' here"),
         ("nope(1)", "no filter 'nope' with 1 arguments"),
         ("map", "there is one with 1 arguments"),
         (". +", "expected term, found the end"),
+        ("def (1): 2; 3", "expected identifier, found '(1)'"),
+        (". as (1) | 2", "expected pattern, found '(1)'"),
+        ("1 == 1 == 1", "cannot be chained"),
+        (".a = .b = 1", "cannot be chained"),
         (".a | ]", "']'"),
     ] {
         refused(text, json!(null), says);
@@ -277,7 +283,6 @@ fn hostile_expressions_are_stopped() {
         "def f: f and f; f",
         "def f: f < f; f",
         "[range(1e18)]",
-        "[range(0; 1; 0)]",
         "last(range(1e18))",
         "last(range(1e18) < 0)",
         "(range(1e18) < 0) // 1",
@@ -329,6 +334,22 @@ fn hostile_expressions_are_stopped() {
         "(\"a\" * 1000000) | [range(1000)] as $r | [$r[] as $i | gsub(\"a\"; \"bbbbbbbbbb\")]",
         "\"a\" * 1000000 | gsub(\"\"; \"b\" * 1000)",
         "\"ab\" * 500000 | [match(\"(a|b)*?\"; \"g\")]",
+        "\"x\" * 30000 | gsub(\"x*y|\"; \"\")",
+        "\"x\" * 30000 | [match(\"x*y|x\"; \"g\")] | length",
+        "setpath([range(100000) | 0]; 1)",
+        "[range(100000) | \"a\"] as $p | getpath($p) = 1",
+        "[range(60000)] | map({key: tostring, value: 1}) | from_entries | del(.[])",
+        "[range(60000)] | del(.[])",
+        "[range(60000)] | .[] |= empty",
+        "reduce range(1e9) as $i (1; ., .)",
+        "foreach range(1e9) as $i (1; [., .], .)",
+        "[range(1e9)] as [$a] ?// $a | $a",
+        "def f: . as [$a] ?// $a | f; f",
+        "{a: range(1e9), b: range(1e9)} | empty",
+        "\"\\(range(1e9))\\(range(1e9))\" | empty",
+        "[range(1e9)] | tostream | empty",
+        "[range(30)] | map([., .]) | combinations | empty",
+        "range(1e9) | jn(10000; 1e9)",
         "\"a\" * 1000000 | explode | map([., .]) | tojson | explode | implode * 100",
         "\"[\" * 100000 + \"]\" * 100000 | until(false; fromjson? // .)",
         "(1, 1 | (1, 1 | (1, 1 | (1, 1 | (1, 1))))) | [range(1e6)]",
