@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Phase of an approval that is to be decided.
-pub const APPROVAL_PENDING: &str = "Pending";
+const PENDING: &str = "Pending";
 const APPROVED: &str = "Approved";
 const DENIED: &str = "Denied";
 const EXPIRED: &str = "Expired";
@@ -163,11 +163,7 @@ fn opened(shared: &Shared, entry: &Entry, question: &Question) -> ApprovalRow {
             choices: question.kind.choices().iter().map(|choice| choice.as_str().to_owned()).collect(),
             expires: Some(Timestamp::from_millis(question.expires_ms)),
         }),
-        status: Some(ApprovalStatus {
-            observed_generation: 1,
-            phase: APPROVAL_PENDING.to_owned(),
-            ..ApprovalStatus::default()
-        }),
+        status: Some(ApprovalStatus { observed_generation: 1, phase: PENDING.to_owned(), ..ApprovalStatus::default() }),
         ..Approval::default()
     };
     approval.set_type_meta();
@@ -230,7 +226,7 @@ pub(crate) fn decide(shared: &Arc<Shared>, entry: &mut Entry, name: &str, decide
 fn take_decision(shared: &Arc<Shared>, entry: &mut Entry, name: &str, decide: Decide) -> Result<(), ApiError> {
     let namespace = entry.resource.metadata().namespace.clone();
     let mut row = load(shared, entry, name)?.ok_or_else(|| ApiError::not_found(Approval::TITLE, name, &namespace))?;
-    if row.status().phase != APPROVAL_PENDING {
+    if row.status().phase != PENDING {
         return Err(already_decided(&mut row));
     }
     if !entry.is_closed() && !steps::ensure_running(shared, entry) {

@@ -50,7 +50,7 @@ mod worker;
 
 pub use adopt::ended_row;
 pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
-pub use approvals::{APPROVAL_PENDING, Decide};
+pub use approvals::Decide;
 pub use effects::{in_doubt, perform};
 pub use engine::{Elsewhere, Engine, EngineOptions, StartError};
 pub use errors::{chain, commit_failed, read_failed};
