@@ -54,7 +54,8 @@ const FILE_LINES_MAX: usize = 800;
 const NOT_REASONS: &[&str] = &["ADDED", "BOOKMARK", "DELETED", "ERROR", "MODIFIED"];
 
 /// What names in the environment begin with; no reason does.
-const VARIABLES: &[&str] = &["APPDATA", "BATON_", "CARGO_PKG_", "OPENAI_", "TEMPORAL_", "XDG_"];
+const VARIABLES: &[&str] =
+    &["ANTHROPIC_", "APPDATA", "BATON_", "CARGO_PKG_", "GEMINI_", "OPENAI_", "TEMPORAL_", "XDG_"];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut found = Vec::new();

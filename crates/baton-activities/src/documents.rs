@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - What was fetched with credentials is not kept: it is not for everybody. Nor is what a workflow brings along.
+//! - What is read of one is limited in size and depth, whatever aliases it has.
 //! - Fetching passes the egress policy like every other request. No file of this machine is read.
 //!
 //! # Failure
@@ -23,6 +24,7 @@ use serde_json::Value;
 
 use crate::{
     auth::Authenticator,
+    limited::{self, Unreadable},
     outgoing::{Deadline, Request, status_fault},
     redact::Secrets,
 };
@@ -110,6 +112,21 @@ pub(crate) async fn fetch(
         return if response.status.as_u16() == 404 { Ok(Err(fault)) } else { Err(fault) };
     }
     Ok(Ok(Text { bytes: response.body, url: response.url }))
+}
+
+/// Largest value that a document may stand for, in bytes: four times what a response may have.
+const EXPANDED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Reads a document in JSON or YAML. Megabytes of YAML take their time: for a thread that may be blocked.
+///
+/// # Errors
+/// What is wrong with it; what it is of is to be put before.
+pub(crate) fn parse(text: &[u8]) -> Result<Value, String> {
+    limited::read_either(text, EXPANDED_BYTES_MAX).map_err(|why| match why {
+        Unreadable::Wrong { says, .. } => format!("is neither JSON nor YAML: {says}"),
+        Unreadable::Brackets { .. } => format!("{why}; JSON has no such limit"),
+        Unreadable::NotText { .. } | Unreadable::TooLarge { .. } | Unreadable::TooDeep(_) => why.to_string(),
+    })
 }
 
 /// What was made of documents, by URL.

@@ -23,6 +23,10 @@ impl Emit {
 
 #[async_trait::async_trait]
 impl Activity for Emit {
+    fn is_kept(&self) -> bool {
+        true
+    }
+
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault> {
         let Some(Value::Object(mut event)) = task.input.get("event").cloned() else {
             let detail = "the input of the activity 'emit' has no object 'event'";

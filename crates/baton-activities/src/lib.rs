@@ -30,7 +30,9 @@ mod grpc;
 mod home;
 mod http;
 mod jsonrpc;
+pub mod limited;
 mod mcp;
+pub mod metric_names;
 mod model;
 mod openapi;
 mod options;
@@ -42,7 +44,7 @@ mod sandbox;
 mod secrets;
 mod subscribe;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use baton_execution::{Activities, ActivityTask, Fault, fault_type};
 use serde_json::Value;
@@ -50,16 +52,30 @@ use serde_json::Value;
 use auth::Authenticator;
 pub use egress::{EgressPolicy, Refused};
 pub use home::{Home, Homeless, Subscription};
-pub use options::{ActivitiesError, ActivitiesOptions, Commands, RunOptions, Secret};
+pub use options::{
+    ActivitiesError, ActivitiesOptions, Commands, ModelsOptions, ProviderOptions, RunOptions, Secret, UnknownPrice,
+    is_container_name,
+};
 use outgoing::Outgoing;
 pub use redact::redact_outcome;
 use sandbox::Sandbox;
 use secrets::Vault;
 
+/// Time between two looks for what killed processes left.
+const SWEEP_PAUSE: Duration = Duration::from_mins(5);
+
 /// One kind of work.
 #[async_trait::async_trait]
 trait Activity: Send + Sync {
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault>;
+
+    /// Whether the installation keeps what the activity is given, for others to read: then no secret is put into it.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
+    /// Takes up what other processes that were killed left behind.
+    async fn sweep(&self) {}
 }
 
 /// Runs activities against the real world.
@@ -88,7 +104,27 @@ impl WorldActivities {
         let authenticator = Arc::new(Authenticator::new(&outgoing, &home));
         let sandbox = Sandbox::new(options.run.clone());
         let means = Means { outgoing, authenticator, sandbox, home };
-        Ok(Self { by_name: registry(&means, options)?, vault })
+        Ok(Self { by_name: registry(&means, options.models)?, vault })
+    }
+
+    /// Takes up what other processes that were killed left behind on this machine: containers, and files of commands.
+    pub async fn sweep(&self) {
+        for activity in self.by_name.values() {
+            activity.sweep().await;
+        }
+    }
+
+    /// Does so now and then, until this is dropped: for the first time when what is repeated after a restart has found what it
+    /// waits for.
+    pub fn keep_sweeping(self: &Arc<Self>) {
+        let world = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_PAUSE).await;
+                let Some(world) = world.upgrade() else { return };
+                world.sweep().await;
+            }
+        });
     }
 
     /// Names of all activities, in order.
@@ -100,7 +136,7 @@ impl WorldActivities {
 /// Every activity under its name.
 fn registry(
     means: &Means,
-    options: ActivitiesOptions,
+    models: ModelsOptions,
 ) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     Ok(BTreeMap::from([
         ("a2a", Box::new(a2a::A2a::new(&means.authenticator, &means.outgoing)) as Box<dyn Activity>),
@@ -111,7 +147,7 @@ fn registry(
         ("http", Box::new(http::Http::new(&means.authenticator))),
         ("mcp", Box::new(mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
-        ("model", Box::new(model::Model::new(&means.outgoing, options)?)),
+        ("model", Box::new(model::Model::new(means, models)?)),
         ("container", Box::new(process::container::Container::new(&means.sandbox))),
         ("script", Box::new(process::script::Script::new(&means.sandbox, &means.authenticator))),
         ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),
@@ -124,7 +160,11 @@ impl Activities for WorldActivities {
     async fn run(&self, mut task: ActivityTask) -> Result<Value, Fault> {
         if let Some(activity) = self.by_name.get(task.activity.as_str()) {
             let work = async {
-                self.vault.resolve(&task.namespace, &mut task.input).await?;
+                if activity.is_kept() {
+                    Vault::refuse(&task.input)?;
+                } else {
+                    self.vault.resolve(&task.namespace, &mut task.input).await?;
+                }
                 activity.run(&task).await
             };
             return Vault::guard(work).await;

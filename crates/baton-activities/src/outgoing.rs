@@ -28,7 +28,9 @@ pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 
 pub(crate) struct Outgoing {
     client: Client,
-    pub(crate) policy: EgressPolicy,
+    /// For ports of the installation's own API: a name that is called with one leads elsewhere.
+    client_of_own_port: Client,
+    pub(crate) policy: Arc<EgressPolicy>,
     /// For connections that are no HTTP requests; says nothing of the protocol to speak.
     pub(crate) tls: rustls::ClientConfig,
     pub(crate) connect_timeout: Duration,
@@ -111,6 +113,12 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
+    /// The earlier of this one and one in `millis` from now.
+    pub(crate) fn within(self, millis: u64) -> Self {
+        let at = Instant::now().checked_add(Duration::from_millis(millis)).unwrap_or(self.at);
+        if at < self.at { Self { at, total_ms: millis } } else { self }
+    }
+
     /// What it means that it passed before `url` answered.
     pub(crate) fn passed(self, url: &Url) -> Failure {
         let detail = format!("{} did not answer within {} ms", shown(url), self.total_ms);
@@ -124,19 +132,23 @@ impl Outgoing {
         let mut http = tls.clone();
         http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let connect_timeout = Duration::from_millis(options.connect_timeout_ms);
-        let client = Client::builder()
-            .tls_backend_preconfigured(http)
-            .dns_resolver(Arc::new(GuardedResolver(options.egress)))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(connect_timeout)
-            .user_agent(concat!("baton/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(ActivitiesError::Client)?;
+        let client = |policy: &Arc<EgressPolicy>| {
+            Client::builder()
+                .tls_backend_preconfigured(http.clone())
+                .dns_resolver(Arc::new(GuardedResolver(Arc::clone(policy))))
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .referer(false)
+                .connect_timeout(connect_timeout)
+                .user_agent(concat!("baton/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(ActivitiesError::Client)
+        };
+        let policy = Arc::new(options.egress.clone());
         Ok(Self {
-            client,
-            policy: options.egress,
+            client: client(&policy)?,
+            client_of_own_port: client(&Arc::new(policy.of_own_port()))?,
+            policy,
             tls,
             connect_timeout,
             response_bytes_max: options.response_bytes_max,
@@ -152,7 +164,8 @@ impl Outgoing {
     /// judged addresses alone; limits of size and time are the library's.
     pub(crate) fn client_for(&self, url: &Url) -> Result<&Client, Failure> {
         self.policy.check_url(url).map_err(|refused| refusal(&refused))?;
-        Ok(&self.client)
+        let own = url.port_or_known_default().is_some_and(|port| self.policy.is_own_port(port));
+        Ok(if own { &self.client_of_own_port } else { &self.client })
     }
 
     /// Sends a request and reads the response, within the deadline.
@@ -166,8 +179,7 @@ impl Outgoing {
     pub(crate) async fn open(&self, request: Request) -> Result<Opened, Failure> {
         let Request { mut method, mut url, mut headers, mut body, follow_redirects, .. } = request;
         for _ in 0..=REDIRECTS_MAX {
-            self.policy.check_url(&url).map_err(|refused| refusal(&refused))?;
-            let mut builder = self.client.request(method.clone(), url.clone()).headers(headers.clone());
+            let mut builder = self.client_for(&url)?.request(method.clone(), url.clone()).headers(headers.clone());
             if let Some(body) = &body {
                 builder = builder.body(body.clone());
             }

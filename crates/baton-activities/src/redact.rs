@@ -3,11 +3,19 @@
 //! A value is found as it is; percent-encoded, as URLs and forms have it; with the escapes of JSON, also within JSON; in Base64 of either
 //! alphabet, wherever in the encoded text it begins; and cut off at the end of a text. In its place stands `***`.
 //!
+//! # Invariants
+//! - The work for a text is limited by its length: a text that would take more is shown as `***` altogether. Values of secrets
+//!   and answers of services are other people's, and the two together could keep a processor busy for days.
+//!
 //! # Deliberately absent
 //! Other encodings, and values put together from parts: a service that hides a credential on purpose holds it anyway.
 
-use std::collections::BTreeSet;
+use std::{
+    cell::Cell,
+    sync::{Arc, OnceLock},
+};
 
+use aho_corasick::{AhoCorasick, BuildError};
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
@@ -26,6 +34,12 @@ const ENCODED_LENGTH_MIN: usize = 5;
 /// How often JSON may be a text within JSON.
 const LEVELS: [u32; 3] = [1, 2, 3];
 const SHOWN_INSTEAD: &str = "***";
+/// Longest part of a form in Base64 by which it is looked for; where it is found, the rest is compared.
+const ANCHOR_LENGTH_MAX: usize = 24;
+/// Steps for a text: so many, and so many for each of its bytes. A step looks at one character of a value in one place; ordinary
+/// texts take a few for each byte even with a hundred secrets.
+const STEPS_MIN: usize = 1 << 20;
+const STEPS_PER_BYTE: usize = 64;
 
 /// Takes values of secrets out of an answer from outside, as they are taken out of what activities give.
 pub fn redact_outcome<'s>(values: impl IntoIterator<Item = &'s Secret>, outcome: Outcome) -> Outcome {
@@ -40,13 +54,68 @@ pub fn redact_outcome<'s>(values: impl IntoIterator<Item = &'s Secret>, outcome:
 
 /// Texts that must not be shown.
 #[derive(Clone, Default)]
-pub(crate) struct Secrets(Vec<Needle>);
+pub(crate) struct Secrets {
+    needles: Vec<Needle>,
+    /// Finds their forms in Base64; made when it is first needed.
+    encoded: OnceLock<Arc<Encoded>>,
+}
 
 #[derive(Clone)]
 struct Needle {
     plain: String,
+    /// The same as characters.
+    characters: Vec<char>,
     /// What Base64 makes of it, but for the characters that hold bits of what stands beside it.
     encoded: Vec<String>,
+}
+
+/// The work that is left for a text is used up.
+struct TooMuch;
+
+/// What may still be done for a text.
+struct Steps(Cell<usize>);
+
+impl Steps {
+    fn of(text: &str) -> Self {
+        Self(Cell::new(text.len().saturating_mul(STEPS_PER_BYTE).saturating_add(STEPS_MIN)))
+    }
+
+    fn take(&self, steps: usize) -> Result<(), TooMuch> {
+        self.0.set(self.0.get().checked_sub(steps).ok_or(TooMuch)?);
+        Ok(())
+    }
+}
+
+/// Forms in Base64, and what finds the beginning of each.
+struct Encoded {
+    forms: Vec<String>,
+    finder: Option<AhoCorasick>,
+}
+
+impl Encoded {
+    fn new(needles: &[Needle]) -> Result<Self, BuildError> {
+        let forms: Vec<String> = needles.iter().flat_map(|needle| needle.encoded.iter().cloned()).collect();
+        // Base64 is ASCII: there is a character at every byte.
+        let anchors = forms.iter().map(|form| &form[..form.len().min(ANCHOR_LENGTH_MAX)]);
+        let finder = if forms.is_empty() { None } else { Some(AhoCorasick::new(anchors)?) };
+        Ok(Self { forms, finder })
+    }
+
+    /// Adds where forms stand in a text.
+    fn find(&self, text: &str, steps: &Steps, found: &mut Vec<(usize, usize)>) -> Result<(), TooMuch> {
+        let Some(finder) = &self.finder else { return Ok(()) };
+        let mut after: Vec<usize> = vec![0; self.forms.len()];
+        for hit in finder.find_overlapping_iter(text) {
+            let (number, start) = (hit.pattern().as_usize(), hit.start());
+            let form = &self.forms[number];
+            steps.take(1 + form.len() / 16)?;
+            if start >= after[number] && text.as_bytes()[start..].starts_with(form.as_bytes()) {
+                after[number] = start + form.len();
+                found.push((start, start + form.len()));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Needle {
@@ -61,74 +130,102 @@ impl Needle {
                 }
             }
         }
-        Self { plain: secret.to_owned(), encoded }
+        Self { plain: secret.to_owned(), characters: secret.chars().collect(), encoded }
     }
 
-    /// The text without it; `None` if it is not there.
-    fn taken_out_of(&self, text: &str) -> Option<String> {
-        let mut changed = text.contains(&self.plain).then(|| text.replace(&self.plain, SHOWN_INSTEAD));
-        if let Some(found) = self.spelled(changed.as_deref().unwrap_or(text)) {
-            changed = Some(found);
-        }
-        for form in &self.encoded {
-            let present = changed.as_deref().unwrap_or(text);
-            if present.contains(form) {
-                changed = Some(present.replace(form, SHOWN_INSTEAD));
-            }
-        }
-        changed
-    }
-
-    /// The text without forms in which some characters are written otherwise, and without one that is cut off.
-    fn spelled(&self, text: &str) -> Option<String> {
-        let first = self.plain.as_bytes().first()?;
-        let (mut kept, mut from, mut at) = (String::new(), 0, 0);
-        let bytes = text.as_bytes();
-        while at < bytes.len() {
-            let begins = bytes[at] == *first || matches!(bytes[at], b'%' | b'\\' | b'+');
-            match begins.then(|| self.end_at(bytes, at)).flatten() {
-                Some(end) if text.is_char_boundary(at) && text.is_char_boundary(end) => {
-                    kept.push_str(&text[from..at]);
-                    kept.push_str(SHOWN_INSTEAD);
-                    (from, at) = (end, end);
-                }
-                _ => at += 1,
-            }
-        }
-        (from > 0).then(|| kept + &text[from..])
-    }
-
-    /// Where it ends that begins here.
-    fn end_at(&self, text: &[u8], start: usize) -> Option<usize> {
+    /// Where it ends that begins here; also one that is cut off.
+    fn end_at(&self, text: &[u8], start: usize, steps: &Steps) -> Result<Option<usize>, TooMuch> {
         // A `%` may be itself or begin a code, so there may be more than one way on.
-        let mut ends = vec![start];
-        for (count, character) in self.plain.chars().enumerate() {
-            let next: BTreeSet<usize> = ends.iter().flat_map(|at| after(text, *at, character)).collect();
+        let (mut ends, mut next) = (vec![start], Vec::new());
+        for (count, character) in self.characters.iter().enumerate() {
+            next.clear();
+            for at in &ends {
+                steps.take(1)?;
+                after(text, *at, *character, &mut next);
+            }
             if next.is_empty() {
                 let is_cut = |at: &usize| {
                     let rest = &text[*at..];
                     rest.is_empty() || rest.starts_with("…".as_bytes()) || rest.starts_with(b"...")
                 };
-                return ends.into_iter().rfind(is_cut).filter(|_| count >= CUT_LENGTH_MIN);
+                return Ok(ends.into_iter().rfind(is_cut).filter(|_| count >= CUT_LENGTH_MIN));
             }
-            ends = next.into_iter().collect();
+            next.sort_unstable();
+            next.dedup();
+            std::mem::swap(&mut ends, &mut next);
         }
-        ends.pop()
+        Ok(ends.pop())
     }
 }
 
-/// Where a character ends that begins here, in each of the ways in which it may be written.
-fn after(text: &[u8], at: usize, character: char) -> impl Iterator<Item = usize> {
+/// Adds where values stand in a text, as they are or with some characters written otherwise, and one that is cut off.
+fn find_spelled(needles: &[Needle], text: &str, steps: &Steps, found: &mut Vec<(usize, usize)>) -> Result<(), TooMuch> {
+    let mut by_first: Vec<Vec<usize>> = vec![Vec::new(); 256];
+    for (number, needle) in needles.iter().enumerate() {
+        if let Some(first) = needle.plain.bytes().next() {
+            by_first[usize::from(first)].push(number);
+        }
+    }
+    let all: Vec<usize> = (0..needles.len()).collect();
+    let bytes = text.as_bytes();
+    let mut past: Vec<usize> = vec![0; needles.len()];
+    for (at, byte) in bytes.iter().enumerate() {
+        // A character may begin with a code, or with an escape.
+        let candidates = match byte {
+            b'%' | b'\\' | b'+' => &all,
+            other => &by_first[usize::from(*other)],
+        };
+        for number in candidates {
+            if at < past[*number] {
+                continue;
+            }
+            if let Some(end) = needles[*number].end_at(bytes, at, steps)?
+                && text.is_char_boundary(at)
+                && text.is_char_boundary(end)
+            {
+                past[*number] = end;
+                found.push((at, end));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The text with `***` in these places; those that overlap are one. `None` if there are none.
+fn without_places(text: &str, mut places: Vec<(usize, usize)>) -> Option<String> {
+    places.sort_unstable();
+    let mut places = places.into_iter();
+    let (mut start, mut end) = places.next()?;
+    let (mut kept, mut from) = (String::new(), 0);
+    for (next_start, next_end) in places {
+        if next_start < end {
+            end = end.max(next_end);
+            continue;
+        }
+        kept.push_str(&text[from..start]);
+        kept.push_str(SHOWN_INSTEAD);
+        (from, start, end) = (end, next_start, next_end);
+    }
+    kept.push_str(&text[from..start]);
+    kept.push_str(SHOWN_INSTEAD);
+    kept.push_str(&text[end..]);
+    Some(kept)
+}
+
+/// Adds where a character ends that begins here, in each of the ways in which it may be written.
+fn after(text: &[u8], at: usize, character: char, ends: &mut Vec<usize>) {
     let mut buffer = [0; 4];
     let plain = character.encode_utf8(&mut buffer).as_bytes();
-    let literal = text[at..].starts_with(plain).then_some(at + plain.len());
-    let of_a_form = (character == ' ' && text.get(at) == Some(&b'+')).then_some(at + 1);
-    let encoded = percent_encoded(text, at, plain);
-    [literal, of_a_form, encoded]
-        .into_iter()
-        .chain(LEVELS.map(|level| escaped(text, at, character, level)))
-        .chain(LEVELS.map(|level| numbered(text, at, character, level)))
-        .flatten()
+    ends.extend(text[at..].starts_with(plain).then_some(at + plain.len()));
+    match text.get(at) {
+        Some(b'+') => ends.extend((character == ' ').then_some(at + 1)),
+        Some(b'%') => ends.extend(percent_encoded(text, at, plain)),
+        Some(b'\\') => {
+            ends.extend(LEVELS.iter().filter_map(|level| escaped(text, at, character, *level)));
+            ends.extend(LEVELS.iter().filter_map(|level| numbered(text, at, character, *level)));
+        }
+        _ => {}
+    }
 }
 
 fn percent_encoded(text: &[u8], mut at: usize, plain: &[u8]) -> Option<usize> {
@@ -179,16 +276,15 @@ impl Secrets {
     pub(crate) fn add(&mut self, secret: &str) {
         // Files end in a line break, which no header and no form keeps.
         for secret in [secret, secret.trim()] {
-            if secret.len() >= SECRET_LENGTH_MIN && !self.0.iter().any(|known| known.plain == secret) {
-                self.0.push(Needle::new(secret));
+            if secret.len() >= SECRET_LENGTH_MIN && !self.needles.iter().any(|known| known.plain == secret) {
+                self.needles.push(Needle::new(secret));
+                self.encoded = OnceLock::new();
             }
         }
-        // A longer secret may contain a shorter one, and goes first.
-        self.0.sort_by_key(|known| std::cmp::Reverse(known.plain.len()));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.needles.is_empty()
     }
 
     pub(crate) fn redact(&self, text: &str) -> String {
@@ -206,13 +302,25 @@ impl Secrets {
     }
 
     fn without(&self, text: &str) -> Option<String> {
-        let mut changed: Option<String> = None;
-        for needle in &self.0 {
-            if let Some(found) = needle.taken_out_of(changed.as_deref().unwrap_or(text)) {
-                changed = Some(found);
-            }
+        if self.needles.is_empty() {
+            return None;
         }
-        changed
+        match self.places(text) {
+            Ok(places) => without_places(text, places),
+            Err(TooMuch) => Some(SHOWN_INSTEAD.to_owned()),
+        }
+    }
+
+    fn places(&self, text: &str) -> Result<Vec<(usize, usize)>, TooMuch> {
+        let (steps, mut found) = (Steps::of(text), Vec::new());
+        if self.encoded.get().is_none() {
+            _ = self.encoded.set(Arc::new(Encoded::new(&self.needles).map_err(|_| TooMuch)?));
+        }
+        if let Some(encoded) = self.encoded.get() {
+            encoded.find(text, &steps, &mut found)?;
+        }
+        find_spelled(&self.needles, text, &steps, &mut found)?;
+        Ok(found)
     }
 
     pub(crate) fn redact_value(&self, value: Value) -> Value {
@@ -227,7 +335,11 @@ impl Secrets {
             ),
             Value::Number(number) => {
                 let text = number.to_string();
-                if self.0.iter().any(|it| it.plain == text) { SHOWN_INSTEAD.into() } else { Value::Number(number) }
+                if self.needles.iter().any(|it| it.plain == text) {
+                    SHOWN_INSTEAD.into()
+                } else {
+                    Value::Number(number)
+                }
             }
             Value::Null | Value::Bool(_) => value,
         }
@@ -348,6 +460,32 @@ mod tests {
         ] {
             assert_eq!(hidden.redact(text), shown);
         }
+    }
+
+    #[test]
+    fn values_that_overlap_are_all_taken_out() {
+        let hidden = secrets(&["xabc", "abcdefgh"]);
+        assert_eq!(hidden.redact("-xabcdefgh-xabc-"), "-***-***-");
+        assert_eq!(hidden.redact("xabcxabc"), "******");
+    }
+
+    #[test]
+    fn the_work_is_limited_by_the_text() {
+        // Each place of the text begins as the value does, for tens of thousands of characters.
+        let near = format!("{}b", "a".repeat(64 * 1024));
+        assert_eq!(secrets(&[&near]).redact(&"a".repeat(1 << 20)), "***");
+        let percent = secrets(&[&"%25".repeat(20_000)]).redact(&"%25%2525".repeat(100_000));
+        assert!(!percent.contains("%25%25%25"), "{}", percent.len());
+        let slashes = secrets(&[&format!("{}x", "\\".repeat(60_000))]).redact(&"\\".repeat(1 << 20));
+        assert!(slashes.len() < 100, "{}", slashes.len());
+        // Hundreds of values in an ordinary text are none of that.
+        let values: Vec<String> =
+            (0..128_u32).map(|n| format!("{:x}-{n}-value", n.wrapping_mul(2_654_435_761))).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let text =
+            format!("{} {} ", json!({"a": "some \"quoted\" text", "b": [1.5, "c%20d+e"]}), values[77]).repeat(10_000);
+        let shown = secrets(&values).redact(&text);
+        assert_eq!((shown.matches("***").count(), shown.contains("some")), (10_000, true));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Secrets at the moment of their use: their values are put into an activity's input, and taken out of what comes back.
 //!
 //! # Invariants
-//! - Whatever value was asked of the [`Home`] while an activity ran, for a placeholder or by the activity itself, is looked
-//!   for in its output and its fault: see [`Secrets`].
+//! - Whatever value was put into the input of an activity, and all of every secret that the activity itself asked the
+//!   [`Home`] for, is looked for in its output and its fault: see [`Secrets`].
 //! - A value is put in once: a value that looks like a placeholder is a value.
+//! - What the installation keeps for others to read, such as an event, holds none: it may not even name one.
 //!
 //! # Failure
 //! A secret that does not exist is a fault of type `authorization`, status 403, however it is named, as the language says; a
@@ -21,6 +22,9 @@ use baton_execution::{BrokenPlaceholder, Fault, fault_type, replace_secrets, sec
 use serde_json::Value;
 
 use crate::{Home, Secret, Subscription, redact::Secrets};
+
+/// Bytes of texts that are searched for secrets right here; more of them elsewhere, so that nobody else has to wait.
+const HERE_BYTES_MAX: usize = 64 * 1024;
 
 tokio::task_local! {
     /// What the activity that runs here has been given.
@@ -67,7 +71,51 @@ impl Vault {
         if given.is_empty() {
             return result;
         }
-        result.map(|output| given.redact_value(output)).map_err(|fault| given.redact_fault(fault))
+        let is_long = match &result {
+            Ok(output) => is_longer(output, &mut HERE_BYTES_MAX.clone()),
+            Err(fault) => fault.data.as_ref().is_some_and(|data| is_longer(data, &mut HERE_BYTES_MAX.clone())),
+        };
+        let redact = move || result.map(|output| given.redact_value(output)).map_err(|fault| given.redact_fault(fault));
+        if !is_long {
+            return redact();
+        }
+        let redacted = tokio::task::spawn_blocking(redact).await;
+        redacted.unwrap_or_else(|_| {
+            let detail = "what the activity gave cannot be searched for secrets";
+            Err(Fault::new(fault_type::RUNTIME, 500, detail).non_retryable())
+        })
+    }
+
+    /// Refuses secrets in what the installation keeps for others to read.
+    ///
+    /// # Errors
+    /// One is named.
+    pub(crate) fn refuse(input: &Value) -> Result<(), Fault> {
+        refuse_encoded(input)?;
+        match secrets_named(input) {
+            Ok(named) if named.is_empty() => Ok(()),
+            Ok(named) => {
+                let (name, key) = named.into_iter().next().unwrap_or_default();
+                Err(refused(format!(
+                    "an event holds the value of '{key}' of secret '{name}'; events are kept, and whoever listens reads them: leave it out, and let the listener use the secret itself"
+                )))
+            }
+            Err(BrokenPlaceholder) => Err(broken(BrokenPlaceholder)),
+        }
+    }
+
+    /// Work that goes on when the activity that runs here has ended; its fault holds no more of what the activity was given than
+    /// the activity's own.
+    pub(crate) fn outliving<T>(work: impl Future<Output = Result<T, Fault>>) -> impl Future<Output = Result<T, Fault>> {
+        let given = GIVEN.try_with(|given| given.borrow().clone()).unwrap_or_default();
+        let work = async { work.await.map_err(|fault| GIVEN.with(|given| given.borrow().redact_fault(fault))) };
+        GIVEN.scope(RefCell::new(given), work)
+    }
+
+    /// The text without what the activity that runs here was given. For what is to be cut: of a value that is cut at its
+    /// beginning, nobody can tell the rest.
+    pub(crate) fn redact(text: &str) -> String {
+        GIVEN.try_with(|given| given.borrow().redact(text)).unwrap_or_else(|_| text.to_owned())
     }
 
     /// Puts values in place of the placeholders in an activity's input.
@@ -76,14 +124,11 @@ impl Vault {
     /// There is no such secret or key, it cannot be read now, or a placeholder is not whole any more.
     pub(crate) async fn resolve(&self, namespace: &str, input: &mut Value) -> Result<(), Fault> {
         refuse_encoded(input)?;
-        let broken = |BrokenPlaceholder| {
-            refused("an expression has cut or changed the text that stands for a secret; use '$secrets.<name>.<key>' whole, in a text or by itself".to_owned())
-        };
         let mut values: BTreeMap<(String, String), String> = BTreeMap::new();
         let mut read: BTreeMap<&str, BTreeMap<String, Secret>> = BTreeMap::new();
         for (name, key) in secrets_named(input).map_err(broken)? {
             if !read.contains_key(name) {
-                let secret = self.secret(namespace, name).await?;
+                let secret = self.0.secret(namespace, name).await?;
                 read.insert(name, secret.ok_or_else(|| no_secret(namespace, name))?);
             }
             let keys = &read[name];
@@ -93,6 +138,7 @@ impl Vault {
                     if known.is_empty() { "it has none".to_owned() } else { format!("keys are {}", known.join(", ")) };
                 refused(format!("secret '{name}' in namespace '{namespace}' has no key '{key}'; {known}"))
             })?;
+            _ = GIVEN.try_with(|given| given.borrow_mut().add(value.expose()));
             values.insert((name.to_owned(), key.to_owned()), value.expose().to_owned());
         }
         if !values.is_empty() {
@@ -100,6 +146,10 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+fn broken(_: BrokenPlaceholder) -> Fault {
+    refused("an expression has cut or changed the text that stands for a secret; use '$secrets.<name>.<key>' whole, in a text or by itself".to_owned())
 }
 
 /// A secret that a workflow names and that is not there.
@@ -121,6 +171,19 @@ static ENCODED: LazyLock<Vec<String>> = LazyLock::new(|| {
     forms
 });
 
+/// Whether the texts of a value have more bytes than are left.
+fn is_longer(data: &Value, left: &mut usize) -> bool {
+    let mut take = |bytes: usize| left.checked_sub(bytes).map(|rest| *left = rest).is_none();
+    match data {
+        Value::String(text) => take(text.len()),
+        Value::Array(items) => items.iter().any(|item| is_longer(item, left)),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, field)| is_longer(&name.as_str().into(), left) || is_longer(field, left))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => take(1),
+    }
+}
+
 /// Refuses what would be sent as it is and mean nothing: a placeholder that was encoded before its value is known.
 fn refuse_encoded(input: &Value) -> Result<(), Fault> {
     if holds(input, &ENCODED) {
@@ -140,4 +203,41 @@ fn holds(data: &Value, forms: &[String]) -> bool {
 
 fn refused(detail: String) -> Fault {
     Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Keyed;
+
+    #[async_trait]
+    impl Home for Keyed {
+        async fn secret(&self, _: &str, _: &str) -> Result<Option<BTreeMap<String, Secret>>, Fault> {
+            Ok(Some(BTreeMap::from([("key".to_owned(), Secret::new("hunter22"))])))
+        }
+
+        async fn publish(&self, _: &str, _: Value) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        async fn subscribe(&self, _: &str, _: Subscription) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_after_the_activity_tells_no_more_than_the_activity() {
+        let vault = Vault::new(Arc::new(Keyed));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let output = Vault::guard(async {
+            vault.secret("default", "any").await?;
+            let failing = async { Err::<(), _>(Fault::new(fault_type::RUNTIME, 500, "exec: \"hunter22\": not found")) };
+            let going_on = Vault::outliving(failing);
+            tokio::spawn(async { tell.send(going_on.await.unwrap_err()) });
+            Ok(Value::from(Vault::redact("hunter22")))
+        });
+        assert_eq!(output.await.unwrap(), "***");
+        assert_eq!(told.await.unwrap().detail.as_deref(), Some("exec: \"***\": not found"));
+    }
 }

@@ -26,6 +26,10 @@ impl Subscribe {
 
 #[async_trait::async_trait]
 impl Activity for Subscribe {
+    fn is_kept(&self) -> bool {
+        true
+    }
+
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault> {
         let subscription = Subscription::deserialize(&task.input).map_err(|error| {
             let detail = format!("the input of the activity 'subscribe' cannot be used: {error}");

@@ -37,8 +37,9 @@ pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use depth::{DATA_DEPTH_MAX, is_deeper_than};
 pub use limits::{Limits, MAX_TURNS_DEFAULT, check_limits};
 pub use model::{
-    FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall, PlaybackConversation,
-    PlaybackTurn, Provider, ToolCall, ToolDescription,
+    ATTACHMENTS_MAX, Attachment, FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall,
+    PlaybackConversation, PlaybackTurn, Price, Provider, ProviderData, ReasoningEffort, RetrySpec, SecretKey, Tokens,
+    ToolCall, ToolDescription, check_attachments,
 };
 pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};

@@ -70,7 +70,7 @@ impl LocalServer {
             options.store.free_bytes_min = 0;
             options.store.ballast_bytes = 0;
         }
-        let has_model = options.model_base_url.is_some();
+        let has_model = options.models.knows_openai();
         let running = baton_server::start(options).await.map_err(|error| not_started(&error))?;
         let url = format!("http://{}", running.address);
         Ok(Self { running, url, has_model })

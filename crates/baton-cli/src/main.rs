@@ -72,7 +72,7 @@ fn start(cli: Cli, printer: Printer) -> Result<(), Failure> {
 
 async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(args) => commands::run(context, args).await,
+        Command::Run(args) => Box::pin(commands::run(context, args)).await,
         Command::Server(args) => commands::server(context, args).await,
         Command::Worker(args) => commands::worker(context, args).await,
         Command::Apply(args) => commands::apply(context, args).await,

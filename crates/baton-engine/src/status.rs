@@ -42,11 +42,16 @@ pub(crate) fn write_progress(
     });
     let usage = progress.usage;
     if usage != baton_execution::Usage::default() {
+        let cost = usage.cost();
         *resource.usage_mut() = Some(UsageStatus {
             model_calls: count(usage.model_calls),
             tool_calls: count(usage.tool_calls),
             input_tokens: count(usage.input_tokens),
             output_tokens: count(usage.output_tokens),
+            cached_input_tokens: count(usage.cached_input_tokens),
+            cost: cost.clone().unwrap_or_default(),
+            currency: cost.map(|_| "USD".to_owned()).unwrap_or_default(),
+            cost_unknown_calls: count(usage.cost_unknown_calls),
         });
     }
     let parked: Vec<_> = progress.waiting.iter().filter(|it| it.reason != WaitReason::Activity).collect();

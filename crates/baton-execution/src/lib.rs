@@ -17,6 +17,7 @@
 
 mod activity;
 mod command;
+mod earlier;
 mod fault;
 mod history;
 mod operation;
@@ -28,6 +29,7 @@ pub mod testing;
 
 pub use activity::{Activities, ActivityTask};
 pub use command::{ChildTarget, Command, Effect, Ending, Note, ParentClosePolicy, ScheduleActivity, StartChild};
+pub use earlier::{is_same_event, with_present_placeholders};
 pub use fault::{Fault, fault_type};
 pub use history::{HistoryEvent, HistoryEventKind, Input, Outcome, Recorded, Start};
 pub use operation::{

@@ -5,6 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::secret::{END, START};
+
+const CALLBACK_TOKEN: &str = "baton.dev/callback-token:";
+
 /// An activity, timer, wait or child: where in the Program it was asked for and which time round.
 ///
 /// The activity, the timer and the wait of one operation may share an id; an engine keeps the three apart.
@@ -29,14 +33,11 @@ impl fmt::Display for OperationId {
     }
 }
 
-const PLACEHOLDER_START: &str = "\u{e000}baton.dev/callback-token:";
-const PLACEHOLDER_END: char = '\u{e001}';
-
 /// The text that stands for the callback token of `id` until an engine starts the activity.
 ///
-/// It begins and ends with a private-use character, so that it does not occur in real data by accident.
+/// As with the placeholder of a secret, nothing that comes from outside can hold it: see [`crate::disarm_input`].
 pub fn callback_token_placeholder(id: &OperationId) -> String {
-    format!("{PLACEHOLDER_START}{id}{PLACEHOLDER_END}")
+    format!("{START}{CALLBACK_TOKEN}{id}{END}")
 }
 
 /// Puts the token made by `mint` in place of every placeholder of `id` in the strings (and keys) of `data`.
@@ -48,8 +49,8 @@ pub fn replace_callback_tokens(data: &mut Value, id: &OperationId, mint: impl Fn
 }
 
 /// What `$authorization.parameter` is in a Program: the credentials with which a task calls, until an activity calls with
-/// them. It never leaves as itself.
-pub const AUTHORIZATION_PLACEHOLDER: &str = "\u{e000}baton.dev/authorization\u{e001}";
+/// them. It never leaves as itself, and nothing that comes from outside can hold it.
+pub const AUTHORIZATION_PLACEHOLDER: &str = "\u{fdd0}baton.dev/authorization\u{fdd1}";
 
 /// Whether `text` stands anywhere in the strings (and keys) of `data`.
 pub fn has_text(data: &Value, text: &str) -> bool {

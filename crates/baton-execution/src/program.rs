@@ -194,4 +194,26 @@ pub struct Usage {
     pub input_tokens: u64,
     /// Tokens written by models, as they reported.
     pub output_tokens: u64,
+    /// Tokens of `input_tokens` that a provider had kept from an earlier call.
+    #[serde(default)]
+    pub cached_input_tokens: u64,
+    /// What the calls of known price cost, in millionths of a US dollar.
+    #[serde(default)]
+    pub cost_micros: u64,
+    /// Calls whose price is not known.
+    #[serde(default)]
+    pub cost_unknown_calls: u32,
+}
+
+impl Usage {
+    /// What the calls of known price cost, in dollars as a decimal; `None` if no call that was answered is one.
+    pub fn cost(&self) -> Option<String> {
+        const MICROS: u64 = 1_000_000;
+        if self.cost_micros == 0 && (self.cost_unknown_calls > 0 || self.model_calls == 0) {
+            return None;
+        }
+        let (whole, part) = (self.cost_micros / MICROS, self.cost_micros % MICROS);
+        let text = format!("{whole}.{part:06}");
+        Some(text.trim_end_matches('0').trim_end_matches('.').to_owned())
+    }
 }

@@ -4,7 +4,8 @@
 //! puts the value in its place at that moment. What holds a placeholder is a demand for the value: whoever can make one
 //! can have the secret sent to where they like. So a placeholder begins and ends with characters that Unicode keeps for
 //! such use within a process ("noncharacters", which nobody exchanges), and they are taken out of whatever comes to a
-//! Program from outside: see [`disarm_input`].
+//! Program from outside: see [`disarm_input`]. The placeholders of callback tokens and of credentials are made of the same
+//! two characters, with another word between them.
 //!
 //! # Deliberately absent
 //! Encoded forms of a placeholder, such as Base64: other data could be decoded to one.
@@ -15,9 +16,11 @@ use serde_json::Value;
 
 use crate::{Fault, Input, Outcome};
 
-const START: char = '\u{fdd0}';
-const END: char = '\u{fdd1}';
+pub(crate) const START: char = '\u{fdd0}';
+pub(crate) const END: char = '\u{fdd1}';
 const WORD: &str = "secret~";
+/// How the words of all other placeholders begin.
+const OTHERS: &str = "baton.dev/";
 /// Between name and key; neither can hold it.
 const SEPARATOR: char = '~';
 const INSTEAD: &str = "\u{fffd}";
@@ -48,6 +51,8 @@ pub fn secrets_named(data: &Value) -> Result<BTreeSet<(&str, &str)>, BrokenPlace
         while let Some(at) = rest.find(START) {
             if let Some((name, key, after)) = placeholder(&rest[at..]) {
                 named.insert((name, key));
+                rest = after;
+            } else if let Some(after) = after_other_placeholder(&rest[at..]) {
                 rest = after;
             } else {
                 broken = true;
@@ -180,6 +185,12 @@ fn placeholder(text: &str) -> Option<(&str, &str, &str)> {
     (!name.is_empty() && !key.is_empty() && !inner.contains(START)).then_some((name, key, after))
 }
 
+/// What follows a placeholder for something else than a secret, at the beginning of a text.
+fn after_other_placeholder(text: &str) -> Option<&str> {
+    let (inner, after) = text.strip_prefix(START)?.strip_prefix(OTHERS)?.split_once(END)?;
+    (!inner.contains(START)).then_some(after)
+}
+
 fn each_text<'v>(data: &'v Value, see: &mut impl FnMut(&'v str)) {
     match data {
         Value::String(text) => see(text),
@@ -229,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn placeholders_of_other_things_are_no_broken_ones() {
+        let id = crate::OperationId::new("/do/0/a", 1);
+        let others = format!("{}{}", crate::AUTHORIZATION_PLACEHOLDER, crate::callback_token_placeholder(&id));
+        let both = format!("{others}{}", secret_placeholder("db", "user"));
+        assert_eq!(secrets_named(&json!([others, both])), Ok(BTreeSet::from([("db", "user")])));
+        assert_eq!(secrets_named(&json!(others[..others.len() - 3])), Err(BrokenPlaceholder));
+    }
+
+    #[test]
     fn a_placeholder_that_was_cut_is_told() {
         let whole = secret_placeholder("db", "user");
         for broken in [
@@ -258,6 +278,12 @@ mod tests {
         let answered = |text: &str| Input::CallbackAnswered { id: id.clone(), outcome: failed(text) };
         assert_eq!(disarm_input(&answered(&armed)), Some(answered(harmless)));
         assert_eq!(disarm_input(&completed("plain")), None);
+        for demand in [crate::AUTHORIZATION_PLACEHOLDER.to_owned(), crate::callback_token_placeholder(&id)] {
+            let Some(Input::ActivityCompleted { output, .. }) = disarm_input(&completed(&demand)) else {
+                panic!("'{demand}' is let in");
+            };
+            assert!(!output.to_string().contains([START, END]), "{output}");
+        }
         // In two parts that are put together it would be one again.
         let (first, second) = armed.split_at(9);
         assert_eq!(disarm_text(first).into_owned() + &disarm_text(second), harmless);

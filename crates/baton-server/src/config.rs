@@ -9,6 +9,8 @@
 //!   the environment says that it is.
 
 mod effective;
+mod egress;
+mod models;
 mod place;
 mod run;
 mod temporal;
@@ -16,7 +18,6 @@ mod temporal;
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::http::Uri;
-use baton_activities::Secret;
 use baton_engine::EngineOptions;
 use baton_store::{Keep, StoreOptions};
 use baton_types::{format_duration, parse_duration};
@@ -25,6 +26,8 @@ use toml::{Table, Value};
 
 pub use self::{
     effective::Variables,
+    egress::EgressConfig,
+    models::{ModelConfig, ModelsConfig, PriceConfig, ProviderConfig, UnknownPriceConfig},
     place::{Advertise, StoreUrl, StoreUrlSetting},
     run::{CommandsSetting, RunConfig},
     temporal::{EngineKind, Names, TemporalConfig, Tls},
@@ -42,7 +45,13 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("OPENAI_BASE_URL", "model.base-url"),
     ("BATON_MODEL_API_KEY", "model.api-key"),
     ("OPENAI_API_KEY", "model.api-key"),
+    ("ANTHROPIC_BASE_URL", "models.anthropic.base-url"),
+    ("ANTHROPIC_API_KEY", "models.anthropic.api-key"),
+    ("GEMINI_API_KEY", "models.gemini.api-key"),
     ("BATON_DEFAULT_CATALOG", "workflows.default-catalog"),
+    ("BATON_EGRESS_ALLOW_PRIVATE", "egress.allow-private"),
+    ("BATON_EGRESS_ALLOWED", "egress.allowed"),
+    ("BATON_EGRESS_ALLOW_OWN_API", "egress.allow-own-api"),
     ("BATON_RUN_COMMANDS", "run.commands"),
     ("BATON_RUN_NETWORK", "run.network"),
     ("BATON_RUN_READABLE", "run.readable"),
@@ -89,10 +98,14 @@ pub struct Config {
     /// Answer Temporal's own calls for completing activities, for Baton's tokens.
     #[serde(deserialize_with = "temporal::or_text")]
     pub temporal_compatible: bool,
-    /// Models.
+    /// The provider `openai` of models, by its older name.
     pub model: ModelConfig,
+    /// Providers of models, and prices.
+    pub models: ModelsConfig,
     /// Workflows.
     pub workflows: WorkflowsConfig,
+    /// Whom executions may call.
+    pub egress: EgressConfig,
     /// Commands, scripts and containers.
     pub run: RunConfig,
     /// The store.
@@ -116,7 +129,9 @@ impl Default for Config {
             key_file: PathBuf::new(),
             temporal_compatible: false,
             model: ModelConfig::default(),
+            models: ModelsConfig::default(),
             workflows: WorkflowsConfig::default(),
+            egress: EgressConfig::default(),
             run: RunConfig::default(),
             store: StoreConfig::default(),
             engine: EngineConfig::default(),
@@ -125,16 +140,6 @@ impl Default for Config {
             events: EventsConfig::default(),
         }
     }
-}
-
-/// `[model]`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct ModelConfig {
-    /// Where models are asked unless an agent says otherwise, such as `http://127.0.0.1:11434/v1`. Empty: nowhere.
-    pub base_url: String,
-    /// Key for that place. Empty: none.
-    pub api_key: HiddenText,
 }
 
 /// `[workflows]`
@@ -228,8 +233,10 @@ impl Default for UpkeepConfig {
 pub struct EventsConfig {
     /// How long events are kept for those who listen.
     pub retention: Span,
-    /// How many at most; the oldest go first.
+    /// How many at most; of too many, the oldest of the namespace that has the most go.
     pub keep_max: usize,
+    /// How many bytes of them at most.
+    pub keep_bytes: Bytes,
     /// URL that gets what workflows emit. Empty: nobody.
     pub sink: String,
     /// URL that gets lifecycle events. Empty: nobody.
@@ -244,6 +251,7 @@ impl Default for EventsConfig {
         Self {
             retention: Span(options.retention),
             keep_max: options.keep_max,
+            keep_bytes: Bytes(options.keep_bytes as u64),
             sink: String::new(),
             lifecycle_sink: String::new(),
             lifecycle: Lifecycle::default(),
@@ -463,6 +471,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             )));
         }
     }
+    config.egress.check()?;
     for (name, url) in [("events.sink", &config.events.sink), ("events.lifecycle-sink", &config.events.lifecycle_sink)]
     {
         if !url.is_empty() && !is_receiver(url) {
@@ -470,6 +479,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     config.run.check()?;
+    config.models.check()?;
     if config.temporal.task_queue.trim().is_empty() {
         return Err(ConfigError("temporal.task-queue is empty, it must be a name".to_owned()));
     }
@@ -520,7 +530,9 @@ impl From<Config> for ServerOptions {
             key_file,
             temporal_compatible,
             model,
+            models,
             workflows,
+            egress,
             run,
             store,
             engine,
@@ -536,9 +548,10 @@ impl From<Config> for ServerOptions {
             key_file: (!key_file.as_os_str().is_empty()).then_some(key_file),
             store_url: store.url.0,
             temporal_compatible,
-            model_base_url: text(model.base_url),
+            models: models::options(model, models),
             default_catalog: text(workflows.default_catalog),
-            model_api_key: text(model.api_key.0).map(Secret::new),
+            egress: egress.policy(),
+            allow_own_api: egress.allow_own_api,
             run: run.into(),
             store: StoreOptions {
                 cache_bytes: usize::try_from(store.cache.0).unwrap_or(usize::MAX),
@@ -560,7 +573,11 @@ impl From<Config> for ServerOptions {
                     age_ms: i64::try_from(upkeep.keep_changes_for.0.as_millis()).unwrap_or(i64::MAX),
                 },
             },
-            events: EventsOptions { retention: events.retention.0, keep_max: events.keep_max },
+            events: EventsOptions {
+                retention: events.retention.0,
+                keep_max: events.keep_max,
+                keep_bytes: usize::try_from(events.keep_bytes.0).unwrap_or(usize::MAX),
+            },
             reports: ReportOptions {
                 sink: text(events.sink),
                 lifecycle_sink: text(events.lifecycle_sink),
@@ -573,7 +590,8 @@ impl From<Config> for ServerOptions {
 
 #[cfg(test)]
 mod tests {
-    use baton_activities::{Commands, RunOptions};
+    use baton_activities::{Commands, RunOptions, Secret};
+    use baton_agent::Provider;
 
     use super::*;
 
@@ -609,7 +627,8 @@ mod tests {
         let resolved = resolve(&[], environment(&variables), Table::new()).unwrap();
         assert_eq!(setting(&resolved, "model.api-key"), ("***".to_owned(), Source::Environment("OPENAI_API_KEY")));
         assert!(!format!("{resolved:?}").contains("sk-1"));
-        assert_eq!(ServerOptions::from(resolved.config).model_api_key, Some(Secret::new("sk-1")));
+        let models = ServerOptions::from(resolved.config).models;
+        assert_eq!(models.providers[&Provider::OpenAi].api_key, Some(Secret::new("sk-1")));
         let variables = [("OPENAI_API_KEY", "sk-1"), ("BATON_MODEL_BASE_URL", "http://127.0.0.1:1/v1")];
         let resolved = resolve(&[], environment(&variables), Table::new()).unwrap();
         assert_eq!(setting(&resolved, "model.api-key"), (String::new(), Source::Default));
@@ -670,7 +689,12 @@ mod tests {
             ("[run]\nmemory = '1MiB'", "run.memory is 1MiB, it must be 16MiB or more"),
             ("[run]\noutput = '5MiB'", "run.output is 5MiB, allowed are 1B to 4MiB"),
             ("[run]\nprocesses = 0", "run.processes is 0, allowed are 1 to 65536"),
+            ("[run]\nscripts = 0", "run.scripts is 0, allowed are 1 to 256"),
             ("[run]\nreadable = ['tools']", "run.readable has 'tools', it must be an absolute path"),
+            (
+                "[run]\ncontainer-volumes = ['../x']",
+                "run.container-volumes has '../x', it must be an absolute path or the name of a volume",
+            ),
         ] {
             let refused = from_file(text).unwrap_err().to_string();
             assert!(refused.contains(says), "{text}: {refused}");
@@ -684,7 +708,7 @@ mod tests {
             ("BATON_RUN_NETWORK", "true"),
             ("BATON_RUN_COMMANDS", "off"),
             ("BATON_RUN_CONTAINER_ENGINE", "/usr/bin/podman"),
-            ("BATON_RUN_CONTAINER_VOLUMES", "/srv/a, /srv/b"),
+            ("BATON_RUN_CONTAINER_VOLUMES", "/srv/a, cache"),
         ];
         let flags = [("run.commands", "unconfined".to_owned())];
         let resolved = resolve(&flags, environment(&variables), file).unwrap();
@@ -696,7 +720,7 @@ mod tests {
             cpu_seconds_max: 30,
             readable: vec!["/opt/tools".into()],
             container_engine: Some("/usr/bin/podman".into()),
-            container_volumes: vec!["/srv/a".into(), "/srv/b".into()],
+            container_volumes: vec!["/srv/a".into(), "cache".into()],
             ..RunOptions::default()
         };
         assert_eq!(ServerOptions::from(resolved.config).run, expected);

@@ -100,7 +100,13 @@ pub(crate) fn upkeep() {
 }
 
 fn describe() {
+    use baton_activities::metric_names as activities;
     use baton_store::metric_names as store;
+    describe_counter!(activities::MODEL_CALLS, "Calls of models that were answered");
+    describe_counter!(activities::MODEL_FAILURES, "Calls of models that failed, after all repetitions");
+    describe_counter!(activities::MODEL_INPUT_TOKENS, "Tokens that models have read");
+    describe_counter!(activities::MODEL_OUTPUT_TOKENS, "Tokens that models have written");
+    describe_counter!(activities::MODEL_COST, "What calls of known price cost, in millionths of a US dollar");
     describe_counter!(EXECUTIONS_CREATED, "Executions created, by kind");
     describe_counter!(EXECUTIONS_ENDED, "Executions ended, by kind and phase");
     describe_counter!(CALLBACKS_SETTLED, "Answers to return addresses that were delivered, rejected or abandoned");

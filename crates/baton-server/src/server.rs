@@ -15,7 +15,9 @@ use std::{
     sync::Arc,
 };
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, Home, RunOptions, Secret, WorldActivities};
+use baton_activities::{
+    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, WorldActivities,
+};
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
 use baton_execution::{Activities, Programs};
@@ -57,14 +59,14 @@ pub struct ServerOptions {
     pub listen: SocketAddr,
     /// HOST:PORT where other servers of the same store reach this one; `None` for where it listens.
     pub advertise: Option<String>,
-    /// Where models are asked unless an agent says otherwise.
-    pub model_base_url: Option<String>,
-    /// Key for that place.
-    pub model_api_key: Option<Secret>,
+    /// Where models are asked, and what they cost.
+    pub models: ModelsOptions,
     /// Endpoint of the catalog that calls of `name:version@default` mean; `None`: there is none.
     pub default_catalog: Option<String>,
     /// What activities may call.
     pub egress: EgressPolicy,
+    /// Whether they may call this server's own API.
+    pub allow_own_api: bool,
     /// What commands, scripts and containers may do.
     pub run: RunOptions,
     /// Limits of the store.
@@ -94,10 +96,10 @@ impl ServerOptions {
             store_url: None,
             advertise: None,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT),
-            model_base_url: None,
-            model_api_key: None,
+            models: ModelsOptions::default(),
             default_catalog: None,
             egress: EgressPolicy::default(),
+            allow_own_api: false,
             run: RunOptions::default(),
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
@@ -256,14 +258,19 @@ pub async fn start_with(
     metrics::install();
     let temporal = options.temporal.clone().map(Temporal::start).transpose().map_err(StartError::Temporal)?;
     let home = ServerHome::new();
-    let (opening, activities_home) = (options.clone(), Arc::clone(&home) as Arc<dyn Home>);
+    let (mut opening, activities_home) = (options.clone(), Arc::clone(&home) as Arc<dyn Home>);
+    if !options.allow_own_api {
+        opening.egress.own.push(address);
+    }
     let opened = tokio::task::spawn_blocking(move || open(&opening, activities_home)).await;
     let Opened { store, sealer, activities, worker_key } = match opened {
         Ok(opened) => opened?,
         Err(stopped) => return Err(refused(std::io::Error::other(stopped))),
     };
     let activity_names = activities.names().collect();
-    let activities = around(Arc::new(activities));
+    let activities = Arc::new(activities);
+    activities.keep_sweeping();
+    let activities = around(activities);
     let programs = Arc::new(ProgramCache::default());
     let app = App::new(store.clone(), Arc::clone(&sealer), options.store.free_bytes_min, Arc::clone(&programs));
     home.join(&app);
@@ -316,9 +323,8 @@ struct Opened {
 
 fn open(options: &ServerOptions, home: Arc<dyn Home>) -> Result<Opened, StartError> {
     let activities = ActivitiesOptions {
-        egress: options.egress,
-        model_base_url: options.model_base_url.clone(),
-        model_api_key: options.model_api_key.clone(),
+        egress: options.egress.clone(),
+        models: options.models.clone(),
         run: options.run.clone(),
         ..ActivitiesOptions::default()
     };

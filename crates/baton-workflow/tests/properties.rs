@@ -363,8 +363,33 @@ fn a_snapshot_of_something_else_is_refused() {
     for broken in [&b""[..], b"{}", b"[1, 2]", &snapshot[..snapshot.len() / 2]] {
         assert!(restore(Arc::clone(&definition), broken).is_err());
     }
-    let later = String::from_utf8(snapshot).unwrap().replacen("\"version\":1", "\"version\":2", 1);
-    assert!(restore(definition, later.as_bytes()).unwrap_err().to_string().contains("has the format 2"));
+    let later = String::from_utf8(snapshot).unwrap().replacen("\"version\":2", "\"version\":3", 1);
+    assert!(restore(definition, later.as_bytes()).unwrap_err().to_string().contains("has the format 3"));
+}
+
+#[test]
+fn a_snapshot_with_placeholders_of_before_is_gone_on_with() {
+    let text = "do: [{ask: {call: http, with: {method: post, endpoint: 'https://x/'}, metadata: {await: callback}, output: {as: '${ $task.callbackToken }'}}}, {w: {wait: PT1S}}]";
+    let definition = Arc::new(check(&support::definition(text)).unwrap());
+    let mut program = load(Arc::clone(&definition));
+    let id = OperationId::new("/do/0/ask", 1);
+    let answer = Input::CallbackAnswered { id: id.clone(), outcome: baton_execution::Outcome::Completed(Value::Null) };
+    for input in [start(), answer] {
+        program.on_input(&Recorded { time_ms: 1, input }).unwrap();
+    }
+    let now = String::from_utf8(program.snapshot()).unwrap();
+    assert!(now.contains(&baton_execution::callback_token_placeholder(&id)), "{now}");
+    let before = now
+        .replacen("\"version\":2", "\"version\":1", 1)
+        .replace('\u{fdd0}', "\u{e000}")
+        .replace('\u{fdd1}', "\u{e001}");
+    assert_eq!(
+        String::from_utf8(restore(Arc::clone(&definition), before.as_bytes()).unwrap().snapshot()).unwrap(),
+        now
+    );
+    // In a snapshot of today such a text came from outside, and is nothing but that.
+    let outside = now.replace('\u{fdd0}', "\u{e000}").replace('\u{fdd1}', "\u{e001}");
+    assert_eq!(String::from_utf8(restore(definition, outside.as_bytes()).unwrap().snapshot()).unwrap(), outside);
 }
 
 #[test]

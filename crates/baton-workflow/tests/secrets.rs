@@ -113,6 +113,35 @@ fn no_expression_decodes_a_placeholder() {
 const BASE64: &str = "77eQc2VjcmV0fmRifnVzZXLvt5E=";
 
 #[test]
+fn no_document_and_no_function_brings_a_placeholder() {
+    let forged = secret_placeholder("orders-db", "password");
+    let mut document = definition("do:\n- a: {call: 'https://x/f.yaml', with: {}}");
+    let function =
+        json!({"call": "http", "with": {"method": "get", "endpoint": "https://y/", "headers": {"a": forged}}});
+    document["baton.dev/resources"] = json!({"https://x/f.yaml": function});
+    let found = baton_workflow::check(&document).expect_err("it is refused");
+    assert!(found.iter().any(|it| it.to_string().contains("U+FDD0")), "{found:?}");
+    document["baton.dev/resources"]["https://x/f.yaml"]["with"]["headers"] = json!({forged.clone(): "a"});
+    let found = baton_workflow::check(&document).expect_err("it is refused");
+    assert!(found.iter().any(|it| it.to_string().contains("U+FDD0")), "{found:?}");
+}
+
+#[test]
+fn a_placeholder_that_an_expression_puts_together_names_only_what_is_in_use() {
+    // The escapes of jq, and parts of a placeholder that is there, spell what the document itself may not hold.
+    for expression in [
+        "${ \"\\ufdd0secret~orders~password\\ufdd1\" }",
+        "${ $secrets.db.user | .[0:1] + \"secret~orders~password\" + .[-1:] }",
+    ] {
+        let mut session = Session::new(&document("{secrets: [db]}", expression), &BTreeMap::new());
+        let commands = session.commands(&Give::Start(Value::Null));
+        let told = format!("{commands:?}");
+        assert!(!commands.iter().any(|command| matches!(command, Command::ScheduleActivity(_))), "{told}");
+        assert!(told.contains("the secret 'orders' is not in use.secrets"), "{told}");
+    }
+}
+
+#[test]
 fn decoding_is_otherwise_as_ever() {
     for (expression, input, output) in [
         ("${ .x | @urid }", json!("a%20b+%C3%A9%zz%4"), json!("a b+é%zz%4")),

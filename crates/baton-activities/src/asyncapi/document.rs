@@ -16,7 +16,7 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::connection::Target;
+use crate::{connection::Target, documents};
 
 /// Protocols that are spoken, as messages name them.
 const SPOKEN: &str = "'http', 'https', 'mqtt', 'mqtt5', 'mqtts' and 'secure-mqtt'";
@@ -74,15 +74,9 @@ fn family(protocol: &str) -> Option<Family> {
     }
 }
 
-/// The document from JSON or YAML.
+/// The document from JSON or YAML, for a thread that may be blocked.
 pub(super) fn parse(text: &[u8], shown: &str) -> Result<Value, Fault> {
-    let is_json = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    let read = if is_json {
-        serde_json::from_slice::<Value>(text).map_err(|error| error.to_string())
-    } else {
-        serde_yaml_ng::from_slice::<Value>(text).map_err(|error| error.to_string())
-    };
-    read.map_err(|error| wrong(format!("{shown} is neither JSON nor YAML: {error}")))
+    documents::parse(text).map_err(|why| wrong(format!("{shown} {why}")))
 }
 
 /// Finds what is asked for.

@@ -118,8 +118,11 @@ impl AsyncApi {
             return Ok(document);
         }
         let text = resource.text(&self.authenticator, "the AsyncAPI document", task).await?;
-        let document = Arc::new(document::parse(&text.bytes, &shown(&text.url))?);
-        self.kept.put(resource, text.bytes.len(), &document);
+        let (length, place) = (text.bytes.len(), shown(&text.url));
+        let read = tokio::task::spawn_blocking(move || document::parse(&text.bytes, &place));
+        let document = read.await.map_err(|_| wrong("the AsyncAPI document cannot be read".to_owned()))??;
+        let document = Arc::new(document);
+        self.kept.put(resource, length, &document);
         Ok(document)
     }
 

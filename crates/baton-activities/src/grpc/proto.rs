@@ -33,6 +33,10 @@ const WELL_KNOWN: &str = "google/protobuf/";
 /// Bytes of all files of one service: schemas of whole companies are smaller.
 const FILES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Levels of brackets within each other. The values of options are read by a parser that goes one call deeper with each, and a
+/// thread whose stack is full ends the process.
+const NESTING_MAX: usize = 64;
+
 /// Fetches and compiles; says also how many bytes the files have.
 pub(super) async fn load(
     authenticator: &Authenticator,
@@ -137,10 +141,62 @@ impl Files {
         }
         let source = std::str::from_utf8(source).map_err(|_| wrong(format!("{} is not text", shown(place))))?;
         let file = File::from_source(name, source).map_err(|error| wrong(format!("{}: {error:?}", shown(place))))?;
+        if nesting(source) > NESTING_MAX {
+            return Err(wrong(format!(
+                "{} is nested deeper than {NESTING_MAX} levels, which is the limit",
+                shown(place)
+            )));
+        }
         let imports = file.file_descriptor_proto().dependency.clone();
         self.found.insert(name.to_owned(), file);
         Ok(imports)
     }
+}
+
+/// How deep brackets of all kinds are within each other, in a source that was parsed: so its texts and comments have ends. Each
+/// kind is counted by itself, as a closing bracket of one kind ends none of another.
+fn nesting(source: &str) -> usize {
+    let (mut open, mut deepest) = ([0_usize; 3], 0);
+    let mut rest = source.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'"' | b'\'' => after_text(after, *byte),
+            b'/' if after.starts_with(b"/") => after_line(after),
+            // Elsewhere than in the value of an option the parser has refused it.
+            b'#' => after_line(after),
+            b'/' if after.starts_with(b"*") => {
+                let end = after.windows(2).skip(1).position(|two| two == b"*/");
+                end.map_or(&[][..], |end| &after[end + 3..])
+            }
+            _ => {
+                if let Some(kind) = b"{<[".iter().position(|kind| kind == byte) {
+                    open[kind] += 1;
+                    deepest = deepest.max(open.iter().sum());
+                } else if let Some(kind) = b"}>]".iter().position(|kind| kind == byte) {
+                    open[kind] = open[kind].saturating_sub(1);
+                }
+                after
+            }
+        };
+    }
+    deepest
+}
+
+fn after_text(mut rest: &[u8], quote: u8) -> &[u8] {
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte == b'\\' {
+            rest = rest.get(1..).unwrap_or_default();
+        } else if *byte == quote {
+            break;
+        }
+    }
+    rest
+}
+
+fn after_line(rest: &[u8]) -> &[u8] {
+    let end = rest.iter().position(|byte| *byte == b'\n');
+    end.map_or(&[][..], |end| &rest[end..])
 }
 
 impl FileResolver for Files {
@@ -165,4 +221,24 @@ fn wrong(detail: String) -> Fault {
 
 fn short(text: &str) -> String {
     text.chars().take(120).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_counts_what_the_parser_of_options_goes_into() {
+        for (source, levels) in [
+            ("", 0),
+            ("message M { map<string, int32> a = 1 [(o) = {b: [1, 2]}]; }", 4),
+            ("// {{{\nmessage M {} /* {{{ */ /**/ service S {}", 1),
+            (r#"option (o) = {a: "{{{\"{{" b: '}"{' c {}}; // {"#, 2),
+            // A bracket that closes another kind hides nothing.
+            ("option (o) = {a < b { > c { > d {", 4),
+            ("option (o) = { # }\n a { # }\n b {", 3),
+        ] {
+            assert_eq!(nesting(source), levels, "{source}");
+        }
+    }
 }

@@ -31,10 +31,13 @@ use crate::{
     outgoing::Deadline,
     redact::Secrets,
     sandbox::{Job, Sandbox},
+    secrets::Vault,
 };
 
-/// What is kept of the end of a server's standard error, in bytes.
-const WORDS_BYTES_MAX: usize = 2048;
+/// What is told of the end of a server's standard error, in characters.
+const WORDS_LENGTH_MAX: usize = 2048;
+/// What is kept of it, in bytes: more, so that no secret in what is told has lost its beginning.
+const WORDS_BYTES_MAX: usize = 512 << 10;
 /// How long a server may take to end once its standard input has ended.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How long a server's last words are waited for once it is silent.
@@ -81,9 +84,15 @@ pub(super) async fn ask(
         Ok(Err(_)) if exceeded.load(Ordering::Relaxed) => Err(too_large(&who, question.answer_bytes_max)),
         Ok(Err(trouble)) => {
             _ = timeout(LAST_WORDS.min(deadline.left()), listening).await;
+            if let Some(killed) = running.killed() {
+                return Err(killed.fault());
+            }
             let words = words.lock().unwrap_or_else(PoisonError::into_inner);
-            let words = secrets.redact(&String::from_utf8_lossy(&words));
-            Err(trouble.into_fault(&who, || Some(ended(&who, words.trim()))))
+            let words = Vault::redact(&secrets.redact(&String::from_utf8_lossy(&words)));
+            let words = words.trim();
+            let skipped = words.chars().count().saturating_sub(WORDS_LENGTH_MAX);
+            let told: String = words.chars().skip(skipped).collect();
+            Err(trouble.into_fault(&who, || Some(ended(&who, &told))))
         }
         Err(_) => Err(too_late(&who, deadline.total_ms)),
     }

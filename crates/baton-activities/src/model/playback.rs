@@ -21,14 +21,14 @@ impl ModelProvider for Player {
         request.model.playback.is_some()
     }
 
-    async fn answer(&self, request: &ModelRequest, _call: &ModelCall) -> Result<ModelResponse, Fault> {
+    async fn answer(&self, request: &ModelRequest, _call: &ModelCall<'_>) -> Result<ModelResponse, Fault> {
         let script = request
             .model
             .playback
             .as_ref()
             .ok_or_else(|| refused("the agent has no model.playback to play".to_owned()))?;
         let first = request.messages.iter().find_map(|message| match message {
-            Message::User { content } => Some(content.as_str()),
+            Message::User { content, .. } => Some(content.as_str()),
             Message::Assistant { .. } | Message::Tool { .. } => None,
         });
         let (index, conversation) = choose(script, first.unwrap_or_default())?;
@@ -82,8 +82,11 @@ fn play(scripted: &PlaybackTurn, turn: usize, model: &str) -> ModelResponse {
         input_tokens: u64::from(scripted.input_tokens),
         output_tokens: u64::from(scripted.output_tokens),
         usage_estimated: false,
+        cached_input_tokens: 0,
+        cost_micros: None,
         provider: "playback".to_owned(),
         model: model.to_owned(),
+        provider_data: None,
     }
 }
 

@@ -11,12 +11,15 @@ use reqwest::{Method, Url};
 use serde_json::{Map, Value};
 
 use super::parameters::{In, Parameter};
-use crate::{body::essence, exchange::is_json, outgoing::shown};
+use crate::{body::essence, documents, exchange::is_json, outgoing::shown};
 
 /// References that are followed one after the other.
 const REFERENCES_MAX: usize = 16;
 /// Operations that are named when the one that is asked for is not there.
 const NEAR_MAX: usize = 3;
+/// Operations that are looked at for that, and characters of each: the work grows with their square.
+const COMPARED_MAX: usize = 2000;
+const COMPARED_CHARACTERS_MAX: usize = 80;
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
 /// A document, and where it is from.
@@ -55,9 +58,7 @@ impl Document {
     /// Reads a document in JSON or YAML.
     pub(super) fn read(text: &[u8], url: Url) -> Result<Self, Fault> {
         let unusable = |why: &str| unusable(&url, why);
-        let root: Value = serde_json::from_slice(text)
-            .or_else(|_| serde_yaml_ng::from_slice(text))
-            .map_err(|error| unusable(&format!("it is neither JSON nor YAML: {error}")))?;
+        let root = documents::parse(text).map_err(|why| unusable(&format!("it {why}")))?;
         let text = |name: &str| root.get(name).and_then(Value::as_str).unwrap_or_default();
         let version = match (text("swagger"), text("openapi")) {
             ("2.0", _) => Version::Two,
@@ -93,10 +94,16 @@ impl Document {
     }
 
     fn no_operation(&self, id: &str, known: &[&str]) -> Fault {
+        let start = |text: &str| -> String {
+            text.chars().take(COMPARED_CHARACTERS_MAX).flat_map(char::to_lowercase).collect()
+        };
+        let own = start(id);
+        let compared = known.iter().take(COMPARED_MAX);
         let mut near: Vec<(f64, &str)> =
-            known.iter().map(|name| (strsim::jaro_winkler(&id.to_lowercase(), &name.to_lowercase()), *name)).collect();
+            compared.map(|name| (strsim::jaro_winkler(&own, &start(name)), *name)).collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let near: Vec<String> = near.iter().take(NEAR_MAX).map(|(_, name)| format!("'{name}'")).collect();
+        let shown = |name: &str| -> String { name.chars().take(COMPARED_CHARACTERS_MAX).collect() };
+        let near: Vec<String> = near.iter().take(NEAR_MAX).map(|(_, name)| format!("'{}'", shown(name))).collect();
         let near = if near.is_empty() { String::new() } else { format!("; the nearest are {}", near.join(", ")) };
         let id: String = id.chars().take(80).collect();
         let count = known.len();

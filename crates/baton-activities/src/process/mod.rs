@@ -20,7 +20,10 @@ use baton_execution::{ActivityTask, Fault, fault_type};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::sandbox::{Finished, Job, Sandbox};
+use crate::{
+    sandbox::{Finished, Job, Sandbox},
+    secrets::Vault,
+};
 
 /// How much of what a process complained of is told with its fault, in characters.
 const COMPLAINT_LENGTH_MAX: usize = 4096;
@@ -102,6 +105,8 @@ impl Returned {
 }
 
 fn failed(code: i32, complaint: &str) -> Fault {
+    // Before it is cut.
+    let complaint = Vault::redact(complaint);
     let skipped = complaint.chars().count().saturating_sub(COMPLAINT_LENGTH_MAX);
     let told: String = complaint.chars().skip(skipped).collect();
     let last = told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();
@@ -127,6 +132,7 @@ pub(crate) async fn run(sandbox: &Sandbox, job: Job, given: &Given, task: &Activ
 pub(crate) fn in_background(task: &ActivityTask, work: impl Future<Output = Result<Finished, Fault>> + Send + 'static) {
     let (execution, position) = (task.execution, task.id.position.clone());
     let limit = Duration::from_millis(task.start_to_close_ms);
+    let work = Vault::outliving(work);
     tokio::spawn(async move {
         match tokio::time::timeout(limit, work).await {
             Ok(Ok(finished)) if finished.code == 0 => {}

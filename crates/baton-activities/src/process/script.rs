@@ -1,5 +1,9 @@
 //! The activity `script`: JavaScript in this process, Python by `python3` in the sandbox.
 //!
+//! Scripts in JavaScript have threads of their own, so that nothing else waits for one of theirs, and so many run at a time
+//! as [`RunOptions::scripts_max`](crate::RunOptions::scripts_max) says, which limits the memory of all together. Others wait for
+//! their turn, within the time of their task.
+//!
 //! Input: `language` (`js`, `python`), and `code`, the text of the script, or `source`, `{"endpoint", "authentication"}`,
 //! where it is fetched from each time. The rest is in [`process`](super). What JavaScript finds is in [`javascript`].
 
@@ -15,6 +19,7 @@ use baton_execution::{ActivityTask, Fault, fault_type};
 use reqwest::{Method, Url, header::HeaderMap};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Given, in_background, javascript, read, run, text_of};
 use crate::{
@@ -33,6 +38,8 @@ const PYTHON_FILE: &str = "script.py";
 pub(crate) struct Script {
     sandbox: Sandbox,
     authenticator: Arc<Authenticator>,
+    /// Whose turn it is to run in this process.
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +69,8 @@ struct Source {
 
 impl Script {
     pub(crate) fn new(sandbox: &Sandbox, authenticator: &Arc<Authenticator>) -> Self {
-        Self { sandbox: sandbox.clone(), authenticator: Arc::clone(authenticator) }
+        let turns = Arc::new(Semaphore::new(sandbox.options().scripts_max.max(1)));
+        Self { sandbox: sandbox.clone(), authenticator: Arc::clone(authenticator), turns }
     }
 
     async fn fetch(&self, source: &Source, task: &ActivityTask) -> Result<String, Fault> {
@@ -127,8 +135,9 @@ impl Script {
             memory_bytes_max: options.memory_bytes_max,
             output_bytes_max: options.output_bytes_max,
         };
-        let limit = Duration::from_millis(task.start_to_close_ms);
-        let work = evaluate(job, limit);
+        // Before it is said to be running, awaited or not: what waits is not kept without end.
+        let turn = Arc::clone(&self.turns).acquire_owned().await.expect("it is never closed");
+        let work = evaluate(job, Limit::of(task, options.cpu_seconds_max), turn);
         if given.awaited {
             return given.result.output(&work.await?);
         }
@@ -137,8 +146,29 @@ impl Script {
     }
 }
 
-/// Runs a script on a thread of its own; dropped, it stops the script.
-async fn evaluate(job: javascript::Job, limit: Duration) -> Result<Finished, Fault> {
+/// How long a script may run, and what says so.
+#[derive(Clone, Copy)]
+struct Limit {
+    time: Duration,
+    is_of_processor: bool,
+}
+
+impl Limit {
+    /// A script waits for nothing, so all of its time is the processor's.
+    fn of(task: &ActivityTask, cpu_seconds_max: u64) -> Self {
+        let (task, processor) = (Duration::from_millis(task.start_to_close_ms), Duration::from_secs(cpu_seconds_max));
+        Self { time: task.min(processor), is_of_processor: processor < task }
+    }
+
+    fn fault(self) -> Fault {
+        let named = if self.is_of_processor { ", the setting 'run.cpu-time'" } else { "" };
+        let detail = format!("the script did not end within {} ms{named}", self.time.as_millis());
+        Fault::new(fault_type::TIMEOUT, 408, detail)
+    }
+}
+
+/// Runs a script on a thread of its own, which keeps its turn to its end; dropped, it stops the script.
+async fn evaluate(job: javascript::Job, limit: Limit, turn: OwnedSemaphorePermit) -> Result<Finished, Fault> {
     /// Tells the script to stop.
     struct Stop(Arc<AtomicBool>);
     impl Drop for Stop {
@@ -149,18 +179,22 @@ async fn evaluate(job: javascript::Job, limit: Duration) -> Result<Finished, Fau
     let stop = Stop(Arc::default());
     let stopped = Arc::clone(&stop.0);
     let bytes_max = job.output_bytes_max;
-    let ran = tokio::task::spawn_blocking(move || javascript::run(&job, limit, stopped)).await;
+    let unready = |why: String| Fault::new(fault_type::RUNTIME, 500, format!("set up the script: {why}"));
+    let (tell, told) = oneshot::channel();
+    let run = move || {
+        let ran = javascript::run(&job, limit.time, stopped);
+        drop(turn);
+        // Nobody may wait for it any more.
+        _ = tell.send(ran);
+    };
+    std::thread::Builder::new().name("javascript".to_owned()).spawn(run).map_err(|error| unready(error.to_string()))?;
+    let ran = told.await;
     drop(stop);
     match ran {
         Ok(Ok(finished)) => Ok(finished),
         Ok(Err(javascript::Failure::Output { stream })) => Err(SandboxError::Output { stream, bytes_max }.fault()),
-        Ok(Err(javascript::Failure::Stopped)) => {
-            let detail = format!("the script did not end within {} ms", limit.as_millis());
-            Err(Fault::new(fault_type::TIMEOUT, 408, detail))
-        }
-        Ok(Err(javascript::Failure::Engine(why))) => {
-            Err(Fault::new(fault_type::RUNTIME, 500, format!("set up the script: {why}")))
-        }
+        Ok(Err(javascript::Failure::Stopped)) => Err(limit.fault()),
+        Ok(Err(javascript::Failure::Engine(why))) => Err(unready(why)),
         Err(_panic) => Err(Fault::new(fault_type::RUNTIME, 500, "the script's engine met a problem of its own")),
     }
 }

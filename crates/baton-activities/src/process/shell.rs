@@ -42,4 +42,8 @@ impl Activity for Shell {
         };
         run(&self.sandbox, job, &given, task).await
     }
+
+    async fn sweep(&self) {
+        self.sandbox.sweep().await;
+    }
 }

@@ -4,12 +4,21 @@
 //! end of that pipe is held here: it is closed when the command is over, when its future is dropped, and by the kernel
 //! when the server itself is killed. The watchdog stands outside of the sandbox, where commands cannot reach it.
 
-use std::{io, path::Path, process::Stdio};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, atomic::AtomicBool},
+};
 
-use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     runtime::Handle,
+};
+
+use super::{
+    memory,
+    scratch::{self, Scratch},
 };
 
 /// What the watchdog does.
@@ -21,18 +30,27 @@ pub(super) struct Group {
     /// `None` once it is ended.
     parts: Option<Parts>,
     id: i32,
-    directory: std::path::PathBuf,
+    directory: PathBuf,
+    exceeded: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct Parts {
     watchdog: Child,
-    directory: TempDir,
+    watched: memory::Watched,
+    directory: PathBuf,
+    /// What the directory is in stays as long.
+    _scratch: Arc<Scratch>,
 }
 
 impl Group {
-    /// Starts the watchdog of a new group.
-    pub(super) fn start(directory: TempDir) -> io::Result<Self> {
+    /// Starts the watchdog of a new group, with its directory in `scratch`; it may use so much memory.
+    pub(super) fn start(
+        scratch: Arc<Scratch>,
+        directory: PathBuf,
+        memory: &memory::MemoryWatch,
+        bytes_max: u64,
+    ) -> io::Result<Self> {
         let watchdog = Command::new("/bin/sh")
             .args(["-c", WATCH])
             .env_clear()
@@ -44,8 +62,10 @@ impl Group {
             .spawn()?;
         let id = watchdog.id().and_then(|id| i32::try_from(id).ok());
         let id = id.ok_or_else(|| io::Error::other("the watchdog of the command ended at once"))?;
-        let path = directory.path().to_owned();
-        Ok(Self { parts: Some(Parts { watchdog, directory }), id, directory: path })
+        let watched = memory.watch(id, bytes_max)?;
+        let exceeded = watched.exceeded();
+        let parts = Parts { watchdog, watched, directory: directory.clone(), _scratch: scratch };
+        Ok(Self { parts: Some(parts), id, directory, exceeded })
     }
 
     /// Its number.
@@ -58,6 +78,11 @@ impl Group {
         &self.directory
     }
 
+    /// Whether it was killed for its memory.
+    pub(super) fn exceeded(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.exceeded)
+    }
+
     /// Kills what is left of the group and removes its directory.
     pub(super) async fn end(mut self) {
         if let Some(parts) = self.parts.take() {
@@ -68,16 +93,15 @@ impl Group {
 
 impl Parts {
     async fn end(mut self) {
+        // Its number is its own until the watchdog was waited for.
+        drop(self.watched);
         // The watchdog is the last of the group to die: it signals all of it with one call.
         drop(self.watchdog.stdin.take());
         if let Err(error) = self.watchdog.wait().await {
             tracing::warn!(%error, "wait for the watchdog of a command");
         }
-        let directory = self.directory;
-        let path = directory.path().to_owned();
-        let removed = tokio::task::spawn_blocking(move || directory.close()).await;
-        if let Ok(Err(error)) = removed {
-            tracing::warn!(path = %path.display(), %error, "remove the working directory of a command");
+        if let Err(error) = scratch::remove(&self.directory).await {
+            tracing::warn!(path = %self.directory.display(), %error, "remove the working directory of a command");
         }
     }
 }
@@ -85,7 +109,7 @@ impl Parts {
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(parts) = self.parts.take() else { return };
-        // Without a runtime the pipe is closed all the same, and the directory removed.
+        // Without a runtime the pipe is closed all the same, and the directory goes with the server's.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(parts.end());
         }

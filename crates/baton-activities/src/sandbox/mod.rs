@@ -5,7 +5,7 @@
 //! - an own working directory, empty but for the job's files and gone afterwards, the only place that it can write to;
 //! - to read nothing but the system's programs and libraries and what [`RunOptions::readable`] names;
 //! - no network and no sockets, unless [`RunOptions::network`];
-//! - limits of memory, processor time, processes, file size and output.
+//! - limits of memory (of all its processes together), processor time, processes, file size and output.
 //!
 //! The means are bubblewrap (`bwrap`: own namespaces) where it works, else Landlock with a filter of system calls, which
 //! works in containers too. Which of them, is tried once, when the first command is to run. Where none works, commands are refused:
@@ -14,17 +14,25 @@
 //! # Invariants
 //! - A command and whatever it started ends with its [`Running`]: dropped, timed out, cancelled, or the whole server killed.
 //!   All of them are one process group that a watchdog leads; it kills the group when its standard input ends.
+//! - What a command left is removed with it: by the server, by a process that outlives the server, or by the next server.
 //! - A server that runs as root runs commands as `nobody`: root's limits are none.
 //!
 //! # Deliberately absent
-//! A limit on all memory or disk of a command together: limits are those of one process and one file, as POSIX has them.
+//! A limit on all processor time or disk of a command together: those are of one process and one file, as POSIX has them.
 //! With the network allowed, the policy for outgoing calls does not hold for commands.
 
+#[cfg(target_os = "linux")]
 mod bubblewrap;
+#[cfg(target_os = "linux")]
+mod calls;
+mod error;
 mod group;
 #[cfg(target_os = "linux")]
 mod landlock;
 mod limits;
+mod memory;
+mod program;
+mod scratch;
 
 use std::{
     collections::BTreeMap,
@@ -32,22 +40,24 @@ use std::{
     os::unix::{fs::chown, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use baton_execution::{Fault, fault_type};
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     sync::OnceCell,
 };
 
-use self::group::Group;
+pub(crate) use self::{error::SandboxError, program::find_program};
+use self::{
+    group::Group,
+    memory::MemoryWatch,
+    program::{PATH_DEFAULT, check, resolve},
+    scratch::Scratch,
+};
 use crate::options::{Commands, RunOptions};
 
-/// Where programs are looked for unless the job's environment says otherwise.
-const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// User and group that a server of root's runs commands as; `nobody` on every Linux.
 const NOBODY: u32 = 65_534;
 /// What a command may read of the system.
@@ -99,6 +109,7 @@ pub(crate) struct Running {
     pub(crate) stderr: Option<ChildStderr>,
     child: Child,
     group: Group,
+    memory_bytes_max: u64,
 }
 
 /// How a command ended.
@@ -110,51 +121,6 @@ pub(crate) struct Finished {
     pub(crate) stdout: Vec<u8>,
     /// What it wrote to standard error.
     pub(crate) stderr: Vec<u8>,
-}
-
-/// Why a command did not run to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SandboxError {
-    #[error(
-        "this installation runs no commands: its setting 'run.commands' is 'off', 'sandboxed' and 'unconfined' are the others"
-    )]
-    Off,
-    #[error(
-        "this machine has no sandbox to run commands in ({why}); install bubblewrap, or set 'run.commands' to 'unconfined' to run them without one"
-    )]
-    NoSandbox { why: String },
-    #[error("no program '{program}' in {path}")]
-    NotFound { program: String, path: String },
-    #[error(
-        "the program '{program}' lies at '{}', where commands cannot read; add its directory to the setting 'run.readable'",
-        found.display()
-    )]
-    Unreadable { program: String, found: PathBuf },
-    #[error("{0}")]
-    Unusable(String),
-    #[error("the command wrote more than {bytes_max} bytes to {stream}")]
-    Output { stream: &'static str, bytes_max: usize },
-    #[error("run the command: {what}")]
-    Io {
-        what: &'static str,
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl SandboxError {
-    /// The fault of the task.
-    pub(crate) fn fault(&self) -> Fault {
-        let detail = match self {
-            Self::Io { source, .. } => format!("{self}: {source}"),
-            other => other.to_string(),
-        };
-        match self {
-            Self::Io { .. } => Fault::new(fault_type::RUNTIME, 500, detail),
-            Self::Output { .. } => Fault::new(fault_type::TOO_LARGE, 413, detail).non_retryable(),
-            _ => Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable(),
-        }
-    }
 }
 
 /// What keeps commands from doing harm.
@@ -170,17 +136,29 @@ enum Means {
 pub(crate) struct Sandbox {
     options: Arc<RunOptions>,
     means: Arc<OnceCell<Result<Means, String>>>,
+    scratch: Arc<OnceCell<Arc<Scratch>>>,
+    memory: MemoryWatch,
 }
 
 impl Sandbox {
     /// Tries nothing yet.
     pub(crate) fn new(options: RunOptions) -> Self {
-        Self { options: Arc::new(options), means: Arc::default() }
+        Self {
+            options: Arc::new(options),
+            means: Arc::default(),
+            scratch: Arc::default(),
+            memory: MemoryWatch::default(),
+        }
     }
 
     /// What commands may do here.
     pub(crate) fn options(&self) -> &RunOptions {
         &self.options
+    }
+
+    /// Removes what commands of servers left that were killed.
+    pub(crate) async fn sweep(&self) {
+        scratch::sweep().await;
     }
 
     /// Runs a job to its end, within the limit of output. Whoever wants a limit of time drops the future.
@@ -253,8 +231,12 @@ impl Sandbox {
         }
         // What root may do, no sandbox of a process can take away for certain.
         let user = (means != Means::Nothing && rustix::process::geteuid().is_root()).then_some(NOBODY);
-        let directory = directory_for(&files, user).map_err(failed("make its directory"))?;
-        let group = Group::start(directory).map_err(failed("start its watchdog"))?;
+        let scratch = self.scratch.get_or_try_init(async || Scratch::make().map(Arc::new));
+        let scratch = scratch.await.map_err(failed("make the directory of all commands"))?;
+        let directory = directory_in(scratch.path(), &files, user).map_err(failed("make its directory"))?;
+        let (scratch, memory_bytes_max) = (Arc::clone(scratch), self.options.memory_bytes_max);
+        let group = Group::start(scratch, directory, &self.memory, memory_bytes_max);
+        let group = group.map_err(failed("start its watchdog"))?;
         let argv = limits::wrap(&self.options, user, &path.to_string_lossy(), arguments);
         let environment = environment_in(group.directory(), environment);
         let place = Place {
@@ -264,12 +246,14 @@ impl Sandbox {
             user,
         };
         let mut child = place.start(means, argv, environment).await.map_err(failed("start it"))?;
+        child.id().into_iter().for_each(memory::end_first);
         Ok(Running {
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
             child,
             group,
+            memory_bytes_max,
         })
     }
 
@@ -287,7 +271,8 @@ impl Sandbox {
 impl Running {
     /// Gives the command its input and waits for its end; what it left running is ended then.
     pub(crate) async fn finish(self, input: Vec<u8>, bytes_max: usize) -> Result<Finished, SandboxError> {
-        let Self { stdin, stdout, stderr, mut child, group } = self;
+        let Self { stdin, stdout, stderr, mut child, group, memory_bytes_max } = self;
+        let exceeded = group.exceeded();
         let feeding = async {
             if let Some(mut stdin) = stdin {
                 // A command may end without having read its input; that is its own affair.
@@ -308,7 +293,16 @@ impl Running {
             ending,
             feeding
         )?;
+        if exceeded.load(Relaxed) {
+            return Err(SandboxError::Memory { bytes_max: memory_bytes_max });
+        }
         Ok(Finished { code, stdout, stderr })
+    }
+
+    /// Why it was killed, if it was for its memory.
+    pub(crate) fn killed(&self) -> Option<SandboxError> {
+        let exceeded = self.group.exceeded().load(Relaxed);
+        exceeded.then_some(SandboxError::Memory { bytes_max: self.memory_bytes_max })
     }
 }
 
@@ -326,6 +320,7 @@ impl Place {
     async fn start(&self, means: Means, argv: Vec<String>, environment: BTreeMap<String, String>) -> io::Result<Child> {
         match means {
             Means::Nothing => self.command(&argv, &environment).spawn(),
+            #[cfg(target_os = "linux")]
             Means::Bubblewrap => {
                 let argv = bubblewrap::wrap(self, argv, &environment)?;
                 self.command(&argv, &BTreeMap::new()).spawn()
@@ -333,7 +328,7 @@ impl Place {
             #[cfg(target_os = "linux")]
             Means::Landlock => landlock::spawn(self, self.command(&argv, &environment)).await,
             #[cfg(not(target_os = "linux"))]
-            Means::Landlock => Err(io::Error::new(io::ErrorKind::Unsupported, "is a part of Linux")),
+            Means::Bubblewrap | Means::Landlock => Err(io::Error::new(io::ErrorKind::Unsupported, "is for Linux")),
         }
     }
 
@@ -354,50 +349,14 @@ impl Place {
     }
 }
 
-/// What no operating system takes, told before anything is started.
-fn check(job: &Job) -> Result<(), SandboxError> {
-    let unusable = |what: String| Err(SandboxError::Unusable(what));
-    let texts = [&job.program].into_iter().chain(&job.arguments).chain(job.environment.values());
-    if texts.into_iter().any(|text| text.contains('\0')) {
-        return unusable("a command, its arguments and its environment cannot hold the character U+0000".to_owned());
-    }
-    if job.program.is_empty() {
-        return unusable("the command is empty, it must be a program".to_owned());
-    }
-    match job.environment.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-        Some(name) => unusable(format!("'{}' is not the name of a variable of the environment", name.escape_debug())),
-        None => Ok(()),
-    }
-}
-
-/// The path of a program; a relative one is the job's own file.
-fn resolve(program: &str, searched: &str) -> Result<PathBuf, SandboxError> {
-    if program.contains('/') {
-        return Ok(PathBuf::from(program));
-    }
-    let found = find_in(program, searched);
-    found.ok_or_else(|| SandboxError::NotFound { program: program.to_owned(), path: searched.to_owned() })
-}
-
-/// A program of the system, by its name.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    find_in(name, PATH_DEFAULT)
-}
-
-fn find_in(program: &str, searched: &str) -> Option<PathBuf> {
-    let mut candidates =
-        searched.split(':').filter(|it| !it.is_empty()).map(|directory| Path::new(directory).join(program));
-    candidates.find(|candidate| candidate.is_file())
-}
-
-fn directory_for(files: &[(String, Vec<u8>)], user: Option<u32>) -> io::Result<TempDir> {
-    let directory = tempfile::Builder::new().prefix("baton-run-").tempdir()?;
+fn directory_in(base: &Path, files: &[(String, Vec<u8>)], user: Option<u32>) -> io::Result<PathBuf> {
+    let directory = tempfile::Builder::new().prefix("command-").tempdir_in(base)?;
     for (name, content) in files {
         std::fs::write(directory.path().join(name), content)?;
         chown(directory.path().join(name), user, user)?;
     }
     chown(directory.path(), user, user)?;
-    Ok(directory)
+    Ok(directory.keep())
 }
 
 fn environment_in(directory: &Path, given: BTreeMap<String, String>) -> BTreeMap<String, String> {

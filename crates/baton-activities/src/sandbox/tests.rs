@@ -2,6 +2,8 @@
 
 use std::{fs, net::TcpListener};
 
+use baton_execution::fault_type;
+
 use super::*;
 
 /// Sandboxes by each means that works here.
@@ -165,6 +167,162 @@ async fn every_limit_holds() {
         assert_eq!(refused.to_string(), "the command wrote more than 1000 bytes to standard output");
         assert!(refused.fault().non_retryable);
     }
+}
+
+#[tokio::test]
+async fn memory_is_limited_however_it_is_had_and_in_sum() {
+    let options = RunOptions { memory_bytes_max: 64 << 20, ..RunOptions::default() };
+    let shared = "/usr/bin/python3 -I -c 'import mmap, time\nm = mmap.mmap(-1, 1 << 27)\nfor at in range(0, 1 << 27, 4096): m[at] = 1\ntime.sleep(1000)'";
+    let together = "for i in 1 2 3 4; do /usr/bin/python3 -I -c 'import time; all = bytearray(b\"x\") * (30 << 20); time.sleep(1000)' & done; wait";
+    for sandbox in sandboxes(&options).await {
+        for script in [shared, together] {
+            let ended = sandbox.run(shell(script), Vec::new()).await.unwrap_err();
+            assert_eq!(
+                ended.to_string(),
+                "the command used more than 67108864 bytes of memory, which the setting 'run.memory' allows"
+            );
+            assert_eq!((ended.fault().kind.as_str(), ended.fault().non_retryable), (fault_type::RUNTIME, false));
+        }
+    }
+}
+
+/// A call of the system by its number, as the C library makes it.
+fn call(name: &str, arguments: &str) -> String {
+    let number = match (name, std::env::consts::ARCH) {
+        ("memfd_create", "x86_64") => 319,
+        ("memfd_create", _) => 279,
+        ("shmget", "x86_64") => 29,
+        ("shmget", _) => 194,
+        ("keyctl", "x86_64") => 250,
+        ("keyctl", _) => 219,
+        ("setpriority", "x86_64") => 141,
+        ("setpriority", _) => 140,
+        ("sched_setaffinity", "x86_64") => 203,
+        ("sched_setaffinity", _) => 122,
+        ("ioprio_set", "x86_64") => 251,
+        ("ioprio_set", _) => 30,
+        (name, _) => panic!("which number has {name}"),
+    };
+    format!(
+        "/usr/bin/python3 -I -c 'import ctypes, os; c = ctypes.CDLL(None, use_errno=True); r = c.syscall({number}, {arguments}); print(os.strerror(ctypes.get_errno()) if r < 0 else \"done\")'"
+    )
+}
+
+#[tokio::test]
+async fn memory_that_belongs_to_no_process_cannot_be_had() {
+    for sandbox in sandboxes(&RunOptions::default()).await {
+        for script in
+            [call("memfd_create", "b\"m\", 0"), call("shmget", "0, 1 << 20, 0o1600"), call("keyctl", "0, -3, 1")]
+        {
+            let (_, said, complaint) = run(&sandbox, &script).await;
+            assert_eq!(said, "Operation not permitted\n", "{script}: {complaint}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_system_ends_commands_before_the_server_when_memory_runs_out() {
+    for sandbox in sandboxes(&RunOptions::default()).await {
+        let running = sandbox.spawn(shell("read -r _")).await.unwrap();
+        let pid = running.child.id().unwrap();
+        let preferred = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        // Bubblewrap says it of itself before it starts anything.
+        if *sandbox.means.get().unwrap() == Ok(Means::Landlock) {
+            assert_eq!(preferred, "1000\n");
+        } else {
+            assert_eq!(run(&sandbox, "cat /proc/self/oom_score_adj").await.1, "1000\n");
+        }
+        let (code, said, _) = run(&sandbox, "echo 0 >/proc/self/oom_score_adj && echo changed").await;
+        assert!(code != 0 && said.is_empty(), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn other_processes_of_the_same_user_are_out_of_reach() {
+    for sandbox in sandboxes(&RunOptions::default()).await {
+        let mut other = sandbox.spawn(shell("echo $$; read -r _")).await.unwrap();
+        let mut said = Vec::new();
+        let mut stdout = other.stdout.take().unwrap();
+        while !said.ends_with(b"\n") {
+            said.push(stdout.read_u8().await.unwrap());
+        }
+        let pid = match *sandbox.means.get().unwrap() {
+            Ok(Means::Landlock) => text(&said).trim().to_owned(),
+            // It has a number of its own there; what is outside has none.
+            _ => other.child.id().unwrap().to_string(),
+        };
+        let set_owner = format!("fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, {pid})");
+        let python =
+            |code: &str| format!("/usr/bin/python3 -I -c 'import fcntl, os, resource; {code}; print(\"done\")'");
+        for script in [
+            format!("prlimit --pid {pid} --cpu=1:1 && echo done"),
+            python(&format!("resource.prlimit({pid}, resource.RLIMIT_NOFILE, (1, 1))")),
+            python(&set_owner),
+            python(&format!("os.kill({pid}, 9)")),
+            python(&format!("os.setpriority(os.PRIO_PROCESS, {pid}, 19)")),
+            python(&format!("os.sched_setaffinity({pid}, [0])")),
+        ] {
+            let (code, said, complaint) = run(&sandbox, &script).await;
+            assert!(code != 0 && said.is_empty() && !complaint.is_empty(), "{script}: {code} {said} {complaint}");
+        }
+        // What a command does to itself is its own affair.
+        let own = "ulimit -n 100 && nice true && prlimit --nofile=50 true && echo done";
+        assert_eq!(run(&sandbox, own).await.1, "done\n");
+    }
+}
+
+#[tokio::test]
+async fn all_of_a_group_or_of_a_user_cannot_be_slowed_down() {
+    let sandboxes = sandboxes(&RunOptions::default()).await;
+    for sandbox in sandboxes.iter().filter(|it| *it.means.get().unwrap() == Ok(Means::Landlock)) {
+        for (name, arguments) in
+            [("setpriority", "1, 0, 19"), ("setpriority", "2, 0, 19"), ("ioprio_set", "2, 0, 3 << 13")]
+        {
+            let (_, said, complaint) = run(sandbox, &call(name, arguments)).await;
+            assert_eq!(said, "Operation not permitted\n", "{name}: {complaint}");
+        }
+    }
+}
+
+#[test]
+fn there_is_a_filter_for_every_version_of_landlock() {
+    use ::landlock::ABI;
+    for abi in [ABI::V1, ABI::V2, ABI::V3, ABI::V4, ABI::V5, ABI::V6] {
+        for network in [false, true] {
+            assert!(calls::under_landlock(abi, network, 4711).is_ok_and(|filter| filter.len() > 100), "{abi:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_is_removed_however_deep_it_is() {
+    let deep = "/usr/bin/python3 -I -c 'import os\nprint(os.getcwd())\nfor _ in range(5000):\n  os.mkdir(\"d\"); os.chdir(\"d\")'";
+    for sandbox in sandboxes(&RunOptions::default()).await {
+        let (code, said, complaint) = run(&sandbox, deep).await;
+        assert_eq!(code, 0, "{complaint}");
+        assert!(!Path::new(said.trim()).exists(), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_that_was_killed_left_is_removed() {
+    let sandbox = || Sandbox::new(RunOptions { commands: Commands::Unconfined, ..RunOptions::default() });
+    let (_, own, _) = run(&sandbox(), "pwd").await;
+    let base = Path::new(own.trim()).parent().unwrap().to_owned();
+    let parent = base.parent().unwrap();
+    let dead = tempfile::Builder::new().prefix("baton-run-").tempdir_in(parent).unwrap();
+    fs::write(dead.path().join("script.py"), "the key").unwrap();
+    let (alive, other) = (sandbox(), sandbox());
+    let job = shell("echo $PWD; read -r _; ls");
+    let mut running = alive.spawn(job).await.unwrap();
+    let mut said = Vec::new();
+    let mut stdout = running.stdout.take().unwrap();
+    while !said.ends_with(b"\n") {
+        said.push(stdout.read_u8().await.unwrap());
+    }
+    other.sweep().await;
+    assert!(!dead.path().exists(), "what nobody holds is gone");
+    assert!(Path::new(text(&said).trim()).exists(), "what runs is not");
 }
 
 #[tokio::test]

@@ -121,6 +121,20 @@ async fn messages_are_taken_once_and_not_lost_when_a_round_is_repeated() {
 }
 
 #[tokio::test]
+async fn a_round_ends_when_it_has_enough_bytes_headers_included() {
+    let broker = Broker::start(None).await;
+    let documents = documents(rooms(broker.port)).await;
+    asyncapi(round(&documents, 0, vec![])).await.unwrap();
+    let headers: serde_json::Map<String, Value> =
+        (0..12).map(|number| (format!("x-{number}"), "x".repeat(55_000).into())).collect();
+    for id in 0..3 {
+        asyncapi(report(&documents, "hall", json!({"payload": {"id": id}, "headers": headers}))).await.unwrap();
+    }
+    let taken = asyncapi(round(&documents, 20_000, vec![])).await.unwrap();
+    assert_eq!(taken["messages"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn an_ended_session_has_nothing_left() {
     let broker = Broker::start(None).await;
     let documents = documents(rooms(broker.port)).await;
@@ -240,9 +254,13 @@ async fn what_cannot_be_found_or_spoken_is_said() {
         let fault = asyncapi(input(&documents, more)).await.unwrap_err();
         assert!(fault.non_retryable && told(&fault).contains(says), "{says}: {fault}");
     }
-    for (document, says) in
-        [("asyncapi: 1.0.0", "AsyncAPI '1.0.0'"), ("a: [", "neither JSON nor YAML"), ("{", "neither")]
-    {
+    let bomb = format!("a: &a {}\nb: [{}]", "x".repeat(100_000), "*a,".repeat(1000));
+    for (document, says) in [
+        ("asyncapi: 1.0.0", "AsyncAPI '1.0.0'"),
+        ("a: [", "neither JSON nor YAML"),
+        ("{", "neither"),
+        (bomb.as_str(), "once its aliases are filled in"),
+    ] {
         let documents = crate::asyncapi::documents(document.to_owned()).await;
         let fault = asyncapi(input(&documents, json!({"operation": "a", "message": {}}))).await.unwrap_err();
         assert!(fault.non_retryable && told(&fault).contains(says), "{says}: {fault}");

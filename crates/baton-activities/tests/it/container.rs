@@ -16,13 +16,13 @@ here=$(dirname "$0")
 echo "$*" >> "$here/calls"
 case "$1" in
   ps) cat "$here/found" 2>/dev/null || : ;;
-  create) echo "pulling"; echo "env $SECRET" >> "$here/calls"; echo c0ffee ;;
+  create) echo "pulling"; cat > "$here/variables"; env > "$here/env"; echo c0ffee ;;
   start)
     case "$2" in
       --attach) cat; test -e "$here/moves" && echo exited > "$here/state"; echo oh >&2; cat "$here/slow" 2>/dev/null; exit 1 ;;
     esac ;;
   logs) echo logged; echo complaint >&2 ;;
-  inspect) cat "$here/state" ;;
+  inspect) case "$3" in *Labels*) cat "$here/labels" ;; *) cat "$here/state" ;; esac ;;
   wait) cat "$here/code" ;;
 esac
 "#;
@@ -45,9 +45,21 @@ impl Engine {
         fs::write(self.0.path().join(name), content).unwrap();
     }
 
+    fn get(&self, name: &str) -> String {
+        fs::read_to_string(self.0.path().join(name)).unwrap_or_default()
+    }
+
+    /// Its calls; in place of times, what they are.
     fn calls(&self) -> Vec<String> {
-        let calls = fs::read_to_string(self.0.path().join("calls")).unwrap_or_default();
-        calls.lines().map(str::to_owned).collect()
+        let call = |line: &str| match line.split_once("baton.dev/deadline-ms=") {
+            None => line.to_owned(),
+            Some((before, after)) => {
+                let (time, rest) = after.split_once(' ').unwrap();
+                assert!(time.parse::<u64>().unwrap() > 1_700_000_000_000, "{line}");
+                format!("{before}baton.dev/deadline-ms=LATER {rest}")
+            }
+        };
+        self.get("calls").lines().map(call).collect()
     }
 
     fn options(&self, change: impl FnOnce(&mut RunOptions)) -> ActivitiesOptions {
@@ -80,17 +92,15 @@ async fn a_container_is_made_started_and_left() {
     let output = engine.run(json!({"image": "hello-world", "return": "all", "stdin": "in"})).await.unwrap();
     assert_eq!(output, json!({"code": 0, "stdout": "in", "stderr": "oh\n"}));
     let calls = engine.calls();
-    let digest = calls[1].rsplit('=').next().unwrap().to_owned();
+    let digest = calls[0].rsplit('=').next().unwrap().to_owned();
     assert_eq!(digest.len(), 64);
     let create = format!(
-        "create --name {NAME}{} --label baton.dev/task={digest} --pull missing --memory 536870912b --pids-limit 64 --security-opt no-new-privileges --network none --interactive hello-world",
+        "create --name {NAME}{} --label baton.dev/task={digest} --label baton.dev/deadline-ms=LATER --pull missing --memory 536870912b --pids-limit 64 --security-opt no-new-privileges --network none --interactive hello-world",
         &digest[..12]
     );
     let expected = [
-        "ps --all --no-trunc --quiet --filter status=exited --filter label=baton.dev/remove-after-ms".to_owned(),
         format!("ps --all --no-trunc --quiet --filter label=baton.dev/task={digest}"),
         create,
-        "env ".to_owned(),
         "start --attach --interactive c0ffee".to_owned(),
         "inspect --format {{.State.Status}} c0ffee".to_owned(),
         "wait c0ffee".to_owned(),
@@ -104,13 +114,13 @@ async fn everything_that_a_task_says_is_said_to_the_engine() {
     let shared = tempfile::tempdir().unwrap();
     let input = json!({
         "image": "docker.io/library/alpine:3", "name": "box", "command": "echo \"$1\"", "arguments": ["a b", 7],
-        "environment": {"SECRET": "s3cret", "DOCKER_HOST": "tcp://x", "NONE": null}, "ports": {"8080": 80},
-        "volumes": {"data": "/data", (shared.path().to_str().unwrap()): "/shared:ro"},
+        "environment": {"SECRET": "s3cret = '#\t$HOME ", "HOME": "/evil", "DOCKER_HOST": "tcp://x", "NONE": null}, "ports": {"8080": 80},
+        "volumes": {"baton.other.data": "/data", "cache": "/cache", (shared.path().to_str().unwrap()): "/shared:ro"},
         "pullPolicy": "always", "cleanup": "always",
     });
     let options = engine.options(|run| {
         run.network = true;
-        run.container_volumes = vec![shared.path().to_owned()];
+        run.container_volumes = vec![shared.path().to_owned(), PathBuf::from("cache")];
     });
     run(options, "container", input).await.unwrap();
     let calls = engine.calls();
@@ -120,9 +130,12 @@ async fn everything_that_a_task_says_is_said_to_the_engine() {
     assert!(before.starts_with("create --name box --label baton.dev/task="), "{before}");
     assert_eq!(
         after,
-        "always --memory 536870912b --pids-limit 64 --security-opt no-new-privileges --publish 8080:80 --volume data:/data --volume SHARED:/shared:ro --env DOCKER_HOST=tcp://x --env SECRET docker.io/library/alpine:3 /bin/sh -c echo \"$1\" sh a b 7"
+        "always --memory 536870912b --pids-limit 64 --security-opt no-new-privileges --publish 8080:80 --volume baton.default.baton.other.data:/data --volume cache:/cache --volume SHARED:/shared:ro --env-file /dev/stdin docker.io/library/alpine:3 /bin/sh -c echo \"$1\" sh a b 7"
     );
-    assert!(calls.contains(&"env s3cret".to_owned()), "{calls:?}");
+    // They are the container's alone: the engine's own program looks into its home and its environment.
+    assert_eq!(engine.get("variables"), "DOCKER_HOST=tcp://x\nHOME=/evil\nSECRET=s3cret = '#\t$HOME \n");
+    assert!(!engine.get("env").contains("/evil") && !engine.get("env").contains("tcp://x"));
+    assert!(before.ends_with("LATER --label baton.dev/remove-after-ms=0"), "{before}");
     assert_eq!(calls.last().unwrap(), "rm --force c0ffee");
 }
 
@@ -186,13 +199,50 @@ async fn a_container_is_ended_with_its_task() {
 }
 
 #[tokio::test]
-async fn what_was_to_be_removed_is_removed_later() {
+async fn what_a_server_left_that_was_killed_is_ended_and_removed() {
+    let later = "99999999999999";
+    for (said, done) in [
+        ("running 1000 0\n", Some("rm --force old")),
+        ("exited 1000 5\n", Some("rm --force old")),
+        ("running 1000 \n", Some("kill old")),
+        ("paused 1000 99999999999999\n", Some("kill old")),
+        ("exited 1000 99999999999999\n", None),
+        ("exited 1000 \n", None),
+        (&format!("running {later} 0\n"), None),
+        ("running <no value> 0\n", None),
+    ] {
+        let engine = Engine::new("0");
+        engine.put("found", "old\n");
+        engine.put("labels", said);
+        world(engine.options(|_| {})).sweep().await;
+        let calls = engine.calls();
+        assert!(calls[0] == "ps --no-trunc --quiet --filter label=baton.dev/deadline-ms", "{calls:?}");
+        assert!(calls[1] == "ps --all --no-trunc --quiet --filter label=baton.dev/remove-after-ms", "{calls:?}");
+        assert_eq!(calls.get(3).map(String::as_str), done, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_waits_for_goes_on() {
     let engine = Engine::new("0");
-    engine.put("found", "old\n");
-    // What the label says, and no state of a new container.
-    engine.put("state", "0\n");
-    engine.run(json!({"image": "a", "cleanup": "eventually", "cleanupAfter": 60_000})).await.unwrap();
-    called(&engine, "rm --force old").await;
+    let made = std::process::Command::new("mkfifo").arg(engine.0.path().join("slow")).status().unwrap();
+    assert!(made.success());
+    engine.put("labels", "running 1000 0\n");
+    let world = world(engine.options(|_| {}));
+    let work = world.run(task("container", json!({"image": "a", "cleanup": "always"}), 30_000));
+    let sweeping = async {
+        called(&engine, "start --attach c0ffee").await;
+        engine.put("found", "c0ffee\n");
+        world.sweep().await;
+    };
+    tokio::select! {
+        found = work => panic!("{found:?}"),
+        () = sweeping => {}
+    }
+    assert!(engine.calls().iter().any(|call| call.starts_with("inspect --format {{.State.Status}} ")));
+    // It is ended by whoever waited for it.
+    called(&engine, "rm --force c0ffee").await;
+    assert_eq!(engine.calls().iter().filter(|call| call.starts_with("rm")).count(), 1);
 }
 
 #[tokio::test]
@@ -207,6 +257,9 @@ async fn what_cannot_be_run_is_refused() {
         (json!({"image": "a", "volumes": {"/tmp/../etc": "/etc"}}), "'/tmp/../etc' cannot be mounted"),
         (json!({"image": "a", "volumes": {"data": "data"}}), "'data' is no place for a volume"),
         (json!({"image": "a", "environment": {"A=B": "c"}}), "'A=B' is not the name of a variable"),
+        (json!({"image": "a", "environment": {"#A": "c"}}), "'#A' is not the name of a variable"),
+        (json!({"image": "a", "environment": {"A": "b\nHOME=c"}}), "the value of the variable 'A' holds a line break"),
+        (json!({"image": "a", "environment": {"A": "x".repeat(70_000)}}), "have 70003 bytes; allowed are 1 to 61440"),
         (json!({"image": "a", "arguments": ["\u{0}"]}), "cannot hold the character U+0000"),
     ] {
         let fault = engine.run(input).await.unwrap_err();

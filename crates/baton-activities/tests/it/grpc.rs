@@ -179,6 +179,27 @@ async fn a_proto_file_can_be_given_along() {
     assert_eq!(files.seen().len(), 0);
 }
 
+#[tokio::test]
+async fn options_within_options_have_a_limit() {
+    let files = files().await;
+    let shop = Shop::answering(|_, _, pool| Ok(vec![item(pool, json!({}))])).await;
+    let deep = |levels: usize| {
+        let option = format!("{}{}", "a{".repeat(levels), "}".repeat(levels));
+        let head = "syntax = \"proto2\"; import \"google/protobuf/descriptor.proto\"; package shop.v1;";
+        format!(
+            "{head} message M {{ optional M a = 1; }} extend google.protobuf.FileOptions {{ optional M m = 50000; }} option (m) = {{{option}}}; service Shop {{ rpc Get(M) returns (M); }}"
+        )
+    };
+    let mut call = shop.call(&files, "Get", json!({}));
+    call["proto"] = json!({"uri": "file://app/shop.proto", "content": deep(20)});
+    grpc(call.clone()).await.unwrap();
+    for levels in [100, 100_000] {
+        call["proto"]["content"] = deep(levels).into();
+        let fault = grpc(call.clone()).await.unwrap_err();
+        assert!(fault.non_retryable && told(&fault).contains("nested deeper than 64 levels"), "{levels}: {fault}");
+    }
+}
+
 /// What stands behind the head of a proto file.
 fn message_of(file: &str) -> String {
     let is_head = |line: &&str| !["syntax", "package", "import"].iter().any(|word| line.trim().starts_with(word));
@@ -324,7 +345,10 @@ async fn only_judged_addresses_are_called_and_nobody_answering_is_a_fault() {
     input["service"]["host"] = json!("169.254.169.254");
     let fault = grpc(input).await.unwrap_err();
     assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::AUTHORIZATION, true), "{fault}");
-    let closed = ActivitiesOptions { egress: EgressPolicy { allow_private: false }, ..ActivitiesOptions::default() };
+    let closed = ActivitiesOptions {
+        egress: EgressPolicy { allow_private: false, ..EgressPolicy::default() },
+        ..ActivitiesOptions::default()
+    };
     let fault = run(closed, "grpc", shop.call(&files, "Get", json!({}))).await.unwrap_err();
     assert_eq!(fault.kind, fault_type::AUTHORIZATION, "{fault}");
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();

@@ -202,7 +202,10 @@ async fn a_redirect_to_another_origin_loses_credentials_and_forbidden_ones_are_r
 #[tokio::test]
 async fn the_egress_policy_judges_names_and_addresses() {
     let server = Server::answering(|_, _| typed("text/plain", "inside")).await;
-    let closed = || ActivitiesOptions { egress: EgressPolicy { allow_private: false }, ..ActivitiesOptions::default() };
+    let closed = || ActivitiesOptions {
+        egress: EgressPolicy { allow_private: false, ..EgressPolicy::default() },
+        ..ActivitiesOptions::default()
+    };
     for host in ["127.0.0.1", "localhost"] {
         let endpoint = format!("http://{host}:{}/", server.address.port());
         assert_eq!(http(json!({"method": "GET", "endpoint": endpoint})).await.unwrap(), json!("inside"));
@@ -213,6 +216,28 @@ async fn the_egress_policy_judges_names_and_addresses() {
     let fault = refusal(json!({"method": "GET", "endpoint": "http://169.254.169.254/latest/meta-data"})).await;
     assert_eq!(fault.kind, fault_type::AUTHORIZATION);
     assert_eq!(server.seen().len(), 2, "a refused call never arrives");
+}
+
+#[tokio::test]
+async fn the_api_of_the_installation_is_not_called_by_any_name() {
+    let api = Server::answering(|_, _| typed("text/plain", "inside")).await;
+    let other = Server::answering(move |_, _| {
+        (StatusCode::FOUND, [("location", format!("http://localhost:{}/", api.address.port()))]).into_response()
+    })
+    .await;
+    let egress = EgressPolicy { own: vec![api.address], ..EgressPolicy::default() };
+    let options = || ActivitiesOptions { egress: egress.clone(), ..ActivitiesOptions::default() };
+    for endpoint in [
+        format!("http://127.0.0.1:{}/", api.address.port()),
+        format!("http://localhost:{}/", api.address.port()),
+        other.url("/"),
+    ] {
+        let input = json!({"method": "GET", "endpoint": endpoint, "redirect": true});
+        let fault = run(options(), "http", input).await.unwrap_err();
+        // Of `localhost` another address may be left, where nobody listens.
+        assert!(fault.kind == fault_type::AUTHORIZATION || endpoint.contains("localhost"), "{endpoint}: {fault}");
+    }
+    assert_eq!((api.seen().len(), other.seen().len()), (0, 1));
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ mod model;
 mod openapi;
 mod process;
 mod programs;
+mod providers;
 mod script;
 mod secrets;
 mod support;
+mod wires;

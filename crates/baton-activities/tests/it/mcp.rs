@@ -285,7 +285,10 @@ async fn a_server_that_is_none_is_told() {
         (fault_type::COMMUNICATION, 503, false),
         "{fault}"
     );
-    let closed = ActivitiesOptions { egress: EgressPolicy { allow_private: false }, ..ActivitiesOptions::default() };
+    let closed = ActivitiesOptions {
+        egress: EgressPolicy { allow_private: false, ..EgressPolicy::default() },
+        ..ActivitiesOptions::default()
+    };
     for host in ["127.0.0.1:1", "localhost:1"] {
         let call = by_http(&format!("http://{host}/"), "tools/list", Value::Null);
         let fault = run(closed.clone(), "mcp", call).await.unwrap_err();

@@ -253,6 +253,9 @@ async fn documents_that_cannot_be_used_say_why() {
     for (document, says) in [
         ("{".to_owned(), "it is neither JSON nor YAML"),
         ("a: [".to_owned(), "it is neither JSON nor YAML"),
+        (format!("a: &a {}\nb: [{}]", "x".repeat(100_000), "*a,".repeat(1000)), "once its aliases are filled in"),
+        ("[".repeat(1_000_000), "nested deeper than 128 levels"),
+        ("[\"]\",".repeat(60_000), "60000 opening brackets; allowed are up to 50000; JSON has no such limit"),
         (json!({"openapi": "4.0"}).to_string(), "its version is '4.0'"),
         (json!({"swagger": 2.0}).to_string(), "its version is ''"),
         (json!({"openapi": "3.0.0"}).to_string(), "has no operation with the id 'op' among its 0"),

@@ -43,6 +43,15 @@ impl Program {
         Self::start(command).await
     }
 
+    /// The server that stands for the providers of models, with the answers in `servers/models.json`.
+    pub(crate) async fn models() -> Self {
+        let servers = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/servers");
+        let library = tool("node/node_modules/@copilotkit/aimock/dist/index.js", "BATON_TEST_AIMOCK");
+        let mut command = Command::new("node");
+        command.arg(servers.join("models.mjs")).arg(library).arg(servers.join("models.json"));
+        Self::start(command).await
+    }
+
     async fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut line = String::new();

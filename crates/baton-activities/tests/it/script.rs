@@ -87,6 +87,35 @@ async fn javascript_has_limits_of_time_and_output() {
     assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::TOO_LARGE, true));
 }
 
+#[test]
+fn javascript_leaves_the_threads_of_everything_else_alone() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let input = json!({"language": "js", "code": "for (;;);", "await": false});
+        assert_eq!(run(ActivitiesOptions::default(), "script", input).await.unwrap(), Value::Null);
+        let reading = tokio::task::spawn_blocking(|| "read");
+        assert_eq!(tokio::time::timeout(std::time::Duration::from_secs(10), reading).await.unwrap().unwrap(), "read");
+    });
+}
+
+#[tokio::test]
+async fn so_many_scripts_run_at_a_time_and_no_longer_than_their_processor_time() {
+    let run = RunOptions { scripts_max: 1, cpu_seconds_max: 1, ..RunOptions::default() };
+    let world = world(ActivitiesOptions { run, ..ActivitiesOptions::default() });
+    let ended = std::sync::Mutex::new(Vec::new());
+    let script = async |name: &'static str, code: &str| {
+        let result = world.run(task("script", json!({"language": "js", "code": code}), 30_000)).await;
+        ended.lock().unwrap().push(name);
+        result
+    };
+    let (long, short) = tokio::join!(script("long", "for (;;);"), script("short", "console.log(1)"));
+    let fault = long.unwrap_err();
+    assert_eq!(fault.kind, fault_type::TIMEOUT);
+    assert_eq!(fault.detail.unwrap(), "the script did not end within 1000 ms, the setting 'run.cpu-time'");
+    assert_eq!(short.unwrap(), "1\n");
+    assert_eq!(*ended.lock().unwrap(), ["long", "short"]);
+}
+
 #[tokio::test]
 async fn python_is_given_what_the_task_says() {
     let code = "import os, sys\nprint(sys.stdin.read(), sys.argv[1:], os.environ['A'])\nprint('oh', file=sys.stderr)\nsys.exit(int(sys.argv[1]))";

@@ -79,6 +79,24 @@ async fn the_service_gets_the_values_and_history_does_not() {
 }
 
 #[tokio::test]
+async fn what_a_process_complains_of_is_cut_after_values_are_taken_out() {
+    let key = "-----BEGIN KEY-----\nfirst line of it\nsecond line of it\n-----END KEY-----";
+    let world =
+        WorldActivities::new(ActivitiesOptions::default(), TestHome::with(&[("tls", &[("key", key)])])).unwrap();
+    // All but the last line of the value is cut off, and all of it is within what is read.
+    let script = "printf %s \"$KEY\" >&2; head -c \"$LEFT\" /dev/zero | tr '\\0' ' ' >&2; exit 3";
+    let environment = |left: &str| json!({"KEY": secret_placeholder("tls", "key"), "LEFT": left});
+    let shell = json!({"command": script, "environment": environment("4070")});
+    let stdio =
+        json!({"command": "sh", "arguments": ["-c", format!("{script} x")], "environment": environment("2030")});
+    let mcp = json!({"method": "tools/list", "transport": {"stdio": stdio}});
+    for (activity, input) in [("shell", shell), ("mcp", mcp)] {
+        let fault = world.run(task(activity, input, 30_000)).await.unwrap_err();
+        assert!(!told(&fault).contains("line of it") && !told(&fault).contains("END KEY"), "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_an_activity_asks_for_itself_is_hidden_too() {
     let server = Server::answering(|_, seen| -> Response { echo(seen).to_string().into_response() }).await;
     let input = json!({"method": "GET", "endpoint": server.url("/"), "output": "content", "authentication": {"basic": {"use": "db"}}});
@@ -132,7 +150,27 @@ async fn values_go_into_any_activity_and_are_not_read_again() {
         .collect();
     let secrets: Vec<(&str, &[(&str, &str)])> = secrets.iter().map(|(name, keys)| (*name, keys.as_slice())).collect();
     let world = WorldActivities::new(ActivitiesOptions::default(), TestHome::with(&secrets)).unwrap();
-    let input = json!({"value": secret_placeholder("a", "b"), "same": 1_234_567, "other": 12, "plain": "x"});
+    let mut input = json!({"value": secret_placeholder("a", "b"), "same": 1_234_567, "other": 12, "plain": "x"});
+    let output = world.run(task("echo", input.clone(), 1000)).await.unwrap();
+    assert_eq!(output, json!({"value": "***", "same": 1_234_567, "other": 12, "plain": "x"}), "'n' was not given");
+    input["value"] = secret_placeholder("a", "n").into();
     let output = world.run(task("echo", input, 1000)).await.unwrap();
     assert_eq!(output, json!({"value": "***", "same": "***", "other": 12, "plain": "x"}));
+}
+
+#[tokio::test]
+async fn what_the_installation_keeps_holds_no_secret() {
+    let encoded = STANDARD.encode(format!("user:{}", password()));
+    for value in [password(), format!("Bearer {}", password()), encoded] {
+        let event = json!({"event": {"specversion": "1.0", "type": "t", "data": {"p": value}}});
+        let fault = run("emit", event).await.unwrap_err();
+        assert!(fault.non_retryable && fault.kind == fault_type::CONFIGURATION, "{fault:?}");
+        is_hidden(&told(&fault));
+        let filters =
+            json!({"callbackToken": "t", "filters": [{"type": value}], "after": null, "sinceMs": null, "expiresMs": 1});
+        assert!(run("subscribe", filters).await.unwrap_err().non_retryable);
+    }
+    // Without one it goes on its way, which this world does not have.
+    let event = json!({"event": {"specversion": "1.0", "type": "t", "data": 1}});
+    assert!(!told(&run("emit", event).await.unwrap_err()).contains("an event holds"));
 }

@@ -31,6 +31,11 @@ impl AgentProgram {
         let usage = &mut self.state.usage;
         usage.input_tokens = usage.input_tokens.saturating_add(response.input_tokens);
         usage.output_tokens = usage.output_tokens.saturating_add(response.output_tokens);
+        usage.cached_input_tokens = usage.cached_input_tokens.saturating_add(response.cached_input_tokens);
+        match response.cost_micros {
+            Some(micros) => usage.cost_micros = usage.cost_micros.saturating_add(micros),
+            None => usage.cost_unknown_calls = usage.cost_unknown_calls.saturating_add(1),
+        }
 
         let text = response.text.filter(|text| !text.trim().is_empty());
         let calls = self.with_ids(response.tool_calls);
@@ -44,7 +49,8 @@ impl AgentProgram {
         }
         // An empty answer is kept as an empty text: it was a turn, and providers want something between two user messages.
         let content = text.clone().or_else(|| calls.is_empty().then(String::new));
-        self.state.conversation.push(Message::Assistant { content, tool_calls: calls.clone() });
+        let provider_data = response.provider_data;
+        self.state.conversation.push(Message::Assistant { content, tool_calls: calls.clone(), provider_data });
 
         match response.finish_reason {
             FinishReason::Length => {

@@ -1,15 +1,15 @@
 //! The beginning of a run and of each turn: what the model is asked.
 
 use baton_execution::{Command, Effect, Fault, Note, OperationId, ScheduleActivity, Start, fault_type};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     AgentProgram, Step,
     state::{ModelCall, Stage},
 };
 use crate::{
-    check_limits,
-    model::{MODEL_TIMEOUT_MS_DEFAULT, Message, ModelRequest},
+    check_attachments, check_limits,
+    model::{Attachment, Message, ModelRequest},
 };
 
 /// Largest conversation, in bytes of its JSON: beyond it no model of today could read it.
@@ -32,18 +32,25 @@ impl AgentProgram {
                 );
             }
         }
-        self.tell(first_message(&start.input), step);
+        match attachments(&start.input) {
+            Ok(attachments) => self.tell_with(first_message(&start.input), attachments, step),
+            Err(fault) => return self.fail(fault, step),
+        }
         self.begin_turn(step);
     }
 
     /// Says something to the model in the user's place.
     pub(super) fn tell(&mut self, content: String, step: &mut Step) {
+        self.tell_with(content, Vec::new(), step);
+    }
+
+    fn tell_with(&mut self, content: String, attachments: Vec<Attachment>, step: &mut Step) {
         step.push(Command::Note(Note::Message {
             role: "user".to_owned(),
             content: Value::String(content.clone()),
             tool_calls: Vec::new(),
         }));
-        self.state.conversation.push(Message::User { content });
+        self.state.conversation.push(Message::User { content, attachments });
     }
 
     /// Asks the model, if a limit does not forbid it.
@@ -60,7 +67,7 @@ impl AgentProgram {
 
         let model = &self.definition.model;
         let id = OperationId::new(format!("/turns/{turn}/model"), 1);
-        let start_to_close_ms = model.timeout_ms.unwrap_or(MODEL_TIMEOUT_MS_DEFAULT);
+        let start_to_close_ms = model.whole_timeout_ms();
         let conversation = &self.state.conversation;
         step.push(Command::ScheduleActivity(ScheduleActivity {
             id: id.clone(),
@@ -100,10 +107,14 @@ impl AgentProgram {
     /// The whole question of the present turn.
     pub(super) fn request(&self) -> ModelRequest {
         let mut model = self.definition.model.clone();
-        if let (Some(most), Some(max)) = (model.max_output_tokens, self.state.limits.max_tokens) {
+        if let Some(max) = self.state.limits.max_tokens {
             let used = self.state.usage.input_tokens.saturating_add(self.state.usage.output_tokens);
-            let left = u32::try_from(u64::from(max).saturating_sub(used)).unwrap_or(u32::MAX);
-            model.max_output_tokens = Some(most.min(left.max(1)));
+            let left = u32::try_from(u64::from(max).saturating_sub(used)).unwrap_or(u32::MAX).max(1);
+            let within = |most: u32| most.min(left);
+            model.max_output_tokens = model.max_output_tokens.map(within);
+            for fallback in &mut model.fallbacks {
+                fallback.max_output_tokens = fallback.max_output_tokens.map(within);
+            }
         }
         ModelRequest {
             model,
@@ -127,10 +138,25 @@ pub(super) fn limit(name: &str, allowed: u64, found: &str) -> Fault {
         .with_data(json!({"limit": name, "allowed": allowed}))
 }
 
+/// What an execution is given, if its input has the form that the server gives it; a bare input is data alone.
+fn is_envelope(fields: &Map<String, Value>) -> bool {
+    fields.keys().all(|key| matches!(key.as_str(), "message" | "input" | "attachments"))
+}
+
+/// The images and files that the caller gives.
+fn attachments(input: &Value) -> Result<Vec<Attachment>, Fault> {
+    let given = input.as_object().filter(|fields| is_envelope(fields)).and_then(|fields| fields.get("attachments"));
+    check_attachments(given.unwrap_or(&Value::Null)).map_err(|violations| {
+        let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        Fault::new(fault_type::CONFIGURATION, 400, format!("the attachments of the execution cannot be used: {why}"))
+            .non_retryable()
+    })
+}
+
 /// What the caller says: the message, and the input as JSON where it adds something to it.
 fn first_message(input: &Value) -> String {
     let (message, data) = match input.as_object() {
-        Some(fields) if fields.keys().all(|key| key == "message" || key == "input") => {
+        Some(fields) if is_envelope(fields) => {
             (fields.get("message").and_then(Value::as_str), fields.get("input").unwrap_or(&Value::Null))
         }
         Some(_) | None => (None, input),

@@ -104,7 +104,7 @@ fn violations_say_what_was_found_and_what_is_allowed() {
     for (change, says) in [
         (
             json!({"model": {"name": "m", "provider": "magic"}}),
-            "model.provider: 'magic' is not a provider; allowed are 'openai' and 'playback'",
+            "model.provider: 'magic' is not a provider; allowed are 'openai', 'openai-responses', 'anthropic', 'gemini', 'ollama', 'playback'",
         ),
         (
             json!({"model": {"name": "m", "provider": "playback"}}),

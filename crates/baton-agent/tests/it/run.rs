@@ -18,7 +18,7 @@ fn a_text_answer_completes_the_run() {
     assert!(asked[0].input.to_string().len() < 300, "the command holds a descriptor: {}", asked[0].input);
     let request = run.request(1);
     assert_eq!(request.instructions, "You triage orders.");
-    assert_eq!(request.messages, [Message::User { content: "Where is my order?".into() }]);
+    assert_eq!(request.messages, [Message::user("Where is my order?")]);
     assert_eq!(
         request.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(),
         ["get_order", "refund", "ask_legal", "ship"]
@@ -49,7 +49,7 @@ fn the_input_is_part_of_the_first_message_once() {
         (Value::Null, "(no message)"),
     ] {
         let run = Run::started_with(&spec(), input, Value::Null);
-        assert_eq!(run.request(1).messages, [Message::User { content: content.into() }]);
+        assert_eq!(run.request(1).messages, [Message::user(content)]);
     }
 }
 
@@ -59,10 +59,14 @@ fn structured_output_is_checked_and_repaired() {
     let mut run = Run::started(&spec_with(json!({"outputSchema": schema})), "Sum", Value::Null);
     assert_eq!(run.request(1).output_schema.as_ref(), Some(&schema));
     run.model(1, says("The total is 5"));
-    let Some(Message::User { content }) = run.request(2).messages.last().cloned() else { panic!("the model is told") };
+    let Some(Message::User { content, .. }) = run.request(2).messages.last().cloned() else {
+        panic!("the model is told")
+    };
     assert!(content.contains("it is not JSON"), "{content}");
     run.model(2, says("{\"total\": \"five\"}"));
-    let Some(Message::User { content }) = run.request(3).messages.last().cloned() else { panic!("the model is told") };
+    let Some(Message::User { content, .. }) = run.request(3).messages.last().cloned() else {
+        panic!("the model is told")
+    };
     assert!(content.contains("/total: \"five\" is not of type \"integer\""), "{content}");
     run.model(3, says("```json\n{\"total\": 5}\n```"));
     assert_eq!(run.ending(), &Ending::Completed { output: json!({"total": 5}) });
@@ -73,7 +77,9 @@ fn structured_output_is_taken_as_deep_as_it_can_be_read_again() {
     let mut run = Run::started(&spec_with(json!({"outputSchema": {"type": "object"}})), "Nest", Value::Null);
     let deep = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
     run.model(1, says(&deep(101).to_string()));
-    let Some(Message::User { content }) = run.request(2).messages.last().cloned() else { panic!("the model is told") };
+    let Some(Message::User { content, .. }) = run.request(2).messages.last().cloned() else {
+        panic!("the model is told")
+    };
     assert!(content.contains("it is nested deeper than 100 levels"), "{content}");
     run.model(2, says(&deep(100).to_string()));
     assert_eq!(run.ending(), &Ending::Completed { output: deep(100) });
@@ -96,7 +102,7 @@ fn nonsense_of_the_model_is_repaired_or_ends_the_run_with_a_clear_fault() {
     let mut run = Run::started(&spec(), "Hi", Value::Null);
     let empty = ModelResponse { text: Some("  ".into()), ..says("") };
     run.model(1, empty.clone()).model(2, empty.clone());
-    assert!(matches!(run.request(3).messages.last(), Some(Message::User { content }) if content.contains("empty")));
+    assert!(matches!(run.request(3).messages.last(), Some(Message::User { content, .. }) if content.contains("empty")));
     run.model(3, empty);
     assert!(run.fault().0.detail.as_deref().unwrap().contains("neither a text nor a tool call"));
 

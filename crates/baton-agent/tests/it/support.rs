@@ -162,8 +162,11 @@ pub(crate) fn says(text: &str) -> ModelResponse {
         input_tokens: 10,
         output_tokens: 5,
         usage_estimated: false,
+        cached_input_tokens: 0,
+        cost_micros: None,
         provider: "openai".into(),
         model: "test-model".into(),
+        provider_data: None,
     }
 }
 

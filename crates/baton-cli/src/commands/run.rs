@@ -75,11 +75,11 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<(), Failure>
         return run_on_server(context, plan, args.detach).await;
     }
     if let Some(data_dir) = args.data_dir {
-        return run_here(context, plan, &data_dir, true).await;
+        return Box::pin(run_here(context, plan, &data_dir, true)).await;
     }
     let folder = tempfile::Builder::new().prefix("baton-run-").tempdir();
     let folder = folder.map_err(|error| Failure::environment("make a folder for the data").because(&error))?;
-    run_here(context, plan, folder.path(), false).await
+    Box::pin(run_here(context, plan, folder.path(), false)).await
 }
 
 /// Unless one is asked for, the namespace is that of the manifests.

@@ -146,8 +146,13 @@ fn execution_parts(text: &mut String, execution: &ExecutionResource, now_ms: i64
         );
     }
     if let Some(usage) = execution.usage().and_then(Option::as_ref) {
+        let cost = if usage.cost.is_empty() { String::new() } else { format!(", {} {}", usage.cost, usage.currency) };
+        let unknown = match usage.cost_unknown_calls {
+            0 => String::new(),
+            calls => format!(", {calls} calls of unknown cost"),
+        };
         let words = format!(
-            "{} model calls, {} tool calls, {} tokens in, {} out",
+            "{} model calls, {} tool calls, {} tokens in, {} out{cost}{unknown}",
             usage.model_calls, usage.tool_calls, usage.input_tokens, usage.output_tokens
         );
         field(text, "Used", &words);

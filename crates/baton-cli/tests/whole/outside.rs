@@ -144,12 +144,12 @@ fn models_that_misbehave() {
     let (home, stub) = (Home::new(), misbehaving());
     let server = home.serve();
     for (name, kind, says) in [
-        ("nonsense", "communication", "not a chat completion"),
-        ("binary", "communication", "not a chat completion"),
-        ("deep", "communication", "not a chat completion"),
-        ("empty", "communication", "not a chat completion"),
+        ("nonsense", "communication", "not JSON"),
+        ("binary", "communication", "not JSON"),
+        ("deep", "communication", "not JSON"),
+        ("empty", "communication", "not JSON"),
         ("wrong-types", "communication", "not a chat completion"),
-        ("no-choice", "communication", "without a choice"),
+        ("no-choice", "communication", "without a finish reason"),
         ("cut-off", "communication", "cut off"),
         ("teapot", "communication", "short and stout"),
         ("broken", "communication", "broken inside"),

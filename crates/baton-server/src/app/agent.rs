@@ -3,7 +3,7 @@
 use baton_execution::ProgramKind;
 use baton_proto::{
     Resource,
-    v1::{Agent, AgentSpec},
+    v1::{Agent, AgentSpec, Model},
 };
 use baton_store::StoredResource;
 use baton_types::{ApiError, Digest, Violation};
@@ -76,23 +76,12 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
     for (index, tool) in spec.tools.iter_mut().enumerate() {
         free_data::canonicalize(&mut tool.parameters, &format!("{field}.tools[{index}].parameters"), violations);
     }
-    let conversations = spec
-        .model
-        .iter_mut()
-        .filter_map(|model| model.playback.as_mut())
-        .flat_map(|playback| playback.conversations.iter_mut());
-    for (index, conversation) in conversations.enumerate() {
-        for (turn_index, turn) in conversation.turns.iter_mut().enumerate() {
-            let turn_field = format!("{field}.model.playback.conversations[{index}].turns[{turn_index}]");
-            free_data::canonicalize(&mut turn.json, &format!("{turn_field}.json"), violations);
-            for (call_index, call) in turn.tool_calls.iter_mut().enumerate() {
-                free_data::canonicalize(
-                    &mut call.arguments,
-                    &format!("{turn_field}.toolCalls[{call_index}].arguments"),
-                    violations,
-                );
-            }
+    if let Some(model) = spec.model.as_mut() {
+        let fallbacks = model.fallbacks.iter_mut().enumerate();
+        for (index, fallback) in fallbacks {
+            canonicalize_playback(fallback, &format!("{field}.model.fallbacks[{index}]"), violations);
         }
+        canonicalize_playback(model, &format!("{field}.model"), violations);
     }
     let rules = spec.policy.iter_mut().flat_map(|policy| policy.rules.iter_mut());
     for (index, rule) in rules.enumerate() {
@@ -106,4 +95,18 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
         }
         content
     })
+}
+
+fn canonicalize_playback(model: &mut Model, field: &str, violations: &mut Vec<Violation>) {
+    let conversations = model.playback.iter_mut().flat_map(|playback| playback.conversations.iter_mut());
+    for (index, conversation) in conversations.enumerate() {
+        for (turn_index, turn) in conversation.turns.iter_mut().enumerate() {
+            let turn_field = format!("{field}.playback.conversations[{index}].turns[{turn_index}]");
+            free_data::canonicalize(&mut turn.json, &format!("{turn_field}.json"), violations);
+            for (call_index, call) in turn.tool_calls.iter_mut().enumerate() {
+                let call_field = format!("{turn_field}.toolCalls[{call_index}].arguments");
+                free_data::canonicalize(&mut call.arguments, &call_field, violations);
+            }
+        }
+    }
 }

@@ -33,7 +33,7 @@ impl ServedResource for AgentExecution {
     }
 
     async fn admit_new(app: &App, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
-        execution::create(app, object, options).await
+        Box::pin(execution::create(app, object, options)).await
     }
 
     async fn replace(
@@ -86,7 +86,17 @@ impl ExecutionStrategy for AgentExecution {
         }
         check_limits(spec.limits.as_ref(), violations);
         let settings = spec.limits.as_ref().map_or(Value::Null, baton_proto::to_json_value);
-        SpecParts { template: spec.agent.clone(), inline, input: json!({"message": message, "input": input}), settings }
+        let mut input = json!({"message": message, "input": input});
+        if !spec.attachments.is_empty() {
+            let attachments = baton_proto::to_json_value(&spec.attachments);
+            if let Err(wrong) = baton_agent::check_attachments(&attachments) {
+                violations.extend(
+                    wrong.into_iter().map(|it| Violation::new(format!("spec.attachments{}", it.field), it.message)),
+                );
+            }
+            input["attachments"] = attachments;
+        }
+        SpecParts { template: spec.agent.clone(), inline, input, settings }
     }
 }
 

@@ -6,7 +6,7 @@
 //! # Invariants
 //! - Each value is encrypted by the key of the installation and bound to namespace, name, uid and key: a value that is moved
 //!   to another place does not open.
-//! - No error, no warning and no log line holds a value.
+//! - No error, no warning and no log line holds a value; no answer tells whether a value that was tried is the one that is there.
 //! - An update keeps the values of keys that it does not name.
 //!
 //! # Failure
@@ -102,7 +102,9 @@ impl ServedResource for Secret {
         let mut warnings = short_values(&data);
         drop_manifest(&mut object, &mut warnings);
         object.take_status_of(&Self::default());
-        write_status(&mut object, data.iter().map(|(key, value)| (key.clone(), app.fingerprint(value))), now);
+        let keys: Vec<(String, String)> =
+            data.iter().map(|(key, value)| (key.clone(), app.fingerprint(&object, key, value, options))).collect();
+        write_status(&mut object, keys.into_iter(), now);
         for attempt in 1.. {
             template::check_size(&object)?;
             let key = row_of(&object);
@@ -161,7 +163,7 @@ impl ServedResource for Secret {
             sealed.values.remove(key);
         }
         for (key, value) in &data {
-            fingerprints.insert(key.clone(), app.fingerprint(value));
+            fingerprints.insert(key.clone(), app.fingerprint(&old, key, value, options));
             let kept = sealed.values.get(key).and_then(|sealed| app.open_value(&old, key, sealed));
             if kept.as_deref() != Some(value) {
                 sealed.values.insert(key.clone(), app.seal_value(&old, key, value));
@@ -174,7 +176,8 @@ impl ServedResource for Secret {
         let mut warnings = short_values(&data);
         drop_manifest(&mut object, &mut warnings);
         object.take_status_of(&old);
-        if sealed != old_sealed {
+        // A trial does not tell whether a value is the one that is there.
+        if sealed != old_sealed || (options.dry_run && !data.is_empty()) {
             object.metadata_mut().generation += 1;
         }
         write_status(&mut object, fingerprints.into_iter(), metadata::now_ms());
@@ -251,10 +254,20 @@ impl App {
         String::from_utf8(self.sealer().unseal(sealed, &place(object, key))?).ok()
     }
 
-    /// Without the key of the installation nobody can try values until one fits.
-    fn fingerprint(&self, value: &str) -> String {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.sealer().derive(FINGERPRINT_PURPOSE));
-        hex::encode(&hmac::sign(&key, value.as_bytes()).as_ref()[..FINGERPRINT_BYTES])
+    /// Nobody can try values until one fits: not without the key of the installation; not by other secrets, as each has
+    /// fingerprints of its own; and not by trials, which are given none.
+    fn fingerprint(&self, object: &Secret, key: &str, value: &str, options: WriteOptions) -> String {
+        if options.dry_run {
+            return String::new();
+        }
+        let hmac_key = hmac::Key::new(hmac::HMAC_SHA256, &self.sealer().derive(FINGERPRINT_PURPOSE));
+        let mut signed = hmac::Context::with_key(&hmac_key);
+        // Neither of the first two can hold a `/`.
+        let uid = object.metadata().map_or("", |meta| &meta.uid);
+        for part in [uid, "/", key, "/", value] {
+            signed.update(part.as_bytes());
+        }
+        hex::encode(&signed.sign().as_ref()[..FINGERPRINT_BYTES])
     }
 }
 

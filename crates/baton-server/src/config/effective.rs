@@ -10,7 +10,7 @@ use baton_engine_temporal::{
 
 use toml::Value;
 
-use super::{Config, ConfigError, EngineKind, Resolved, Setting, Source, TemporalConfig, Tls};
+use super::{Config, ConfigError, EngineKind, Resolved, Setting, Source, TemporalConfig, Tls, egress::addresses};
 use crate::{
     ServerOptions,
     worker::{TemporalSettings, WorkerKey, WorkerProcessOptions},
@@ -44,8 +44,11 @@ impl Resolved {
         environment: &Variables,
     ) -> Result<WorkerProcessOptions, ConfigError> {
         let temporal = temporal_settings(&self.config, environment)?;
-        let ServerOptions { egress, model_base_url, model_api_key, run, .. } = ServerOptions::from(self.config.clone());
-        Ok(WorkerProcessOptions { servers, key, temporal, egress, model_base_url, model_api_key, run })
+        let ServerOptions { mut egress, allow_own_api, models, run, .. } = ServerOptions::from(self.config.clone());
+        if !allow_own_api {
+            egress.own = addresses(&servers);
+        }
+        Ok(WorkerProcessOptions { servers, key, temporal, egress, models, run })
     }
 
     /// Every setting, in order of its name, with what Temporal's own settings decide.
@@ -280,7 +283,8 @@ mod tests {
             (options.temporal.task_queue.as_str(), options.temporal.connection.namespace.as_str()),
             ("baton", "n")
         );
-        assert_eq!(options.model_base_url.as_deref(), Some("http://127.0.0.1:1/v1"));
+        let openai = &options.models.providers[&baton_agent::Provider::OpenAi];
+        assert_eq!(openai.base_url.as_deref(), Some("http://127.0.0.1:1/v1"));
         assert!(!format!("{options:?}").contains("aaaa"), "{options:?}");
     }
 }

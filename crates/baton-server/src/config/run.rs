@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use baton_activities::{Commands, RunOptions};
+use baton_activities::{Commands, RunOptions, is_container_name};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Bytes, ConfigError, Names, Span, temporal::or_text};
@@ -48,7 +48,7 @@ pub struct RunConfig {
     pub network: bool,
     /// Files and directories that they may read beside the system's own.
     pub readable: Names,
-    /// Memory of one process.
+    /// Memory of one command.
     pub memory: Bytes,
     /// Processor time of one process.
     pub cpu_time: Span,
@@ -59,9 +59,12 @@ pub struct RunConfig {
     pub file_size: Bytes,
     /// What is read of a command's output.
     pub output: Bytes,
+    /// Scripts in JavaScript that run at a time.
+    #[serde(deserialize_with = "or_text")]
+    pub scripts: usize,
     /// Program that runs containers. Empty: `docker` or `podman`, whichever is there.
     pub container_engine: PathBuf,
-    /// Directories of the host that containers may see.
+    /// Directories of the host that containers may see, and volumes that all namespaces share.
     pub container_volumes: Names,
 }
 
@@ -77,6 +80,7 @@ impl Default for RunConfig {
             processes: options.processes_max,
             file_size: Bytes(options.file_bytes_max),
             output: Bytes(options.output_bytes_max as u64),
+            scripts: options.scripts_max,
             container_engine: PathBuf::new(),
             container_volumes: Names::default(),
         }
@@ -97,16 +101,23 @@ impl RunConfig {
         if !(1..=65_536).contains(&self.processes) {
             return Err(ConfigError(format!("run.processes is {}, allowed are 1 to 65536", self.processes)));
         }
+        if !(1..=256).contains(&self.scripts) {
+            return Err(ConfigError(format!("run.scripts is {}, allowed are 1 to 256", self.scripts)));
+        }
         // An output is recorded, and what is recorded has this limit.
         if !(1..=4 << 20).contains(&self.output.0) {
             return Err(ConfigError(format!("run.output is {}, allowed are 1B to 4MiB", self.output)));
         }
-        for (name, paths) in [("run.readable", &self.readable), ("run.container-volumes", &self.container_volumes)] {
-            if let Some(path) = paths.0.iter().find(|path| !path.starts_with('/')) {
-                return Err(ConfigError(format!("{name} has '{path}', it must be an absolute path")));
-            }
+        if let Some(path) = self.readable.0.iter().find(|path| !path.starts_with('/')) {
+            return Err(ConfigError(format!("run.readable has '{path}', it must be an absolute path")));
         }
-        Ok(())
+        let is_volume = |it: &&String| it.starts_with('/') || is_container_name(it);
+        match self.container_volumes.0.iter().find(|it| !is_volume(it)) {
+            Some(it) => Err(ConfigError(format!(
+                "run.container-volumes has '{it}', it must be an absolute path or the name of a volume"
+            ))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -125,6 +136,7 @@ impl From<RunConfig> for RunOptions {
             processes_max: config.processes,
             file_bytes_max: config.file_size.0,
             output_bytes_max: usize::try_from(config.output.0).unwrap_or(usize::MAX),
+            scripts_max: config.scripts,
             readable: paths(config.readable),
             container_engine: (!config.container_engine.as_os_str().is_empty()).then_some(config.container_engine),
             container_volumes: paths(config.container_volumes),

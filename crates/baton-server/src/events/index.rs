@@ -2,10 +2,12 @@
 //!
 //! # Invariants
 //! - Every event with a revision up to [`Index::seen`] is here, unless it is kept no more; nothing beyond is told.
-//! - Bodies are kept of the last events only, up to [`BODIES_BYTES_MAX`].
+//! - Bodies are kept of the last events only, up to [`BODIES_BYTES_MAX`]; attributes of all, within a limit for each.
+//! - Where there are too many events, the namespace that has the most gives up its oldest: nobody can push out the events of
+//!   others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -30,13 +32,19 @@ pub(super) type Body = Arc<Map<String, Value>>;
 struct Namespace {
     all: Line,
     by_type: HashMap<Box<str>, Line>,
+    /// Bytes of its events.
+    bytes: usize,
 }
 
 #[derive(Default)]
 pub(super) struct Index {
     namespaces: HashMap<String, Namespace>,
-    /// Namespaces of all events, the oldest first.
-    order: BTreeMap<u64, String>,
+    /// Namespaces of all events.
+    order: HashMap<u64, String>,
+    /// Bytes of all events.
+    bytes: usize,
+    /// Up to where events of a namespace were given up before their time.
+    given_up: HashMap<String, u64>,
     bodies: HashMap<u64, Body>,
     bodies_order: VecDeque<(u64, usize)>,
     bodies_bytes: usize,
@@ -50,6 +58,15 @@ pub(super) struct Told {
     pub(super) events: Vec<(Arc<KeptEvent>, Option<Body>)>,
     /// Where to go on.
     pub(super) cursor: u64,
+    /// Whether events were given up that it may have wanted.
+    pub(super) lost: bool,
+}
+
+/// What is to be kept at most.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
 }
 
 impl Index {
@@ -68,10 +85,12 @@ impl Index {
         if self.order.insert(revision, event.key.namespace.clone()).is_some() {
             return;
         }
+        self.bytes += event.bytes;
         self.remember(revision, event.bytes, Arc::new(body));
         let event = Arc::new(event);
         let namespace = self.namespaces.entry(event.key.namespace.clone()).or_default();
-        if let Some(kind) = event.attributes.get("type") {
+        namespace.bytes += event.bytes;
+        if let Some(kind) = &event.kind {
             namespace.by_type.entry(kind.clone()).or_default().insert(revision, Arc::clone(&event));
         }
         namespace.all.insert(revision, event);
@@ -91,8 +110,10 @@ impl Index {
     pub(super) fn remove(&mut self, revision: u64) {
         let Some(name) = self.order.remove(&revision) else { return };
         let Some(namespace) = self.namespaces.get_mut(&name) else { return };
-        if let Some(event) = namespace.all.remove(&revision)
-            && let Some(kind) = event.attributes.get("type")
+        let Some(event) = namespace.all.remove(&revision) else { return };
+        namespace.bytes -= event.bytes;
+        self.bytes -= event.bytes;
+        if let Some(kind) = &event.kind
             && let Some(line) = namespace.by_type.get_mut(kind)
         {
             line.remove(&revision);
@@ -105,12 +126,40 @@ impl Index {
         }
     }
 
-    /// The oldest events.
-    pub(super) fn oldest(&self, count: usize) -> Vec<Arc<KeptEvent>> {
-        let oldest = self.order.iter().take(count);
-        oldest
-            .filter_map(|(revision, name)| self.namespaces.get(name).and_then(|it| it.all.get(revision)).cloned())
-            .collect()
+    /// Whether there is more than there is room for.
+    pub(super) fn is_too_large(&self, room: Room) -> bool {
+        self.len() > room.events || self.bytes > room.bytes
+    }
+
+    /// Gives up events until there is room for their number, or else for their bytes; at most `count_max`, and the oldest of
+    /// whoever has the most. They stay here until they are removed.
+    pub(super) fn give_up(&mut self, room: Room, count_max: usize) -> Vec<Arc<KeptEvent>> {
+        let (mut events, mut bytes) = (self.len(), self.bytes);
+        let by_count = events > room.events;
+        let share = |count: usize, bytes: usize| if by_count { count } else { bytes };
+        let mut largest: BinaryHeap<(usize, &String, usize, usize)> = self
+            .namespaces
+            .iter()
+            .map(|(name, it)| (share(it.all.len(), it.bytes), name, it.all.len(), it.bytes))
+            .collect();
+        let mut oldest: HashMap<&String, std::collections::btree_map::Values<'_, u64, Arc<KeptEvent>>> = HashMap::new();
+        let mut given_up = Vec::new();
+        while (if by_count { events > room.events } else { bytes > room.bytes })
+            && given_up.len() < count_max
+            && let Some((_, name, own_events, own_bytes)) = largest.pop()
+        {
+            let next = oldest.entry(name).or_insert_with(|| self.namespaces[name].all.values()).next();
+            let Some(event) = next else { continue };
+            given_up.push(Arc::clone(event));
+            (events, bytes) = (events - 1, bytes - event.bytes);
+            let (own_events, own_bytes) = (own_events - 1, own_bytes - event.bytes);
+            largest.push((share(own_events, own_bytes), name, own_events, own_bytes));
+        }
+        for event in &given_up {
+            let last = self.given_up.entry(event.key.namespace.clone()).or_default();
+            *last = event.revision.max(*last);
+        }
+        given_up
     }
 
     /// What a subscription has not been told of, if there is anything.
@@ -147,7 +196,9 @@ impl Index {
         found.truncate(count);
         let last = found.last()?.revision;
         let events = found.into_iter().map(|it| (Arc::clone(it), self.bodies.get(&it.revision).cloned())).collect();
-        Some(Told { events, cursor: if complete { self.seen.max(last) } else { last } })
+        let given_up = self.given_up.get(&subscription.key.namespace);
+        let lost = subscription.after.zip(given_up).is_some_and(|(after, given_up)| after < *given_up);
+        Some(Told { events, cursor: if complete { self.seen.max(last) } else { last }, lost })
     }
 
     /// The first revision of a line that a subscription may want.
@@ -171,20 +222,37 @@ fn fits(event: &KeptEvent, subscription: &KeptSubscription) -> bool {
     // What came after the subscription is told whatever the clocks of the two sides say.
     let in_time =
         subscription.since_ms.is_none_or(|since| event.accepted_ms >= since) || event.revision > subscription.revision;
-    let has = |(name, value): (&String, &String)| event.attributes.get(name.as_str()).is_some_and(|it| **it == **value);
+    let has = |(name, value): (&String, &String)| event.may_have(name, value);
     in_time && subscription.filters.iter().any(|filter| filter.iter().all(has))
 }
 
 #[cfg(test)]
 mod tests {
     use baton_store::ResourceKey;
+    use serde_json::json;
 
     use super::*;
 
     fn event(revision: u64, kind: &str, accepted_ms: i64, bytes: usize) -> KeptEvent {
-        let attributes = BTreeMap::from([("type".into(), kind.into()), ("source".into(), "/s".into())]);
+        let attributes = BTreeMap::from([("source".into(), "/s".into())]);
         let key = ResourceKey::new("e", "default", revision.to_string());
-        KeptEvent { key, uid: [0; 16], number: 1, revision, accepted_ms, emitted: false, bytes, attributes }
+        let kind = Some(kind.into());
+        KeptEvent {
+            key,
+            uid: [0; 16],
+            number: 1,
+            revision,
+            accepted_ms,
+            emitted: false,
+            bytes,
+            kind,
+            attributes,
+            is_whole: true,
+        }
+    }
+
+    fn of(namespace: &str, event: KeptEvent) -> KeptEvent {
+        KeptEvent { key: ResourceKey::new("e", namespace, event.key.name.clone()), ..event }
     }
 
     fn subscription(filters: &[&[(&str, &str)]], after: Option<u64>, since_ms: Option<i64>) -> KeptSubscription {
@@ -261,8 +329,6 @@ mod tests {
     #[test]
     fn what_is_removed_is_gone() {
         let mut index = index((60..70).map(|revision| event(revision, "a", 0, 9)), 100);
-        let oldest: Vec<u64> = index.oldest(2).iter().map(|event| event.revision).collect();
-        assert_eq!(oldest, [60, 61]);
         for revision in 60..69 {
             index.remove(revision);
         }
@@ -270,5 +336,36 @@ mod tests {
         index.remove(69);
         assert_eq!((index.len(), told(&index, &subscription(&[&[]], None, None)).0.len()), (0, 0));
         assert!(index.namespaces.is_empty());
+    }
+
+    #[test]
+    fn whoever_has_the_most_gives_up_their_oldest() {
+        let a = (60..70).map(|revision| event(revision, "a", 0, 10));
+        let b = [of("b", event(1, "a", 0, 10)), of("b", event(2, "a", 0, 40))];
+        let mut index = index(a.chain(b), 100);
+        let revisions = |events: &[Arc<KeptEvent>]| events.iter().map(|it| it.revision).collect::<Vec<_>>();
+        let room = |events, bytes| Room { events, bytes };
+        assert!(
+            !index.is_too_large(room(12, 150))
+                && index.is_too_large(room(11, 150))
+                && index.is_too_large(room(12, 149))
+        );
+        assert_eq!(revisions(&index.give_up(room(8, 150), 256)), [60, 61, 62, 63]);
+        assert_eq!(revisions(&index.give_up(room(8, 150), 3)), [60, 61, 62]);
+        assert_eq!(revisions(&index.give_up(room(12, 120), 256)), [60, 61, 62], "by bytes");
+        let listens = |after| index.gather(&subscription(&[&[]], Some(after), None)).unwrap().lost;
+        assert!(listens(61) && !listens(63), "who had not come so far may have lost some");
+    }
+
+    #[test]
+    fn an_attribute_that_there_is_no_room_for_may_be_any() {
+        let body = json!({"format": 1, "accepted_ms": 0, "event": {"type": "t".repeat(3000), "source": "/s", "long": "x".repeat(1000), "a": "1"}});
+        let body = body.to_string();
+        let key = ResourceKey::new("e", "default", "1");
+        let row = super::super::rows::Row { key: &key, uid: [0; 16], number: 1, revision: 1, body: body.as_bytes() };
+        let (kept, _) = super::super::rows::read_event(&row).unwrap();
+        assert_eq!(kept.attributes.keys().map(|name| &**name).collect::<Vec<_>>(), ["a", "source"]);
+        assert!(kept.may_have("source", "/s") && !kept.may_have("source", "/t") && kept.may_have("long", "y"));
+        assert!(kept.may_have("type", &"t".repeat(3000)) && !kept.may_have("type", "t"));
     }
 }

@@ -49,18 +49,20 @@ pub(crate) const BATCH_EVENTS_MAX: usize = 100;
 const FILTERS_MAX: usize = 256;
 const FILTERS_BYTES_MAX: usize = 64 * 1024;
 
-/// How long events are kept for those who listen, and how many.
+/// How long events are kept for those who listen, and how many. Of too many the oldest of the namespace that has the most go.
 #[derive(Clone, Copy, Debug)]
 pub struct EventsOptions {
     /// For so long.
     pub retention: Duration,
-    /// At most so many; the oldest go first.
+    /// At most so many.
     pub keep_max: usize,
+    /// At most so many bytes of them.
+    pub keep_bytes: usize,
 }
 
 impl Default for EventsOptions {
     fn default() -> Self {
-        Self { retention: Duration::from_hours(24), keep_max: 100_000 }
+        Self { retention: Duration::from_hours(24), keep_max: 100_000, keep_bytes: 512 << 20 }
     }
 }
 

@@ -3,7 +3,8 @@
 //! # Invariants
 //! - One task looks at everything in the order in which it was committed; answers go out beside it.
 //! - A subscription has at most one answer under way. Its row goes once the answer was taken, or will never be; or when the
-//!   execution that listens ends while it is followed. One that is overlooked then, over a restart, goes when its time is over.
+//!   execution that listens ends while it is followed, or has left several behind. One that is overlooked then, over a restart,
+//!   goes when its time is over.
 //!
 //! # Failure
 //! Rows that cannot be read are named in the log and left alone. A watch that ends begins anew, with all rows.
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     EVENT, EventsOptions, SUBSCRIPTION,
-    index::{Index, Told},
+    index::{Index, Room, Told},
     remove, rows,
     rows::{KeptSubscription, Row},
     subscriptions::{Name, Subscriptions},
@@ -33,8 +34,8 @@ use crate::{
     metrics,
 };
 
-/// Rows read at a time at the start.
-const PAGE_ROWS: usize = 1000;
+/// Rows read at a time at the start: events may have hundreds of kilobytes.
+const PAGE_ROWS: usize = 128;
 /// Answers on their way at a time: enough to fill groups of the committer.
 const ANSWERS_MAX: usize = 256;
 /// Pauses before an answer that was not taken now is given again.
@@ -126,44 +127,56 @@ impl Router {
 
     /// Everything that is there, and what follows it.
     async fn load(&mut self) -> Result<Watch, String> {
-        let (events, from_events) = self.rows(EVENT).await?;
-        for stored in &events {
-            match rows::read_event(&Row::of(stored)) {
-                Ok((kept, body)) => self.index.insert(kept, body),
-                Err(why) => tracing::warn!(key = %stored.key, "an event is left out: {why}"),
+        let read = |stored: StoredResource| match rows::read_event(&Row::of(&stored)) {
+            Ok(event) => Some(event),
+            Err(why) => {
+                tracing::warn!(key = %stored.key, "an event is left out: {why}");
+                None
             }
-        }
+        };
+        let from_events = self.rows(EVENT, read, |router, event| {
+            if let Some((kept, body)) = event {
+                router.index.insert(kept, body);
+            }
+        });
+        let from_events = from_events.await?;
         // What was committed while the pages were read is in the index, but told only when the watch has come to it.
         self.index.see(from_events);
         // What becomes of subscriptions meanwhile is seen twice, which changes nothing.
-        let (subscriptions, _) = self.rows(SUBSCRIPTION).await?;
-        for stored in &subscriptions {
-            self.subscribed(&Row::of(stored));
-        }
+        self.rows(SUBSCRIPTION, |stored| stored, |router, stored| _ = router.subscribed(&Row::of(&stored))).await?;
         // One watch of everything, as the order of kinds among each other matters.
         self.store.watch(None, from_events).map_err(|error: WatchError| error.to_string())
     }
 
-    /// All rows of a kind, and the revision from which on changes are to be followed.
-    async fn rows(&self, kind: &'static str) -> Result<(Vec<StoredResource>, u64), String> {
-        let store = self.store.clone();
-        let read = move || {
-            let (mut rows, mut from, mut after) = (Vec::new(), None, None);
-            loop {
+    /// Takes all rows of a kind, page by page as they are read, and gives the revision from which on changes are to be followed.
+    async fn rows<T: Send + 'static>(
+        &mut self,
+        kind: &'static str,
+        read: impl Fn(StoredResource) -> T + Copy + Send + 'static,
+        mut take: impl FnMut(&mut Self, T),
+    ) -> Result<u64, String> {
+        let (mut from, mut after) = (None, None);
+        loop {
+            let store = self.store.clone();
+            let page = move || {
                 let page = store.list(&ListQuery { after, ..ListQuery::new(kind, PAGE_ROWS) })?;
-                from.get_or_insert(page.revision);
-                rows.extend(page.items);
                 for row in page.corrupt {
                     tracing::warn!(table = row.table, key = row.key, "a row of the event bus is damaged and left out");
                 }
-                match page.last.filter(|_| page.more) {
-                    Some(last) => after = Some(last),
-                    None => return Ok((rows, from.unwrap_or_default())),
-                }
+                let rows: Vec<T> = page.items.into_iter().map(read).collect();
+                Ok((rows, page.revision, page.last.filter(|_| page.more)))
+            };
+            let page = tokio::task::spawn_blocking(page).await.map_err(|stopped| stopped.to_string())?;
+            let (rows, revision, last) = page.map_err(|error: baton_store::StoreError| error.to_string())?;
+            from.get_or_insert(revision);
+            for row in rows {
+                take(self, row);
             }
-        };
-        let read = tokio::task::spawn_blocking(read).await.map_err(|stopped| stopped.to_string())?;
-        read.map_err(|error: baton_store::StoreError| error.to_string())
+            match last {
+                Some(last) => after = Some(last),
+                None => return Ok(from.unwrap_or_default()),
+            }
+        }
     }
 
     fn changed(&mut self, batch: &WatchBatch) {
@@ -172,7 +185,12 @@ impl Router {
             match change.key.kind.as_ref() {
                 EVENT => self.event_changed(change, &mut touched),
                 SUBSCRIPTION if change.kind == ChangeKind::Deleted => self.subscriptions.remove(&change.key.name),
-                SUBSCRIPTION => touched.extend(self.subscribed(&Row::of_change(change))),
+                SUBSCRIPTION => {
+                    if let Some(name) = self.subscribed(&Row::of_change(change)) {
+                        self.look_at_others(&name);
+                        touched.insert(name);
+                    }
+                }
                 WorkflowExecution::KIND => self.execution_changed(change),
                 _ => {}
             }
@@ -212,6 +230,27 @@ impl Router {
         });
     }
 
+    /// Removes what an execution goes on without: a task that lost a race, or that timed out, listens no more.
+    fn look_at_others(&mut self, name: &Name) {
+        let listening = self.subscriptions.grown(name);
+        if listening.is_empty() {
+            return;
+        }
+        let (store, engine) = (self.store.clone(), self.engine.clone());
+        self.beside.spawn(async move {
+            let mut closed = Vec::new();
+            for kept in listening {
+                if engine.heartbeat(&kept.token).await.is_err_and(|error| !passes(error.kind)) {
+                    closed.push(removal_of(&kept));
+                }
+            }
+            if let Err(error) = remove_each(&store, closed).await {
+                tracing::debug!("what an execution listens to no more stays for now: {error}");
+            }
+            Done::Left
+        });
+    }
+
     fn subscribed(&mut self, row: &Row<'_>) -> Option<Name> {
         match rows::read_subscription(&self.sealer, |token| self.engine.waits_for(token), row) {
             Ok(kept) => Some(self.subscriptions.insert(kept)),
@@ -229,6 +268,14 @@ impl Router {
             return;
         }
         let Some(told) = self.index.gather(&waiting.kept) else { return };
+        if told.lost {
+            let (namespace, fingerprint) = (&waiting.kept.key.namespace, fingerprint(&waiting.kept.token));
+            tracing::warn!(
+                namespace,
+                fingerprint,
+                "events were given up before a listener was told of them: there were more than events.keep-max or events.keep-bytes"
+            );
+        }
         waiting.answering = true;
         let answer = Answer {
             store: self.store.clone(),
@@ -252,16 +299,15 @@ impl Router {
         }
     }
 
-    /// Lets go of the oldest events if there are too many.
+    /// Lets go of events if there are too many.
     fn trim(&mut self) {
-        if self.trimming || self.index.len() <= self.options.keep_max {
+        let room = Room { events: self.options.keep_max, bytes: self.options.keep_bytes };
+        if self.trimming || !self.index.is_too_large(room) {
             return;
         }
         self.trimming = true;
-        let count = (self.index.len() - self.options.keep_max).min(TRIM_EVENTS);
-        let deletes: Vec<ResourceDelete> = self
-            .index
-            .oldest(count)
+        let given_up = self.index.give_up(room, TRIM_EVENTS);
+        let deletes: Vec<ResourceDelete> = given_up
             .iter()
             .map(|event| ResourceDelete {
                 key: event.key.clone(),

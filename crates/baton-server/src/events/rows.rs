@@ -23,6 +23,11 @@ pub(crate) const SUBSCRIPTION: &str = "internal/EventSubscription";
 
 const FORMAT: u32 = 1;
 
+/// What is kept in memory of the attributes of one event beside its type, in bytes, and what one costs beside its text. Ordinary
+/// events have some hundred bytes of them; of others whoever listens is told more than they asked for, and judges for themselves.
+const ATTRIBUTES_BYTES_MAX: usize = 1024;
+const ATTRIBUTE_COST: usize = 64;
+
 #[derive(Serialize, Deserialize)]
 struct EventBody<E> {
     format: u32,
@@ -55,8 +60,20 @@ pub(super) struct KeptEvent {
     pub(super) emitted: bool,
     /// Bytes of its JSON.
     pub(super) bytes: usize,
-    /// Its attributes as texts.
+    /// Its `type`.
+    pub(super) kind: Option<Box<str>>,
+    /// Its other attributes as texts, as far as there is room for them.
     pub(super) attributes: BTreeMap<Box<str>, Box<str>>,
+    /// Whether all of them are here.
+    pub(super) is_whole: bool,
+}
+
+impl KeptEvent {
+    /// Whether an attribute may have a value: it has, or it is not here.
+    pub(super) fn may_have(&self, name: &str, value: &str) -> bool {
+        let known = if name == "type" { self.kind.as_ref() } else { self.attributes.get(name) };
+        known.map_or(!self.is_whole, |known| **known == *value)
+    }
 }
 
 /// A subscription that is kept.
@@ -138,7 +155,21 @@ fn encode<T: Serialize>(body: &T) -> Bytes {
 /// A sentence for the log.
 pub(super) fn read_event(row: &Row<'_>) -> Result<(KeptEvent, Map<String, Value>), String> {
     let body: EventBody<Map<String, Value>> = decode(row.body, |body: &EventBody<_>| body.format)?;
-    let attributes = attributes(&body.event).map(|(name, value)| (name.into(), value.into())).collect();
+    let (mut kind, mut kept, mut left) = (None, BTreeMap::new(), ATTRIBUTES_BYTES_MAX);
+    let mut is_whole = true;
+    for (name, value) in attributes(&body.event) {
+        if name == "type" {
+            kind = Some(value.into());
+            continue;
+        }
+        match left.checked_sub(name.len() + value.len() + ATTRIBUTE_COST) {
+            Some(rest) => {
+                left = rest;
+                kept.insert(Box::from(name), value.into());
+            }
+            None => is_whole = false,
+        }
+    }
     let kept = KeptEvent {
         key: row.key.clone(),
         uid: row.uid,
@@ -147,7 +178,9 @@ pub(super) fn read_event(row: &Row<'_>) -> Result<(KeptEvent, Map<String, Value>
         accepted_ms: body.accepted_ms,
         emitted: body.emitted,
         bytes: row.body.len(),
-        attributes,
+        kind,
+        attributes: kept,
+        is_whole,
     };
     Ok((kept, body.event))
 }

@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use baton_activities::limited::Parsed;
 use baton_proto::{JsonError, Resource, from_json_value};
 use baton_types::{ApiError, ErrorKind, Violation, check_name, check_namespace};
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use super::{
     Rest, body, json,
     query::Query,
     refusal::{Refusal, printable},
-    value::{Parsed, parse},
+    value::parse,
 };
 use crate::app::App;
 

@@ -12,6 +12,7 @@ use axum::{
     response::Response,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use baton_activities::limited::Parsed;
 use baton_store::Lane;
 use baton_types::{ApiError, Violation};
 use percent_encoding::percent_decode_str;
@@ -21,7 +22,7 @@ use super::{
     body::{MediaType, essence},
     call::Call,
     refusal::Refusal,
-    value::{Parsed, parse},
+    value::parse,
 };
 
 const STRUCTURED: &str = "application/cloudevents+json";

@@ -67,11 +67,6 @@ impl Refusal {
         Self { error: Box::new(error), http, reason, about: None }
     }
 
-    /// What is wrong, for people.
-    pub(super) fn message(&self) -> &str {
-        &self.error.message
-    }
-
     /// The same with what to do next.
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {

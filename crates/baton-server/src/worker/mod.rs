@@ -19,7 +19,7 @@ pub(crate) mod wire;
 
 use std::sync::Arc;
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, RunOptions, Secret, WorldActivities};
+use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, ModelsOptions, RunOptions, WorldActivities};
 use baton_engine::Ledger;
 use baton_engine_temporal::{ConnectError, Connection, TemporalOptions};
 use baton_types::ErrorKind;
@@ -77,10 +77,8 @@ pub struct WorkerProcessOptions {
     pub temporal: TemporalSettings,
     /// What activities may call.
     pub egress: EgressPolicy,
-    /// Where models are asked unless an agent says otherwise.
-    pub model_base_url: Option<String>,
-    /// Key for that place.
-    pub model_api_key: Option<Secret>,
+    /// Where models are asked, and what they cost.
+    pub models: ModelsOptions,
     /// What commands, scripts and containers may do.
     pub run: RunOptions,
 }
@@ -139,19 +137,20 @@ pub async fn start_worker(options: WorkerProcessOptions) -> Result<RunningWorker
     }
     let activities = ActivitiesOptions {
         egress: options.egress,
-        model_base_url: options.model_base_url,
-        model_api_key: options.model_api_key,
+        models: options.models,
         run: options.run,
         ..ActivitiesOptions::default()
     };
     let activities =
         WorldActivities::new(activities, Arc::new(RemoteHome(ledger.clone()))).map_err(WorkerStartError::Activities)?;
+    let activities = Arc::new(activities);
+    activities.keep_sweeping();
     let connection = Connection::start(options.temporal.connection.clone()).map_err(WorkerStartError::Temporal)?;
     let parts = Parts {
         ledger: Arc::new(ledger.clone()) as Arc<dyn Ledger>,
         programs: Arc::new(ProgramCache::default()),
         activity_names: activities.names().collect(),
-        activities: Arc::new(activities),
+        activities,
     };
     let supervised = Supervised::start(connection, &options.temporal, parts);
     Ok(RunningWorker { ledger, supervised })

@@ -45,8 +45,14 @@ async fn values_go_in_and_names_come_out() {
         server.create(secret("db", &json!({"user": "somebody", "password": PASSWORD}))).await.unwrap();
     assert_eq!(created.spec, None);
     assert_eq!(keys(&created).len(), 2);
-    assert_eq!(keys(&created)[1], keys(&dry.object)[0], "equal values have equal fingerprints");
+    assert_eq!(keys(&dry.object), [("user".to_owned(), String::new())], "a trial tells nothing of a value");
     assert_ne!(keys(&created)[0].1, keys(&created)[1].1);
+    let tried = async |value: &str| {
+        let guess = json!({"spec": {"data": {"user": value}}});
+        let tried = app.patch::<Secret>("", "db", guess, DRY).await.unwrap().object;
+        (keys(&tried), tried.metadata.unwrap().generation)
+    };
+    assert_eq!(tried("somebody").await, tried("something").await, "nor does a trial to change it");
 
     let again =
         app.update(read::<Secret>(json!({"metadata": created.metadata, "status": {}})), REAL).await.unwrap().object;
@@ -76,6 +82,8 @@ async fn values_go_in_and_names_come_out() {
     assert_eq!(watched, [changed, patched]);
     let deleted = app.delete::<Secret>(&v1::DeleteRequest { name: "db".into(), ..Default::default() }).await.unwrap();
     assert!(deleted.gone);
+    let other: Secret = server.create(secret("other", &json!({"user": "somebody"}))).await.unwrap();
+    assert_ne!(keys(&other)[0].1, keys(&created)[1].1, "nor does another secret with it");
     server.stop().await;
 }
 

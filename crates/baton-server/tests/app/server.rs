@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{REAL, Server, options, read, run, trivial, waiting};
+use crate::support::{REAL, Server, document, options, read, run, trivial, waiting};
 use baton_proto::v1::{Workflow, WorkflowExecution};
 use baton_server::{ServerOptions, StartError, start};
+use serde_json::json;
 
 #[tokio::test]
 async fn it_refuses_to_listen_where_others_could_call() {
@@ -64,4 +65,26 @@ async fn it_is_ready_while_it_runs() {
     let app = server.app().clone();
     server.stop().await;
     assert!(app.get::<Workflow>("", "w").await.is_err());
+}
+
+#[tokio::test]
+async fn its_own_api_is_not_called_for_executions_unless_it_says_so() {
+    for allowed in [false, true] {
+        let server = Server::start_with(|options| options.allow_own_api = allowed).await;
+        let api = format!("http://{}", server.running.address);
+        let call = json!([{"ask": {"call": "http", "with": {"method": "get", "endpoint": format!("{api}/healthz"), "output": "raw"}}}]);
+        let template =
+            |name: &str, tasks| json!({"metadata": {"name": name}, "spec": {"definition": document(name, tasks)}});
+        server.create::<Workflow>(template("calls", &call)).await.unwrap();
+        server.create::<WorkflowExecution>(run("r", "calls")).await.unwrap();
+        let status = server.ended::<WorkflowExecution>("r").await.status.unwrap();
+        assert_eq!(status.phase, if allowed { "Completed" } else { "Failed" });
+        let error = format!("{:?}", status.error);
+        assert_eq!(error.contains("it is the API of this installation"), !allowed, "{error}");
+        // Nor does admission fetch from there what a definition refers to.
+        let function = json!([{"a": {"call": format!("{api}/apis/baton.dev/v1/workflows"), "with": {}}}]);
+        let refused = server.create::<Workflow>(template("fetches", &function)).await.unwrap_err();
+        assert_eq!(format!("{refused:?}").contains("it is the API of this installation"), !allowed, "{refused:?}");
+        server.stop().await;
+    }
 }

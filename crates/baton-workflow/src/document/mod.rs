@@ -16,6 +16,7 @@
 //! Violations only. Parts of the language that this version does not run are violations that say so.
 
 mod builder;
+mod characters;
 mod extensions;
 mod links;
 mod on;
@@ -189,6 +190,7 @@ pub fn check(document: &Value) -> Result<Definition, Vec<Violation>> {
         return Err(vec![Violation::new("", format!("is nested deeper than {JSON_DEPTH_MAX} levels"))]);
     }
     let mut builder = Builder::default();
+    characters::refuse_reserved(document, &mut builder);
     let definition = read(document, &mut builder);
     match definition {
         Some(definition) if builder.violations.is_empty() => Ok(definition),

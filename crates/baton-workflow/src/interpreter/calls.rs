@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use baton_execution::{
     ChildTarget, Command, Effect, Fault, Outcome, ParentClosePolicy, ProgramKind, ScheduleActivity, StartChild,
-    WaitReason, fault_type,
+    WaitReason, fault_type, secrets_named,
 };
 use baton_types::{DURATION_MS_MAX, format_duration};
 use serde_json::Value;
@@ -56,6 +56,7 @@ impl Run {
     /// Runs an activity for the task; with `metadata.await: callback` the task then waits for an answer.
     pub(crate) fn call(&mut self, number: FrameId, call: Call) -> Result<Step, Fault> {
         let Call { activity, input, on, effect, timeout_ms: own_ms } = call;
+        self.check_secrets(&input)?;
         let timeout_ms = self.timeout_ms(number)?;
         let id = self.frame(number).operation();
         let wait = self.definition.task(self.frame(number).task).and_then(|task| task.wait.clone());
@@ -83,6 +84,18 @@ impl Run {
         Ok(Step::Wait)
     }
 
+    /// Refuses secrets that are not in `use.secrets`, however the text that stands for one was put together: a document may
+    /// have functions of others in it. A placeholder that is broken is told where the value would be put in its place.
+    fn check_secrets(&self, input: &Value) -> Result<(), Fault> {
+        let named = secrets_named(input).unwrap_or_default();
+        let known = self.definition.secrets();
+        let Some((name, _)) = named.into_iter().find(|(name, _)| !known.iter().any(|known| known == name)) else {
+            return Ok(());
+        };
+        let detail = format!("the secret '{name}' is not in use.secrets");
+        Err(Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable())
+    }
+
     /// Runs the activity of one round of a task that has several; its time is not the task's.
     pub(crate) fn schedule_round(
         &mut self,
@@ -91,7 +104,8 @@ impl Run {
         input: Value,
         on: String,
         start_to_close_ms: u64,
-    ) {
+    ) -> Result<(), Fault> {
+        self.check_secrets(&input)?;
         let id = self.frame(number).operation();
         self.emit(Command::ScheduleActivity(ScheduleActivity {
             id,
@@ -103,6 +117,7 @@ impl Run {
         }));
         let until_ms = Some(self.after(start_to_close_ms));
         self.open(number, Opening { reason: WaitReason::Event, on, until_ms, activity: true, wait: false });
+        Ok(())
     }
 
     /// The task's operation of one round is over; that of the next round is another one.

@@ -27,7 +27,9 @@ mod variables;
 
 use std::sync::Arc;
 
-use baton_execution::{Command, Input, OperationId, Program, ProgramError, Progress, Recorded};
+use baton_execution::{
+    Command, Input, OperationId, Program, ProgramError, Progress, Recorded, with_present_placeholders,
+};
 
 pub(crate) use calls::{Call, Child};
 pub(crate) use run::Run;
@@ -48,14 +50,16 @@ pub const DEFAULT_WAIT_MS: u64 = 7 * 24 * 3600 * 1000;
 /// How long an activity of a task without a timeout may run, in milliseconds.
 pub const DEFAULT_ACTIVITY_MS: u64 = 60_000;
 
-/// Format of the snapshots that this build writes, and the only one that it reads.
-const SNAPSHOT_VERSION: u32 = 1;
+/// Format of the snapshots that this build writes.
+const SNAPSHOT_VERSION: u32 = 2;
+/// The format before, which differs in its placeholders alone: read as well.
+const SNAPSHOT_VERSION_BEFORE: u32 = 1;
 
 /// A snapshot that this build cannot go on from; the execution is replayed from its history instead.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// It is not a snapshot of a workflow, or one of another format.
-    #[error("the snapshot has the format {found}, this build reads {SNAPSHOT_VERSION}")]
+    #[error("the snapshot has the format {found}, this build reads {SNAPSHOT_VERSION_BEFORE} and {SNAPSHOT_VERSION}")]
     Format {
         /// The format that it says it has.
         found: u32,
@@ -87,9 +91,15 @@ pub fn load(definition: Arc<Definition>) -> WorkflowProgram {
 /// # Errors
 /// If the snapshot is not one of this build's format, or not one of this definition.
 pub fn restore(definition: Arc<Definition>, snapshot: &[u8]) -> Result<WorkflowProgram, RestoreError> {
-    let snapshot: state::Snapshot<state::Execution> =
-        serde_json::from_slice(snapshot).map_err(RestoreError::Unreadable)?;
-    if snapshot.version != SNAPSHOT_VERSION {
+    let bytes = snapshot;
+    let mut snapshot: state::Snapshot<state::Execution> =
+        serde_json::from_slice(bytes).map_err(RestoreError::Unreadable)?;
+    if snapshot.version == SNAPSHOT_VERSION_BEFORE {
+        let text = String::from_utf8_lossy(bytes);
+        snapshot.state = serde_json::from_str::<state::Snapshot<state::Execution>>(&with_present_placeholders(&text))
+            .map_err(RestoreError::Unreadable)?
+            .state;
+    } else if snapshot.version != SNAPSHOT_VERSION {
         return Err(RestoreError::Format { found: snapshot.version });
     }
     for frame in snapshot.state.frames.values() {

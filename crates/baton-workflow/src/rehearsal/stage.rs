@@ -381,10 +381,10 @@ impl<'s> Stage<'s> {
     }
 }
 
-/// Data with the placeholders of tokens and secrets (`\u{e000}baton.dev/callback-token:…\u{e001}`) made readable.
+/// Data with the placeholders of tokens and secrets made readable: they stand between two characters that no data holds.
 fn visible(value: Value) -> Value {
     match value {
-        Value::String(text) if text.contains('\u{e000}') => Value::String(visible_text(&text)),
+        Value::String(text) if text.contains(START) => Value::String(visible_text(&text)),
         Value::Array(items) => Value::Array(items.into_iter().map(visible).collect()),
         Value::Object(fields) => {
             Value::Object(fields.into_iter().map(|(name, field)| (name, visible(field))).collect())
@@ -396,17 +396,19 @@ fn visible(value: Value) -> Value {
 fn visible_text(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\u{e000}') {
-        let (inside, left) = after.split_once('\u{e001}').unwrap_or((after, ""));
-        let what = inside.strip_prefix("baton.dev/").unwrap_or(inside);
-        let what = match what.split_once(':') {
+    while let Some((before, after)) = rest.split_once(START) {
+        let (inside, left) = after.split_once(END).unwrap_or((after, ""));
+        let what = match inside.strip_prefix("baton.dev/").map(|what| what.split_once(':').unwrap_or((what, ""))) {
             // Which task it is for is seen beside it.
-            Some(("callback-token", _)) => "callback token".to_owned(),
-            Some((what, name)) => format!("{} {name}", what.replace('-', " ")),
-            None => what.to_owned(),
+            Some((what, _)) => what.replace('-', " "),
+            None => inside.replacen('~', " ", 1).replace('~', "."),
         };
         shown.extend([before, "<", &what, ">"]);
         rest = left;
     }
     shown + rest
 }
+
+/// What placeholders begin and end with.
+const START: char = '\u{fdd0}';
+const END: char = '\u{fdd1}';

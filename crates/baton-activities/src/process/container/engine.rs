@@ -48,8 +48,8 @@ impl Engine {
     /// Makes a container; its id.
     pub(super) async fn create(&self, create: Create) -> Result<String, Fault> {
         let mut command = self.command(["create"]);
-        command.args(create.arguments).envs(create.environment);
-        let said = self.converse("create", command).await?;
+        command.args(create.arguments);
+        let said = self.converse("create", command, create.environment.into_bytes()).await?;
         // What comes before tells of the image that was pulled.
         let id = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned();
         if id.is_empty() { Err(self.failed("create", "it gave no id")) } else { Ok(id) }
@@ -90,9 +90,9 @@ impl Engine {
         self.ids(["ps", "--all", "--no-trunc", "--quiet", "--filter", filter]).await
     }
 
-    /// Ids of containers that ended.
-    pub(super) async fn list_ended(&self, filter: &str) -> Result<Vec<String>, Fault> {
-        self.ids(["ps", "--all", "--no-trunc", "--quiet", "--filter", "status=exited", "--filter", filter]).await
+    /// Ids of containers that run.
+    pub(super) async fn list_running(&self, filter: &str) -> Result<Vec<String>, Fault> {
+        self.ids(["ps", "--no-trunc", "--quiet", "--filter", filter]).await
     }
 
     async fn ids<const N: usize>(&self, arguments: [&str; N]) -> Result<Vec<String>, Fault> {
@@ -116,7 +116,7 @@ impl Engine {
     }
 
     async fn ask<const N: usize>(&self, arguments: [&str; N]) -> Result<String, Fault> {
-        self.converse(arguments[0], self.command(arguments)).await
+        self.converse(arguments[0], self.command(arguments), Vec::new()).await
     }
 
     fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
@@ -126,8 +126,8 @@ impl Engine {
         command
     }
 
-    async fn converse(&self, what: &str, command: Command) -> Result<String, Fault> {
-        let Finished { code, stdout, stderr } = self.collect(what, command, Vec::new(), SAID_BYTES_MAX).await?;
+    async fn converse(&self, what: &str, command: Command, stdin: Vec<u8>) -> Result<String, Fault> {
+        let Finished { code, stdout, stderr } = self.collect(what, command, stdin, SAID_BYTES_MAX).await?;
         if code == 0 {
             return Ok(String::from_utf8_lossy(&stdout).into_owned());
         }

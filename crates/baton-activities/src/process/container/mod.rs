@@ -11,6 +11,8 @@
 //! - What containers may do is what commands may do: network, memory and processes are those of [`RunOptions`](crate::RunOptions), and of the
 //!   host's files they see those that [`RunOptions::container_volumes`](crate::RunOptions::container_volumes) names.
 //! - The future dropped, the container is killed.
+//! - A container bears the time at which its task is over, and what becomes of it then. What a server left that was killed, others
+//!   kill and remove by that, unless they wait for it themselves: [`Container::sweep`](Activity::sweep).
 //!
 //! # Deliberately absent
 //! The engine's own protocol: its command line is the interface that all engines share. A sandbox around that command line:
@@ -19,12 +21,15 @@
 mod engine;
 mod plan;
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use baton_execution::{ActivityTask, Fault, fault_type};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::OnceCell;
 
 use self::{
     engine::Engine,
@@ -41,6 +46,10 @@ use crate::{
 const LABEL_TASK: &str = "baton.dev/task";
 /// Label with the milliseconds after its end at which a container is to be removed.
 const LABEL_REMOVE: &str = "baton.dev/remove-after-ms";
+/// Label with the time, in milliseconds since 1970, after which nobody waits for a container.
+const LABEL_DEADLINE: &str = "baton.dev/deadline-ms";
+/// How much later than its task a container is taken for left behind, in milliseconds: whoever waits for it ends it first.
+const DEADLINE_GRACE_MS: u64 = 60_000;
 
 /// Template for the state of a container.
 const STATE: &str = "{{.State.Status}}";
@@ -52,8 +61,17 @@ fn is_new(state: &str) -> bool {
 
 pub(crate) struct Container {
     sandbox: Sandbox,
-    /// Whether containers that an earlier process was to remove were looked for.
-    swept: OnceCell<()>,
+    attended: Attended,
+}
+
+/// Containers that this process waits for.
+#[derive(Clone, Default)]
+struct Attended(Arc<Mutex<BTreeSet<String>>>);
+
+impl Attended {
+    fn ids(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Deserialize)]
@@ -69,6 +87,7 @@ struct Input {
 struct Running {
     engine: Engine,
     id: String,
+    attended: Attended,
     cleanup: Cleanup,
     /// Whether it came to its own end.
     ended: bool,
@@ -76,7 +95,7 @@ struct Running {
 
 impl Container {
     pub(crate) fn new(sandbox: &Sandbox) -> Self {
-        Self { sandbox: sandbox.clone(), swept: OnceCell::new() }
+        Self { sandbox: sandbox.clone(), attended: Attended::default() }
     }
 }
 
@@ -93,8 +112,8 @@ impl Activity for Container {
         let engine = Engine::find(options)?;
         let (digest, name) = plan::names(task, plan.name());
         let stdin = given.stdin();
-        let create = plan.create(options, &name, &digest, &given)?;
-        self.swept.get_or_init(|| sweep(&engine)).await;
+        let deadline_ms = now_ms().saturating_add(task.start_to_close_ms).saturating_add(DEADLINE_GRACE_MS);
+        let create = plan.create(options, task, (&digest, &name), deadline_ms, &given)?;
         let found = engine.list(&format!("label={LABEL_TASK}={digest}")).await?;
         let (id, begun) = match found.into_iter().next() {
             Some(id) => {
@@ -109,7 +128,9 @@ impl Activity for Container {
             );
             return Err(Fault::new(fault_type::IN_DOUBT, 500, detail).non_retryable());
         }
-        let running = Running { engine, id, cleanup: plan.cleanup(), ended: false };
+        let attended = self.attended.clone();
+        attended.ids().insert(id.clone());
+        let running = Running { engine, id, attended, cleanup: plan.cleanup(), ended: false };
         let bytes_max = options.output_bytes_max;
         if given.awaited {
             let finished =
@@ -125,6 +146,17 @@ impl Activity for Container {
             in_background(task, running.attend(stdin, bytes_max));
         }
         Ok(Value::Null)
+    }
+
+    async fn sweep(&self) {
+        let options = self.sandbox.options();
+        if options.commands == Commands::Off {
+            return;
+        }
+        let Ok(engine) = Engine::find(options) else { return };
+        if let Err(fault) = sweep(&engine, &self.attended).await {
+            tracing::debug!(%fault, "containers that were left are looked for again later");
+        }
     }
 }
 
@@ -164,6 +196,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.attended.ids().remove(&self.id);
         if self.ended {
             return;
         }
@@ -190,13 +223,37 @@ fn remove_later(engine: &Engine, id: &str, after_ms: u64) {
     });
 }
 
-/// Takes up what an earlier process was to remove: after the same time, from now.
-async fn sweep(engine: &Engine) {
-    let Ok(left) = engine.list_ended(&format!("label={LABEL_REMOVE}")).await else { return };
+/// Kills what still runs when its task is over, and removes what was to be removed by now, unless somebody here waits for it.
+async fn sweep(engine: &Engine, attended: &Attended) -> Result<(), Fault> {
+    let mut left = engine.list_running(&format!("label={LABEL_DEADLINE}")).await?;
+    left.extend(engine.list(&format!("label={LABEL_REMOVE}")).await?);
+    left.sort_unstable();
+    left.dedup();
     for id in left {
-        let after = engine.inspect(&id, &format!("{{{{index .Config.Labels \"{LABEL_REMOVE}\"}}}}")).await;
-        if let Some(after_ms) = after.ok().and_then(|text| text.parse().ok()) {
-            remove_later(engine, &id, after_ms);
+        let label = |name: &str| format!("{{{{index .Config.Labels \"{name}\"}}}}");
+        let template = format!("{STATE} {} {}", label(LABEL_DEADLINE), label(LABEL_REMOVE));
+        // It may be gone by now.
+        let Ok(said) = engine.inspect(&id, &template).await else { continue };
+        let mut said = said.split(' ');
+        let state = said.next().unwrap_or_default();
+        let mut number = || said.next().and_then(|text| text.parse::<u64>().ok());
+        let (Some(deadline_ms), remove_after_ms) = (number(), number()) else { continue };
+        if now_ms() < deadline_ms || attended.ids().contains(&id) {
+            continue;
         }
+        if remove_after_ms.is_some_and(|after_ms| now_ms() >= deadline_ms.saturating_add(after_ms)) {
+            engine.remove(&id).await;
+        } else if matches!(state, "running" | "paused" | "restarting") {
+            engine.kill(&id).await;
+        } else {
+            continue;
+        }
+        tracing::info!(container = id, "ended a container that nobody waits for any more");
     }
+    Ok(())
+}
+
+/// The wall clock.
+fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default()
 }

@@ -1,24 +1,35 @@
 //! What a task says of its container, as arguments of the engine's `create`.
 
-use std::{
-    collections::BTreeMap,
-    path::{Component, Path},
-};
+use std::path::{Component, Path};
 
 use baton_execution::{ActivityTask, Fault, fault_type};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{LABEL_REMOVE, LABEL_TASK};
+use super::{LABEL_DEADLINE, LABEL_REMOVE, LABEL_TASK};
 use crate::{
-    options::RunOptions,
+    options::{RunOptions, is_container_name},
     process::{Given, text_of},
 };
 
 /// Longest part of a name that is made of the execution's and the task's own names.
 const NAME_PART_LENGTH_MAX: usize = 60;
-/// Beginnings of variables that the engine's command line takes for itself, or its loader.
-const ENGINE_VARIABLES: [&str; 7] = ["BUILDAH_", "CONTAINER", "DOCKER_", "LD_", "PODMAN_", "STORAGE_", "XDG_"];
+/// Where the engine's command line finds the container's variables: at its standard input, as everybody can read command
+/// lines, and as its own environment says where its daemon, its credentials and its proxies are.
+const ENVIRONMENT_FILE: &str = "/dev/stdin";
+/// Longest line of such a file, in bytes: engines read no longer ones.
+const ENVIRONMENT_LINE_BYTES_MAX: usize = 60 << 10;
+
+impl Cleanup {
+    /// After how many milliseconds it is removed.
+    pub(super) const fn after_ms(self) -> Option<u64> {
+        match self {
+            Self::Always => Some(0),
+            Self::Never => None,
+            Self::Eventually(after_ms) => Some(after_ms),
+        }
+    }
+}
 
 /// What a task says of its container.
 #[derive(Deserialize)]
@@ -68,10 +79,10 @@ pub(super) enum Cleanup {
     Eventually(u64),
 }
 
-/// Arguments of `create`, and the environment that it is called with.
+/// Arguments of `create`, and the file of variables that it reads.
 pub(super) struct Create {
     pub(super) arguments: Vec<String>,
-    pub(super) environment: BTreeMap<String, String>,
+    pub(super) environment: String,
 }
 
 /// The label's digest of a task, and the name of its container: `given`, else made as the specification recommends, and with
@@ -105,23 +116,25 @@ impl Plan {
         }
     }
 
-    /// The arguments of `create`.
+    /// The arguments of `create`, for a container that nobody waits for after `deadline_ms` of the wall clock.
     pub(super) fn create(
         &self,
         options: &RunOptions,
-        name: &str,
-        digest: &str,
+        task: &ActivityTask,
+        (digest, name): (&str, &str),
+        deadline_ms: u64,
         given: &Given,
     ) -> Result<Create, Fault> {
         let mut arguments = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
-        if !is_name(name) {
+        if !is_container_name(name) {
             return Err(refused(format!(
                 "'{name}' is not the name of a container; allowed are letters, digits, '_', '.' and '-', and a letter or digit first"
             )));
         }
         add(&["--name", name, "--label", &format!("{LABEL_TASK}={digest}")]);
-        if let Cleanup::Eventually(after_ms) = self.cleanup() {
+        add(&["--label", &format!("{LABEL_DEADLINE}={deadline_ms}")]);
+        if let Some(after_ms) = self.cleanup().after_ms() {
             add(&["--label", &format!("{LABEL_REMOVE}={after_ms}")]);
         }
         add(&[
@@ -151,13 +164,16 @@ impl Plan {
         for port in ports {
             add(&["--publish", &port]);
         }
-        for volume in volumes(self.volumes.as_ref(), options)? {
+        for volume in volumes(self.volumes.as_ref(), options, &task.namespace)? {
             add(&["--volume", &volume]);
         }
         if !given.stdin().is_empty() {
             add(&["--interactive"]);
         }
-        let environment = environment(given, &mut arguments)?;
+        let environment = environment(given)?;
+        if !environment.is_empty() {
+            add(&["--env-file", ENVIRONMENT_FILE]);
+        }
         let image = text_of(&self.image);
         if image.is_empty()
             || image.starts_with('-')
@@ -182,38 +198,30 @@ fn refused(detail: String) -> Fault {
     Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
 }
 
-/// Names of containers and volumes.
-fn is_name(name: &str) -> bool {
-    name.len() <= 255
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
-}
-
-/// Whether a variable means something to the engine's command line itself.
-fn is_engines_own(variable: &str) -> bool {
-    std::env::var_os(variable).is_some() || ENGINE_VARIABLES.iter().any(|prefix| variable.starts_with(prefix))
-}
-
-/// Adds the variables of the container to `arguments`; gives the environment that `create` is to be called with.
-fn environment(given: &Given, arguments: &mut Vec<String>) -> Result<BTreeMap<String, String>, Fault> {
-    let mut environment = BTreeMap::new();
+/// The container's variables, as a file that engines read: a line for each, and no way to write a line break.
+fn environment(given: &Given) -> Result<String, Fault> {
+    let mut file = String::new();
     for (variable, value) in given.environment() {
-        if variable.is_empty() || variable.contains(['=', '\0']) || value.contains('\0') {
-            let shown = variable.escape_debug();
+        let shown = variable.escape_debug();
+        let odd = |letter: char| letter == '=' || letter.is_whitespace() || letter.is_control();
+        if variable.is_empty() || variable.starts_with(['#', '\u{feff}']) || variable.contains(odd) {
+            return Err(refused(format!("'{shown}' is not the name of a variable of a container's environment")));
+        }
+        if value.contains(['\n', '\r', '\0']) {
             return Err(refused(format!(
-                "'{shown}' is not the name of a variable of the environment, or its value holds U+0000"
+                "the value of the variable '{shown}' holds a line break or U+0000, which container engines do not read; give it as 'stdin', or in Base64"
             )));
         }
-        arguments.push("--env".to_owned());
-        if is_engines_own(&variable) {
-            arguments.push(format!("{variable}={value}"));
-        } else {
-            // By the environment, as everybody can read command lines.
-            arguments.push(variable.clone());
-            environment.insert(variable, value);
+        let line = format!("{variable}={value}\n");
+        if line.len() > ENVIRONMENT_LINE_BYTES_MAX {
+            return Err(refused(format!(
+                "the variable '{shown}' and its value have {} bytes; allowed are 1 to {ENVIRONMENT_LINE_BYTES_MAX}",
+                line.len()
+            )));
         }
+        file.push_str(&line);
     }
-    Ok(environment)
+    Ok(file)
 }
 
 /// `8080:80`, from the host's port to the container's.
@@ -235,8 +243,8 @@ fn ports(ports: Option<&Map<String, Value>>) -> Result<Vec<String>, Fault> {
     Ok(found)
 }
 
-/// `/srv/data:/data:ro`, from the host's directory or the name of a volume to the container's directory.
-fn volumes(volumes: Option<&Map<String, Value>>, options: &RunOptions) -> Result<Vec<String>, Fault> {
+/// `/srv/data:/data:ro`, from the host's directory or a volume to the container's directory.
+fn volumes(volumes: Option<&Map<String, Value>>, options: &RunOptions, namespace: &str) -> Result<Vec<String>, Fault> {
     let mut found = Vec::new();
     for (host, container) in volumes.into_iter().flatten() {
         let container = text_of(container);
@@ -246,14 +254,25 @@ fn volumes(volumes: Option<&Map<String, Value>>, options: &RunOptions) -> Result
                 "'{container}' is no place for a volume; allowed is an absolute path, with ':ro' to be read only"
             )));
         }
-        if !is_name(host) && !is_allowed(Path::new(host), options) {
+        let source = if is_container_name(host) {
+            volume(host, options, namespace)
+        } else if is_allowed(Path::new(host), options) {
+            host.clone()
+        } else {
             return Err(refused(format!(
                 "'{host}' cannot be mounted; allowed are names of volumes, and directories in those that the setting 'run.container-volumes' lists"
             )));
-        }
-        found.push(format!("{host}:{container}"));
+        };
+        found.push(format!("{source}:{container}"));
     }
     Ok(found)
+}
+
+/// The engine's name of a volume. Engines have one space of names for whoever uses them, so a namespace has its own part of it,
+/// but for volumes that the configuration names. Namespaces have no points in their names.
+fn volume(name: &str, options: &RunOptions, namespace: &str) -> String {
+    let is_shared = options.container_volumes.iter().any(|listed| listed.as_os_str() == name);
+    if is_shared { name.to_owned() } else { format!("baton.{namespace}.{name}") }
 }
 
 /// Whether a path of the host, as it is in truth, is within what containers may see.
@@ -262,6 +281,10 @@ fn is_allowed(path: &Path, options: &RunOptions) -> bool {
         && !path.to_string_lossy().contains(':')
         && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     let Ok(real) = path.canonicalize() else { return false };
-    let roots = options.container_volumes.iter().filter_map(|root| root.canonicalize().ok());
+    let roots = options
+        .container_volumes
+        .iter()
+        .filter(|listed| listed.is_absolute())
+        .filter_map(|root| root.canonicalize().ok());
     plain && roots.into_iter().any(|root| real.starts_with(root))
 }

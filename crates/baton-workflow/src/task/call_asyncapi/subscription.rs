@@ -168,7 +168,7 @@ impl Subscribe {
         let mut request = self.operation.request(run, frame)?;
         request.insert("round".to_owned(), round);
         run.set_state(frame, State::Subscription(Box::new(progress)));
-        run.schedule_round(frame, "asyncapi", Value::Object(request), self.operation.on(), start_to_close_ms);
+        run.schedule_round(frame, "asyncapi", Value::Object(request), self.operation.on(), start_to_close_ms)?;
         Ok(Step::Wait)
     }
 

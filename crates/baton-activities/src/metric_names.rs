@@ -1,0 +1,12 @@
+//! Names of what is counted here. Each has the labels `provider` and `model`; a model that is in no table of prices is `other`.
+
+/// Counter: calls of models that were answered.
+pub const MODEL_CALLS: &str = "baton_model_calls_total";
+/// Counter: calls of models that failed, repetitions included.
+pub const MODEL_FAILURES: &str = "baton_model_failures_total";
+/// Counter: tokens that models have read.
+pub const MODEL_INPUT_TOKENS: &str = "baton_model_input_tokens_total";
+/// Counter: tokens that models have written.
+pub const MODEL_OUTPUT_TOKENS: &str = "baton_model_output_tokens_total";
+/// Counter: what calls of known price cost, in millionths of a US dollar.
+pub const MODEL_COST: &str = "baton_model_cost_microdollars_total";
