@@ -76,7 +76,7 @@ async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Server(args) => commands::server(context, args).await,
         Command::Worker(args) => commands::worker(context, args).await,
         Command::Apply(args) => commands::apply(context, args).await,
-        Command::Create(command) => commands::create(context, command).await,
+        Command::Create(command) => Box::pin(commands::create(context, command)).await,
         Command::Get(args) => commands::get(context, args).await,
         Command::List(args) => commands::list(context, args).await,
         Command::Describe(args) => commands::describe(context, args).await,

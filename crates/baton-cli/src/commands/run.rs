@@ -72,7 +72,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<(), Failure>
     let plan = plan(&manifests, wishes)?;
     let context = &in_namespace_of(context, &plan);
     if on_server {
-        return run_on_server(context, plan, args.detach).await;
+        return Box::pin(run_on_server(context, plan, args.detach)).await;
     }
     if let Some(data_dir) = args.data_dir {
         return Box::pin(run_here(context, plan, &data_dir, true)).await;
