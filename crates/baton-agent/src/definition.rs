@@ -8,6 +8,7 @@ use crate::{
     fields::{Fields, Report},
     limits::Limits,
     model::{INSTRUCTIONS_BYTES_MAX, ModelSpec, ToolDescription},
+    policy::Policy,
     schema::Schema,
     tools::Tool,
 };
@@ -23,6 +24,8 @@ pub struct AgentDefinition {
     pub(crate) tools: Vec<Tool>,
     pub(crate) limits: Limits,
     pub(crate) output: Option<Schema>,
+    /// `None` only in what was pinned before there were policies: every call is made.
+    pub(crate) policy: Option<Policy>,
     timeout_ms: Option<u64>,
 }
 
@@ -84,6 +87,11 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         own.finish();
         limits
     });
+    let policy = fields.object("policy").map(|own| {
+        let policy = Policy::read(&own);
+        own.finish();
+        policy
+    });
     let output = fields
         .get("outputSchema")
         .and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
@@ -95,6 +103,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         tools,
         limits: limits.unwrap_or_default(),
         output,
+        policy,
         timeout_ms,
     })
 }
@@ -127,6 +136,12 @@ impl AgentDefinition {
     /// Limits that an execution has unless it brings its own.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Which tool calls are made, refused, or asked about. `None` for what was pinned before there were policies: every call
+    /// is made, and one in doubt ends the execution.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
     }
 
     /// JSON schema of the answer; `None` for text.

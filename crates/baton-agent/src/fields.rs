@@ -114,6 +114,17 @@ impl<'a> Fields<'a> {
         number
     }
 
+    /// One of some words, as what it stands for.
+    pub(crate) fn word<T: Copy>(&self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let allowed: Vec<String> = words.iter().map(|(word, _)| format!("'{word}'")).collect();
+            self.violation(name, format!("'{}' is not allowed; allowed are {}", cut(text, 64), allowed.join(", ")));
+        }
+        found
+    }
+
     /// A duration in milliseconds, at least one.
     pub(crate) fn duration_ms(&self, name: &'static str) -> Option<u64> {
         let text = self.text(name)?;

@@ -10,11 +10,14 @@
 //! - A model call or tool call is a command, so it is recorded before it happens; an answer that was
 //!   recorded is never asked for again.
 //! - Limits are looked at before a call, never after: what would exceed one is not begun.
-//! - A tool's fault is told to the model; only a fault of the model itself, a limit, or a call that is in
+//! - A tool's fault is told to the model; only a fault of the model itself, a limit, or a call that is and stays in
 //!   doubt ends the execution.
+//! - Whether a call is made is decided by the policy in the spec and by the person it asks. A decision is for one call
+//!   with one set of arguments, and is used up by it.
 //!
 //! # Deliberately absent
-//! Clients of models and of tools: those are activities. Sessions, approvals and tool servers.
+//! Clients of models and of tools: those are activities. Sessions and tool servers. Who may decide: a Program asks a
+//! question and gets an answer, and whom it comes from is the server's business.
 //!
 //! # Failure
 //! What a model answers is never trusted: text that is not what was demanded becomes a message to the
@@ -25,6 +28,7 @@ mod depth;
 mod fields;
 mod limits;
 mod model;
+mod policy;
 mod program;
 mod schema;
 mod tools;
@@ -37,6 +41,7 @@ pub use model::{
     PlaybackConversation, PlaybackTurn, Price, Provider, ProviderData, ReasoningEffort, RetrySpec, SecretKey, Tokens,
     ToolCall, ToolDescription, check_attachments,
 };
+pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;
 pub use tools::CHILD_WAIT_MS_DEFAULT;

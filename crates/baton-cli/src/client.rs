@@ -11,8 +11,9 @@ use baton_proto::{
     Resource, history_v1,
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
-        callback_service_client::CallbackServiceClient, event_service_client::EventServiceClient,
-        secret_service_client::SecretServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
+        approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
+        event_service_client::EventServiceClient, secret_service_client::SecretServiceClient,
+        workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
 };
@@ -132,6 +133,7 @@ impl Client {
             Object::Agent(it) => Written::of(v1::Agent::create(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
+            Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
         })
     }
 
@@ -144,6 +146,7 @@ impl Client {
             Object::Agent(it) => Written::of(v1::Agent::update(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
+            Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
         })
     }
 
@@ -253,16 +256,32 @@ impl Client {
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
             Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
             Kind::WorkflowExecution => v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into(),
         })
     }
 
+    /// Decides on an approval; `caller` is who the decision is recorded of.
+    pub(crate) async fn decide(
+        &self,
+        request: v1::DecideRequest,
+        caller: Option<&str>,
+    ) -> Result<v1::Approval, Failure> {
+        let mut request = tonic::Request::new(request);
+        if let Some(caller) = caller {
+            let value = caller.parse().map_err(|_| {
+                Failure::usage(format!("--as '{}' is no name: allowed is plain text", crate::printer::one_line(caller)))
+            })?;
+            request.metadata_mut().insert("impersonate-user", value);
+        }
+        Ok(v1::Approval::client(self.channel.clone()).decide(request).await?.into_inner())
+    }
+
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
             Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
             Kind::WorkflowExecution => v1::WorkflowExecution::history(self.channel.clone(), request).await,
         };
@@ -276,7 +295,7 @@ impl Client {
         request: v1::HistoryRequest,
     ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
         let stream = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
             Kind::AgentExecution => v1::AgentExecution::follow(self.channel.clone(), request).await,
             Kind::WorkflowExecution => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
         };
@@ -290,7 +309,7 @@ impl Client {
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).list_agent_execution_callbacks(request).await
             }
@@ -310,7 +329,7 @@ impl Client {
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).attach_agent_execution_callback(request).await
             }
@@ -330,7 +349,7 @@ impl Client {
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).retry_agent_execution_callback(request).await
             }
@@ -497,6 +516,45 @@ api!(
     Secret, SecretServiceClient, secret, create_secret CreateSecretRequest, update_secret UpdateSecretRequest,
     get_secret, list_secrets, delete_secret, watch_secrets
 );
+impl GeneratedClient for v1::Approval {
+    type Client = ApprovalServiceClient<Channel>;
+    fn client(channel: Channel) -> Self::Client {
+        ApprovalServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+}
+
+/// Approvals are read and decided: the API has no other call for them.
+impl Api for v1::Approval {
+    async fn create(_channel: Channel, _object: Self, _dry_run: bool) -> Result<Response<Self>, Status> {
+        Err(raised_by_executions())
+    }
+    async fn update(_channel: Channel, _object: Self, _dry_run: bool) -> Result<Response<Self>, Status> {
+        Err(raised_by_executions())
+    }
+    async fn read(channel: Channel, request: v1::GetRequest) -> Result<Self, Status> {
+        Ok(Self::client(channel).get_approval(request).await?.into_inner())
+    }
+    async fn list_page(channel: Channel, request: v1::ListRequest) -> Result<(v1::ListMeta, Vec<Self>), Status> {
+        let list = Self::client(channel).list_approvals(request).await?.into_inner();
+        Ok((list.metadata.unwrap_or_default(), list.items))
+    }
+    async fn remove(_channel: Channel, _request: v1::DeleteRequest) -> Result<v1::DeleteResponse, Status> {
+        Err(raised_by_executions())
+    }
+    async fn changes(channel: Channel, request: v1::WatchRequest) -> Result<Streaming<Self::WatchEvent>, Status> {
+        Ok(Self::client(channel).watch_approvals(request).await?.into_inner())
+    }
+    fn parts(event: Self::WatchEvent) -> (String, Option<Self>) {
+        (event.r#type, event.object)
+    }
+}
+
+fn raised_by_executions() -> Status {
+    Status::unimplemented(
+        "approvals are raised by executions, changed by baton approve, deny and resolve, and go with their execution",
+    )
+}
+
 api!(
     WorkflowExecution, WorkflowExecutionServiceClient, workflow_execution,
     create_workflow_execution CreateWorkflowExecutionRequest, update_workflow_execution UpdateWorkflowExecutionRequest,

@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     Agent,
     AgentExecution,
     Secret,
+    Approval,
 }
 
 /// Runs an expression with `$type` standing for the resource type of a kind.
@@ -40,6 +41,10 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::Secret;
                 $body
             }
+            $crate::kind::Kind::Approval => {
+                type $type = baton_proto::v1::Approval;
+                $body
+            }
         }
     };
 }
@@ -47,8 +52,8 @@ pub(crate) use with_kind;
 
 impl Kind {
     /// All kinds, each after those that it refers to.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Secret, Self::Agent, Self::Workflow, Self::AgentExecution, Self::WorkflowExecution];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Secret, Self::Agent, Self::Workflow, Self::AgentExecution, Self::WorkflowExecution, Self::Approval];
 
     /// As in `kind`, such as `WorkflowExecution`.
     pub(crate) fn name(self) -> &'static str {
@@ -170,7 +175,7 @@ impl Kind {
         match self {
             Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
             Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
-            Self::Secret => None,
+            Self::Secret | Self::Approval => None,
         }
     }
 }
@@ -183,6 +188,7 @@ pub(crate) enum Object {
     Agent(Box<v1::Agent>),
     AgentExecution(Box<v1::AgentExecution>),
     Secret(Box<v1::Secret>),
+    Approval(Box<v1::Approval>),
 }
 
 macro_rules! each {
@@ -193,6 +199,7 @@ macro_rules! each {
             $crate::kind::Object::Agent($it) => $body,
             $crate::kind::Object::AgentExecution($it) => $body,
             $crate::kind::Object::Secret($it) => $body,
+            $crate::kind::Object::Approval($it) => $body,
         }
     };
 }
@@ -207,7 +214,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval);
 
 impl Object {
     /// Its kind.
@@ -218,6 +225,7 @@ impl Object {
             Self::Agent(_) => Kind::Agent,
             Self::AgentExecution(_) => Kind::AgentExecution,
             Self::Secret(_) => Kind::Secret,
+            Self::Approval(_) => Kind::Approval,
         }
     }
 
@@ -257,7 +265,7 @@ impl Object {
         match self {
             Self::WorkflowExecution(it) => Some(baton_proto::ExecutionResource::Workflow(it.clone())),
             Self::AgentExecution(it) => Some(baton_proto::ExecutionResource::Agent(it.clone())),
-            Self::Workflow(_) | Self::Agent(_) | Self::Secret(_) => None,
+            Self::Workflow(_) | Self::Agent(_) | Self::Secret(_) | Self::Approval(_) => None,
         }
     }
 }
@@ -276,7 +284,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are secrets (sec), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx)"
+            "no kind 'pods'; kinds are secrets (sec), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
         );
     }
 

@@ -37,8 +37,8 @@ pub(crate) mod env_vars {
     pub(crate) const NO_COLOR: &str = "NO_COLOR";
 }
 
-const SERVER_DEFAULT: &str = "http://127.0.0.1:8377";
-const NAMESPACE_DEFAULT: &str = "default";
+pub(crate) const SERVER_DEFAULT: &str = "http://127.0.0.1:8377";
+pub(crate) const NAMESPACE_DEFAULT: &str = "default";
 const LOG_DEFAULT: &str = "warn";
 
 /// A value and where it comes from.

@@ -80,6 +80,9 @@ fn take_answer(
             None => errors::already_completed(fingerprint),
         });
     }
+    if execution.asks(&id) {
+        return Err(errors::token_unknown(fingerprint));
+    }
     if claims.expires_ms < now_ms() {
         return Err(errors::token_expired(fingerprint));
     }

@@ -207,7 +207,11 @@ fn tell_holders(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, message: &
         };
         let Some(last) = page.last() else { break };
         after = last.number;
-        holders.extend(page.iter().filter(|holder| holder.state != ExecState::Closed).map(|holder| holder.number));
+        holders.extend(
+            page.iter()
+                .filter(|holder| matches!(holder.state, ExecState::Active | ExecState::Parked))
+                .map(|holder| holder.number),
+        );
     }
     if holders.is_empty() {
         let kind =

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::{
     CALLBACK_TOKEN_BYTES_MAX, answers,
     api::{Admitted, Children, Created, Deleted, Heartbeat, Mailbox},
+    approvals::Decide,
     delivery, errors,
     hide::Hidden,
     history::{StoreBlobs, read_events},
@@ -275,6 +276,16 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         delivery::put_in_mailbox(&self.shared, &claims, &outcome, move |result| drop(reply.send(result)));
         answer.await.map_err(|_| errors::stopped())?.map(|()| fingerprint)
+    }
+
+    /// Decides on a question of an execution, known by the name of its approval. Returns once the decision is durable.
+    ///
+    /// # Errors
+    /// NotFound; InvalidArgument and Invalid for a decision that cannot be taken; Conflict if it was decided before, if its
+    /// time is over, or if the digest is that of other arguments. None of them changes anything.
+    pub async fn decide(&self, uid: Uid, name: String, decide: Decide) -> Result<(), ApiError> {
+        let decide = Box::new(decide);
+        self.ask(self.number_of(uid)?, |reply| MessageKind::Decide { name, decide, reply }).await
     }
 
     /// Says that somebody still works on the answer to a wait, and learns whether it is still wanted.

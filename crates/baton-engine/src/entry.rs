@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     api::{Created, Deleted},
+    approvals::ApprovalRow,
     execution::{Execution, Step, StepEffect, Timer},
     host::Reported,
     hosted::HostMessage,
@@ -72,6 +73,7 @@ pub(crate) enum AfterCommit {
         reply: Reply<Reported>,
         reported: Reported,
     },
+    Decided(Reply<()>),
     /// Dropped once the step is durable.
     Ack(std::sync::Arc<Ack>),
 }
@@ -98,6 +100,8 @@ pub(crate) struct Draft {
     pub(crate) outbox_update: Vec<OutboxUpdate>,
     pub(crate) outbox_delete: Vec<i64>,
     pub(crate) blobs: Vec<(Digest, Vec<u8>)>,
+    /// Approvals of this execution that are new or changed.
+    pub(crate) approvals: Vec<ApprovalRow>,
     /// The pinned content, unless it is known to be in the store.
     pub(crate) definition: Option<Definition>,
     pub(crate) after: Vec<AfterCommit>,
@@ -113,6 +117,7 @@ impl Draft {
             && self.outbox_update.is_empty()
             && self.outbox_delete.is_empty()
             && self.timers_clear.is_empty()
+            && self.approvals.is_empty()
             && self.after.is_empty()
     }
 }
@@ -272,6 +277,7 @@ impl Entry {
         } else if draft.put {
             txn.puts.push(self.put());
         }
+        txn.puts.extend(draft.approvals.iter().map(ApprovalRow::put));
         if let Some(execution) = self.execution.as_ref().filter(|execution| self.wants_snapshot(execution)) {
             let body = execution
                 .snapshot()
@@ -310,6 +316,15 @@ impl Entry {
     fn body(&self) -> bytes::Bytes {
         let resource = self.resource.encode();
         StoredExecution { resource, ..self.extra.clone() }.encode_to_vec().into()
+    }
+
+    /// The revision that the present draft has given to the execution itself, of those that its transaction has given.
+    pub(crate) fn own_revision(&self, revisions: &[u64]) -> Option<u64> {
+        match (self.draft.delete, self.draft.put) {
+            (true, _) => revisions.last().copied(),
+            (false, true) => revisions.first().copied(),
+            (false, false) => None,
+        }
     }
 
     /// Forgets the draft that is durable now and returns what it leaves to do.

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use baton_execution::{
-    Command, Ending, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Program, Programs, Recorded,
-    ScheduleActivity, StartChild, is_same_event, with_present_placeholders,
+    Command, Ending, Fault, HistoryEvent, HistoryEventKind, Input, OperationId, Program, Programs, Question,
+    QuestionKind, Recorded, ScheduleActivity, StartChild, is_same_event, with_present_placeholders,
 };
 use baton_execution::{ProgramKind, fault_type};
 use baton_types::Digest;
@@ -59,6 +59,20 @@ pub struct Wait {
     pub expires_ms: i64,
     /// After so many milliseconds without a heartbeat it fails.
     pub heartbeat_timeout_ms: Option<u64>,
+    /// If a person is asked: what kind of question. It is then answered by a decision and by nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<QuestionKind>,
+}
+
+/// What became of a question.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// It was asked.
+    Opened(Question),
+    /// The execution has its answer.
+    Answered(OperationId),
+    /// No answer is wanted any more, since this time in milliseconds since 1970.
+    Closed(OperationId, i64),
 }
 
 /// A timer that is armed; its id is the number of the event that started it.
@@ -111,6 +125,8 @@ pub struct Step {
     pub closed_waits: Vec<OperationId>,
     /// Children that were given up before it was known whether they exist.
     pub given_up: Vec<OperationId>,
+    /// What became of questions to people, in order.
+    pub questions: Vec<Asked>,
     /// How the execution ended, if it did.
     pub ending: Option<Ending>,
 }
@@ -209,10 +225,15 @@ impl Execution {
             Input::TimeoutReached => Some(Ending::TimedOut { partial_output: None }),
             _ => None,
         };
+        if let Input::CallbackAnswered { id, .. } = &input
+            && self.asks(id)
+        {
+            step.questions.push(Asked::Answered(id.clone()));
+        }
         let commands = self.take(&input, time_ms).map_err(|what| Stalled::Program { number, what })?;
         self.record(HistoryEventKind::Input(input), time_ms, step);
         for command in commands {
-            self.carry_out(&command, step);
+            self.carry_out(&command, time_ms, step);
             self.record(HistoryEventKind::Command(command), time_ms, step);
         }
         if self.next_event > HISTORY_EVENTS_MAX && !self.ended {
@@ -235,7 +256,7 @@ impl Execution {
     /// Ends the execution whatever its Program would do. Once.
     pub fn end(&mut self, ending: Ending, time_ms: i64, step: &mut Step) {
         let command = Command::End(ending);
-        self.carry_out(&command, step);
+        self.carry_out(&command, time_ms, step);
         self.record(HistoryEventKind::Command(command), time_ms, step);
     }
 
@@ -288,6 +309,11 @@ impl Execution {
                 produced: describe(&produced),
             }),
         }
+    }
+
+    /// Whether a wait is for the decision of a person.
+    pub fn asks(&self, id: &OperationId) -> bool {
+        self.open.waits.get(id).is_some_and(|wait| wait.asks.is_some())
     }
 
     fn take(&mut self, input: &Input, time_ms: i64) -> Result<Vec<Command>, String> {
@@ -358,7 +384,7 @@ impl Execution {
         self.events_since_snapshot += 1;
     }
 
-    fn carry_out(&mut self, command: &Command, step: &mut Step) {
+    fn carry_out(&mut self, command: &Command, time_ms: i64, step: &mut Step) {
         let event = self.next_event;
         match command {
             Command::ScheduleActivity(activity) => {
@@ -383,8 +409,19 @@ impl Execution {
             Command::AwaitCallback { id, heartbeat_timeout_ms, expires_ms } => {
                 self.open.waits.insert(
                     id.clone(),
-                    Wait { event, expires_ms: *expires_ms, heartbeat_timeout_ms: *heartbeat_timeout_ms },
+                    Wait { event, expires_ms: *expires_ms, heartbeat_timeout_ms: *heartbeat_timeout_ms, asks: None },
                 );
+            }
+            Command::Ask(question) => {
+                let (expires_ms, asks) = (question.expires_ms, Some(question.kind));
+                self.open
+                    .waits
+                    .insert(question.id.clone(), Wait { event, expires_ms, heartbeat_timeout_ms: None, asks });
+                step.questions.push(Asked::Opened(question.clone()));
+            }
+            Command::CloseWait { id } if self.asks(id) => {
+                self.open.waits.remove(id);
+                step.questions.push(Asked::Closed(id.clone(), time_ms));
             }
             Command::CloseWait { id } => {
                 self.open.waits.remove(id);
@@ -399,6 +436,8 @@ impl Execution {
                 for (_, timer) in std::mem::take(&mut self.open.timers) {
                     step.clear_timer(timer);
                 }
+                let asked = self.open.waits.iter().filter(|(_, wait)| wait.asks.is_some());
+                step.questions.extend(asked.map(|(id, _)| Asked::Closed(id.clone(), time_ms)));
                 step.given_up.extend(self.open.children.keys().cloned());
                 let running = std::mem::take(&mut self.open.activities);
                 step.effects.extend(running.into_keys().map(StepEffect::AbortActivity));
@@ -408,7 +447,12 @@ impl Execution {
 
     fn open_child(&mut self, child: &StartChild, event: i64, step: &mut Step) {
         if child.awaited {
-            let wait = Wait { event, expires_ms: child.expires_ms.unwrap_or(i64::MAX), heartbeat_timeout_ms: None };
+            let wait = Wait {
+                event,
+                expires_ms: child.expires_ms.unwrap_or(i64::MAX),
+                heartbeat_timeout_ms: None,
+                asks: None,
+            };
             self.open.waits.insert(child.id.clone(), wait);
         } else if child.parent_close_policy == baton_execution::ParentClosePolicy::Cancel {
             self.open.bound_children = true;
@@ -435,6 +479,7 @@ impl Step {
         self.timers_clear.append(&mut later.timers_clear);
         self.closed_waits.append(&mut later.closed_waits);
         self.given_up.append(&mut later.given_up);
+        self.questions.append(&mut later.questions);
         self.ending = later.ending.or(self.ending.take());
     }
 
@@ -456,6 +501,7 @@ impl Step {
         self.timers_clear.truncate(mark.timers_clear);
         self.closed_waits.clear();
         self.given_up.clear();
+        self.questions.clear();
         self.ending = None;
     }
 

@@ -71,6 +71,11 @@ pub(crate) fn read_events(
             let id = OperationId::new(operation.position, u32::try_from(operation.attempt).unwrap_or_default());
             child.execution_name = child_name(&row.resource.metadata().name, row.uid, &id);
         }
+        if let Some(Attributes::ApprovalRequested(asked)) = &mut event.attributes {
+            let operation = asked.operation.clone().unwrap_or_default();
+            let id = OperationId::new(operation.position, u32::try_from(operation.attempt).unwrap_or_default());
+            asked.approval_name = child_name(&row.resource.metadata().name, row.uid, &id);
+        }
     }
     Ok(events)
 }

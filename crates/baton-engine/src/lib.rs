@@ -23,6 +23,7 @@
 mod adopt;
 mod answers;
 mod api;
+mod approvals;
 mod callers;
 mod changes;
 mod delivery;
@@ -49,10 +50,11 @@ mod worker;
 
 pub use adopt::ended_row;
 pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
+pub use approvals::Decide;
 pub use effects::{in_doubt, perform};
 pub use engine::{Elsewhere, Engine, EngineOptions, StartError};
 pub use errors::{chain, commit_failed, read_failed};
-pub use execution::{Execution, Open, Pinned, Stalled, Step, StepEffect, Timer, Wait};
+pub use execution::{Asked, Execution, Open, Pinned, Stalled, Step, StepEffect, Timer, Wait};
 pub use host::{
     CallerState, Delivery, Host, HostEnding, HostError, HostState, HostedInput, HostedRun, HostedStart, HostedTask,
     Ledger, Receiver, Report, Reported,

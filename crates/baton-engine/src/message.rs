@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     api::{Admitted, ChildCreated, Created, Deleted, Heartbeat},
+    approvals::Decide,
     host::{CallerState, HostError, HostState, HostedRun, HostedTask, Report, Reported},
     sealer::Claims,
     worker::Route,
@@ -62,6 +63,12 @@ pub(crate) enum MessageKind {
         claims: Claims,
         fingerprint: String,
         reply: Reply<Heartbeat>,
+    },
+    /// Somebody decides on a question of this execution.
+    Decide {
+        name: String,
+        decide: Box<Decide>,
+        reply: Reply<()>,
     },
     TimerDue(TimerRow),
     End {

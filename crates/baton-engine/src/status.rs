@@ -1,6 +1,6 @@
 //! `status` of an execution, derived from its Program and its ending.
 
-use baton_execution::{Ending, Outcome, WaitReason};
+use baton_execution::{Ending, OperationId, Outcome, QuestionKind, WaitReason, Waiting};
 use baton_proto::{
     CallbackState, ExecutionResource, Timestamp, condition,
     v1::{CallbackStatus, Json, Problem, ProgressStatus, TaskProgress, UsageStatus, WaitingFor},
@@ -19,7 +19,8 @@ pub(crate) fn write_progress(
     resource: &mut ExecutionResource,
     execution: &Execution,
     now: Timestamp,
-    fingerprint: impl Fn(&baton_execution::OperationId) -> String,
+    fingerprint: impl Fn(&OperationId) -> String,
+    approval: impl Fn(&OperationId) -> String,
 ) {
     let progress = execution.program().progress();
     let at = Timestamp::from_millis;
@@ -54,7 +55,9 @@ pub(crate) fn write_progress(
         });
     }
     let parked: Vec<_> = progress.waiting.iter().filter(|it| it.reason != WaitReason::Activity).collect();
-    match (execution.suspended, parked.first()) {
+    // What a person is asked is told before whatever else is waited for.
+    let first = parked.iter().find(|it| it.reason == WaitReason::Approval).or_else(|| parked.first());
+    match (execution.suspended, first) {
         (true, _) => resource.set_condition(condition::WAITING, true, "Suspended", "spec.suspend is true", now),
         (false, Some(first)) => {
             let more = if parked.len() > 1 { format!(" and {} more", parked.len() - 1) } else { String::new() };
@@ -68,11 +71,20 @@ pub(crate) fn write_progress(
         }
         (false, None) => clear_waiting(resource, now),
     }
+    let asks = |id: &OperationId| execution.open.waits.get(id).and_then(|wait| wait.asks);
+    let in_doubt = |id: &OperationId| asks(id) == Some(QuestionKind::InDoubt);
+    let is_open = execution.open.waits.keys().any(in_doubt);
+    write_in_doubt(resource, is_open, progress.waiting.iter().find(|it| in_doubt(&it.id)), now);
     *resource.waiting_for_mut() = progress
         .waiting
         .into_iter()
         .map(|it| WaitingFor {
-            fingerprint: if execution.open.waits.contains_key(&it.id) { fingerprint(&it.id) } else { String::new() },
+            fingerprint: if execution.open.waits.contains_key(&it.id) && asks(&it.id).is_none() {
+                fingerprint(&it.id)
+            } else {
+                String::new()
+            },
+            approval: asks(&it.id).map(|_| approval(&it.id)).unwrap_or_default(),
             operation: it.id.to_string(),
             reason: it.reason.to_string(),
             on: it.on,
@@ -80,6 +92,18 @@ pub(crate) fn write_progress(
             until: it.until_ms.map(at),
         })
         .collect();
+}
+
+/// Says whether a call is in doubt and a person is asked what becomes of it. An execution that ends before the decision
+/// leaves the call in doubt.
+fn write_in_doubt(resource: &mut ExecutionResource, is_open: bool, asked: Option<&Waiting>, now: Timestamp) {
+    if let Some(it) = asked {
+        return resource.set_condition(condition::IN_DOUBT, true, "Asked", &it.on, now);
+    }
+    let was = resource.conditions().is_some_and(|all| all.iter().any(|it| it.r#type == condition::IN_DOUBT));
+    if was && !is_open {
+        resource.set_condition(condition::IN_DOUBT, false, "Decided", "", now);
+    }
 }
 
 fn clear_waiting(resource: &mut ExecutionResource, now: Timestamp) {

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     CALLBACK_FINALIZER, answers,
     api::{Admitted, ChildCreated, Created},
-    callers, effects,
+    approvals, callers, effects,
     entry::{AfterCommit, Definition, EXECUTION_TIMER, Entry, OutboxMessage},
     errors,
     execution::{Execution, Pinned, Stalled, StepEffect},
@@ -278,6 +278,7 @@ fn arm_heartbeats(entry: &mut Entry, first: usize) {
 }
 
 fn close_waits(shared: &Arc<Shared>, entry: &mut Entry) {
+    approvals::settle(shared, entry);
     let mut given_up = std::mem::take(&mut entry.draft.step.given_up);
     given_up.retain(|id| !entry.created.contains(id));
     let children = entry.execution.as_ref().map(|execution| &execution.open.children);
@@ -304,7 +305,8 @@ pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
     let at = Timestamp::from_millis(now_ms());
     let holders = entry.execution.take().is_some_and(|execution| {
         write_progress(shared, &mut entry.resource, entry.number, &entry.uid, &execution, at);
-        !execution.open.waits.is_empty() || !execution.open.children.is_empty() || execution.open.bound_children
+        let holders = execution.open.waits.values().any(|wait| wait.asks.is_none());
+        holders || !execution.open.children.is_empty() || execution.open.bound_children
     });
     if let Some((digest, content)) = status::write_ending(&mut entry.resource, ending, at) {
         entry.extra.output_digest = digest.as_bytes().to_vec();
@@ -388,12 +390,13 @@ fn write_progress(
     execution: &Execution,
     at: Timestamp,
 ) {
-    let namespace = resource.metadata().namespace.clone();
+    let (namespace, name) = (resource.metadata().namespace.clone(), resource.metadata().name.clone());
     let fingerprint = |id: &OperationId| {
         let expires_ms = execution.open.waits.get(id).map_or(0, |wait| wait.expires_ms);
         baton_types::fingerprint(effects::wait_token(shared, &namespace, number, *uid, id, expires_ms).as_bytes())
     };
-    status::write_progress(resource, execution, at, fingerprint);
+    let approval = |id: &OperationId| effects::child_name(&name, *uid, id);
+    status::write_progress(resource, execution, at, fingerprint, approval);
 }
 
 /// Sets going again what was open when the execution was brought to memory: what has no recorded result is done again,

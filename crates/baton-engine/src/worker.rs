@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     answers,
     api::{Children, Created, Deleted},
-    callers, changes, delivery, effects,
+    approvals, callers, changes, delivery, effects,
     engine::Elsewhere,
     entry::{AfterCommit, Entry},
     errors, hosted,
@@ -309,8 +309,8 @@ impl Worker {
             Err(error) => return self.commit_failed(number, &error),
         };
         entry.committing = false;
-        if let Some(revision) = revisions.first() {
-            entry.revision = *revision;
+        if let Some(revision) = entry.own_revision(&revisions) {
+            entry.revision = revision;
             entry.resource.metadata_mut().resource_version = revision.to_string();
         }
         let last_event = entry.draft.step.events.last().map(|event| event.number);
@@ -503,6 +503,7 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::Heartbeat { claims, fingerprint, reply } => {
             let _gone = reply.send(answers::heartbeat(shared, entry, &claims, fingerprint));
         }
+        MessageKind::Decide { name, decide, reply } => approvals::decide(shared, entry, &name, *decide, reply),
         MessageKind::TimerDue(row) => steps::timer_due(shared, entry, row),
         MessageKind::End { reason, terminate, reply } => steps::end(shared, entry, &reason, terminate, reply),
         MessageKind::CallerGone { caller, operation, ack } => {
@@ -564,6 +565,9 @@ fn tell(shared: &Arc<Shared>, entry: &mut Entry, after: AfterCommit, deleted: bo
         AfterCommit::Reported { reply, reported } => {
             let _gone = reply.send(Ok(reported));
         }
+        AfterCommit::Decided(reply) => {
+            let _gone = reply.send(Ok(()));
+        }
         AfterCommit::Ack(ack) => ack.done(),
     }
 }
@@ -579,6 +583,7 @@ fn tell_error(shared: &Arc<Shared>, after: AfterCommit, error: &ApiError) {
             shared.route.send(Message { number, kind: MessageKind::Delivered { outbox_id, fingerprint, result } });
         }
         AfterCommit::Reported { reply, .. } => drop(reply.send(Err(error.clone()))),
+        AfterCommit::Decided(reply) => drop(reply.send(Err(error.clone()))),
         AfterCommit::Ack(ack) => drop(ack),
     }
 }
@@ -616,6 +621,7 @@ fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
             drop(reply.send(Err(gone())));
         }
         MessageKind::Delete { reply, .. } => drop(reply.send(Err(gone()))),
+        MessageKind::Decide { reply, .. } => drop(reply.send(Err(gone()))),
         MessageKind::Report { reply, .. } => drop(reply.send(Err(gone()))),
         MessageKind::Task { reply, .. } => drop(reply.send(Err(gone()))),
         MessageKind::Recover

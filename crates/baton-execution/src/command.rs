@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Fault, OperationId, ProgramKind};
+use crate::{Fault, OperationId, ProgramKind, Question};
 
 /// One decision of a Program. Recorded in history before anything of it is carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,11 @@ pub enum Command {
         /// When the token stops being accepted, in milliseconds since 1970. The Program arms its own timer for that.
         expires_ms: i64,
     },
-    /// Close a wait that is not wanted any more: its token is fenced, an awaited child follows its close policy.
+    /// Ask a person: opens a wait (as `AwaitCallback`, but with no token to hand out) that only a decision answers, with a
+    /// [`Decision`](crate::Decision).
+    Ask(Question),
+    /// Close a wait that is not wanted any more: its token is fenced, an awaited child follows its close policy, a question
+    /// takes no decision any more.
     CloseWait {
         /// Which wait.
         id: OperationId,
@@ -63,6 +67,9 @@ pub struct ScheduleActivity {
     pub start_to_close_ms: u64,
     /// What running it twice would mean.
     pub effect: Effect,
+    /// The approval that allows it, used up by this; `None` if none was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
 }
 
 /// What it means to run an activity again after a crash that lost its result.
@@ -101,6 +108,9 @@ pub struct StartChild {
     pub expires_ms: Option<i64>,
     /// What becomes of it if this execution ends first.
     pub parent_close_policy: ParentClosePolicy,
+    /// The approval that allows it, used up by this; `None` if none was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
 }
 
 /// What a child runs.

@@ -55,6 +55,8 @@ pub mod fault_type {
     pub const TOO_LARGE: &str = "https://baton.dev/errors/too-large";
     /// A call that must not be repeated may or may not have happened before a restart.
     pub const IN_DOUBT: &str = "https://baton.dev/errors/in-doubt";
+    /// A policy, or a person who was asked, does not allow it.
+    pub const DENIED: &str = "https://baton.dev/errors/denied";
     /// A limit of the execution (turns, tokens, depth, history) was reached.
     pub const LIMIT: &str = "https://baton.dev/errors/limit";
     /// A replay gave other commands than the history holds.

@@ -6,7 +6,7 @@ use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Command, Fault, OperationId, Recorded};
+use crate::{Command, Decision, Fault, OperationId, Recorded};
 
 /// A workflow or an agent as a state machine.
 ///
@@ -23,6 +23,15 @@ pub trait Program: Send {
 
     /// What an open activity is run with, where that is more than its command holds; `None` for the command's own input.
     fn activity_input(&self, id: &OperationId) -> Option<Value>;
+
+    /// Whether a decision on an open question is one that the Program can go on with. Asked before the decision is taken,
+    /// so that whoever decides can correct it.
+    ///
+    /// # Errors
+    /// What is wrong with it, as sentences.
+    fn check_decision(&self, _id: &OperationId, _decision: &Decision) -> Result<(), Vec<String>> {
+        Ok(())
+    }
 
     /// What `status` says of the execution.
     fn progress(&self) -> Progress;

@@ -25,6 +25,8 @@ pub mod condition {
     pub const COMPLETE: &str = "Complete";
     /// It ended otherwise.
     pub const FAILED: &str = "Failed";
+    /// A call may or may not have happened, and a person is to say what becomes of it.
+    pub const IN_DOUBT: &str = "InDoubt";
     /// Of a workflow: whether its schedule starts executions.
     pub const SCHEDULED: &str = "Scheduled";
     /// Whether every caller was told.

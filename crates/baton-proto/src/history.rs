@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use baton_execution::{
     ChildTarget, Command, Effect, Ending, Fault, HistoryEvent, HistoryEventKind, Input, Note, OperationId, Outcome,
-    ParentClosePolicy, ProgramKind, ScheduleActivity, Start, StartChild,
+    ParentClosePolicy, ProgramKind, Question, QuestionKind, ScheduleActivity, Start, StartChild,
 };
 use baton_types::{Digest, INLINE_BYTES_MAX, Phase};
 use serde_json::Value;
@@ -97,6 +97,7 @@ pub fn event_type(event: &wire::HistoryEvent) -> &'static str {
                 Some(note::Note::Message(_)) => "Message",
             },
             Attributes::Ended(_) => "Ended",
+            Attributes::ApprovalRequested(_) => "ApprovalRequested",
         },
     }
 }
@@ -202,6 +203,7 @@ fn encode_command(command: &Command, keep: Keep<'_>) -> Attributes {
             input: data(&it.input, keep),
             start_to_close_ms: i64::try_from(it.start_to_close_ms).unwrap_or(i64::MAX),
             once: it.effect == Effect::Once,
+            approval: it.approval.clone().unwrap_or_default(),
         }),
         Command::CancelActivity { id } => Attributes::ActivityCancelled(operation_only(id)),
         Command::StartTimer { id, due_ms } => Attributes::TimerStarted(wire::TimerStarted {
@@ -216,6 +218,17 @@ fn encode_command(command: &Command, keep: Keep<'_>) -> Attributes {
                 expires: Some(Timestamp::from_millis(*expires_ms)),
             })
         }
+        Command::Ask(it) => Attributes::ApprovalRequested(wire::ApprovalRequested {
+            operation: operation(&it.id),
+            r#type: it.kind.as_str().to_owned(),
+            tool: it.tool.clone(),
+            server: it.server.clone(),
+            arguments: data(&it.arguments, keep),
+            message: it.message.clone(),
+            why: it.why.clone(),
+            expires: Some(Timestamp::from_millis(it.expires_ms)),
+            approval_name: String::new(),
+        }),
         Command::CloseWait { id } => Attributes::WaitClosed(operation_only(id)),
         Command::StartChild(it) => Attributes::ChildRequested(encode_child(it, keep)),
         Command::Note(it) => Attributes::Note(wire::Note { note: Some(encode_note(it, keep)) }),
@@ -247,6 +260,7 @@ fn encode_child(it: &StartChild, keep: Keep<'_>) -> wire::ChildRequested {
             ParentClosePolicy::Abandon => "Abandon".to_owned(),
         },
         execution_name: String::new(),
+        approval: it.approval.clone().unwrap_or_default(),
     }
 }
 
@@ -366,6 +380,25 @@ impl Decoder<'_> {
             } else {
                 ParentClosePolicy::Cancel
             },
+            approval: Self::approval(&it.approval),
+        })
+    }
+
+    fn approval(name: &str) -> Option<String> {
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+
+    fn question(&self, it: &wire::ApprovalRequested) -> Decoded<Question> {
+        Ok(Question {
+            id: Self::id(it.operation.as_ref())?,
+            kind: QuestionKind::of(&it.r#type)
+                .ok_or_else(|| format!("'{}' is a question that this version does not know", it.r#type))?,
+            tool: it.tool.clone(),
+            server: it.server.clone(),
+            arguments: self.value(it.arguments.as_ref())?,
+            message: it.message.clone(),
+            why: it.why.clone(),
+            expires_ms: it.expires.map_or(0, |time| time.as_millis()),
         })
     }
 
@@ -432,6 +465,7 @@ fn decode_attributes(attributes: &Attributes, loader: &dyn DataLoader) -> Decode
         | Attributes::WaitClosed(_)
         | Attributes::ChildRequested(_)
         | Attributes::Note(_)
+        | Attributes::ApprovalRequested(_)
         | Attributes::Ended(_) => HistoryEventKind::Command(decode_command(attributes, &decoder)?),
     })
 }
@@ -481,6 +515,7 @@ fn decode_command(attributes: &Attributes, decoder: &Decoder<'_>) -> Decoded<Com
             input: decoder.value(it.input.as_ref())?,
             start_to_close_ms: u64::try_from(it.start_to_close_ms).unwrap_or_default(),
             effect: if it.once { Effect::Once } else { Effect::Repeatable },
+            approval: Decoder::approval(&it.approval),
         }),
         Attributes::ActivityCancelled(it) => Command::CancelActivity { id: Decoder::id(it.operation.as_ref())? },
         Attributes::TimerStarted(it) => Command::StartTimer {
@@ -493,6 +528,7 @@ fn decode_command(attributes: &Attributes, decoder: &Decoder<'_>) -> Decoded<Com
             heartbeat_timeout_ms: it.heartbeat_timeout_ms.and_then(|ms| u64::try_from(ms).ok()),
             expires_ms: it.expires.map_or(0, |time| time.as_millis()),
         },
+        Attributes::ApprovalRequested(it) => Command::Ask(decoder.question(it)?),
         Attributes::WaitClosed(it) => Command::CloseWait { id: Decoder::id(it.operation.as_ref())? },
         Attributes::ChildRequested(it) => Command::StartChild(decoder.child(it)?),
         Attributes::Note(it) => Command::Note(decoder.note(it)?),

@@ -20,6 +20,8 @@ pub mod kind {
     pub const AGENT_EXECUTION: &str = "AgentExecution";
     /// Named secret values.
     pub const SECRET: &str = "Secret";
+    /// A question to a person.
+    pub const APPROVAL: &str = "Approval";
 }
 
 /// A resource: `apiVersion`, `kind`, `metadata`, `spec`, `status`.
@@ -128,3 +130,4 @@ resource!(
 resource!(Agent, "agents", "agent", &["ag"], AgentWatchEvent, AgentList);
 resource!(AgentExecution, "agentexecutions", "agent execution", &["agx"], AgentExecutionWatchEvent, AgentExecutionList);
 resource!(Secret, "secrets", "secret", &["sec"], SecretWatchEvent, SecretList);
+resource!(Approval, "approvals", "approval", &["apr"], ApprovalWatchEvent, ApprovalList);

@@ -64,6 +64,7 @@ fn every_event() -> Vec<HistoryEventKind> {
         awaited: true,
         expires_ms: Some(1_800_000_000_123),
         parent_close_policy: ParentClosePolicy::Abandon,
+        approval: Some("run-pay-1".into()),
     };
     let text = || "p".to_owned();
     let notes = [
@@ -88,12 +89,23 @@ fn every_event() -> Vec<HistoryEventKind> {
             input: json!({}),
             start_to_close_ms: 1 << 40,
             effect: Effect::Once,
+            approval: Some("run-pay-1".into()),
         }),
         Command::CancelActivity { id: id.clone() },
         Command::StartTimer { id: id.clone(), due_ms: 1_800_000_000_001 },
         Command::CancelTimer { id: id.clone() },
         Command::AwaitCallback { id: id.clone(), heartbeat_timeout_ms: Some(30_000), expires_ms: 1_800_000_000_000 },
         Command::AwaitCallback { id: id.clone(), heartbeat_timeout_ms: None, expires_ms: 1_800_000_000_000 },
+        Command::Ask(Question {
+            id: id.clone(),
+            kind: QuestionKind::InDoubt,
+            tool: "pay".into(),
+            server: "bank".into(),
+            arguments: json!({"amount": 5}),
+            message: "m".into(),
+            why: "w".into(),
+            expires_ms: 1_800_000_000_000,
+        }),
         Command::CloseWait { id: id.clone() },
         Command::StartChild(StartChild {
             target: ChildTarget::Inline(json!({"instructions": "x"})),

@@ -3,7 +3,7 @@
 //! A placeholder is a demand for the value. If a caller's input or a service's answer could bring one, the next activity
 //! would send the secret to whoever that activity calls.
 
-use baton_execution::{Command, OperationId, Program, ProgramError, Progress, Recorded, disarm_input};
+use baton_execution::{Command, Decision, OperationId, Program, ProgramError, Progress, Recorded, disarm_input};
 use serde_json::Value;
 
 /// A Program behind the fence that every input passes.
@@ -19,6 +19,10 @@ impl<P: Program> Program for Fenced<P> {
 
     fn activity_input(&self, id: &OperationId) -> Option<Value> {
         self.0.activity_input(id)
+    }
+
+    fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
+        self.0.check_decision(id, decision)
     }
 
     fn progress(&self) -> Progress {

@@ -257,6 +257,10 @@ fn follow(command: &Command, open: &mut Vec<Open>, ids: &mut Vec<(&'static str, 
             ids.push(("wait", id.clone()));
             open.push(Open::Wait(id.clone()));
         }
+        Command::Ask(question) => {
+            ids.push(("wait", question.id.clone()));
+            open.push(Open::Wait(question.id.clone()));
+        }
         Command::StartChild(child) => {
             ids.push(("wait", child.id.clone()));
             open.push(Open::Wait(child.id.clone()));

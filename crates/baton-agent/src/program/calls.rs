@@ -1,13 +1,13 @@
 //! The tool calls of a turn: begun together, ended one by one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use baton_execution::{
-    ChildTarget, Command, Fault, Note, OperationId, ParentClosePolicy, ProgramKind, ScheduleActivity, StartChild,
+    ChildTarget, Command, Fault, Note, OperationId, ParentClosePolicy, ScheduleActivity, StartChild, canonical_json,
     fault_type,
 };
 use baton_types::Digest;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     AgentProgram, Step,
@@ -76,7 +76,7 @@ impl AgentProgram {
 
     /// How often in a row this very call was asked for, counting this time.
     fn streak_with(&mut self, call: &ToolCall) -> u32 {
-        let digest = Digest::of(format!("{}\n{}", call.name, canonical(&call.arguments)).as_bytes()).to_string();
+        let digest = Digest::of(format!("{}\n{}", call.name, canonical_json(&call.arguments)).as_bytes()).to_string();
         let count = match &self.state.streak {
             Some(streak) if streak.digest == digest => streak.count.saturating_add(1),
             Some(_) | None => 1,
@@ -90,7 +90,8 @@ impl AgentProgram {
             format!("{}/tools/{index}/{}", turn_position(self.state.turn), position_name(&call.name)),
             1,
         );
-        let tool = self.definition.tools.iter().find(|tool| tool.name == call.name);
+        let definition = Arc::clone(&self.definition);
+        let tool = definition.tools.iter().find(|tool| tool.name == call.name);
         let kind = tool.map_or_else(|| "tool".to_owned(), |tool| tool.kind.clone());
         self.state.timeline.start(&id.position, &cut(&call.name, POSITION_NAME_MAX), &kind, step.now_ms);
         step.push(Command::Note(Note::TaskStarted {
@@ -101,13 +102,13 @@ impl AgentProgram {
         }));
 
         let action = tool
-            .ok_or_else(|| unknown_tool(&call.name, &self.definition.tools))
-            .and_then(|tool| tool.action(&call.arguments));
+            .ok_or_else(|| unknown_tool(&call.name, &definition.tools))
+            .and_then(|tool| tool.action(&call.arguments).map(|action| (tool, action)));
         let state = match action {
-            Ok(action) => begin(&id, action, step),
+            Ok((tool, action)) => self.admit_call(&id, &call, tool, action, step),
             Err(why) => self.call_failed(&id, &call.name, &Fault::new(fault_type::VALIDATION, 400, why), step),
         };
-        Call { id, asked: call, since_ms: step.now_ms, state }
+        Call { id, asked: call, edited: None, since_ms: step.now_ms, state }
     }
 
     /// A call came to its end; one that is not open (any more) is ignored.
@@ -119,22 +120,12 @@ impl AgentProgram {
         step: &mut Step,
     ) {
         let Some(name) = self.open_call(id, by_child) else { return };
-        if let Err(fault) = &result
-            && fault.kind == fault_type::IN_DOUBT
-        {
-            // The model would call again what may have happened already.
-            return self.fail(fault.clone().at(&id.position), step);
-        }
         let ended = match result {
             Ok(output) => self.call_completed(id, &name, output, step),
+            Err(fault) if fault.kind == fault_type::IN_DOUBT => return self.doubted(id, fault, step),
             Err(fault) => self.call_failed(id, &name, &fault, step),
         };
-        if let Stage::Tools(calls) = &mut self.state.stage
-            && let Some(call) = calls.iter_mut().find(|call| call.id == *id)
-        {
-            call.state = ended;
-        }
-        self.end_turn_if_done(step);
+        self.set_call(id, step, |call| call.state = ended);
     }
 
     pub(super) fn awaits_child(&self, id: &OperationId) -> bool {
@@ -149,13 +140,20 @@ impl AgentProgram {
                 && match call.state {
                     CallState::Child { .. } => by_child,
                     CallState::Activity { .. } => !by_child,
-                    CallState::Done { .. } => false,
+                    CallState::Asking { .. } | CallState::Done { .. } => false,
                 }
         };
         calls.iter().find(is_open).map(|call| call.asked.name.clone())
     }
 
-    fn call_completed(&mut self, id: &OperationId, name: &str, output: Value, step: &mut Step) -> CallState {
+    pub(super) fn call_completed(&mut self, id: &OperationId, name: &str, output: Value, step: &mut Step) -> CallState {
+        let output = match self.edited(id) {
+            // The model would take it for the answer to what it asked for.
+            Some(arguments) => {
+                json!({"note": "a person changed the arguments of this call", "arguments": arguments, "result": output})
+            }
+            None => output,
+        };
         let content = match &output {
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -177,7 +175,13 @@ impl AgentProgram {
         CallState::Done { content, failed: false }
     }
 
-    fn call_failed(&mut self, id: &OperationId, name: &str, fault: &Fault, step: &mut Step) -> CallState {
+    /// What a person put in place of the arguments of a call.
+    fn edited(&self, id: &OperationId) -> Option<&Value> {
+        let Stage::Tools(calls) = &self.state.stage else { return None };
+        calls.iter().find(|call| call.id == *id)?.edited.as_ref()
+    }
+
+    pub(super) fn call_failed(&mut self, id: &OperationId, name: &str, fault: &Fault, step: &mut Step) -> CallState {
         self.state.timeline.end(&id.position, "Faulted", step.now_ms);
         step.push(Command::Note(Note::TaskFaulted { position: id.position.clone(), fault: fault.clone() }));
         let mut shown = json!({"error": {"type": fault.kind, "status": fault.status, "title": fault.title, "detail": fault.detail, "data": fault.data}});
@@ -192,7 +196,7 @@ impl AgentProgram {
     }
 
     /// Once every call has ended, tells the model and begins the next turn.
-    fn end_turn_if_done(&mut self, step: &mut Step) {
+    pub(super) fn end_turn_if_done(&mut self, step: &mut Step) {
         let Stage::Tools(calls) = &self.state.stage else { return };
         if !calls.iter().all(|call| matches!(call.state, CallState::Done { .. })) {
             return;
@@ -208,24 +212,23 @@ impl AgentProgram {
     }
 }
 
-fn begin(id: &OperationId, action: Action, step: &mut Step) -> CallState {
+/// Makes a call; `approval` is what allows it, if that was needed.
+pub(super) fn begin(id: &OperationId, action: Action, approval: Option<String>, step: &mut Step) -> CallState {
+    let on = action.on();
     match action {
-        Action::Activity { activity, input, timeout_ms, effect, on } => {
+        Action::Activity { activity, input, timeout_ms, effect, .. } => {
             step.push(Command::ScheduleActivity(ScheduleActivity {
                 id: id.clone(),
                 activity: activity.to_owned(),
                 input,
                 start_to_close_ms: timeout_ms,
                 effect,
+                approval,
             }));
             CallState::Activity { on, until_ms: step.after(timeout_ms) }
         }
         Action::Child { kind, name, message, input, timeout_ms, wait_ms } => {
             let due_ms = step.after(wait_ms);
-            let on = match kind {
-                ProgramKind::Agent => format!("agent {name}"),
-                ProgramKind::Workflow => format!("workflow {name}"),
-            };
             step.push(Command::StartChild(StartChild {
                 id: id.clone(),
                 kind,
@@ -239,6 +242,7 @@ fn begin(id: &OperationId, action: Action, step: &mut Step) -> CallState {
                 awaited: true,
                 expires_ms: Some(due_ms),
                 parent_close_policy: ParentClosePolicy::Cancel,
+                approval,
             }));
             step.push(Command::StartTimer { id: id.clone(), due_ms });
             CallState::Child { on, until_ms: due_ms }
@@ -265,17 +269,4 @@ fn unknown_tool(name: &str, tools: &[Tool]) -> String {
 fn position_name(name: &str) -> String {
     let short: String = name.chars().take(POSITION_NAME_MAX).map(|c| if c.is_control() { '_' } else { c }).collect();
     short.replace('~', "~0").replace('/', "~1")
-}
-
-/// JSON with the keys of every object in order, so that equal arguments have equal text.
-fn canonical(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let sorted: BTreeMap<&String, Value> =
-                fields.iter().map(|(name, field)| (name, canonical(field))).collect();
-            Value::Object(sorted.into_iter().map(|(name, field)| (name.clone(), field)).collect::<Map<_, _>>())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
 }

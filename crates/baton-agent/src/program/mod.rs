@@ -2,7 +2,7 @@
 //!
 //! One turn is one model call and the tool calls that it asks for; the calls of a turn run in parallel, and
 //! the next turn begins when all have ended. Positions are `/turns/<k>/model` and
-//! `/turns/<k>/tools/<index>/<name>`, `k` from 1.
+//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person.
 //!
 //! # Invariants
 //! - Results enter the conversation in the order of the calls, whatever order they come back in.
@@ -11,10 +11,11 @@
 //! - Every call that was begun has ended, in the timeline too, before the execution ends.
 //!
 //! # Failure
-//! A fault of the model, a limit or a call in doubt ends the execution and names what was reached, with the
-//! last text of the model as partial output. A tool's fault is a message to the model.
+//! A fault of the model, a limit or a call that stays in doubt ends the execution and names what was reached, with
+//! the last text of the model as partial output. A tool's fault is a message to the model, and so is a refusal.
 
 mod answer;
+mod asking;
 mod calls;
 mod ending;
 mod progress;
@@ -24,7 +25,7 @@ mod turn;
 use std::sync::Arc;
 
 use baton_execution::{
-    Command, Fault, Input, OperationId, Outcome, Program, ProgramError, Progress, Recorded, fault_type,
+    Command, Decision, Fault, Input, OperationId, Outcome, Program, ProgramError, Progress, Recorded, fault_type,
 };
 use serde_json::Value;
 
@@ -88,6 +89,10 @@ impl Program for AgentProgram {
             (Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
                 self.activity_ended(id, Err(fault), &mut step);
             }
+            (Stage::Tools(_), Input::CallbackAnswered { id, outcome }) if self.asks(id) => {
+                self.decided(id, outcome, &mut step);
+            }
+            (Stage::Tools(_), Input::TimerFired { id }) if self.asks(id) => self.undecided(id, &mut step),
             (Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => {
                 self.child_ended(id, outcome, &mut step);
             }
@@ -109,6 +114,11 @@ impl Program for AgentProgram {
             Stage::Model(call) if call.id == *id => serde_json::to_value(self.request()).ok(),
             Stage::Model(_) | Stage::New | Stage::Tools(_) | Stage::Ended => None,
         }
+    }
+
+    fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
+        let wrong = self.wrong_with(id, decision);
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
     fn progress(&self) -> Progress {

@@ -20,13 +20,14 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
         Stage::Tools(calls) => calls
             .iter()
             .filter_map(|call| {
-                let (reason, on, until_ms) = match &call.state {
-                    CallState::Activity { on, until_ms } => (WaitReason::Activity, on, *until_ms),
-                    CallState::Child { on, until_ms } => (WaitReason::Child, on, *until_ms),
+                let (id, reason, on, until_ms) = match &call.state {
+                    CallState::Activity { on, until_ms } => (&call.id, WaitReason::Activity, on, *until_ms),
+                    CallState::Child { on, until_ms } => (&call.id, WaitReason::Child, on, *until_ms),
+                    CallState::Asking { question, on, until_ms, .. } => (question, WaitReason::Approval, on, *until_ms),
                     CallState::Done { .. } => return None,
                 };
                 Some(Waiting {
-                    id: call.id.clone(),
+                    id: id.clone(),
                     reason,
                     on: on.clone(),
                     since_ms: call.since_ms,

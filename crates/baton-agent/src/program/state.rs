@@ -1,8 +1,9 @@
 //! Everything a run remembers, as data.
 
-use baton_execution::{OperationId, TaskSummary, Usage};
+use baton_execution::{OperationId, QuestionKind, TaskSummary, Usage};
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     limits::Limits,
@@ -56,8 +57,18 @@ pub(super) struct ModelCall {
 pub(super) struct Call {
     pub(super) id: OperationId,
     pub(super) asked: ToolCall,
+    /// What a person put in place of the arguments that were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) edited: Option<Value>,
     pub(super) since_ms: i64,
     pub(super) state: CallState,
+}
+
+impl Call {
+    /// What the call is made with.
+    pub(super) fn sent(&self) -> &Value {
+        self.edited.as_ref().unwrap_or(&self.asked.arguments)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,8 +77,20 @@ pub(super) enum CallState {
     Activity { on: String, until_ms: i64 },
     /// A child runs, holding the token of our wait.
     Child { on: String, until_ms: i64 },
+    /// A person decides.
+    Asking { question: OperationId, kind: QuestionKind, on: String, until_ms: i64 },
     /// This is what the model will be told.
     Done { content: String, failed: bool },
+}
+
+impl CallState {
+    /// For people: what is waited for.
+    pub(super) fn on(&self) -> &str {
+        match self {
+            Self::Activity { on, .. } | Self::Child { on, .. } | Self::Asking { on, .. } => on,
+            Self::Done { .. } => "",
+        }
+    }
 }
 
 /// What has been said, with a digest that covers it.

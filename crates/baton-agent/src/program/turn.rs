@@ -75,6 +75,7 @@ impl AgentProgram {
             input: json!({"model": model.name, "turn": turn, "messages": conversation.messages.len(), "digest": conversation.digest}),
             start_to_close_ms,
             effect: Effect::Repeatable,
+            approval: None,
         }));
         self.state.stage =
             Stage::Model(ModelCall { id, since_ms: step.now_ms, until_ms: step.after(start_to_close_ms) });

@@ -61,6 +61,11 @@ trait Behaviour: fmt::Debug + Send + Sync {
     fn target(&self) -> Option<(ProgramKind, &str)> {
         None
     }
+
+    /// The server that the tool comes from.
+    fn server(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What a call comes to.
@@ -87,6 +92,17 @@ pub(crate) enum Action {
     },
 }
 
+impl Action {
+    /// For people: what is done.
+    pub(crate) fn on(&self) -> String {
+        match self {
+            Self::Activity { on, .. } => on.clone(),
+            Self::Child { kind: ProgramKind::Agent, name, .. } => format!("agent {name}"),
+            Self::Child { kind: ProgramKind::Workflow, name, .. } => format!("workflow {name}"),
+        }
+    }
+}
+
 /// A checked tool.
 #[derive(Debug)]
 pub(crate) struct Tool {
@@ -94,6 +110,8 @@ pub(crate) struct Tool {
     description: String,
     /// `tool http`, for the timeline.
     pub(crate) kind: String,
+    /// Declared by the author of the agent: calling it changes nothing.
+    pub(crate) read_only: bool,
     /// Path of the field that names the kind, for violations that others find.
     path: String,
     parameters: Schema,
@@ -146,6 +164,7 @@ impl Tool {
             name: name?.to_owned(),
             description: description.to_owned(),
             kind: format!("tool {}", kind?.field),
+            read_only,
             path,
             parameters: compiled?,
             behaviour: behaviour?,
@@ -164,6 +183,11 @@ impl Tool {
     /// The template that it refers to, with the path of the field that names it.
     pub(crate) fn target(&self) -> Option<(ProgramKind, String, &str)> {
         self.behaviour.target().map(|(kind, name)| (kind, format!("{}.name", self.path), name))
+    }
+
+    /// The server that it comes from; `None` for one of the agent's own.
+    pub(crate) fn server(&self) -> Option<&str> {
+        self.behaviour.server()
     }
 
     /// What a call with these arguments comes to; the error is a sentence for the model.

@@ -10,6 +10,7 @@ mod definition;
 mod http_tool;
 mod limits;
 mod models;
+mod policy;
 mod properties;
 mod run;
 mod support;

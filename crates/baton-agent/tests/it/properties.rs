@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use baton_agent::{FinishReason, Message, ModelResponse, ToolCall};
-use baton_execution::{Command, Fault, Input, Note, OperationId, Outcome, fault_type};
+use baton_execution::{
+    Choice, Command, Decision, Fault, Input, Note, OperationId, Outcome, Question, arguments_digest, fault_type,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -17,6 +19,10 @@ enum Happening {
     Answer(ModelResponse),
     Garbage(Value),
     Ends(usize, bool),
+    /// The call is in doubt.
+    Lost(usize),
+    Decided(usize, Choice, bool),
+    Undecided(usize),
     TimerFires(usize),
     Late,
     Cancel,
@@ -64,11 +70,24 @@ fn answer() -> impl Strategy<Value = ModelResponse> {
     )
 }
 
+fn choice() -> impl Strategy<Value = Choice> {
+    prop_oneof![
+        4 => Just(Choice::Approve),
+        1 => Just(Choice::Deny),
+        2 => Just(Choice::Retry),
+        1 => Just(Choice::Result),
+        1 => Just(Choice::Fail),
+    ]
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         10 => answer().prop_map(Happening::Answer),
         1 => value().prop_map(Happening::Garbage),
         12 => (0..4_usize, any::<bool>()).prop_map(|(which, well)| Happening::Ends(which, well)),
+        2 => (0..4_usize).prop_map(Happening::Lost),
+        8 => (0..4_usize, choice(), any::<bool>()).prop_map(|(which, choice, edits)| Happening::Decided(which, choice, edits)),
+        1 => (0..4_usize).prop_map(Happening::Undecided),
         1 => (0..4_usize).prop_map(Happening::TimerFires),
         1 => Just(Happening::Late),
         1 => Just(Happening::Cancel),
@@ -80,6 +99,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 struct Open {
     activities: Vec<OperationId>,
     children: Vec<OperationId>,
+    questions: Vec<Question>,
     started: BTreeSet<String>,
     ended: BTreeSet<String>,
     over: bool,
@@ -92,7 +112,11 @@ impl Open {
             match command {
                 Command::ScheduleActivity(activity) => self.activities.push(activity.id.clone()),
                 Command::StartChild(child) => self.children.push(child.id.clone()),
-                Command::CloseWait { id } => self.children.retain(|open| open != id),
+                Command::Ask(question) => self.questions.push(question.clone()),
+                Command::CloseWait { id } => {
+                    self.children.retain(|open| open != id);
+                    self.questions.retain(|open| open.id != *id);
+                }
                 Command::Note(Note::TaskStarted { position, .. }) => {
                     assert!(self.started.insert(position.clone()), "{position} begins once");
                 }
@@ -129,6 +153,18 @@ impl Open {
             .collect();
         (!all.is_empty()).then(|| all[which % all.len()].clone())
     }
+}
+
+fn policy() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        Just(json!({})),
+        Just(json!({"inDoubt": "retry", "default": "allow"})),
+        Just(json!({"onExpiry": "fail", "inDoubt": "fail"})),
+        Just(
+            json!({"rules": [{"tool": "ref*", "action": "ask"}, {"tool": "ship", "action": "deny"}], "default": "allow"})
+        ),
+    ]
 }
 
 fn is_model(id: &OperationId) -> bool {
@@ -175,6 +211,29 @@ fn input(open: &mut Open, happening: Happening) -> Option<Input> {
             (id, false) if well => Input::ActivityCompleted { id, output: json!({"ok": true}) },
             (id, false) => Input::ActivityFailed { id, fault: Fault::new(fault_type::COMMUNICATION, 503, "down") },
         },
+        Happening::Lost(which) => match open.pick(which)? {
+            (id, false) if !is_model(&id) => {
+                Input::ActivityFailed { id, fault: Fault::new(fault_type::IN_DOUBT, 500, "lost") }
+            }
+            _ => return None,
+        },
+        Happening::Decided(which, choice, edits) => {
+            let index = which % open.questions.len().max(1);
+            let question = (index < open.questions.len()).then(|| open.questions.remove(index))?;
+            let decision = Decision {
+                choice,
+                approval: "approval".to_owned(),
+                decided_by: "somebody".to_owned(),
+                reason: String::new(),
+                arguments_digest: arguments_digest(&question.arguments),
+                arguments: edits.then(|| json!({"id": "edited"})),
+                result: Some(json!("result")),
+            };
+            Input::CallbackAnswered { id: question.id, outcome: decision.into_outcome() }
+        }
+        Happening::Undecided(which) => {
+            Input::TimerFired { id: open.questions.get(which % open.questions.len().max(1))?.id.clone() }
+        }
         Happening::TimerFires(which) => Input::TimerFired { id: open.pick(which)?.0 },
         Happening::Late => Input::ActivityCompleted { id: OperationId::new("/turns/1/model", 1), output: json!({}) },
         Happening::Cancel => Input::CancelRequested { reason: "r".into() },
@@ -192,9 +251,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_run_stays_within_its_rules(structured in any::<bool>(), happenings in prop::collection::vec(happening(), 1..40)) {
+    fn any_run_stays_within_its_rules(structured in any::<bool>(), policy in policy(), happenings in prop::collection::vec(happening(), 1..40)) {
         let schema = if structured { json!({"type": "object"}) } else { Value::Null };
-        let spec = spec_with(json!({"outputSchema": schema, "limits": {"maxTurns": 8, "maxTokens": 500, "maxToolCalls": 12}}));
+        let spec = spec_with(json!({"outputSchema": schema, "policy": policy, "limits": {"maxTurns": 8, "maxTokens": 500, "maxToolCalls": 12}}));
         let mut run = Run::started(&spec, "Hi", Value::Null);
         let mut open = Open::default();
         open.take(&run.commands);
@@ -219,7 +278,7 @@ proptest! {
     fn checking_never_panics(spec in json_value()) {
         _ = baton_agent::check(&spec);
         _ = baton_agent::check_limits(&spec);
-        _ = baton_agent::check(&spec_with(json!({"tools": [spec.clone()], "model": spec.clone(), "outputSchema": spec})));
+        _ = baton_agent::check(&spec_with(json!({"tools": [spec.clone()], "model": spec.clone(), "policy": spec.clone(), "outputSchema": spec})));
     }
 }
 
@@ -248,6 +307,9 @@ fn json_value() -> impl Strategy<Value = Value> {
             Just("conversations".to_owned()),
             Just("turns".to_owned()),
             Just("timeout".to_owned()),
+            Just("rules".to_owned()),
+            Just("action".to_owned()),
+            Just("tool".to_owned()),
             Just("$ref".to_owned()),
             "[a-z]{1,6}"
         ];

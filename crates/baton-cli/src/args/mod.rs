@@ -1,5 +1,6 @@
 //! The command line as typed: these types only parse. What a setting is in the end, `settings` decides.
 
+mod approval;
 mod author;
 mod callback;
 mod create;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use approval::{ApprovalsArgs, ApproveArgs, DeciderArgs, DenyArgs, ResolveArgs};
 pub(crate) use author::{FormatArgs, GraphArgs, GraphFormat, TestArgs, ValidateArgs};
 pub(crate) use callback::{CallbackCommand, TokenArgs};
 pub(crate) use create::{CreateCommand, CreateSecretArgs};
@@ -108,6 +110,14 @@ pub(crate) enum Command {
     Suspend(AskArgs),
     /// Let a suspended execution go on
     Resume(AskArgs),
+    /// Show what executions ask people, and wait for
+    Approvals(ApprovalsArgs),
+    /// Have a call made that an execution asks about
+    Approve(ApproveArgs),
+    /// Have a call not made that an execution asks about
+    Deny(DenyArgs),
+    /// Say what becomes of a call that may or may not have happened
+    Resolve(ResolveArgs),
     /// Show what happened in an execution, event by event
     History(HistoryArgs),
     /// Show who started whom and who waits for whom

@@ -1,6 +1,7 @@
 //! One file per command. They run on settings, and output only through the printer.
 
 mod apply;
+mod approval;
 mod ask;
 mod backup;
 mod callback;
@@ -65,6 +66,7 @@ impl Context {
 }
 
 pub(crate) use apply::{apply, apply_all, place};
+pub(crate) use approval::{approvals, approve, deny, resolve};
 pub(crate) use ask::ask;
 pub(crate) use backup::backup;
 pub(crate) use callback::callback;

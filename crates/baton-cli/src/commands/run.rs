@@ -72,7 +72,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<(), Failure>
     let plan = plan(&manifests, wishes)?;
     let context = &in_namespace_of(context, &plan);
     if on_server {
-        return run_on_server(context, plan, args.detach).await;
+        return Box::pin(run_on_server(context, plan, args.detach)).await;
     }
     if let Some(data_dir) = args.data_dir {
         return Box::pin(run_here(context, plan, &data_dir, true)).await;
@@ -209,7 +209,8 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             | Object::AgentExecution(_)
             | Object::Workflow(_)
             | Object::WorkflowExecution(_)
-            | Object::Secret(_) => None,
+            | Object::Secret(_)
+            | Object::Approval(_) => None,
         })
         .collect();
     if !names.is_empty() {

@@ -125,6 +125,9 @@ impl Findings {
                 self.present.insert((Kind::Agent, metadata.name.clone()));
                 self.agent(manifest, &to_json_value(&it.spec.clone().unwrap_or_default()), "spec");
             }
+            Object::Approval(_) => {
+                self.violate(manifest, Violation::new("kind", "approvals are raised by executions, not by manifests"));
+            }
             Object::Secret(_) => _ = self.present.insert((Kind::Secret, metadata.name.clone())),
             Object::WorkflowExecution(it) => {
                 let name = it.spec.as_ref().map(|spec| spec.workflow.clone()).unwrap_or_default();

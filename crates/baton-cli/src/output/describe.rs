@@ -64,6 +64,9 @@ pub(crate) fn describe(object: &Object, events: &[baton_proto::history_v1::Histo
 }
 
 fn template_parts(text: &mut String, object: &Object) {
+    if let Object::Approval(approval) = object {
+        return approval_parts(text, approval);
+    }
     if let Object::Secret(secret) = object {
         let mut rows = vec![vec!["KEY".to_owned(), "FINGERPRINT".to_owned()]];
         let keys = secret.status.iter().flat_map(|status| &status.keys);
@@ -72,6 +75,42 @@ fn template_parts(text: &mut String, object: &Object) {
     }
     let spec = object.to_json().get("spec").cloned().unwrap_or_default();
     section(text, "Spec", &yaml(&spec));
+}
+
+fn approval_parts(text: &mut String, approval: &v1::Approval) {
+    let (spec, status) = (approval.spec.clone().unwrap_or_default(), approval.status.clone().unwrap_or_default());
+    let execution = spec.execution.clone().unwrap_or_default();
+    field(
+        text,
+        "Asked by",
+        &format!("{}/{} at {}", execution.kind.to_ascii_lowercase(), execution.name, execution.position),
+    );
+    field(text, "Type", &spec.r#type);
+    field(text, "Tool", &spec.tool);
+    field(text, "Server", &spec.server);
+    field(text, "What", &spec.message);
+    field(text, "Why", &spec.why);
+    field(text, "Digest", &spec.arguments_digest);
+    field(text, "Expires", &spec.expires.map(|time| time.to_string()).unwrap_or_default());
+    field(text, "Phase", &status.phase);
+    field(text, "Decision", &status.decision);
+    field(text, "Decided by", &status.decided_by);
+    field(text, "Decided", &status.decided_time.map(|time| time.to_string()).unwrap_or_default());
+    field(text, "Reason", &status.reason);
+    for (label, data) in [("Arguments", spec.arguments), ("Arguments instead", status.arguments)] {
+        if let Some(value) = data.and_then(|data| data.to_value().ok()) {
+            section(text, label, &limited(&value));
+        }
+    }
+    if status.phase == "Pending" {
+        let name = approval.metadata.as_ref().map_or("", |metadata| &metadata.name);
+        let commands = if spec.choices.iter().any(|choice| choice == "approve") {
+            format!("baton approve {name}\nbaton deny {name} --reason TEXT")
+        } else {
+            format!("baton resolve {name} --retry\nbaton resolve {name} --result FILE\nbaton resolve {name} --fail")
+        };
+        section(text, "Decide with", &commands);
+    }
 }
 
 fn execution_parts(text: &mut String, execution: &ExecutionResource, now_ms: i64) {

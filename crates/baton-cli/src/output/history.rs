@@ -100,6 +100,9 @@ fn words(attributes: &Attributes) -> (String, String) {
                 format!("{} {name}{}", it.kind.to_ascii_lowercase(), if it.awaited { ", awaited" } else { "" }),
             )
         }
+        Attributes::ApprovalRequested(it) => {
+            (place(it.operation.as_ref()), format!("{} {}: {}", it.r#type, it.approval_name, it.message))
+        }
         Attributes::Note(it) => it.note.as_ref().map(note_words).unwrap_or_default(),
         Attributes::Ended(it) => {
             let detail = [it.reason.clone(), fault(it.fault.as_ref()), data(it.output.as_ref())]

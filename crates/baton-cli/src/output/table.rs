@@ -84,6 +84,7 @@ fn header(kind: Kind) -> &'static [&'static str] {
         }
         Kind::Agent => &["NAME", "MODEL", "TOOLS", "READY", "AGE"],
         Kind::Secret => &["NAME", "KEYS", "GENERATION", "AGE"],
+        Kind::Approval => &["NAME", "TYPE", "TOOL", "PHASE", "BY", "WHAT", "AGE"],
         Kind::WorkflowExecution => &["NAME", "WORKFLOW", "PHASE", "TASKS", "WAITING-FOR", "AGE"],
         Kind::AgentExecution => &["NAME", "AGENT", "PHASE", "TOKENS", "WAITING-FOR", "AGE"],
     }
@@ -116,6 +117,11 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
         Object::Secret(it) => {
             let keys = it.status.as_ref().map_or(0, |status| status.keys.len());
             vec![name, keys.to_string(), metadata.generation.to_string(), age]
+        }
+        Object::Approval(it) => {
+            let (spec, status) = (it.spec.clone().unwrap_or_default(), it.status.clone().unwrap_or_default());
+            let by = if status.decided_by.is_empty() { "-".to_owned() } else { status.decided_by };
+            vec![name, spec.r#type, spec.tool, status.phase, by, spec.message, age]
         }
         Object::WorkflowExecution(it) => {
             let execution = ExecutionResource::Workflow(it.clone());
@@ -187,6 +193,7 @@ pub(crate) fn waiting_words(it: &v1::WaitingFor) -> String {
     let reason = it.reason.to_ascii_lowercase();
     match it.reason.as_str() {
         "Callback" if !it.fingerprint.is_empty() => format!("callback {}", it.fingerprint),
+        "Approval" if !it.approval.is_empty() => format!("approval {}", it.approval),
         "Child" if !it.on.is_empty() => it.on.clone(),
         _ if !it.on.is_empty() => format!("{reason} {}", it.on),
         _ => reason,

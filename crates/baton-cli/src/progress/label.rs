@@ -10,7 +10,7 @@ pub(super) fn label(position: &str) -> String {
             parts.get(index + 1).filter(|next| !next.is_empty() && next.bytes().all(|byte| byte.is_ascii_digit()));
         match (parts[index], number) {
             // Words of the language, with the number of a task in its list.
-            ("do" | "branches" | "try" | "tools", Some(_)) => index += 2,
+            ("do" | "branches" | "try" | "tools" | "approvals" | "in-doubt", Some(_)) => index += 2,
             ("for", Some(number)) => {
                 text.extend(["[", number, "]"]);
                 index += 2;
@@ -60,6 +60,7 @@ mod tests {
             ("/do/1/t/catch/do/0/y", "t/y"),
             ("/turns/2/model", "turn 2/model"),
             ("/turns/2/tools/0/lookup", "turn 2/lookup"),
+            ("/turns/2/approvals/0/pay", "turn 2/pay"),
             ("/turns/2", "turn 2"),
             ("/do/0/a~1b", "a/b"),
             ("", ""),

@@ -51,6 +51,7 @@ impl State {
 pub(super) enum Wait {
     Callback { fingerprint: Option<String> },
     Child { kind: String, name: String },
+    Approval { name: String },
     Timer { due_ms: i64 },
     Retry { attempt: i32, due_ms: i64 },
 }
@@ -105,6 +106,8 @@ pub(crate) struct Progress {
 pub(crate) enum Effect {
     /// For a log that only grows.
     Line(String),
+    /// A person is to decide: what is asked, and the command that answers it.
+    Asked { what: String, command: String },
     /// There is another execution to follow, at this index.
     Follow(usize),
     /// Its status says more than history does: fingerprints of tokens.
@@ -179,6 +182,13 @@ impl Progress {
             Attributes::CallbackAwaited(it) => {
                 execution.wait(it.operation.as_ref(), Wait::Callback { fingerprint: None });
                 vec![Effect::ReadStatus(index)]
+            }
+            Attributes::ApprovalRequested(it) => {
+                execution.wait(it.operation.as_ref(), Wait::Approval { name: it.approval_name.clone() });
+                let place = it.operation.as_ref().map(|it| label(&it.position)).unwrap_or_default();
+                let what = format!("{} {place}: asks a person: {}", execution.key, it.message);
+                let verb = if it.r#type == "InDoubt" { "resolve" } else { "approve" };
+                vec![Effect::Asked { what, command: format!("baton {verb} {}", it.approval_name) }]
             }
             Attributes::TimerStarted(it) => {
                 execution.timer(it.operation.as_ref(), it.due.map_or(time_ms, |due| due.as_millis()));
@@ -275,8 +285,14 @@ impl Execution {
         if place.is_empty() { self.says(what) } else { Effect::Line(format!("{} {place}: {what}", self.key)) }
     }
 
+    /// The task at a position; a question to a person stands beside the call that it is about.
     fn task(&mut self, position: &str) -> Option<&mut Task> {
-        let at = *self.by_position.get(position)?;
+        let call = |segment: &str| position.replacen(segment, "/tools/", 1);
+        let at = *self
+            .by_position
+            .get(position)
+            .or_else(|| self.by_position.get(&call("/approvals/")))
+            .or_else(|| self.by_position.get(&call("/in-doubt/")))?;
         self.tasks.get_mut(at)
     }
 

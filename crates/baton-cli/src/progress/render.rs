@@ -118,6 +118,7 @@ fn wait_words(wait: &Wait, now_ms: i64) -> String {
     match wait {
         Wait::Callback { fingerprint: Some(fingerprint) } => format!("callback {fingerprint}"),
         Wait::Callback { fingerprint: None } => "a callback".to_owned(),
+        Wait::Approval { name } => format!("approval {name}"),
         Wait::Child { kind, name } => format!("{kind} {name}"),
         Wait::Timer { due_ms } => format!("{} more", elapsed(due_ms - now_ms)),
         Wait::Retry { attempt, due_ms } => format!("attempt {attempt} in {}", elapsed(due_ms - now_ms)),

@@ -14,6 +14,7 @@ use crate::{
     failure::Failure,
     printer::Printer,
     progress::{Effect, ExecutionKey, Progress, Update, View, Watcher},
+    settings::{NAMESPACE_DEFAULT, SERVER_DEFAULT},
 };
 
 /// How often the picture is drawn.
@@ -43,6 +44,7 @@ pub(crate) async fn follow(following: Following<'_>) -> Result<ExecutionResource
         view: View::new(printer),
         ended_at: None,
         open: 1,
+        flags: flags(client, namespace),
     };
     state.watcher.follow(0, key.clone());
     let mut ticks = interval(DRAW_EVERY);
@@ -93,6 +95,16 @@ struct Watching {
     ended_at: Option<Instant>,
     /// Executions whose last event has not come.
     open: usize,
+    /// Of a command that is to reach the same server and namespace.
+    flags: String,
+}
+
+/// Flags with which a command of another terminal means what is followed here.
+fn flags(client: &Client, namespace: &str) -> String {
+    let server =
+        if client.address() == SERVER_DEFAULT { String::new() } else { format!(" --server {}", client.address()) };
+    let namespace = if namespace == NAMESPACE_DEFAULT { String::new() } else { format!(" -n {namespace}") };
+    format!("{server}{namespace}")
 }
 
 impl Watching {
@@ -124,6 +136,10 @@ impl Watching {
         for effect in effects {
             match effect {
                 Effect::Line(_) => {}
+                Effect::Asked { what, command } => {
+                    let command = format!("{command}{}", self.flags);
+                    self.view.above(&self.progress, &format!("{what}; answer with {command}"));
+                }
                 Effect::Follow(index) => {
                     self.open += 1;
                     self.watcher.follow(index, self.progress.key(index));

@@ -141,6 +141,7 @@ impl Recorder {
             | Attributes::ActivityCancelled(_)
             | Attributes::TimerStarted(_)
             | Attributes::TimerCancelled(_)
+            | Attributes::ApprovalRequested(_)
             | Attributes::WaitClosed(_) => {}
         }
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without, it fails without")]
 
+mod approvals;
 mod author;
 mod events;
 mod examples;

@@ -14,6 +14,7 @@ mod http;
 mod process;
 mod stub;
 
+mod approvals;
 mod crash;
 mod data_dir;
 mod events;

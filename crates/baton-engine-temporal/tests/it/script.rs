@@ -118,6 +118,7 @@ impl Script {
                         input,
                         start_to_close_ms: 60_000,
                         effect: if once { Effect::Once } else { Effect::Repeatable },
+                        approval: None,
                     }),
                     Do::Sleep { ms } => Command::StartTimer { id, due_ms: now_ms + ms },
                     Do::Wait => Command::AwaitCallback { id, heartbeat_timeout_ms: None, expires_ms: EXPIRES_MS },

@@ -7,13 +7,16 @@ use std::{
 };
 
 use baton_execution::{
-    Activities, ActivityTask, ChildTarget, Command, Effect, Ending, Fault, Input, OperationId, Outcome,
-    ParentClosePolicy, Program, ProgramError, ProgramKind, Programs, Progress, Recorded, ScheduleActivity, StartChild,
-    WaitReason, Waiting, callback_token_placeholder, fault_type,
+    Activities, ActivityTask, ChildTarget, Command, Decision, Effect, Ending, Fault, Input, OperationId, Outcome,
+    ParentClosePolicy, Program, ProgramError, ProgramKind, Programs, Progress, Question, QuestionKind, Recorded,
+    ScheduleActivity, StartChild, WaitReason, Waiting, callback_token_placeholder, fault_type,
 };
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+/// Who is waited for where a step asks.
+const PERSON: &str = "a person";
 
 /// One thing after the other: each step's result is the next one's `last`, and the output of the last is the output.
 #[derive(Serialize, Deserialize)]
@@ -42,6 +45,7 @@ impl Script {
                 input,
                 start_to_close_ms: 60_000,
                 effect,
+                approval: None,
             })
         };
         if let Some(input) = step.get("echo") {
@@ -79,7 +83,10 @@ impl Script {
                 } else {
                     ParentClosePolicy::Cancel
                 },
+                approval: None,
             })]
+        } else if let Some(ask) = step.get("ask") {
+            self.ask(id, ask, now)
         } else if let Some(ms) = step.get("timer").and_then(Value::as_i64) {
             vec![Command::StartTimer { id, due_ms: now + ms }]
         } else if let Some(size) = step.get("big").and_then(Value::as_u64) {
@@ -89,6 +96,28 @@ impl Script {
             let fault = Fault::new(fault_type::RUNTIME, 500, step["fail"].as_str().unwrap_or("unknown step"));
             self.end(Ending::Failed { fault, partial_output: None })
         }
+    }
+
+    fn ask(&mut self, id: OperationId, ask: &Value, now: i64) -> Vec<Command> {
+        self.waiting = Some((id.clone(), PERSON.to_owned(), now));
+        let expires_ms = now + ask["expiresMs"].as_i64().unwrap_or(3_600_000);
+        vec![
+            Command::Ask(Question {
+                id: id.clone(),
+                kind: if ask["doubt"] == true { QuestionKind::InDoubt } else { QuestionKind::ToolCall },
+                tool: "pay".to_owned(),
+                server: String::new(),
+                arguments: ask["arguments"].clone(),
+                message: "pay somebody".to_owned(),
+                why: "it costs money".to_owned(),
+                expires_ms,
+            }),
+            Command::StartTimer { id, due_ms: expires_ms },
+        ]
+    }
+
+    fn asks(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|(_, on, _)| on == PERSON)
     }
 
     fn end(&mut self, ending: Ending) -> Vec<Command> {
@@ -109,7 +138,15 @@ impl Program for Script {
                 self.last = output.clone();
                 self.advance(now)
             }
+            Input::TimerFired { id } if self.open.as_ref() == Some(id) && self.asks() => {
+                self.last = json!("nobody decided");
+                [vec![Command::CloseWait { id: id.clone() }], self.advance(now)].concat()
+            }
             Input::TimerFired { id } if self.open.as_ref() == Some(id) => self.advance(now),
+            Input::CallbackAnswered { id, outcome } if self.open.as_ref() == Some(id) && self.asks() => {
+                self.last = Decision::of(outcome).map_or(Value::Null, |decision| json!(decision));
+                [vec![Command::CancelTimer { id: id.clone() }], self.advance(now)].concat()
+            }
             Input::CallbackAnswered { id, outcome } if self.open.as_ref() == Some(id) => {
                 self.last = match outcome {
                     Outcome::Completed(output) => json!({"completed": output}),
@@ -133,10 +170,18 @@ impl Program for Script {
         None
     }
 
+    fn check_decision(&self, _id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
+        if decision.arguments == Some(json!("bad")) { Err(vec!["is bad".to_owned()]) } else { Ok(()) }
+    }
+
     fn progress(&self) -> Progress {
         let waiting = self.waiting.iter().map(|(id, on, since_ms)| Waiting {
             id: id.clone(),
-            reason: if on == "a child" { WaitReason::Child } else { WaitReason::Callback },
+            reason: match on.as_str() {
+                "a child" => WaitReason::Child,
+                PERSON => WaitReason::Approval,
+                _ => WaitReason::Callback,
+            },
             on: on.clone(),
             since_ms: *since_ms,
             until_ms: None,

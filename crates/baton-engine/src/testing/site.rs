@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use baton_execution::{Activities, ChildTarget, Fault, ParentClosePolicy, Programs, StartChild, fault_type};
 use baton_proto::{
     ExecutionResource, Timestamp,
-    v1::{Json, ObjectMeta, OwnerReference, WorkflowExecution, WorkflowExecutionSpec},
+    v1::{Approval, Json, ObjectMeta, OwnerReference, WorkflowExecution, WorkflowExecutionSpec},
 };
 use baton_store::{Store, StoreOptions};
 use baton_types::{ApiError, Digest, Phase, Uid};
@@ -198,6 +198,26 @@ impl Site {
     pub async fn until(&self, name: &str, is: impl Fn(&ExecutionResource) -> bool) -> ExecutionResource {
         let changed = tokio::sync::Notify::new();
         poll(name, || self.get(name).filter(|resource| is(resource)), &changed).await
+    }
+
+    /// The approval that an execution waits for, once it does.
+    pub async fn approval(&self, execution: &str) -> Approval {
+        let named = |resource: &ExecutionResource| resource.waiting_for()?.first().map(|it| it.approval.clone());
+        let waits = self.until(execution, |it| named(it).is_some_and(|name| !name.is_empty())).await;
+        self.stored_approval(&named(&waits).expect("it was looked for"))
+    }
+
+    /// An approval as it is now.
+    pub fn stored_approval(&self, name: &str) -> Approval {
+        let key = baton_store::ResourceKey::new("Approval", "default", name);
+        let stored = self.store.get(&key).expect("the store reads").expect("the approval is there");
+        prost::Message::decode(stored.body).expect("it decodes")
+    }
+
+    /// Waits until an approval is as `is` wants it.
+    pub async fn until_approval(&self, name: &str, is: impl Fn(&Approval) -> bool) -> Approval {
+        let changed = tokio::sync::Notify::new();
+        poll(name, || Some(self.stored_approval(name)).filter(|approval| is(approval)), &changed).await
     }
 
     /// Waits for the end of an execution.

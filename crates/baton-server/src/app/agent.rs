@@ -83,7 +83,18 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
         }
         canonicalize_playback(model, &format!("{field}.model"), violations);
     }
-    (violations.len() == noted).then(|| baton_proto::to_json_value(spec))
+    let rules = spec.policy.iter_mut().flat_map(|policy| policy.rules.iter_mut());
+    for (index, rule) in rules.enumerate() {
+        free_data::canonicalize(&mut rule.arguments, &format!("{field}.policy.rules[{index}].arguments"), violations);
+    }
+    (violations.len() == noted).then(|| {
+        let mut content = baton_proto::to_json_value(spec);
+        // What was pinned before there were policies has none, and goes on as it did; whatever is pinned now has one.
+        if let Some(fields) = content.as_object_mut() {
+            fields.entry("policy").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        }
+        content
+    })
 }
 
 fn canonicalize_playback(model: &mut Model, field: &str, violations: &mut Vec<Violation>) {

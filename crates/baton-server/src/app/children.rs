@@ -44,7 +44,7 @@ impl Children for ChildAdmission {
     ) -> Result<Result<ChildCreated, Fault>, ApiError> {
         let stopping = || ApiError::new(ErrorKind::Unavailable, "SHUTTING_DOWN", "the server is shutting down");
         let app = self.0.upgrade().ok_or_else(stopping)?;
-        match create(&app, parent, start, name, token).await {
+        match Box::pin(create(&app, parent, start, name, token)).await {
             Ok(created) => Ok(Ok(created)),
             Err(Refused::Never(fault)) => Ok(Err(fault)),
             Err(Refused::NotNow(error)) => Err(error),

@@ -15,6 +15,7 @@
 mod admission;
 mod agent;
 mod agent_execution;
+mod approval;
 mod callback;
 mod children;
 mod error;

@@ -12,6 +12,7 @@
 //! # Deliberately absent
 //! Compression: the loopback interface gains nothing by it. Temporal's SDKs compress, and are understood.
 
+mod approvals;
 mod callbacks;
 mod events;
 mod executions;
@@ -76,6 +77,7 @@ pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Er
         .add_service(service!(v1::secret_service_server::SecretServiceServer))
         .add_service(service!(v1::workflow_execution_service_server::WorkflowExecutionServiceServer))
         .add_service(service!(v1::agent_execution_service_server::AgentExecutionServiceServer))
+        .add_service(service!(v1::approval_service_server::ApprovalServiceServer))
         .add_service(service!(v1::callback_service_server::CallbackServiceServer))
         .add_service(service!(v1::event_service_server::EventServiceServer))
         .add_service(health)

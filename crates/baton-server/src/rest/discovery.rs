@@ -121,7 +121,7 @@ fn index() -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "paths": [
             "/apis", "/apis/baton.dev", "/apis/baton.dev/v1",
-            "/apis/baton.dev/v1/agentexecutions", "/apis/baton.dev/v1/agents",
+            "/apis/baton.dev/v1/agentexecutions", "/apis/baton.dev/v1/agents", "/apis/baton.dev/v1/approvals",
             "/apis/baton.dev/v1/callbacks:await", "/apis/baton.dev/v1/callbacks:cancel", "/apis/baton.dev/v1/callbacks:complete",
             "/apis/baton.dev/v1/callbacks:create", "/apis/baton.dev/v1/callbacks:fail", "/apis/baton.dev/v1/callbacks:heartbeat",
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}", "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}",
@@ -163,23 +163,28 @@ fn resources() -> Value {
     template::<v1::Secret>(&mut list);
     execution::<v1::WorkflowExecution>(&mut list);
     execution::<v1::AgentExecution>(&mut list);
+    kind::<v1::Approval>(&mut list, &["get", "list", "watch"]);
+    subresource::<v1::Approval>(&mut list, "status", &["get"]);
+    for name in ["approve", "deny", "decide"] {
+        subresource::<v1::Approval>(&mut list, name, &["create"]);
+    }
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION, "resources": list})
 }
 
-fn kind<R: Resource>(list: &mut Vec<Value>) {
+fn kind<R: Resource>(list: &mut Vec<Value>, verbs: &[&str]) {
     list.push(json!({
         "name": R::PLURAL, "singularName": R::KIND.to_ascii_lowercase(), "namespaced": true, "kind": R::KIND,
-        "verbs": VERBS, "shortNames": R::SHORT_NAMES, "categories": ["all", "baton"],
+        "verbs": verbs, "shortNames": R::SHORT_NAMES, "categories": ["all", "baton"],
     }));
 }
 
 fn template<R: Resource>(list: &mut Vec<Value>) {
-    kind::<R>(list);
+    kind::<R>(list, &VERBS);
     subresource::<R>(list, "status", &["get"]);
 }
 
 fn execution<R: Resource>(list: &mut Vec<Value>) {
-    kind::<R>(list);
+    kind::<R>(list, &VERBS);
     for (name, verbs) in EXECUTION_SUBRESOURCES {
         subresource::<R>(list, name, verbs);
     }

@@ -15,6 +15,7 @@
 //! # Failure
 //! A panic of a handler is one answer with code 500 and a line in the log; the connection lives on.
 
+mod approvals;
 mod body;
 mod call;
 mod callbacks;
@@ -74,6 +75,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(resource::<v1::AgentExecution>())
         .merge(execution::<v1::WorkflowExecution>())
         .merge(execution::<v1::AgentExecution>())
+        .merge(approval_routes())
         .route(
             &in_namespace::<v1::WorkflowExecution>(":import"),
             post(handle::<v1::WorkflowExecution, _>(executions::import)),
@@ -147,6 +149,22 @@ fn execution<R: ExecutionKind>() -> Router<Rest> {
             get(handle::<R, _>(executions::callbacks::<R>)).post(handle::<R, _>(executions::attach_callback::<R>)),
         )
         .route(&in_namespace::<R>("/{name}/callbacks/retry"), post(handle::<R, _>(executions::retry_callback::<R>)))
+}
+
+/// Approvals are raised by executions: they are read, and decided.
+fn approval_routes() -> Router<Rest> {
+    type Of = v1::Approval;
+    Router::new()
+        .route(
+            &format!("{ROOT}/{}", <Of as baton_proto::Resource>::PLURAL),
+            get(handle::<Of, _>(resources::list::<Of>)),
+        )
+        .route(&in_namespace::<Of>(""), get(handle::<Of, _>(resources::list::<Of>)))
+        .route(&in_namespace::<Of>("/{name}"), get(handle::<Of, _>(resources::get::<Of>)))
+        .route(&in_namespace::<Of>("/{name}/status"), get(handle::<Of, _>(resources::get::<Of>)))
+        .route(&in_namespace::<Of>("/{name}/approve"), post(handle::<Of, _>(approvals::approve)))
+        .route(&in_namespace::<Of>("/{name}/deny"), post(handle::<Of, _>(approvals::deny)))
+        .route(&in_namespace::<Of>("/{name}/decide"), post(handle::<Of, _>(approvals::decide)))
 }
 
 fn callback_routes() -> Router<Rest> {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it must be")]
 
+mod approvals;
 mod bad_input;
 mod callbacks;
 mod events;

@@ -100,7 +100,7 @@ pub(crate) async fn adviser(site: &Site) {
         {"name": "look_up", "description": "How many are left.", "parameters": {"type": "object"}, "workflow": {"name": "look-up"}},
     ]);
     let definition = json!({
-        "instructions": "Advise.", "tools": tools,
+        "instructions": "Advise.", "tools": tools, "policy": {"rules": [{"tool": "look_up", "action": "allow"}]},
         "model": playback(&json!([{"text": "Let me see.", "toolCalls": calls}, {"text": "42 are left."}])),
     });
     let spec = json!({"definition": definition, "message": "How many are left?"});

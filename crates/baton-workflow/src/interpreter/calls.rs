@@ -78,6 +78,7 @@ impl Run {
             input,
             start_to_close_ms,
             effect,
+            approval: None,
         }));
         self.open(number, opening);
         Ok(Step::Wait)
@@ -112,6 +113,7 @@ impl Run {
             input,
             start_to_close_ms,
             effect: Effect::Repeatable,
+            approval: None,
         }));
         let until_ms = Some(self.after(start_to_close_ms));
         self.open(number, Opening { reason: WaitReason::Event, on, until_ms, activity: true, wait: false });
@@ -147,6 +149,7 @@ impl Run {
             awaited,
             expires_ms: None,
             parent_close_policy: if awaited { ParentClosePolicy::Cancel } else { ParentClosePolicy::Abandon },
+            approval: None,
         }
     }
 

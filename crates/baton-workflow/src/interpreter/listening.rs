@@ -43,6 +43,7 @@ impl Run {
             input: subscription,
             start_to_close_ms: DEFAULT_ACTIVITY_MS,
             effect: Effect::Repeatable,
+            approval: None,
         }));
         self.open(
             number,

@@ -209,6 +209,8 @@ impl<'s> Stage<'s> {
             Command::AwaitCallback { id, heartbeat_timeout_ms, .. } => {
                 self.waits.insert(id, heartbeat_timeout_ms);
             }
+            // No task asks a person so far; nobody is there to answer.
+            Command::Ask(question) => _ = self.waits.insert(question.id, None),
             Command::CloseWait { id } => {
                 self.waits.remove(&id);
                 self.subscriptions.remove(&id);

@@ -119,6 +119,7 @@ impl Session {
                 let heartbeat = heartbeat_timeout_ms.map(|ms| format!(" heartbeat {ms}")).unwrap_or_default();
                 format!("await {id} until {}{heartbeat}", time(*expires_ms))
             }
+            Command::Ask(question) => format!("ask {} {}", question.id, question.tool),
             Command::CloseWait { id } => format!("close wait {id}"),
             Command::StartChild(child) => {
                 let target = match &child.target {

@@ -171,6 +171,7 @@ fn payer(url: &str) -> Value {
     );
     let parameters = json!({"type": "object", "properties": {"amount": {"type": "integer"}}});
     payer["spec"]["tools"] = json!([{"name": "pay", "description": "Pays.", "parameters": parameters, "http": {"method": "POST", "url": format!("{url}{ONCE}")}}]);
+    payer["spec"]["policy"] = json!({"rules": [{"tool": "pay", "action": "allow"}], "inDoubt": "fail"});
     payer
 }
 

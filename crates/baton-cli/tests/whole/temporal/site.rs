@@ -217,6 +217,7 @@ pub(crate) fn templates(url: &str) -> Vec<Value> {
     let model = |conversation: Value| json!({"name": "script", "provider": "playback", "playback": {"conversations": [conversation]}});
     let mut sleeper = agent("sleeper", &model(json!({"turns": sleep})));
     sleeper["spec"]["tools"] = json!([{"name": "sleep", "description": "Sleeps.", "parameters": {"type": "object"}, "workflow": {"name": "sleeps"}}]);
+    sleeper["spec"]["policy"] = json!({"rules": [{"tool": "sleep", "action": "allow"}]});
     vec![
         workflow("waits", &json!([{"wait": wait}])),
         workflow("handshake", &json!([{"step": counted}, {"wait": wait}, {"both": both}])),

@@ -1,5 +1,6 @@
 //! What holds of every engine.
 
 pub mod answers;
+pub mod approvals;
 pub mod lifecycle;
 pub mod recovery;

@@ -1,0 +1,94 @@
+//! `baton approvals`, `approve`, `deny` and `resolve`: what executions ask people, and the answers.
+
+use std::path::Path;
+
+use baton_proto::v1;
+use serde_json::Value;
+
+use super::{Context, get, watch};
+use crate::{
+    args::{ApprovalsArgs, ApproveArgs, DeciderArgs, DenyArgs, Format, GetArgs, ResolveArgs, SelectorArgs, WatchArgs},
+    failure::Failure,
+    kind::{Kind, KindArg, Object},
+    manifest::read_documents,
+    output,
+};
+
+/// Lists what is to be decided.
+pub(crate) async fn approvals(context: &Context, args: ApprovalsArgs) -> Result<(), Failure> {
+    let selector = SelectorArgs {
+        selector: None,
+        field_selector: (!args.all).then(|| "status.phase=Pending".to_owned()),
+        all_namespaces: args.all_namespaces,
+    };
+    let kind = KindArg { kind: Kind::Approval, name: None };
+    if args.watch {
+        return watch(context, WatchArgs { kind, name: None, selector }).await;
+    }
+    get(context, GetArgs { kind, name: None, selector, limit: None }).await
+}
+
+pub(crate) async fn approve(context: &Context, args: ApproveArgs) -> Result<(), Failure> {
+    let arguments = args.arguments.as_deref().map(|path| json_of("--arguments", path)).transpose()?;
+    let request = v1::DecideRequest {
+        decision: "approve".to_owned(),
+        reason: args.reason,
+        arguments,
+        ..v1::DecideRequest::default()
+    };
+    decide(context, args.decider, request).await
+}
+
+pub(crate) async fn deny(context: &Context, args: DenyArgs) -> Result<(), Failure> {
+    let request =
+        v1::DecideRequest { decision: "deny".to_owned(), reason: args.reason, ..v1::DecideRequest::default() };
+    decide(context, args.decider, request).await
+}
+
+pub(crate) async fn resolve(context: &Context, args: ResolveArgs) -> Result<(), Failure> {
+    let result = args.how.result.as_deref().map(|path| json_of("--result", path)).transpose()?;
+    let decision = match (&result, args.how.retry) {
+        (Some(_), _) => "result",
+        (None, true) => "retry",
+        (None, false) => "fail",
+    };
+    let request = v1::DecideRequest {
+        decision: decision.to_owned(),
+        reason: args.reason,
+        result,
+        ..v1::DecideRequest::default()
+    };
+    decide(context, args.decider, request).await
+}
+
+fn json_of(flag: &str, path: &Path) -> Result<v1::Json, Failure> {
+    let mut documents = read_documents(path)?;
+    match documents.len() {
+        0 => Ok(v1::Json::from_value(&Value::Null)),
+        1 => Ok(v1::Json::from_value(&documents.remove(0))),
+        count => Err(Failure::refused(format!("{flag}: {} holds {count} documents, allowed is one", path.display()))),
+    }
+}
+
+/// Decides on an approval as it stands now, or as the digest says that it was looked at.
+async fn decide(context: &Context, decider: DeciderArgs, request: v1::DecideRequest) -> Result<(), Failure> {
+    let name = decider.name.strip_prefix("approval/").unwrap_or(&decider.name);
+    let client = context.client().await?;
+    let arguments_digest = match decider.digest {
+        Some(digest) => digest,
+        None => match client.get(Kind::Approval, context.namespace(), name).await? {
+            Object::Approval(it) => it.spec.unwrap_or_default().arguments_digest,
+            other => return Err(Failure::environment(format!("a {} was read", other.kind().title()))),
+        },
+    };
+    let namespace = context.namespace().to_owned();
+    let request = v1::DecideRequest { namespace, name: name.to_owned(), arguments_digest, ..request };
+    let approval = client.decide(request, decider.caller.as_deref()).await?;
+    let status = approval.status.clone().unwrap_or_default();
+    let object = Object::from(approval);
+    context.printer.message(&format!("{}: {} by {}", object.reference(), status.phase, status.decided_by));
+    if context.settings.output.value != Format::Table {
+        context.printer.data(&output::object(context.settings.output.value, &object))?;
+    }
+    Ok(())
+}
