@@ -77,6 +77,7 @@ mod tests {
             input,
             start_to_close_ms: 1000,
             effect: Effect::Repeatable,
+            approval: None,
         };
         HistoryEvent { number: 2, time_ms: 5, kind: HistoryEventKind::Command(Command::ScheduleActivity(schedule)) }
     }
