@@ -6,7 +6,7 @@
 //! # Invariants
 //! - All that is wrong with all documents is told at once, each with file and field.
 //! - A folder is read in the order of its file names, not into its subfolders.
-//! - Files that a workflow names by `file://` are given along ([`files`]).
+//! - Files that a workflow names by `file://` are given along ([`files()`]).
 //! - `playback: {file: …}` in an agent's model is replaced by what the file holds, found from the manifest's folder.
 
 mod files;
