@@ -10,7 +10,7 @@ mod spec;
 
 pub use attachment::{ATTACHMENTS_MAX, Attachment, check_attachments};
 pub use message::{FinishReason, Message, ModelRequest, ModelResponse, ProviderData, ToolCall, ToolDescription};
-pub use playback::{Playback, PlaybackCall, PlaybackConversation, PlaybackTurn};
+pub use playback::{Playback, PlaybackCall, PlaybackConversation, PlaybackTurn, play_model};
 pub use price::{Price, Tokens};
 pub(crate) use spec::INSTRUCTIONS_BYTES_MAX;
 pub use spec::{ModelSpec, Provider, ReasoningEffort, RetrySpec, SecretKey};

@@ -1,9 +1,17 @@
 //! Scripted turns that stand for a model.
+//!
+//! The conversation is the first whose `match` occurs in the first message; the turn is the number of
+//! answers so far. So a repeated call is answered alike, and two executions never disturb each other.
 
+use baton_execution::{Fault, fault_type};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::fields::{Fields, kind_of};
+use super::{FinishReason, Message, ModelRequest, ModelResponse, ToolCall};
+use crate::fields::{Fields, cut, kind_of};
+
+/// Characters of a message that a fault shows.
+const SHOWN_MAX: usize = 80;
 
 /// Conversations of a script, and turns of a conversation.
 const PLAYBACK_ITEMS_MAX: usize = 1000;
@@ -121,4 +129,88 @@ impl PlaybackCall {
         fields.finish();
         Self { name, arguments }
     }
+}
+
+impl Playback {
+    /// What the script says to a request.
+    ///
+    /// # Errors
+    /// A configuration fault: it has no conversation for the first message, or no such turn.
+    pub fn answer(&self, request: &ModelRequest) -> Result<ModelResponse, Fault> {
+        let first = request.messages.iter().find_map(|message| match message {
+            Message::User { content, .. } => Some(content.as_str()),
+            Message::Assistant { .. } | Message::Tool { .. } => None,
+        });
+        let (index, conversation) = choose(self, first.unwrap_or_default())?;
+        let turn = request.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count();
+        let scripted = conversation.turns.get(turn).ok_or_else(|| {
+            refused(format!(
+                "playback.conversations[{index}] has {} turns, turn {} was asked for",
+                conversation.turns.len(),
+                turn + 1
+            ))
+        })?;
+        Ok(play(scripted, turn, &request.model.name))
+    }
+}
+
+/// Answers the input of the `model` activity by the script in it, in the JSON forms of [`ModelRequest`] and [`ModelResponse`].
+///
+/// # Errors
+/// As [`Playback::answer`], and if there is no script.
+pub fn play_model(input: &Value) -> Result<Value, Fault> {
+    let request =
+        ModelRequest::deserialize(input).map_err(|error| refused(format!("no request to a model: {error}")))?;
+    let script = request.model.playback.as_ref().ok_or_else(|| refused("no turns stand for the model".to_owned()))?;
+    serde_json::to_value(script.answer(&request)?).map_err(|error| refused(error.to_string()))
+}
+
+fn choose<'a>(script: &'a Playback, first: &str) -> Result<(usize, &'a PlaybackConversation), Fault> {
+    let matches = |conversation: &PlaybackConversation| {
+        conversation.pattern.as_deref().is_none_or(|pattern| first.contains(pattern))
+    };
+    script.conversations.iter().enumerate().find(|(_, conversation)| matches(conversation)).ok_or_else(|| {
+        let patterns: Vec<String> = script
+            .conversations
+            .iter()
+            .filter_map(|conversation| conversation.pattern.as_deref())
+            .map(|pattern| format!("'{pattern}'"))
+            .collect();
+        let shown = cut(first, SHOWN_MAX);
+        refused(format!(
+            "no conversation of the playback matches the message '{shown}'; they match {}",
+            patterns.join(", ")
+        ))
+    })
+}
+
+fn play(scripted: &PlaybackTurn, turn: usize, model: &str) -> ModelResponse {
+    let text = scripted.text.clone().or_else(|| scripted.json.as_ref().map(ToString::to_string));
+    let tool_calls: Vec<ToolCall> = scripted
+        .tool_calls
+        .iter()
+        .enumerate()
+        .map(|(index, call)| ToolCall {
+            id: format!("call_{}_{index}", turn + 1),
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+        })
+        .collect();
+    ModelResponse {
+        text,
+        finish_reason: if tool_calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls },
+        tool_calls,
+        input_tokens: u64::from(scripted.input_tokens),
+        output_tokens: u64::from(scripted.output_tokens),
+        usage_estimated: false,
+        cached_input_tokens: 0,
+        cost_micros: None,
+        provider: "playback".to_owned(),
+        model: model.to_owned(),
+        provider_data: None,
+    }
+}
+
+fn refused(detail: String) -> Fault {
+    Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
 }

@@ -134,7 +134,7 @@ pub(crate) enum Command {
     Fmt(FormatArgs),
     /// Draw a workflow
     Graph(GraphArgs),
-    /// Test workflows against scripted answers, in simulated time, without a server
+    /// Test workflows and agents against scripted answers, in simulated time, without a server
     Test(TestArgs),
     /// Take over workflow executions that an older version serialized
     Import(ImportArgs),

@@ -1,4 +1,4 @@
-//! `baton test`: workflows against scripted answers, in simulated time, without a server; with `--record`, a test file
+//! `baton test`: workflows and agents against scripted answers, in simulated time, without a server; with `--record`, a test file
 //! from an execution on one.
 
 use std::{fs, path::PathBuf};
@@ -22,9 +22,9 @@ pub(crate) async fn test(context: &Context, args: TestArgs) -> Result<(), Failur
     let mut results = Vec::new();
     for suite in suite::load(&args.files)? {
         let cases = suite.cases.iter().filter(|case| wanted(&case.name));
-        let cases = cases.map(|case| suite::play(&suite.definition, case)).collect();
-        let suite::Suite { file, workflow_file, definition, .. } = suite;
-        results.push(FileResult { file, workflow_file, definition, cases });
+        let cases = cases.map(|case| suite::play(&suite.subject, case)).collect();
+        let suite::Suite { file, subject_file, subject, .. } = suite;
+        results.push(FileResult { file, subject_file, subject, cases });
     }
     results.retain(|file| !file.cases.is_empty());
     if results.is_empty() {
@@ -53,7 +53,7 @@ async fn record(context: &Context, files: &[PathBuf], execution: KindArg) -> Res
     let client = context.client().await?;
     let object = client.get(kind, context.namespace(), &name).await?;
     let Object::WorkflowExecution(resource) = &object else {
-        return Err(Failure::usage("--record takes a workflow execution: an agent's is not rehearsed"));
+        return Err(Failure::usage("--record takes a workflow execution: agents have playback for that"));
     };
     let (mut events, mut after) = (Vec::new(), 0);
     loop {

@@ -8,18 +8,20 @@ use std::{
 
 use baton_proto::{JsonError, from_json_value};
 use baton_server::{
-    WorkflowDefinition, check_workflow,
-    rehearsal::{Answer, Arrival, Fault, Reply, Script, fault_type},
+    check_workflow,
+    rehearsal::{APPROVAL, Answer, Arrival, Fault, Reply, Script, fault_type},
 };
 use baton_types::{Violation, parse_duration};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
+use super::subject::Subject;
 use crate::{
     failure::{Failure, Finding},
     kind::Object,
     manifest::{self, Content, Manifest},
     offline,
+    yaml::Origin,
 };
 
 /// Cases of one file.
@@ -29,9 +31,9 @@ const CASES_MAX: usize = 10_000;
 pub(crate) struct Suite {
     /// Its path.
     pub(crate) file: String,
-    /// The workflow's file.
-    pub(crate) workflow_file: String,
-    pub(crate) definition: Arc<WorkflowDefinition>,
+    /// File of the workflow or agent.
+    pub(crate) subject_file: String,
+    pub(crate) subject: Subject,
     pub(crate) cases: Vec<Case>,
 }
 
@@ -39,12 +41,18 @@ pub(crate) struct Suite {
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) script: Script,
+    /// How many answers of the script are from `calls`; those of `approvals` come after them.
+    pub(crate) calls: usize,
+    /// The turns of the model, for an agent; without them the agent's own playback is played.
+    pub(crate) turns: Option<Value>,
     pub(crate) expect: Expect,
 }
 
 #[derive(Deserialize)]
 struct Document {
-    workflow: String,
+    /// Either this or `agent`.
+    workflow: Option<String>,
+    agent: Option<String>,
     name: Option<String>,
     /// Files by the URI that the workflow has for them.
     #[serde(default)]
@@ -58,6 +66,13 @@ struct WrittenCase {
     name: String,
     #[serde(default)]
     input: Value,
+    /// Agents only, as the two after it.
+    message: Option<String>,
+    #[serde(default)]
+    limits: Value,
+    turns: Option<Value>,
+    #[serde(default)]
+    approvals: Vec<WrittenDecision>,
     #[serde(default)]
     env: BTreeMap<String, String>,
     #[serde(default)]
@@ -83,6 +98,22 @@ struct WrittenAnswer {
     silent: bool,
     after: Option<String>,
     times: Option<Value>,
+}
+
+/// What a person says to a question of an agent.
+#[derive(Deserialize)]
+struct WrittenDecision {
+    tool: Option<String>,
+    /// What the arguments must hold.
+    r#match: Option<Value>,
+    choice: Option<String>,
+    reason: Option<String>,
+    arguments: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    result: Option<Value>,
+    #[serde(default)]
+    silent: bool,
+    after: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -150,10 +181,10 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<Suite>, Failure> {
     for document in documents {
         let origin = document.origin;
         match read(document.value, &document.folder) {
-            Ok((workflow_file, definition, cases)) => suites.push(Suite {
+            Ok((subject_file, subject, cases)) => suites.push(Suite {
                 file: origin.to_string(),
-                workflow_file: workflow_file.display().to_string(),
-                definition,
+                subject_file: subject_file.display().to_string(),
+                subject,
                 cases,
             }),
             Err(Wrong::Here(violations)) => {
@@ -169,7 +200,7 @@ pub(crate) fn load(paths: &[PathBuf]) -> Result<Vec<Suite>, Failure> {
 enum Wrong {
     /// In the test file.
     Here(Vec<Violation>),
-    /// In the workflow's file.
+    /// In the file of the workflow or agent.
     Elsewhere(Vec<Finding>),
 }
 
@@ -179,7 +210,7 @@ impl From<Violation> for Wrong {
     }
 }
 
-fn read(value: Value, folder: &Path) -> Result<(PathBuf, Arc<WorkflowDefinition>, Vec<Case>), Wrong> {
+fn read(value: Value, folder: &Path) -> Result<(PathBuf, Subject, Vec<Case>), Wrong> {
     let document: Document = from_json_value(value).map_err(|error| match error {
         JsonError::Fields(violations) => Wrong::Here(violations),
         JsonError::Syntax(what) => Violation::new("", what).into(),
@@ -188,21 +219,38 @@ fn read(value: Value, folder: &Path) -> Result<(PathBuf, Arc<WorkflowDefinition>
         let says = format!("holds {} cases, allowed are {CASES_MAX}", document.cases.len());
         return Err(Violation::new("cases", says).into());
     }
+    let (field, file) = match (&document.workflow, &document.agent) {
+        (Some(file), None) => ("workflow", file),
+        (None, Some(file)) => ("agent", file),
+        _ => return Err(Violation::new("", "must have one of 'workflow' and 'agent', the file that is tested").into()),
+    };
     let mut violations = Vec::new();
     let mut cases = Vec::new();
     for (index, case) in document.cases.into_iter().enumerate() {
-        cases.push(read_case(case, &format!("cases[{index}]"), &mut violations));
+        cases.push(read_case(case, field == "agent", &format!("cases[{index}]"), &mut violations));
     }
     if !violations.is_empty() {
         return Err(Wrong::Here(violations));
     }
     let path = match folder.to_str() {
-        Some(".") => PathBuf::from(&document.workflow),
-        _ => folder.join(&document.workflow),
+        Some(".") => PathBuf::from(file),
+        _ => folder.join(file),
     };
     let resources = resources(&document.resources, folder)?;
-    let definition = definition(&path, document.name.as_deref(), resources)?;
-    Ok((path, Arc::new(definition), cases))
+    let chosen = chosen(&path, field, document.name.as_deref())?;
+    let subject = match field {
+        "agent" => Subject::agent(chosen.name.clone(), chosen.spec.clone()),
+        _ => workflow(&chosen.spec, resources),
+    };
+    let subject = subject.map_err(|violations| chosen.wrong(violations))?;
+    for (index, case) in cases.iter().enumerate() {
+        let checked = subject.check_turns(case.turns.as_ref());
+        violations.extend(checked.err().into_iter().flatten().map(|it| it.under(&format!("cases[{index}]"))));
+    }
+    if !violations.is_empty() {
+        return Err(Wrong::Here(violations));
+    }
+    Ok((path, subject, cases))
 }
 
 /// What the workflow refers to and is kept elsewhere, from files beside the test.
@@ -223,42 +271,66 @@ fn resources(files: &BTreeMap<String, String>, folder: &Path) -> Result<Map<Stri
     Ok(resources)
 }
 
-/// The workflow of a file; of several, the one of that name.
-fn definition(path: &Path, name: Option<&str>, mut resources: Map<String, Value>) -> Result<WorkflowDefinition, Wrong> {
+/// What is tested, as its file has it.
+struct Chosen {
+    origin: Origin,
+    name: String,
+    spec: Value,
+}
+
+impl Chosen {
+    /// What is wrong with it, with paths within its spec.
+    fn wrong(&self, violations: Vec<Violation>) -> Wrong {
+        Wrong::Elsewhere(violations.into_iter().map(|it| Finding::within(it.under("spec"), &self.origin)).collect())
+    }
+}
+
+/// The workflow or agent (`what`) of a file; of several, the one of that name.
+fn chosen(path: &Path, what: &'static str, name: Option<&str>) -> Result<Chosen, Wrong> {
     let manifests = manifest::load(&[path.to_owned()]).map_err(|failure| match failure.into_findings() {
         Ok(findings) => Wrong::Elsewhere(findings),
-        Err(failure) => Violation::new("workflow", failure.plain()).into(),
+        Err(failure) => Violation::new(what, failure.plain()).into(),
     })?;
-    let mut workflows: Vec<(&Manifest, String, Value)> = manifests
-        .iter()
-        .filter_map(|manifest| {
-            let (name, definition) = workflow_of(manifest)?;
-            Some((manifest, name, definition))
-        })
-        .collect();
-    let names: Vec<String> = workflows.iter().map(|(_, name, _)| format!("'{name}'")).collect();
+    let found = manifests.iter().filter_map(|manifest| {
+        let (name, spec) = if what == "agent" { agent_of(manifest)? } else { workflow_of(manifest)? };
+        Some(Chosen { origin: manifest.origin.clone(), name, spec })
+    });
+    let mut found: Vec<Chosen> = found.collect();
+    let names: Vec<String> = found.iter().map(|one| format!("'{}'", one.name)).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     let shown = path.display();
     if let Some(name) = name {
-        workflows.retain(|(_, other, _)| other == name);
-        if workflows.is_empty() {
-            let says = format!("no workflow '{name}' in '{shown}'; workflows there are {names}");
+        found.retain(|one| one.name == name);
+        if found.is_empty() {
+            let says = format!("no {what} '{name}' in '{shown}'; {what}s there are {names}");
             return Err(Violation::new("name", says).into());
         }
     }
-    match workflows.as_slice() {
-        [(manifest, _, spec)] => {
-            if let Some(Value::Object(own)) = spec.get("resources") {
-                resources.extend(own.clone());
-            }
-            let document = offline::with_resources(&spec["definition"], resources);
-            check_workflow(&document).map_err(|violations| {
-                let under = violations.into_iter().map(|it| it.under("spec.definition"));
-                Wrong::Elsewhere(under.map(|it| Finding::within(it, &manifest.origin)).collect())
-            })
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => Err(Violation::new(what, format!("'{shown}' holds no {what}")).into()),
+        _ => Err(Violation::new(what, format!("'{shown}' holds several; say which by 'name': {names}")).into()),
+    }
+}
+
+fn workflow(spec: &Value, mut resources: Map<String, Value>) -> Result<Subject, Vec<Violation>> {
+    if let Some(Value::Object(own)) = spec.get("resources") {
+        resources.extend(own.clone());
+    }
+    let document = offline::with_resources(&spec["definition"], resources);
+    let checked = check_workflow(&document)
+        .map_err(|violations| violations.into_iter().map(|it| it.under("definition")).collect::<Vec<_>>());
+    Ok(Subject::Workflow(Arc::new(checked?)))
+}
+
+/// Name and spec, if it is an agent.
+fn agent_of(manifest: &Manifest) -> Option<(String, Value)> {
+    match &manifest.content {
+        Content::BareAgent(spec) => Some((manifest.stem(), spec.clone())),
+        Content::Resource(object @ Object::Agent(_)) => {
+            Some((object.name().to_owned(), object.to_json().get("spec").cloned().unwrap_or_default()))
         }
-        [] => Err(Violation::new("workflow", format!("'{shown}' holds no workflow")).into()),
-        _ => Err(Violation::new("workflow", format!("'{shown}' holds several; say which by 'name': {names}")).into()),
+        Content::Resource(_) | Content::BareWorkflow(_) | Content::Run(_) => None,
     }
 }
 
@@ -276,13 +348,43 @@ pub(crate) fn workflow_of(manifest: &Manifest) -> Option<(String, Value)> {
     }
 }
 
-fn read_case(case: WrittenCase, path: &str, violations: &mut Vec<Violation>) -> Case {
-    let WrittenCase { name, input, env, calls, events, cancel, timeout, mut expect } = case;
-    let answers = calls
+fn read_case(case: WrittenCase, is_agent: bool, path: &str, violations: &mut Vec<Violation>) -> Case {
+    let WrittenCase {
+        name,
+        mut input,
+        message,
+        limits,
+        turns,
+        approvals,
+        env,
+        calls,
+        events,
+        cancel,
+        timeout,
+        mut expect,
+    } = case;
+    if is_agent {
+        input = json!({"message": message, "input": input});
+    } else {
+        let given = [
+            ("message", message.is_some()),
+            ("limits", !limits.is_null()),
+            ("turns", turns.is_some()),
+            ("approvals", !approvals.is_empty()),
+        ];
+        for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+            violations.push(Violation::new(format!("{path}.{field}"), "is for agents only"));
+        }
+    }
+    let mut answers: Vec<Answer> = calls
         .into_iter()
         .enumerate()
         .map(|(index, answer)| read_answer(answer, &format!("{path}.calls[{index}]"), violations))
         .collect();
+    let calls = answers.len();
+    for (index, decision) in approvals.into_iter().enumerate() {
+        answers.push(read_decision(decision, &format!("{path}.approvals[{index}]"), violations));
+    }
     let events = events
         .into_iter()
         .enumerate()
@@ -316,7 +418,34 @@ fn read_case(case: WrittenCase, path: &str, violations: &mut Vec<Violation>) -> 
         }
         other => other,
     });
-    Case { name, script: Script { input, env, answers, events, cancel, timeout_ms }, expect }
+    let script = Script { input, env, limits, answers, events, cancel, timeout_ms };
+    Case { name, script, calls, turns, expect }
+}
+
+/// What a person says, as an answer to the question.
+fn read_decision(decision: WrittenDecision, path: &str, violations: &mut Vec<Violation>) -> Answer {
+    let WrittenDecision { tool, r#match, choice, reason, arguments, result, silent, after } = decision;
+    let mut said = Map::new();
+    for (name, value) in [("choice", choice.map(Value::from)), ("reason", reason.map(Value::from))]
+        .into_iter()
+        .chain([("arguments", arguments), ("result", result)])
+    {
+        said.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    if silent == said.contains_key("choice") {
+        let says = "must have one of 'choice' (approve, deny, retry, result or fail) and 'silent'";
+        violations.push(Violation::new(path, says));
+    }
+    let mut wanted = Map::new();
+    wanted.extend(tool.map(|tool| ("tool".to_owned(), tool.into())));
+    wanted.extend(r#match.map(|arguments| ("arguments".to_owned(), arguments)));
+    Answer {
+        task: Some(APPROVAL.to_owned()),
+        matches: Some(Value::Object(wanted)),
+        after_ms: millis(after.as_deref(), &format!("{path}.after"), violations),
+        reply: if silent { Reply::Silent } else { Reply::Returns(Value::Object(said)) },
+        times: Some(1),
+    }
 }
 
 fn read_answer(answer: WrittenAnswer, path: &str, violations: &mut Vec<Violation>) -> Answer {

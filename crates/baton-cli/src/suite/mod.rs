@@ -1,4 +1,4 @@
-//! Test files of workflows, for `baton test`.
+//! Test files of workflows and agents, for `baton test`.
 //!
 //! `file` reads a file into cases, `play` rehearses one and compares, `report` tells; `record` makes a file from an execution. A rehearsal is the Program itself
 //! in simulated time (`baton_server::rehearsal`), so a test sees exactly what an engine would run.
@@ -11,6 +11,7 @@ mod file;
 mod play;
 mod record;
 mod report;
+mod subject;
 
 pub(crate) use file::{Suite, load, workflow_of};
 pub(crate) use play::play;

@@ -1,15 +1,15 @@
 //! One case: rehearsed, and compared with what is expected.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use baton_server::{
-    WorkflowDefinition,
-    rehearsal::{Call, Ending, Rehearsal, Stop, TaskRun, TaskState, contains, rehearse},
-};
+use baton_server::rehearsal::{APPROVAL, Call, Ending, Rehearsal, Stop, TaskRun, TaskState, contains};
 use baton_types::{format_duration, parse_duration};
 use serde_json::{Value, json};
 
-use super::file::{Case, Expect, ExpectedCall};
+use super::{
+    file::{Case, Expect, ExpectedCall},
+    subject::Subject,
+};
 use crate::output;
 
 /// Characters of a value that a message shows on one line; longer ones are shown as YAML.
@@ -21,21 +21,14 @@ pub(crate) struct CaseResult {
     /// What was not as expected; none: it passed. Each is one or more lines.
     pub(crate) failures: Vec<String>,
     pub(crate) rehearsal: Rehearsal,
-    /// Pointers of the tasks that ran.
+    /// Which parts of the workflow or agent ran.
     pub(crate) covered: BTreeSet<String>,
 }
 
 /// Rehearses a case.
-pub(crate) fn play(definition: &Arc<WorkflowDefinition>, case: &Case) -> CaseResult {
-    let rehearsal = rehearse(definition, &case.script);
-    let graph = definition.graph();
-    let covered = rehearsal
-        .tasks
-        .iter()
-        .filter(|task| task.state != TaskState::Skipped)
-        .filter_map(|task| graph.task_at(&task.position))
-        .map(|task| task.pointer.clone())
-        .collect();
+pub(crate) fn play(subject: &Subject, case: &Case) -> CaseResult {
+    let rehearsal = subject.rehearse(case);
+    let covered = subject.covered(&rehearsal);
     let mut failures = Vec::new();
     match &rehearsal.result {
         Ok(ending) => ending_failures(&case.expect, ending, &mut failures),
@@ -43,7 +36,10 @@ pub(crate) fn play(definition: &Arc<WorkflowDefinition>, case: &Case) -> CaseRes
     }
     if rehearsal.result.is_ok() {
         for unused in &rehearsal.unused {
-            failures.push(format!("calls[{unused}]: nothing called it"));
+            failures.push(match unused.checked_sub(case.calls) {
+                None => format!("calls[{unused}]: nothing called it"),
+                Some(unused) => format!("approvals[{unused}]: nobody was asked"),
+            });
         }
         order_failures(&case.expect, &rehearsal, &mut failures);
     }
@@ -198,6 +194,12 @@ fn stopped(stop: &Stop, calls: &[Call]) -> String {
 
 /// The call, and an answer to be put into the file.
 fn unanswered(call: &Call) -> String {
+    if call.activity == APPROVAL {
+        let tool = &call.input["tool"];
+        let answer = json!([{"tool": tool, "match": call.input["arguments"], "choice": "approve"}]);
+        let answer = indented(&answer);
+        return format!("nobody decides on the call of {tool}; put a decision into 'approvals', such as\n{answer}");
+    }
     let answer = json!([{"task": call.task, "match": without_nothing(&call.input), "returns": null}]);
     let answer = indented(&answer);
     let again = if call.attempt > 1 { format!(", attempt {}", call.attempt) } else { String::new() };

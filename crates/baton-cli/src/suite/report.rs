@@ -1,32 +1,37 @@
 //! What is told of tests: for people, as JSON, and as the XML that CI systems read (JUnit).
 
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
-use baton_server::WorkflowDefinition;
 use baton_types::format_duration;
 use serde_json::{Value, json};
 
-use super::play::{CaseResult, word};
+use super::{
+    play::{CaseResult, word},
+    subject::Subject,
+};
 
 /// What became of a test file.
 pub(crate) struct FileResult {
     pub(crate) file: String,
-    pub(crate) workflow_file: String,
-    pub(crate) definition: Arc<WorkflowDefinition>,
+    pub(crate) subject_file: String,
+    pub(crate) subject: Subject,
     pub(crate) cases: Vec<CaseResult>,
 }
 
-/// What was run of one workflow, over all files that test it.
+/// What was run of one workflow or agent, over all files that test it.
 struct Coverage {
     file: String,
-    workflow: String,
-    tasks: usize,
+    kind: &'static str,
+    name: String,
+    /// What `parts` are: tasks or tools.
+    word: &'static str,
+    parts: usize,
     never: Vec<String>,
 }
 
 impl Coverage {
     fn percent(&self) -> usize {
-        ((self.tasks - self.never.len()) * 100).checked_div(self.tasks).unwrap_or(100)
+        ((self.parts - self.never.len()) * 100).checked_div(self.parts).unwrap_or(100)
     }
 }
 
@@ -34,21 +39,21 @@ fn coverage(files: &[FileResult]) -> Vec<Coverage> {
     let mut seen: Vec<(&str, &str)> = Vec::new();
     let mut all = Vec::new();
     for file in files {
-        let key = (file.workflow_file.as_str(), file.definition.name());
+        let key = (file.subject_file.as_str(), file.subject.name());
         if seen.contains(&key) {
             continue;
         }
         seen.push(key);
-        let of_it = files.iter().filter(|other| (other.workflow_file.as_str(), other.definition.name()) == key);
+        let of_it = files.iter().filter(|other| (other.subject_file.as_str(), other.subject.name()) == key);
         let covered: BTreeSet<&String> = of_it.flat_map(|file| &file.cases).flat_map(|case| &case.covered).collect();
-        let graph = file.definition.graph();
-        let tasks = graph.tasks();
-        let never = tasks.iter().filter(|task| !covered.contains(&task.pointer));
+        let parts = file.subject.parts();
         all.push(Coverage {
-            file: file.workflow_file.clone(),
-            workflow: file.definition.name().to_owned(),
-            tasks: tasks.len(),
-            never: never.map(|task| task.pointer.clone()).collect(),
+            file: file.subject_file.clone(),
+            kind: file.subject.kind(),
+            name: file.subject.name().to_owned(),
+            word: file.subject.parts_word(),
+            parts: parts.len(),
+            never: parts.into_iter().filter(|part| !covered.contains(part)).collect(),
         });
     }
     all
@@ -73,8 +78,8 @@ pub(crate) fn as_text(files: &[FileResult], with_coverage: bool) -> String {
     if with_coverage {
         text.push_str("coverage\n");
         for it in coverage(files) {
-            let ran = it.tasks - it.never.len();
-            let _ = writeln!(text, "  {} ({}): {} %, {ran} of {} tasks", it.workflow, it.file, it.percent(), it.tasks);
+            let (ran, percent) = (it.parts - it.never.len(), it.percent());
+            let _ = writeln!(text, "  {} ({}): {percent} %, {ran} of {} {}", it.name, it.file, it.parts, it.word);
             for pointer in &it.never {
                 let _ = writeln!(text, "       never run: {pointer}");
             }
@@ -112,13 +117,14 @@ pub(crate) fn as_json(files: &[FileResult]) -> Value {
     };
     let files_json = files.iter().map(|file| {
         json!({
-            "file": file.file, "workflow": file.definition.name(), "workflowFile": file.workflow_file,
+            "file": file.file, file.subject.kind(): file.subject.name(),
+            format!("{}File", file.subject.kind()): file.subject_file,
             "cases": file.cases.iter().map(case_json).collect::<Vec<_>>(),
         })
     });
     let coverage = coverage(files).into_iter().map(|it| {
         json!({
-            "workflow": it.workflow, "workflowFile": it.file, "tasks": it.tasks, "percent": it.percent(),
+            it.kind: it.name, format!("{}File", it.kind): it.file, it.word: it.parts, "percent": it.percent(),
             "neverRun": it.never,
         })
     });
@@ -149,7 +155,7 @@ pub(crate) fn as_junit(files: &[FileResult]) -> String {
             let _ = write!(
                 xml,
                 "    <testcase classname=\"{}\" name=\"{}\" time=\"{time}\"",
-                escaped(file.definition.name()),
+                escaped(file.subject.name()),
                 escaped(&case.name)
             );
             if let Some(first) = case.failures.first() {

@@ -102,7 +102,7 @@ fn the_tests_of_the_examples_pass_and_run_every_task() {
     for coverage in report["coverage"].as_array().unwrap() {
         assert_eq!(coverage["percent"], 100, "{coverage}");
     }
-    assert_eq!(report["coverage"].as_array().unwrap().len(), 5);
+    assert_eq!(report["coverage"].as_array().unwrap().len(), 7);
 }
 
 #[test]
@@ -169,6 +169,89 @@ cases:
     assert_eq!(baton.run(&["test", &tests, "--filter", "goes"]).code, 0);
     let said = baton.run(&["test", &tests, "--filter", "nothing"]).refused(1);
     assert!(said.contains("no cases whose name has 'nothing' in these files"), "{said}");
+}
+
+const CLERK: &str = "apiVersion: baton.dev/v1
+kind: Agent
+metadata: {name: clerk}
+spec:
+  instructions: You answer customers of a web shop.
+  model: {name: gpt-5-mini}
+  tools:
+    - name: refund
+      description: Pays an order back
+      parameters: {type: object, properties: {order: {type: string}, amount: {type: integer}}, required: [order, amount]}
+      workflow: {name: refund}
+  policy:
+    rules:
+      - {tool: refund, arguments: {properties: {amount: {maximum: 50}}}, action: allow}
+";
+
+#[test]
+fn agents_are_tested_with_the_turns_of_their_model_and_what_people_decide() {
+    let baton = Baton::new();
+    baton.file("clerk.yaml", CLERK);
+    let tests = baton.file(
+        "clerk.test.yaml",
+        "agent: clerk.yaml
+cases:
+  - name: little is paid at once
+    message: 17 never came
+    turns:
+      - toolCalls: [{name: refund, arguments: {order: \"17\", amount: 20}}]
+      - text: Paid.
+    calls: [{task: refund, returns: {}}]
+    expect: {output: Paid.}
+  - name: much is asked for
+    turns:
+      - toolCalls: [{name: refund, arguments: {order: \"17\", amount: 80}}]
+      - text: Paid.
+    approvals: [{tool: refund, match: {amount: 80}, choice: approve, arguments: {order: \"17\", amount: 60}, after: 2d}]
+    calls: [{task: refund, match: {input: {amount: 60}}, returns: {}}]
+    expect: {output: Paid., calls: [model, approval, refund, model], elapsed: 2d}
+  - name: a person says no
+    turns:
+      - toolCalls: [{name: refund, arguments: {order: \"17\", amount: 80}}]
+      - text: Sorry.
+    approvals: [{choice: deny, reason: too much}]
+    expect: {output: Sorry., tasks: [{refund: faulted}]}
+  - name: nobody says anything
+    turns:
+      - toolCalls: [{name: refund, arguments: {order: \"17\", amount: 80}}]
+      - text: Sorry.
+    approvals: [{silent: true}]
+    expect: {output: Sorry., elapsed: 7d}
+  - name: nobody was thought of
+    turns:
+      - toolCalls: [{name: refund, arguments: {order: \"17\", amount: 80}}]
+      - text: Sorry.
+",
+    );
+    let output = baton.run(&["test", &tests, "--coverage"]);
+    assert_eq!((output.code, output.stderr.as_str()), (1, ""));
+    expect![[r#"
+        clerk.test.yaml
+          ok   little is paid at once (3 calls, 0s of simulated time)
+          ok   much is asked for (4 calls, 2d of simulated time)
+          ok   a person says no (3 calls, 0s of simulated time)
+          ok   nobody says anything (3 calls, 7d of simulated time)
+          FAIL nobody was thought of (2 calls, 0s of simulated time)
+               nobody decides on the call of "refund"; put a decision into 'approvals', such as
+                   - tool: refund
+                     match:
+                       order: '17'
+                       amount: 80
+                     choice: approve
+        coverage
+          clerk (clerk.yaml): 100 %, 1 of 1 tools
+        4 passed, 1 failed
+    "#]]
+    .assert_eq(&output.stdout.replace(&format!("{}/", baton.folder().display()), ""));
+
+    let without = baton.file("without.test.yaml", "agent: clerk.yaml\ncases: [{name: a}, {name: b, turns: [{}]}]\n");
+    let said = baton.run(&["test", &without]).refused(1);
+    assert!(said.contains("must be given: what the model says, as the agent has no playback of its own"), "{said}");
+    assert!(said.contains("cases[1].turns[0].text"), "{said}");
 }
 
 #[test]

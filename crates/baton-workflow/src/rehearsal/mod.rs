@@ -1,6 +1,6 @@
-//! Rehearsals: a definition run against a script, with simulated time, for tests of workflows.
+//! Rehearsals: a Program run against a script, with simulated time, for tests of workflows and agents.
 //!
-//! [`rehearse`] is a whole engine in one function: it feeds the Program, keeps what is open, and lets time jump to
+//! [`rehearse_program`] is a whole engine in one function: it feeds the Program, keeps what is open, and lets time jump to
 //! whatever comes next. What the world would say, a [`Script`] says; what happened, a [`Rehearsal`] tells.
 //!
 //! # Invariants
@@ -8,6 +8,7 @@
 //! - What comes at the same time comes in the order in which it was asked for.
 //! - A call that the script has no answer for ends the rehearsal: nothing is made up. Only `echo`, `emit` and
 //!   subscriptions answer themselves, as what they say follows from what they are given.
+//! - A question to a person is a call like any other, of the activity [`APPROVAL`].
 //!
 //! # Deliberately absent
 //! Heartbeats: whoever is to answer a wait is taken to send them, unless the script has it silent. Activities
@@ -23,11 +24,16 @@ use baton_execution::ProgramError;
 pub use baton_execution::{Ending, Fault, fault_type};
 use serde_json::Value;
 
-pub use script::{Answer, Arrival, Reply, Script, contains};
-pub use stage::rehearse;
+pub use script::{Answer, Arrival, Reply, Script, Voice, contains};
+pub use stage::{rehearse, rehearse_program};
 
 /// When rehearsals begin, in milliseconds since 1970: 2027-01-15T08:00:00Z.
 pub const START_MS: i64 = 1_800_000_000_000;
+
+/// The name under which a rehearsal shows a question to a person, as task and as activity. Its input is `kind`, `tool`, `server`,
+/// `arguments`, `message`, `why`; its answer is `choice` (`approve`, `deny`, `retry`, `result`, `fail`) and, as needed, `reason`,
+/// `arguments` and `result`.
+pub const APPROVAL: &str = "approval";
 
 /// Inputs of one rehearsal; more of them are a loop that the script keeps going.
 pub const INPUTS_MAX: usize = 100_000;

@@ -12,6 +12,8 @@ pub struct Script {
     pub input: Value,
     /// `spec.env`
     pub env: BTreeMap<String, String>,
+    /// `spec.limits`, for agents.
+    pub limits: Value,
     /// What calls are answered with; the first that fits and is not used up is taken.
     pub answers: Vec<Answer>,
     /// Events that come from outside.
@@ -37,6 +39,9 @@ pub struct Answer {
     pub times: Option<u32>,
 }
 
+/// Somebody who answers calls by what they are given, such as a model's stand-in.
+pub type Voice = fn(&Value) -> Result<Value, Fault>;
+
 /// What is said to a call.
 #[derive(Clone, Debug)]
 pub enum Reply {
@@ -44,6 +49,8 @@ pub enum Reply {
     Returns(Value),
     /// A fault.
     Fails(Fault),
+    /// What follows from the call's input; see [`Voice`].
+    Voiced(Voice),
     /// The callee was cancelled: agents, workflows and callbacks; any other call fails.
     Cancelled(String),
     /// Nothing, ever: limits of time are what ends the call.

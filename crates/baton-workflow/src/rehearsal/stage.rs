@@ -6,18 +6,25 @@ use std::{
 };
 
 use baton_execution::{
-    ChildTarget, Command, Ending, Fault, Input, Note, OperationId, Outcome, Program as _, ProgramKind, Recorded,
-    ScheduleActivity, Start, StartChild, fault_type,
+    ChildTarget, Choice, Command, Decision, Ending, Fault, Input, Note, OperationId, Outcome, Program, ProgramKind,
+    Question, Recorded, ScheduleActivity, Start, StartChild, arguments_digest, fault_type,
 };
 use baton_types::Uid;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Call, INPUTS_MAX, Rehearsal, Reply, START_MS, Script, Stop, TaskRun, TaskState, contains};
-use crate::{Definition, WorkflowProgram, load};
+use super::{
+    APPROVAL, Answer, Call, INPUTS_MAX, Rehearsal, Reply, START_MS, Script, Stop, TaskRun, TaskState, contains,
+};
+use crate::{Definition, load};
 
-/// Runs a definition against a script.
+/// Runs a workflow against a script.
 pub fn rehearse(definition: &Arc<Definition>, script: &Script) -> Rehearsal {
-    let mut stage = Stage::new(load(Arc::clone(definition)), script);
+    rehearse_program(Box::new(load(Arc::clone(definition))), script)
+}
+
+/// Runs any Program, one that has seen nothing yet, against a script.
+pub fn rehearse_program(program: Box<dyn Program>, script: &Script) -> Rehearsal {
+    let mut stage = Stage::new(program, script);
     let result = stage.play();
     let unused = script.answers.iter().zip(&stage.given);
     let unused = unused.enumerate().filter(|(_, (answer, given))| answer.times.is_some_and(|times| **given < times));
@@ -49,7 +56,7 @@ struct Subscription {
 }
 
 struct Stage<'s> {
-    program: WorkflowProgram,
+    program: Box<dyn Program>,
     script: &'s Script,
     now_ms: i64,
     /// By time, then in the order in which it was asked for.
@@ -71,7 +78,7 @@ struct Stage<'s> {
 }
 
 impl<'s> Stage<'s> {
-    fn new(program: WorkflowProgram, script: &'s Script) -> Self {
+    fn new(program: Box<dyn Program>, script: &'s Script) -> Self {
         let mut stage = Self {
             program,
             script,
@@ -148,7 +155,7 @@ impl<'s> Stage<'s> {
                 name: "rehearsal".to_owned(),
                 input: self.script.input.clone(),
                 env: self.script.env.clone(),
-                settings: Value::Null,
+                settings: self.script.limits.clone(),
             })),
             Coming::Timer(id) => self.timers.remove(&id).then_some(Input::TimerFired { id }),
             Coming::Activity(id, result) => self.activities.remove(&id).then_some(match result {
@@ -209,8 +216,7 @@ impl<'s> Stage<'s> {
             Command::AwaitCallback { id, heartbeat_timeout_ms, .. } => {
                 self.waits.insert(id, heartbeat_timeout_ms);
             }
-            // No task asks a person so far; nobody is there to answer.
-            Command::Ask(question) => _ = self.waits.insert(question.id, None),
+            Command::Ask(question) => self.ask(&question),
             Command::CloseWait { id } => {
                 self.waits.remove(&id);
                 self.subscriptions.remove(&id);
@@ -236,7 +242,8 @@ impl<'s> Stage<'s> {
             "emit" => input.get("event").cloned(),
             _ => None,
         };
-        let call = self.call(&id, &activity, visible(input));
+        let given = self.program.activity_input(&id).unwrap_or(input);
+        let call = self.call(&id, &activity, visible(given));
         // The answer to a request with a callback is the callback's: the request itself is taken at once.
         let is_awaited = self.waits.contains_key(&id);
         if is_awaited {
@@ -255,6 +262,7 @@ impl<'s> Stage<'s> {
         let result = match &answer.reply {
             Reply::Returns(output) => Ok(output.clone()),
             Reply::Fails(fault) => Err(fault.clone()),
+            Reply::Voiced(voice) => voice(&self.calls[call].input),
             Reply::Cancelled(reason) => Err(Fault::new(fault_type::CANCELLED, 499, reason)),
             Reply::Silent => return self.run_out(id, &activity, start_to_close_ms),
         };
@@ -275,6 +283,7 @@ impl<'s> Stage<'s> {
         let outcome = match &answer.reply {
             Reply::Returns(output) => Outcome::Completed(output.clone()),
             Reply::Fails(fault) => Outcome::Failed(fault.clone()),
+            Reply::Voiced(voice) => voice(&Value::Null).map_or_else(Outcome::Failed, Outcome::Completed),
             Reply::Cancelled(reason) => Outcome::Cancelled { reason: reason.clone() },
             Reply::Silent => {
                 // Without heartbeats the Program's own timer is what ends the wait.
@@ -286,6 +295,29 @@ impl<'s> Stage<'s> {
             }
         };
         self.expect(answer.after_ms, Coming::Wait(id, outcome));
+    }
+
+    /// A question to a person, who says what the script has as the answer.
+    fn ask(&mut self, question: &Question) {
+        let Question { id, kind, tool, server, arguments, message, why, .. } = question;
+        let shown = json!({
+            "kind": kind.as_str(), "tool": tool, "server": server, "arguments": arguments, "message": message, "why": why,
+        });
+        self.names.insert(id.position.clone(), APPROVAL.to_owned());
+        let call = self.call(id, APPROVAL, visible(shown));
+        self.waits.insert(id.clone(), None);
+        match self.answer(call) {
+            Some(answer) => match &answer.reply {
+                Reply::Returns(said) => {
+                    let decision = decision(said, question);
+                    let after_ms = answer.after_ms;
+                    self.expect(after_ms, Coming::Wait(id.clone(), decision));
+                }
+                // Nobody decides: the Program's own timer is what ends the wait.
+                Reply::Silent | Reply::Fails(_) | Reply::Voiced(_) | Reply::Cancelled(_) => {}
+            },
+            None => self.unanswered.push(call),
+        }
     }
 
     fn start_child(&mut self, child: &StartChild) {
@@ -332,7 +364,10 @@ impl<'s> Stage<'s> {
     /// Notes a call, and gives its place.
     fn call(&mut self, id: &OperationId, activity: &str, input: Value) -> usize {
         self.calls.push(Call {
-            task: self.names.get(&id.position).cloned().unwrap_or_default(),
+            task: self.names.get(&id.position).cloned().unwrap_or_else(|| {
+                // The call of a model has no task of its own: it is the turn.
+                id.position.rsplit('/').next().unwrap_or_default().to_owned()
+            }),
             position: id.position.clone(),
             attempt: id.attempt,
             activity: activity.to_owned(),
@@ -379,6 +414,26 @@ impl<'s> Stage<'s> {
             task.state = state;
         }
     }
+}
+
+/// What a person says to a question, in the words of the script.
+fn decision(said: &Value, question: &Question) -> Outcome {
+    let text = |name: &str| said.get(name).and_then(Value::as_str).unwrap_or_default();
+    let Some(choice) = Choice::of(text("choice")).filter(|choice| question.kind.choices().contains(choice)) else {
+        let choices: Vec<&str> = question.kind.choices().iter().map(|choice| choice.as_str()).collect();
+        let detail = format!("'choice' is '{}', allowed are {}", text("choice"), choices.join(", "));
+        return Outcome::Failed(Fault::new(fault_type::CONFIGURATION, 400, detail));
+    };
+    let decided = Decision {
+        choice,
+        approval: APPROVAL.to_owned(),
+        decided_by: "rehearsal".to_owned(),
+        reason: text("reason").to_owned(),
+        arguments_digest: arguments_digest(&question.arguments),
+        arguments: said.get("arguments").cloned(),
+        result: said.get("result").cloned(),
+    };
+    decided.into_outcome()
 }
 
 /// Data with the placeholders of tokens and secrets made readable: they stand between two characters that no data holds.
