@@ -408,7 +408,14 @@ fn read_case(case: WrittenCase, is_agent: bool, path: &str, violations: &mut Vec
         let says = format!("is '{ended}', allowed are 'Completed', 'Failed', 'Cancelled' and 'TimedOut'");
         violations.push(Violation::new(format!("{path}.expect.ended"), says));
     }
-    expect.fault = expect.fault.map(|fault| match fault {
+    expect.fault = expect.fault.map(with_full_type);
+    let script = Script { input, env, limits, answers, events, cancel, timeout_ms };
+    Case { name, script, calls, turns, expect }
+}
+
+/// What a fault must hold, with the whole of its type.
+fn with_full_type(fault: Value) -> Value {
+    match fault {
         Value::String(word) => json!({"type": full_type(&word)}),
         Value::Object(mut fields) => {
             if let Some(Value::String(word)) = fields.get_mut("type") {
@@ -417,9 +424,7 @@ fn read_case(case: WrittenCase, is_agent: bool, path: &str, violations: &mut Vec
             Value::Object(fields)
         }
         other => other,
-    });
-    let script = Script { input, env, limits, answers, events, cancel, timeout_ms };
-    Case { name, script, calls, turns, expect }
+    }
 }
 
 /// What a person says, as an answer to the question.
