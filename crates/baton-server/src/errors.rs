@@ -11,6 +11,18 @@ use axum::http::StatusCode;
 use baton_types::{ApiError, ErrorKind};
 use tonic::Code;
 
+/// Whether the same may be done later, for work of the server's own that nobody repeats.
+pub(crate) fn passes(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unavailable
+            | ErrorKind::Timeout
+            | ErrorKind::ResourceExhausted
+            | ErrorKind::StorageFull
+            | ErrorKind::Internal
+    )
+}
+
 /// What a kind of error is on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wire {

@@ -17,7 +17,7 @@ use baton_proto::{Resource as _, v1::WorkflowExecution};
 use baton_store::{
     Change, ChangeKind, ListQuery, ResourceDelete, Store, StoredResource, Watch, WatchBatch, WatchError,
 };
-use baton_types::{ApiError, ErrorKind, Phase, Uid, fingerprint};
+use baton_types::{ApiError, Phase, Uid, fingerprint};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     app::{self, ServedResource as _},
-    metrics,
+    errors, metrics,
 };
 
 /// Rows read at a time at the start: events may have hundreds of kilobytes.
@@ -240,7 +240,7 @@ impl Router {
         self.beside.spawn(async move {
             let mut closed = Vec::new();
             for kept in listening {
-                if engine.heartbeat(&kept.token).await.is_err_and(|error| !passes(error.kind)) {
+                if engine.heartbeat(&kept.token).await.is_err_and(|error| !errors::passes(error.kind)) {
                     closed.push(removal_of(&kept));
                 }
             }
@@ -347,7 +347,7 @@ impl Answer {
                     metrics::events_told("accepted");
                     break;
                 }
-                Err(error) if passes(error.kind) && app::now_ms() < self.subscription.expires_ms => {
+                Err(error) if errors::passes(error.kind) && app::now_ms() < self.subscription.expires_ms => {
                     tracing::debug!(fingerprint, "a listener is told later: {error}");
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
@@ -413,16 +413,4 @@ fn has_ended(change: &Change) -> bool {
     let execution = WorkflowExecution::decode_stored(&change.body, change.revision).ok();
     let status = execution.and_then(|execution| execution.status);
     status.and_then(|status| status.phase.parse::<Phase>().ok()).is_some_and(Phase::is_terminal)
-}
-
-/// Whether the same answer may be taken later.
-fn passes(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Unavailable
-            | ErrorKind::Timeout
-            | ErrorKind::ResourceExhausted
-            | ErrorKind::StorageFull
-            | ErrorKind::Internal
-    )
 }

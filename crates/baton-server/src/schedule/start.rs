@@ -11,7 +11,7 @@ use baton_types::{ApiError, ErrorKind, Uid};
 use super::rows::Tracked;
 use crate::{
     app::{App, WriteOptions},
-    metrics,
+    errors, metrics,
 };
 
 /// Label of executions: the workflow whose schedule started them.
@@ -90,7 +90,7 @@ impl Job {
         let namespace = &self.blueprint.namespace;
         for name in &self.cancel {
             match app.cancel::<WorkflowExecution>(namespace, name, REPLACED).await {
-                Err(refused) if passes(refused.kind) => return Outcome::NotNow(refused),
+                Err(refused) if errors::passes(refused.kind) => return Outcome::NotNow(refused),
                 // It has ended in the meantime, or is gone.
                 Ok(_) | Err(_) => {}
             }
@@ -103,7 +103,7 @@ impl Job {
                     metrics::schedule_started(if created { "started" } else { "existing" }, 1);
                     started.extend(begun(execution, scheduled_ms, now_ms));
                 }
-                Err(refused) if passes(refused.kind) => return Outcome::NotNow(refused),
+                Err(refused) if errors::passes(refused.kind) => return Outcome::NotNow(refused),
                 Err(refused) => {
                     metrics::schedule_started("refused", 1);
                     tracing::warn!(
@@ -173,16 +173,4 @@ impl Start {
         };
         WorkflowExecution { metadata: Some(metadata), spec: Some(spec), ..WorkflowExecution::default() }
     }
-}
-
-/// Whether the same may be done later.
-pub(super) fn passes(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::Unavailable
-            | ErrorKind::Timeout
-            | ErrorKind::ResourceExhausted
-            | ErrorKind::StorageFull
-            | ErrorKind::Internal
-    )
 }
