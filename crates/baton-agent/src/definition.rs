@@ -154,6 +154,11 @@ impl AgentDefinition {
         self.tools.iter().map(Tool::description).collect()
     }
 
+    /// Length of what the model is told of the tools, in bytes, about.
+    pub(crate) fn described_bytes(&self) -> usize {
+        self.tools.iter().map(Tool::described_bytes).sum()
+    }
+
     /// Agents that it can call.
     pub fn agents(&self) -> Vec<Reference> {
         self.references(ProgramKind::Agent)

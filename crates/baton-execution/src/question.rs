@@ -43,6 +43,8 @@ pub enum QuestionKind {
     ToolCall,
     /// What of a call that may or may not have happened?
     InDoubt,
+    /// May this much more be used? The arguments are `{"extend": {…}}`.
+    Limit,
 }
 
 impl QuestionKind {
@@ -51,18 +53,19 @@ impl QuestionKind {
         match self {
             Self::ToolCall => "ToolCall",
             Self::InDoubt => "InDoubt",
+            Self::Limit => "Limit",
         }
     }
 
     /// The kind of that word.
     pub fn of(word: &str) -> Option<Self> {
-        [Self::ToolCall, Self::InDoubt].into_iter().find(|kind| kind.as_str() == word)
+        [Self::ToolCall, Self::InDoubt, Self::Limit].into_iter().find(|kind| kind.as_str() == word)
     }
 
     /// What can be decided.
     pub const fn choices(self) -> &'static [Choice] {
         match self {
-            Self::ToolCall => &[Choice::Approve, Choice::Deny],
+            Self::ToolCall | Self::Limit => &[Choice::Approve, Choice::Deny],
             Self::InDoubt => &[Choice::Retry, Choice::Result, Choice::Fail],
         }
     }
@@ -72,9 +75,9 @@ impl QuestionKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
-    /// The call is made.
+    /// The call is made; or so much more may be used.
     Approve,
-    /// The call is not made.
+    /// The call is not made; or no more is used, and the execution ends.
     Deny,
     /// The call is made once more.
     Retry,
@@ -201,7 +204,7 @@ mod tests {
             result: None,
         };
         assert_eq!(Decision::of(&decision.clone().into_outcome()), Ok(decision));
-        for kind in [QuestionKind::ToolCall, QuestionKind::InDoubt] {
+        for kind in [QuestionKind::ToolCall, QuestionKind::InDoubt, QuestionKind::Limit] {
             assert_eq!(QuestionKind::of(kind.as_str()), Some(kind));
             assert!(kind.choices().iter().all(|choice| Choice::of(choice.as_str()) == Some(*choice)));
         }

@@ -18,7 +18,6 @@ use serde_json::Value;
 
 use super::{
     AgentProgram, Step,
-    calls::begin,
     state::{Call, CallState, Stage},
 };
 use crate::{
@@ -48,7 +47,7 @@ impl AgentProgram {
         step: &mut Step,
     ) -> CallState {
         let definition = Arc::clone(&self.definition);
-        let Some(policy) = definition.policy() else { return begin(id, action, None, step) };
+        let Some(policy) = definition.policy() else { return self.begin(id, call, action, None, step) };
         let verdict = policy.verdict(PolicyCall {
             tool: &tool.name,
             server: tool.server(),
@@ -56,7 +55,7 @@ impl AgentProgram {
             arguments: &call.arguments,
         });
         match verdict.action {
-            PolicyAction::Allow => begin(id, action, None, step),
+            PolicyAction::Allow => self.begin(id, call, action, None, step),
             PolicyAction::Deny => {
                 let why = format!("the policy of the agent does not allow this call ({})", verdict.why);
                 self.call_failed(id, &call.name, &denied(why), step)
@@ -168,6 +167,8 @@ impl AgentProgram {
                 self.fail(in_doubt(&asking, &format!("it was decided not to go on{why}")), step);
             }
             (QuestionKind::InDoubt, Err(why)) => self.fail(in_doubt(&asking, &why), step),
+            // A question of the run, see `extending`: no call has it.
+            (QuestionKind::Limit, _) => {}
         }
     }
 
@@ -183,6 +184,7 @@ impl AgentProgram {
             (QuestionKind::ToolCall, OnExpiry::Fail) => self.fail(fault.at(&asking.id.position), step),
             // Neither "it happened" nor "it did not" is to be guessed.
             (QuestionKind::InDoubt, _) => self.fail(in_doubt(&asking, "nobody decided in time"), step),
+            (QuestionKind::Limit, _) => {}
         }
     }
 
@@ -221,7 +223,12 @@ impl AgentProgram {
             .and_then(|tool| tool.action(arguments));
         match (action, asking.kind) {
             (Ok(action), QuestionKind::ToolCall) => {
-                let state = begin(&asking.id, action, Some(decision.approval), step);
+                if matches!(action, Action::Child { .. })
+                    && let Err(shortage) = self.state.account.check_children(self.own_usage(), 1)
+                {
+                    return self.fail(shortage.fault("the call that was approved starts another execution"), step);
+                }
+                let state = self.begin(&asking.id, &asking.asked, action, Some(decision.approval), step);
                 self.set_call(&asking.id, step, |call| {
                     call.state = state;
                     call.edited = decision.arguments;
@@ -230,6 +237,7 @@ impl AgentProgram {
             (Ok(action), QuestionKind::InDoubt) => {
                 self.begin_again(&asking.id, action, Some(decision.approval), decision.arguments, step);
             }
+            (Ok(_), QuestionKind::Limit) => {}
             (Err(why), _) => self.refuse(asking, &Fault::new(fault_type::VALIDATION, 400, why), step),
         }
     }
@@ -244,12 +252,19 @@ impl AgentProgram {
         step: &mut Step,
     ) {
         let next = OperationId::new(id.position.clone(), id.attempt.saturating_add(1));
-        let state = begin(&next, action, approval, step);
+        let Some(asked) = self.asked(id) else { return };
+        let state = self.begin(&next, &asked, action, approval, step);
         self.set_call(id, step, |call| {
             call.id = next;
             call.state = state;
             call.edited = edited.or_else(|| call.edited.take());
         });
+    }
+
+    /// A call of the present turn, as the model asked for it.
+    fn asked(&self, id: &OperationId) -> Option<ToolCall> {
+        let Stage::Tools(calls) = &self.state.stage else { return None };
+        calls.iter().find(|call| call.id == *id).map(|call| call.asked.clone())
     }
 
     fn refuse(&mut self, asking: &Asking, fault: &Fault, step: &mut Step) {
@@ -273,6 +288,8 @@ fn question_id(kind: QuestionKind, call: &OperationId) -> OperationId {
     let segment = match kind {
         QuestionKind::ToolCall => "/approvals/",
         QuestionKind::InDoubt => "/in-doubt/",
+        // Not asked about a call.
+        QuestionKind::Limit => "/limits/",
     };
     OperationId::new(call.position.replacen("/tools/", segment, 1), call.attempt)
 }

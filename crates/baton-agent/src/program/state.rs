@@ -1,13 +1,14 @@
 //! Everything a run remembers, as data.
 
-use baton_execution::{OperationId, QuestionKind, TaskSummary, Usage};
+use baton_execution::{Account, OperationId, QuestionKind, TaskSummary, Usage};
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{budget::Bound, loops::Trail};
 use crate::{
     limits::Limits,
-    model::{Message, ToolCall},
+    model::{Message, Price, ToolCall},
 };
 
 /// Changes when an older snapshot cannot be read any more; engines then replay from the start.
@@ -31,6 +32,17 @@ pub(super) struct State {
     pub(super) last_text: Option<String>,
     pub(super) streak: Option<Streak>,
     pub(super) timeline: Timeline,
+    /// What the execution and those below it may use.
+    #[serde(default)]
+    pub(super) account: Account,
+    /// Of the model and its fallbacks, where money is limited.
+    #[serde(default)]
+    pub(super) prices: Vec<Option<Price>>,
+    /// How often a person was asked to extend limits.
+    #[serde(default)]
+    pub(super) extensions_asked: u32,
+    #[serde(default)]
+    pub(super) trail: Trail,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,6 +53,8 @@ pub(super) enum Stage {
     Model(ModelCall),
     /// Its tool calls run.
     Tools(Vec<Call>),
+    /// A person is asked to extend limits.
+    Limit(Extending),
     /// Every further input is ignored.
     Ended,
 }
@@ -48,6 +62,21 @@ pub(super) enum Stage {
 #[derive(Serialize, Deserialize)]
 pub(super) struct ModelCall {
     pub(super) id: OperationId,
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
+    /// The longest answer that fits into the limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bound: Option<Bound>,
+}
+
+/// A question whether more may be used.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Extending {
+    pub(super) id: OperationId,
+    /// What is proposed.
+    pub(super) arguments: Value,
+    /// For people: what was used.
+    pub(super) on: String,
     pub(super) since_ms: i64,
     pub(super) until_ms: i64,
 }
@@ -68,6 +97,11 @@ impl Call {
     /// What the call is made with.
     pub(super) fn sent(&self) -> &Value {
         self.edited.as_ref().unwrap_or(&self.asked.arguments)
+    }
+
+    /// Whether a person is asked if it may be made.
+    pub(super) fn is_asked_about(&self) -> bool {
+        matches!(self.state, CallState::Asking { kind: QuestionKind::ToolCall, .. })
     }
 }
 
@@ -166,6 +200,10 @@ impl Default for State {
             last_text: None,
             streak: None,
             timeline: Timeline::default(),
+            account: Account::default(),
+            prices: Vec::new(),
+            extensions_asked: 0,
+            trail: Trail::default(),
         }
     }
 }

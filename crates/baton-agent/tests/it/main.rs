@@ -7,6 +7,7 @@
 )]
 
 mod definition;
+mod forest;
 mod http_tool;
 mod limits;
 mod models;
@@ -15,3 +16,4 @@ mod properties;
 mod run;
 mod support;
 mod tools;
+mod tree;
