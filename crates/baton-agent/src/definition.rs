@@ -1,5 +1,7 @@
 //! From the JSON form of an agent's spec to a checked definition. One that exists has been validated.
 
+use std::sync::Arc;
+
 use baton_execution::{Fault, ProgramKind, fault_type};
 use baton_types::Violation;
 use serde_json::Value;
@@ -10,6 +12,7 @@ use crate::{
     model::{INSTRUCTIONS_BYTES_MAX, ModelSpec, ToolDescription},
     policy::Policy,
     schema::Schema,
+    servers::{self, ToolServer},
     tools::Tool,
 };
 
@@ -21,7 +24,9 @@ pub const TOOLS_MAX: usize = 128;
 pub struct AgentDefinition {
     pub(crate) instructions: String,
     pub(crate) model: ModelSpec,
-    pub(crate) tools: Vec<Tool>,
+    pub(crate) tools: Vec<Arc<Tool>>,
+    /// Servers whose tools it has beside its own.
+    pub(crate) servers: Vec<ToolServer>,
     pub(crate) limits: Limits,
     pub(crate) output: Option<Schema>,
     /// `None` only in what was pinned before there were policies: every call is made.
@@ -82,6 +87,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         model
     });
     let tools = read_tools(&fields);
+    let servers = servers::read(&fields);
     let limits = fields.object("limits").map(|own| {
         let limits = Limits::read(&own);
         own.finish();
@@ -101,6 +107,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         instructions: instructions.to_owned(),
         model: model?,
         tools,
+        servers,
         limits: limits.unwrap_or_default(),
         output,
         policy,
@@ -108,8 +115,8 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
     })
 }
 
-fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
-    let mut tools: Vec<Tool> = Vec::new();
+fn read_tools(fields: &Fields<'_>) -> Vec<Arc<Tool>> {
+    let mut tools: Vec<Arc<Tool>> = Vec::new();
     for (path, item) in fields.list("tools", TOOLS_MAX) {
         let Some(tool) = Fields::of(fields.report, path.as_str(), item).and_then(Tool::read) else { continue };
         if tools.iter().any(|other| other.name == tool.name) {
@@ -117,7 +124,7 @@ fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
                 .report
                 .add(format!("{path}.name"), format!("the name '{}' is taken by another tool of the agent", tool.name));
         }
-        tools.push(tool);
+        tools.push(Arc::new(tool));
     }
     tools
 }
@@ -149,9 +156,17 @@ impl AgentDefinition {
         self.output.as_ref()
     }
 
-    /// Its tools as the model sees them.
+    /// Names of the servers whose tools it has beside its own, with their paths within the spec, and whether it says itself how
+    /// they are reached.
+    pub fn servers(&self) -> impl Iterator<Item = (&str, String, bool)> {
+        self.servers
+            .iter()
+            .map(|server| (server.name.as_str(), format!("{}.server", server.path), server.endpoint.is_some()))
+    }
+
+    /// Its own tools as the model sees them; those of servers are not known before they are asked.
     pub fn tools(&self) -> Vec<ToolDescription> {
-        self.tools.iter().map(Tool::description).collect()
+        self.tools.iter().map(|tool| tool.description()).collect()
     }
 
     /// Agents that it can call.
@@ -167,7 +182,7 @@ impl AgentDefinition {
     fn references(&self, wanted: ProgramKind) -> Vec<Reference> {
         self.tools
             .iter()
-            .filter_map(Tool::target)
+            .filter_map(|tool| tool.target())
             .filter(|(kind, ..)| *kind == wanted)
             .map(|(_, field, name)| Reference { field, name: name.to_owned() })
             .collect()

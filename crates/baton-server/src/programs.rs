@@ -78,6 +78,18 @@ impl Compiled {
         }
     }
 
+    /// Servers of tools that it names and does not define itself: path within the definition, and name.
+    pub(crate) fn servers(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Workflow(_) => Vec::new(),
+            Self::Agent(it) => it
+                .servers()
+                .filter(|(.., is_defined)| !is_defined)
+                .map(|(name, field, _)| (field, name.to_owned()))
+                .collect(),
+        }
+    }
+
     /// Names of the secrets that it may use.
     pub(crate) fn secrets(&self) -> &[String] {
         match self {

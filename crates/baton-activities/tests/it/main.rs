@@ -15,6 +15,7 @@ mod container;
 mod grpc;
 mod http;
 mod mcp;
+mod mcp_agent;
 mod model;
 mod openapi;
 mod process;

@@ -6,6 +6,7 @@
 
 mod agent;
 mod http;
+mod remote;
 mod workflow;
 
 use std::fmt;
@@ -19,6 +20,8 @@ use crate::{
     schema::Schema,
 };
 
+pub(crate) use remote::{Answer, Exchange, InputRequest, Remote, TaskHandle};
+
 /// Every kind of tool, in the order in which they are named to people.
 const KINDS: &[Kind] = &[http::KIND, agent::KIND, workflow::KIND];
 
@@ -30,7 +33,7 @@ const ACTIVITY_TIMEOUT_MS_DEFAULT: u64 = 2 * 60 * 1000;
 /// Longest name of a tool: what model providers accept.
 const TOOL_NAME_LENGTH_MAX: usize = 64;
 /// Longest description, in bytes: every model call carries it.
-const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
 
 /// One kind of tool.
 struct Kind {
@@ -65,6 +68,16 @@ trait Behaviour: fmt::Debug + Send + Sync {
     /// The server that the tool comes from.
     fn server(&self) -> Option<&str> {
         None
+    }
+
+    /// What the output of its activity comes to.
+    fn answer(&self, output: Value) -> Answer {
+        Answer::Value(output)
+    }
+
+    /// What is to be done next in a call that has begun; the error is a sentence for the model.
+    fn follow_up(&self, arguments: &Value, _exchange: &Exchange) -> Result<Action, String> {
+        self.action(arguments)
     }
 }
 
@@ -149,11 +162,7 @@ impl Tool {
         }
         let parameters =
             schema.or_else(|| kind.map(|kind| (kind.parameters)())).unwrap_or_else(|| json!({"type": "object"}));
-        let compiled = Schema::compile(&parameters).and_then(|schema| match parameters.get("type") {
-            Some(Value::String(kind)) if kind == "object" => Ok(schema),
-            _ => Err("must have 'type: object': arguments are an object".to_owned()),
-        });
-        let compiled = compiled.map_err(|why| fields.violation("parameters", why)).ok();
+        let compiled = arguments_schema(&parameters).map_err(|why| fields.violation("parameters", why)).ok();
         let common = Common { repeatable: read_only || idempotent, timeout_ms, parameters };
         let behaviour = kind.and_then(|kind| {
             fields.object(kind.field).and_then(|own| (kind.read)(&own, &common).inspect(|_| own.finish()))
@@ -169,6 +178,19 @@ impl Tool {
             parameters: compiled?,
             behaviour: behaviour?,
         })
+    }
+
+    /// A tool of a server; the error says what is wrong with the schema.
+    pub(crate) fn remote(
+        name: String,
+        description: String,
+        schema: &Value,
+        read_only: bool,
+        remote: Remote,
+    ) -> Result<Self, String> {
+        let parameters = arguments_schema(schema)?;
+        let (kind, behaviour) = ("tool mcp".to_owned(), Box::new(remote));
+        Ok(Self { name, description, kind, read_only, path: String::new(), parameters, behaviour })
     }
 
     /// The tool as the model sees it.
@@ -201,9 +223,26 @@ impl Tool {
         }
         self.behaviour.action(arguments)
     }
+
+    /// What is to be done next in a call that has begun; the error is a sentence for the model.
+    pub(crate) fn follow_up(&self, arguments: &Value, exchange: &Exchange) -> Result<Action, String> {
+        self.behaviour.follow_up(arguments, exchange)
+    }
+
+    /// What the output of its activity comes to.
+    pub(crate) fn answer(&self, output: Value) -> Answer {
+        self.behaviour.answer(output)
+    }
 }
 
-fn is_tool_name(name: &str) -> bool {
+fn arguments_schema(schema: &Value) -> Result<Schema, String> {
+    Schema::compile(schema).and_then(|compiled| match schema.get("type") {
+        Some(Value::String(kind)) if kind == "object" => Ok(compiled),
+        _ => Err("must have 'type: object': arguments are an object".to_owned()),
+    })
+}
+
+pub(crate) fn is_tool_name(name: &str) -> bool {
     name.len() <= TOOL_NAME_LENGTH_MAX && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 

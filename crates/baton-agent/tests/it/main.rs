@@ -9,6 +9,7 @@
 mod definition;
 mod http_tool;
 mod limits;
+mod mcp;
 mod models;
 mod policy;
 mod properties;

@@ -174,7 +174,12 @@ async fn find_content<R: ExecutionStrategy>(
             return find_template(app, R::PROGRAM, namespace, &parts.template, &field, violations).await;
         }
     };
-    let definition = inline.clone();
+    let mut definition = inline.clone();
+    if R::PROGRAM == ProgramKind::Agent {
+        let missing = app.join_servers(namespace, &mut definition).await?;
+        violations
+            .extend(missing.into_iter().map(|(place, why)| Violation::new(format!("spec.definition.{place}"), why)));
+    }
     let checked = template::check_content(app, R::PROGRAM, namespace, "spec.definition", definition, violations).await;
     Ok(checked.map(|checked| Content {
         timeout_ms: checked.compiled.timeout_ms(),
@@ -209,7 +214,12 @@ async fn find_template(
         violations.push(Violation::new(field, format!("no {title} '{name}' in namespace '{namespace}'; {others}")));
         return Ok(None);
     };
-    let Template { name, generation, content, digest, timeout_ms, .. } = Arc::unwrap_or_clone(template);
+    let Template { name, generation, content, digest, timeout_ms, missing, .. } = Arc::unwrap_or_clone(template);
+    if !missing.is_empty() {
+        let title = template_title(kind);
+        violations.extend(missing.into_iter().map(|why| Violation::new(field, format!("{title} '{name}': {why}"))));
+        return Ok(None);
+    }
     let resources = BTreeMap::new();
     Ok(Some(Content { definition: content, digest, name, generation, timeout_ms, resources }))
 }

@@ -420,6 +420,14 @@ async fn check_references<R: TemplateKind>(
             ));
         }
     }
+    for (field, name) in checked.compiled.servers() {
+        if app.mcp_server(&meta.namespace, &name).await?.is_none() {
+            warnings.push(format!(
+                "{}.{field}: no MCP server '{name}' in namespace '{}' yet; executions are refused until it is created",
+                R::CONTENT_FIELD, meta.namespace
+            ));
+        }
+    }
     for name in checked.compiled.secrets() {
         if !app.has_secret(&meta.namespace, name).await? {
             warnings.push(format!(

@@ -161,6 +161,7 @@ fn resources() -> Value {
     template::<v1::Workflow>(&mut list);
     template::<v1::Agent>(&mut list);
     template::<v1::Secret>(&mut list);
+    template::<v1::McpServer>(&mut list);
     execution::<v1::WorkflowExecution>(&mut list);
     execution::<v1::AgentExecution>(&mut list);
     kind::<v1::Approval>(&mut list, &["get", "list", "watch"]);

@@ -238,6 +238,7 @@ impl Upkeep {
             kind::WORKFLOW => self.remove_as::<v1::Workflow>(stored).await,
             kind::AGENT => self.remove_as::<v1::Agent>(stored).await,
             kind::SECRET => self.remove_as::<v1::Secret>(stored).await,
+            kind::MCP_SERVER => self.remove_as::<v1::McpServer>(stored).await,
             kind::APPROVAL => self.remove_as::<v1::Approval>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
@@ -321,6 +322,7 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
         kind::WORKFLOW => (owners(v1::Workflow::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::AGENT => (owners(v1::Agent::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SECRET => (owners(v1::Secret::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::MCP_SERVER => (owners(v1::McpServer::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::APPROVAL => (owners(v1::Approval::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::WORKFLOW_EXECUTION | kind::AGENT_EXECUTION => {
             let execution = baton_engine::decode_stored(&stored.key.kind, &stored.body, stored.revision)?;
