@@ -1,5 +1,7 @@
 //! From the JSON form of an agent's spec to a checked definition. One that exists has been validated.
 
+use std::sync::Arc;
+
 use baton_execution::{Fault, ProgramKind, fault_type};
 use baton_types::Violation;
 use serde_json::Value;
@@ -10,7 +12,8 @@ use crate::{
     model::{INSTRUCTIONS_BYTES_MAX, ModelSpec, ToolDescription},
     policy::Policy,
     schema::Schema,
-    tools::Tool,
+    skills::{self, Skill},
+    tools::{self, Tool},
 };
 
 /// Tools of one agent: what model providers accept.
@@ -27,6 +30,7 @@ pub struct AgentDefinition {
     /// `None` only in what was pinned before there were policies: every call is made.
     pub(crate) policy: Option<Policy>,
     timeout_ms: Option<u64>,
+    pub(crate) skills: Arc<[Skill]>,
 }
 
 /// A template that an agent refers to.
@@ -81,7 +85,8 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         own.finish();
         model
     });
-    let tools = read_tools(&fields);
+    let skills: Arc<[Skill]> = skills::read_skills(&fields).into();
+    let tools = read_tools(&fields, tools::skill::tools(&skills));
     let limits = fields.object("limits").map(|own| {
         let limits = Limits::read(&own);
         own.finish();
@@ -105,10 +110,12 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         output,
         policy,
         timeout_ms,
+        skills,
     })
 }
 
-fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
+/// The tools of the spec, and behind them those that the agent has beside them.
+fn read_tools(fields: &Fields<'_>, built_in: Vec<Tool>) -> Vec<Tool> {
     let mut tools: Vec<Tool> = Vec::new();
     for (path, item) in fields.list("tools", TOOLS_MAX) {
         let Some(tool) = Fields::of(fields.report, path.as_str(), item).and_then(Tool::read) else { continue };
@@ -117,8 +124,13 @@ fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
                 .report
                 .add(format!("{path}.name"), format!("the name '{}' is taken by another tool of the agent", tool.name));
         }
+        if built_in.iter().any(|other| other.name == tool.name) {
+            let why = format!("the name '{}' is that of a tool that the agent has by itself", tool.name);
+            fields.report.add(format!("{path}.name"), why);
+        }
         tools.push(tool);
     }
+    tools.extend(built_in);
     tools
 }
 
@@ -147,6 +159,16 @@ impl AgentDefinition {
     /// JSON schema of the answer; `None` for text.
     pub fn output_schema(&self) -> Option<&Schema> {
         self.output.as_ref()
+    }
+
+    /// Names of the Skills that it has.
+    pub fn skills(&self) -> impl Iterator<Item = &str> {
+        self.skills.iter().map(|skill| skill.name.as_str())
+    }
+
+    /// Its instructions, with what it has beside its tools.
+    pub(crate) fn whole_instructions(&self) -> String {
+        format!("{}{}", self.instructions, skills::announcement(&self.skills))
     }
 
     /// Its tools as the model sees them.

@@ -31,6 +31,7 @@ mod model;
 mod policy;
 mod program;
 mod schema;
+mod skills;
 mod tools;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
@@ -44,4 +45,5 @@ pub use model::{
 pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;
+pub use skills::{PINNED_SKILLS, SKILLS_MAX, check_skill};
 pub use tools::CHILD_WAIT_MS_DEFAULT;
