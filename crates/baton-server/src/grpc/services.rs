@@ -125,6 +125,12 @@ resource_service! {
     get_secret, list_secrets, patch_secret, delete_secret, watch_secrets, {}
 }
 
+resource_service! {
+    Skill, skill, v1::skill_service_server::SkillService, WatchSkillsStream,
+    (create_skill, CreateSkillRequest), (update_skill, UpdateSkillRequest),
+    get_skill, list_skills, patch_skill, delete_skill, watch_skills, {}
+}
+
 execution_service! {
     WorkflowExecution, workflow_execution, v1::workflow_execution_service_server::WorkflowExecutionService,
     WatchWorkflowExecutionsStream, WatchWorkflowExecutionHistoryStream,
