@@ -13,7 +13,8 @@ use crate::{
     policy::Policy,
     schema::Schema,
     servers::{self, ToolServer},
-    tools::Tool,
+    skills::{self, Skill},
+    tools::{self, Tool},
 };
 
 /// Tools of one agent: what model providers accept.
@@ -32,6 +33,7 @@ pub struct AgentDefinition {
     /// `None` only in what was pinned before there were policies: every call is made.
     pub(crate) policy: Option<Policy>,
     timeout_ms: Option<u64>,
+    pub(crate) skills: Arc<[Skill]>,
 }
 
 /// A template that an agent refers to.
@@ -86,8 +88,9 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         own.finish();
         model
     });
-    let tools = read_tools(&fields);
     let servers = servers::read(&fields);
+    let skills: Arc<[Skill]> = skills::read_skills(&fields).into();
+    let tools = read_tools(&fields, tools::skill::tools(&skills));
     let limits = fields.object("limits").map(|own| {
         let limits = Limits::read(&own);
         own.finish();
@@ -112,10 +115,12 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         output,
         policy,
         timeout_ms,
+        skills,
     })
 }
 
-fn read_tools(fields: &Fields<'_>) -> Vec<Arc<Tool>> {
+/// The tools of the spec, and behind them those that the agent has beside them.
+fn read_tools(fields: &Fields<'_>, built_in: Vec<Tool>) -> Vec<Arc<Tool>> {
     let mut tools: Vec<Arc<Tool>> = Vec::new();
     for (path, item) in fields.list("tools", TOOLS_MAX) {
         let Some(tool) = Fields::of(fields.report, path.as_str(), item).and_then(Tool::read) else { continue };
@@ -124,8 +129,13 @@ fn read_tools(fields: &Fields<'_>) -> Vec<Arc<Tool>> {
                 .report
                 .add(format!("{path}.name"), format!("the name '{}' is taken by another tool of the agent", tool.name));
         }
+        if built_in.iter().any(|other| other.name == tool.name) {
+            let why = format!("the name '{}' is that of a tool that the agent has by itself", tool.name);
+            fields.report.add(format!("{path}.name"), why);
+        }
         tools.push(Arc::new(tool));
     }
+    tools.extend(built_in.into_iter().map(Arc::new));
     tools
 }
 
@@ -162,6 +172,16 @@ impl AgentDefinition {
         self.servers
             .iter()
             .map(|server| (server.name.as_str(), format!("{}.server", server.path), server.endpoint.is_some()))
+    }
+
+    /// Names of the Skills that it has.
+    pub fn skills(&self) -> impl Iterator<Item = &str> {
+        self.skills.iter().map(|skill| skill.name.as_str())
+    }
+
+    /// Its instructions, with what it has beside its tools.
+    pub(crate) fn whole_instructions(&self) -> String {
+        format!("{}{}", self.instructions, skills::announcement(&self.skills))
     }
 
     /// Its own tools as the model sees them; those of servers are not known before they are asked.

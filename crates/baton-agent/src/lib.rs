@@ -32,6 +32,7 @@ mod policy;
 mod program;
 mod schema;
 mod servers;
+mod skills;
 mod tools;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
@@ -46,4 +47,5 @@ pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;
 pub use servers::{Listed, Listing, check_mcp_server, secrets_of_mcp_server};
+pub use skills::{PINNED_SKILLS, SKILLS_MAX, check_skill};
 pub use tools::CHILD_WAIT_MS_DEFAULT;

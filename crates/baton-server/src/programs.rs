@@ -98,6 +98,14 @@ impl Compiled {
         }
     }
 
+    /// Names of the skills that it has.
+    pub(crate) fn skills(&self) -> Vec<String> {
+        match self {
+            Self::Workflow(_) => Vec::new(),
+            Self::Agent(it) => it.skills().map(str::to_owned).collect(),
+        }
+    }
+
     /// What is odd in it and stops nothing, as sentences; `field` is where it stands in the object.
     pub(crate) fn warnings(&self, field: &str) -> Vec<String> {
         match self {

@@ -48,7 +48,7 @@ impl AgentProgram {
         step: &mut Step,
     ) -> CallState {
         let definition = Arc::clone(&self.definition);
-        let Some(policy) = definition.policy() else { return begin(id, action, None, step) };
+        let Some(policy) = definition.policy() else { return self.make_call(id, call, action, step) };
         let verdict = policy.verdict(PolicyCall {
             tool: &tool.name,
             server: tool.server(),
@@ -56,7 +56,9 @@ impl AgentProgram {
             arguments: &call.arguments,
         });
         match verdict.action {
-            PolicyAction::Allow => begin(id, action, None, step),
+            // Nothing happens outside of the agent: there is nothing to ask about.
+            PolicyAction::Ask if matches!(action, Action::Answer(_)) => self.make_call(id, call, action, step),
+            PolicyAction::Allow => self.make_call(id, call, action, step),
             PolicyAction::Deny => {
                 let why = format!("the policy of the agent does not allow this call ({})", verdict.why);
                 self.call_failed(id, &call.name, &denied(why), step)
@@ -72,6 +74,14 @@ impl AgentProgram {
                 let message = format!("call '{}': {on}", tool.name);
                 self.ask(QuestionKind::ToolCall, id, tool, &call.arguments, message, verdict.why, step)
             }
+        }
+    }
+
+    /// Makes a call that nobody is asked about.
+    fn make_call(&mut self, id: &OperationId, call: &ToolCall, action: Action, step: &mut Step) -> CallState {
+        match action {
+            Action::Answer(text) => self.call_completed(id, &call.name, Value::String(text), step),
+            action @ (Action::Activity { .. } | Action::Child { .. }) => begin(id, action, None, step),
         }
     }
 

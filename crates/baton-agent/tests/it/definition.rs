@@ -117,7 +117,7 @@ fn violations_say_what_was_found_and_what_is_allowed() {
         ),
         (
             json!({"tools": [{"name": "t", "description": "d"}]}),
-            "tools[0]: exactly one of 'http', 'agent', 'workflow' must be given, found 0",
+            "tools[0]: exactly one of 'http', 'openapi', 'shell', 'agent', 'workflow' must be given, found 0",
         ),
         (
             json!({"extra": 1}),
