@@ -32,6 +32,7 @@ mod policy;
 mod program;
 mod schema;
 mod tools;
+mod untrusted;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use depth::{DATA_DEPTH_MAX, is_deeper_than};

@@ -55,6 +55,10 @@ impl AgentProgram {
             read_only: tool.read_only,
             arguments: &call.arguments,
         });
+        let verdict = match policy.after_untrusted {
+            Some(after) if tool.egress && self.has_read_untrusted() => after.tighten(verdict),
+            Some(_) | None => verdict,
+        };
         match verdict.action {
             PolicyAction::Allow => begin(id, action, None, step),
             PolicyAction::Deny => {
@@ -73,6 +77,11 @@ impl AgentProgram {
                 self.ask(QuestionKind::ToolCall, id, tool, &call.arguments, message, verdict.why, step)
             }
         }
+    }
+
+    /// Whether the model has read content from outside.
+    fn has_read_untrusted(&self) -> bool {
+        self.state.untrusted
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
@@ -160,6 +169,7 @@ impl AgentProgram {
                 self.make(&asking, decision, step);
             }
             (QuestionKind::InDoubt, Ok(Decision { choice: Choice::Result, result, .. })) => {
+                self.state.untrusted = true;
                 let state = self.call_completed(&asking.id, &asking.asked.name, result.unwrap_or_default(), step);
                 self.set_call(&asking.id, step, |call| call.state = state);
             }

@@ -120,6 +120,8 @@ impl AgentProgram {
         step: &mut Step,
     ) {
         let Some(name) = self.open_call(id, by_child) else { return };
+        // Whatever it is, even a fault holds words of others.
+        self.state.untrusted = true;
         let ended = match result {
             Ok(output) => self.call_completed(id, &name, output, step),
             Err(fault) if fault.kind == fault_type::IN_DOUBT => return self.doubted(id, fault, step),

@@ -31,6 +31,9 @@ pub(super) struct State {
     pub(super) last_text: Option<String>,
     pub(super) streak: Option<Streak>,
     pub(super) timeline: Timeline,
+    /// Whether a call has given a result: whoever wrote it may speak through the model from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) untrusted: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,6 +169,7 @@ impl Default for State {
             last_text: None,
             streak: None,
             timeline: Timeline::default(),
+            untrusted: false,
         }
     }
 }
