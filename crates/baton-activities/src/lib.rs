@@ -57,7 +57,7 @@ pub use options::{
     is_container_name,
 };
 use outgoing::Outgoing;
-pub use redact::redact_outcome;
+pub use redact::{redact_data, redact_outcome};
 use sandbox::Sandbox;
 use secrets::Vault;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_execution::{Fault, ProgramKind, fault_type};
+use baton_execution::{Fault, ProgramKind, RESERVED_CHARACTERS, fault_type, reserved_places};
 use baton_types::Violation;
 use serde_json::Value;
 
@@ -34,14 +34,15 @@ pub struct AgentDefinition {
     pub(crate) policy: Option<Policy>,
     timeout_ms: Option<u64>,
     pub(crate) skills: Arc<[Skill]>,
+    secrets: Vec<Reference>,
 }
 
-/// A template that an agent refers to.
+/// A template or a secret that an agent refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// Path of the field within the spec, such as `tools[1].agent.name`.
     pub field: String,
-    /// Name of the template, in the namespace of the agent.
+    /// Its name, in the namespace of the agent.
     pub name: String,
 }
 
@@ -51,6 +52,7 @@ pub struct Reference {
 /// Every violation, with paths within the spec; the caller puts `spec` before them.
 pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
     let report = Report::default();
+    reserved_places(spec).into_iter().for_each(|place| report.add(place, RESERVED_CHARACTERS));
     let definition = Fields::of(&report, "", spec).and_then(read);
     match (definition, report.into_violations()) {
         (Some(definition), violations) if violations.is_empty() => Ok(definition),
@@ -106,9 +108,11 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         .and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
     let timeout_ms = fields.duration_ms("timeout");
     fields.finish();
+    let model = model?;
+    let secrets = model.secrets();
     Some(AgentDefinition {
         instructions: instructions.to_owned(),
-        model: model?,
+        model,
         tools,
         servers,
         limits: limits.unwrap_or_default(),
@@ -116,6 +120,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         policy,
         timeout_ms,
         skills,
+        secrets,
     })
 }
 
@@ -197,6 +202,12 @@ impl AgentDefinition {
     /// Workflows that it can call.
     pub fn workflows(&self) -> Vec<Reference> {
         self.references(ProgramKind::Workflow)
+    }
+
+    /// Secrets that it may use, with the first field that names each: what their values are looked for in, and what is warned of
+    /// if they are not there. Whatever part of an agent can name a secret belongs into this list.
+    pub fn secrets(&self) -> &[Reference] {
+        &self.secrets
     }
 
     fn references(&self, wanted: ProgramKind) -> Vec<Reference> {

@@ -34,6 +34,7 @@ mod schema;
 mod servers;
 mod skills;
 mod tools;
+mod untrusted;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use depth::{DATA_DEPTH_MAX, is_deeper_than};

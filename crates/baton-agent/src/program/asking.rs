@@ -55,6 +55,10 @@ impl AgentProgram {
             read_only: tool.read_only,
             arguments: &call.arguments,
         });
+        let verdict = match policy.after_untrusted {
+            Some(after) if tool.egress && self.has_read_untrusted() => after.tighten(verdict),
+            Some(_) | None => verdict,
+        };
         match verdict.action {
             // Nothing happens outside of the agent: there is nothing to ask about.
             PolicyAction::Ask if matches!(action, Action::Answer(_)) => self.make_call(id, call, action, step),
@@ -83,6 +87,11 @@ impl AgentProgram {
             Action::Answer(text) => self.call_completed(id, &call.name, Value::String(text), step),
             action @ (Action::Activity { .. } | Action::Child { .. }) => begin(id, action, None, step),
         }
+    }
+
+    /// Whether the model has read content from outside.
+    fn has_read_untrusted(&self) -> bool {
+        self.state.untrusted
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
@@ -173,6 +182,7 @@ impl AgentProgram {
                 self.make(&asking, decision, step);
             }
             (QuestionKind::InDoubt, Ok(Decision { choice: Choice::Result, result, .. })) => {
+                self.state.untrusted = true;
                 let state = self.call_completed(&asking.id, &asking.asked.name, result.unwrap_or_default(), step);
                 self.set_call(&asking.id, step, |call| call.state = state);
             }

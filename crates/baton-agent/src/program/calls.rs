@@ -119,6 +119,8 @@ impl AgentProgram {
         step: &mut Step,
     ) {
         let Some(name) = self.open_call(id, by_child) else { return };
+        // Whatever it is, even a fault holds words of others.
+        self.state.untrusted = true;
         let ended = match result {
             Ok(output) if let Some(tool) = self.tool(&name).filter(|tool| tool.server().is_some()) => {
                 return self.answered(id, &tool, output, step);

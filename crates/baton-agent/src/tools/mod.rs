@@ -135,6 +135,8 @@ pub(crate) struct Tool {
     pub(crate) kind: String,
     /// Declared by the author of the agent: calling it changes nothing.
     pub(crate) read_only: bool,
+    /// Declared by the author of the agent: calling it can carry data out of the installation.
+    pub(crate) egress: bool,
     /// Path of the field that names the kind, for violations that others find.
     path: String,
     parameters: Schema,
@@ -162,6 +164,7 @@ impl Tool {
             );
         }
         let (read_only, idempotent) = (fields.flag("readOnly"), fields.flag("idempotent"));
+        let egress = fields.flag("egress");
         let timeout_ms = fields.duration_ms("timeout");
         let schema = fields.get("parameters").cloned();
         let given: Vec<&Kind> = KINDS.iter().filter(|kind| fields.get(kind.field).is_some()).collect();
@@ -186,6 +189,7 @@ impl Tool {
             description: description.to_owned(),
             kind: format!("tool {}", kind?.field),
             read_only,
+            egress,
             path,
             parameters: compiled?,
             behaviour: behaviour?,

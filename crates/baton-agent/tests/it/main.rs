@@ -8,6 +8,7 @@
 
 mod definition;
 mod http_tool;
+mod injection;
 mod limits;
 mod mcp;
 mod models;

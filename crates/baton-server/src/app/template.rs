@@ -437,10 +437,10 @@ async fn check_references<R: TemplateKind>(
             ));
         }
     }
-    for name in checked.compiled.secrets() {
+    for (field, name) in checked.compiled.secrets() {
         if !app.has_secret(&meta.namespace, name).await? {
             warnings.push(format!(
-                "{}.use.secrets: no secret '{name}' in namespace '{}' yet; executions fail where they use it until it is created",
+                "{}.{field}: no secret '{name}' in namespace '{}' yet; executions fail where they use it until it is created",
                 R::CONTENT_FIELD, meta.namespace
             ));
         }
