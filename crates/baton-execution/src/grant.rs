@@ -377,16 +377,6 @@ impl Account {
         self.below.unsettled = self.below.unsettled.plus(unknown(call));
     }
 
-    /// Counts a child that is about to be started; what it gets is decided at the end of the step.
-    ///
-    /// # Errors
-    /// The limit that forbids it.
-    pub fn begin_child(&mut self, own: Usage) -> Result<(), Shortage> {
-        self.check_children(own, 1)?;
-        self.children = self.children.saturating_add(1);
-        Ok(())
-    }
-
     /// Settles what a child is known to have used. `None`: nobody knows, so it has used all that it got.
     pub fn answered(&mut self, id: &OperationId, used: Option<&Used>) {
         let Some(reserved) = self.reserved.remove(&id.to_string()) else { return };
@@ -408,7 +398,6 @@ impl Account {
                 self.answered(id, None);
             }
         }
-        let Some(above) = &self.grant else { return };
         let mut starts: Vec<&mut StartChild> = commands
             .iter_mut()
             .filter_map(|command| match command {
@@ -416,9 +405,8 @@ impl Account {
                 _ => None,
             })
             .collect();
-        if starts.is_empty() {
-            return;
-        }
+        self.children = self.children.saturating_add(u32::try_from(starts.len()).unwrap_or(u32::MAX));
+        let Some(above) = self.grant.as_ref().filter(|_| !starts.is_empty()) else { return };
         let (left, depth) = (self.left(own).less(kept), self.depth());
         // Of a child that nobody awaits it is never heard what it used: one part stays here.
         let unheard = u64::from(starts.iter().any(|start| !start.awaited));

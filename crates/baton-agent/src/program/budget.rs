@@ -143,7 +143,8 @@ impl AgentProgram {
             count += 1;
         }
         let schema = definition.output.as_ref().map_or(0, |schema| schema.source().to_string().len());
-        let fixed = definition.instructions.len() + definition.described_bytes() + schema;
+        let tools: usize = self.tools().map(|tool| tool.described_bytes()).sum();
+        let fixed = definition.instructions.len() + tools + schema;
         let bytes = conversation.bytes.saturating_sub(data).saturating_add(fixed as u64);
         bytes.div_ceil(BYTES_PER_TOKEN_ESTIMATE).saturating_add(count.saturating_mul(ATTACHMENT_TOKENS_ESTIMATE))
     }
@@ -186,14 +187,14 @@ impl AgentProgram {
     pub(super) fn answer_bound(&self) -> Option<Bound> {
         match &self.state.stage {
             Stage::Model(call) => call.bound.clone(),
-            Stage::New | Stage::Tools(_) | Stage::Limit(_) | Stage::Ended => None,
+            Stage::New | Stage::Servers(_) | Stage::Tools(_) | Stage::Limit(_) | Stage::Ended => None,
         }
     }
 
     /// Calls among these that would start another execution.
     pub(super) fn children_of(&self, calls: &[ToolCall]) -> u64 {
         let starts = |call: &&ToolCall| {
-            let Some(tool) = self.definition.tools.iter().find(|tool| tool.name == call.name) else { return false };
+            let Some(tool) = self.tool(&call.name) else { return false };
             let verdict = self.definition.policy().map(|policy| {
                 let call = PolicyCall {
                     tool: &tool.name,
@@ -228,7 +229,7 @@ impl AgentProgram {
                 .filter(|call| call.is_asked_about())
                 .map(|call| self.children_of(std::slice::from_ref(&call.asked)))
                 .sum(),
-            Stage::New | Stage::Model(_) | Stage::Limit(_) | Stage::Ended => 0,
+            Stage::New | Stage::Servers(_) | Stage::Model(_) | Stage::Limit(_) | Stage::Ended => 0,
         };
         // The results of its children are to be read.
         let kept = Amounts { model_calls: 1, ..Amounts::default() };

@@ -158,8 +158,9 @@ impl Run {
     pub(crate) fn start_child(&mut self, number: FrameId, child: Child) -> Result<Step, Fault> {
         let Child { mut start, on } = child;
         let timeout_ms = self.timeout_ms(number)?;
-        let begun = self.execution.account.begin_child(Usage::default());
-        begun.map_err(|shortage| shortage.fault(&format!("{on} is not started")))?;
+        let begun = self.commands.iter().filter(|command| matches!(command, Command::StartChild(_))).count() as u64;
+        let fits = self.execution.account.check_children(Usage::default(), begun + 1);
+        fits.map_err(|shortage| shortage.fault(&format!("{on} is not started")))?;
         if !start.awaited {
             self.emit(Command::StartChild(start));
             return Ok(Step::Done(self.input(number)));
