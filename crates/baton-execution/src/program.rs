@@ -33,6 +33,11 @@ pub trait Program: Send {
         Ok(())
     }
 
+    /// What there is so far and is worth keeping, for an end that the Program is not asked about.
+    fn partial_output(&self) -> Option<Value> {
+        None
+    }
+
     /// What `status` says of the execution.
     fn progress(&self) -> Progress;
 

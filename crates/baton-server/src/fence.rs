@@ -25,6 +25,10 @@ impl<P: Program> Program for Fenced<P> {
         self.0.check_decision(id, decision)
     }
 
+    fn partial_output(&self) -> Option<Value> {
+        self.0.partial_output()
+    }
+
     fn progress(&self) -> Progress {
         self.0.progress()
     }

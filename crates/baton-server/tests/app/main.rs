@@ -7,7 +7,9 @@
 mod admission;
 mod events;
 mod executions;
+mod kill;
 mod legacy;
+mod limits;
 mod lists;
 mod models;
 mod reports;
