@@ -27,6 +27,7 @@ mod history;
 mod legacy;
 mod merge;
 mod metadata;
+pub(crate) mod outside;
 mod read;
 mod secret;
 mod selector;
