@@ -12,8 +12,8 @@ use baton_proto::{
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
-        event_service_client::EventServiceClient, mcp_server_service_client::McpServerServiceClient, secret_service_client::SecretServiceClient,
-        workflow_execution_service_client::WorkflowExecutionServiceClient,
+        event_service_client::EventServiceClient, mcp_server_service_client::McpServerServiceClient,
+        secret_service_client::SecretServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
 };

@@ -209,12 +209,9 @@ mod tests {
             result: None,
         };
         assert_eq!(Decision::of(&decision.clone().into_outcome()), Ok(decision));
-        for kind in [
-            QuestionKind::ToolCall,
-            QuestionKind::InDoubt,
-            QuestionKind::ToolChanged,
-            QuestionKind::Elicitation,
-        ] {
+        for kind in
+            [QuestionKind::ToolCall, QuestionKind::InDoubt, QuestionKind::ToolChanged, QuestionKind::Elicitation]
+        {
             assert_eq!(QuestionKind::of(kind.as_str()), Some(kind));
             assert!(kind.choices().iter().all(|choice| Choice::of(choice.as_str()) == Some(*choice)));
         }

@@ -11,6 +11,7 @@
 //! # Deliberately absent
 //! Authentication: the server refuses to listen on anything but loopback addresses.
 
+mod a2a_server;
 pub mod app;
 pub mod config;
 mod errors;
@@ -18,7 +19,9 @@ mod events;
 mod fence;
 mod grpc;
 mod home;
+mod interop;
 mod leading;
+mod mcp_server;
 pub mod metrics;
 mod programs;
 mod reports;

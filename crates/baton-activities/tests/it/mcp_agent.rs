@@ -69,7 +69,8 @@ impl Drive {
             };
             self.recorded.push(format!("{input:?}"));
             self.now_ms += 1;
-            let commands = self.program.on_input(&Recorded { time_ms: self.now_ms, input }).expect("it takes the input");
+            let commands =
+                self.program.on_input(&Recorded { time_ms: self.now_ms, input }).expect("it takes the input");
             for command in commands {
                 self.recorded.push(format!("{command:?}"));
                 match command {
@@ -287,10 +288,7 @@ async fn what_a_server_wants_to_know_is_asked_of_a_person_and_given_back_with_it
     assert_eq!(calls.len(), 2);
     assert!(calls[0]["params"]["_meta"].to_string().contains("elicitation"), "{}", calls[0]);
     assert_eq!(calls[1]["params"]["requestState"], "opaque");
-    assert_eq!(
-        calls[1]["params"]["inputResponses"],
-        json!({"seat": {"action": "accept", "content": {"seat": "12a"}}})
-    );
+    assert_eq!(calls[1]["params"]["inputResponses"], json!({"seat": {"action": "accept", "content": {"seat": "12a"}}}));
     assert_eq!(calls[1]["params"]["arguments"], json!({"to": "Bonn"}));
     assert!(told(&drive).contains("booked"));
 }

@@ -239,13 +239,13 @@ impl AgentProgram {
     /// Makes the call that was decided on.
     fn make(&mut self, asking: &Asking, decision: Decision, step: &mut Step) {
         let arguments = decision.arguments.as_ref().unwrap_or(&asking.asked.arguments);
-        let action =
-            self.tool(&asking.asked.name).ok_or_else(|| format!("there is no tool '{}'", asking.asked.name)).and_then(
-                |tool| match self.call(&asking.id).and_then(|call| call.exchange.as_ref()) {
-                    Some(exchange) => tool.follow_up(arguments, exchange),
-                    None => tool.action(arguments),
-                },
-            );
+        let action = self
+            .tool(&asking.asked.name)
+            .ok_or_else(|| format!("there is no tool '{}'", asking.asked.name))
+            .and_then(|tool| match self.call(&asking.id).and_then(|call| call.exchange.as_ref()) {
+                Some(exchange) => tool.follow_up(arguments, exchange),
+                None => tool.action(arguments),
+            });
         match (action, asking.kind) {
             (Ok(action), QuestionKind::ToolCall) => {
                 let state = begin(&asking.id, action, Some(decision.approval), step);

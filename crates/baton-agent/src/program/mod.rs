@@ -89,7 +89,9 @@ impl Program for AgentProgram {
             (Stage::New, Input::Started(start)) => self.start(start, &mut step),
             (_, Input::CancelRequested { reason }) => self.cancel(reason, &mut step),
             (_, Input::TimeoutReached) => self.time_out(&mut step),
-            (Stage::Servers(_), Input::ActivityCompleted { id, output }) => self.server_listed(id, Ok(output), &mut step),
+            (Stage::Servers(_), Input::ActivityCompleted { id, output }) => {
+                self.server_listed(id, Ok(output), &mut step)
+            }
             (Stage::Servers(_), Input::ActivityFailed { id, fault }) => self.server_listed(id, Err(fault), &mut step),
             (Stage::Servers(_), Input::TimerFired { id }) => self.server_due(id, &mut step),
             (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
@@ -107,7 +109,9 @@ impl Program for AgentProgram {
                 self.child_ended(id, outcome, &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::TimerFired { id }) => self.child_overdue(id, &mut step),
-            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => return Err(unexpected("started", &input.input)),
+            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => {
+                return Err(unexpected("started", &input.input));
+            }
             (
                 Stage::New,
                 Input::ActivityCompleted { .. }

@@ -127,10 +127,9 @@ impl CallState {
     /// For people: what is waited for.
     pub(super) fn on(&self) -> &str {
         match self {
-            Self::Activity { on, .. }
-            | Self::Child { on, .. }
-            | Self::Asking { on, .. }
-            | Self::Pausing { on, .. } => on,
+            Self::Activity { on, .. } | Self::Child { on, .. } | Self::Asking { on, .. } | Self::Pausing { on, .. } => {
+                on
+            }
             Self::Done { .. } => "",
         }
     }

@@ -127,8 +127,7 @@ pub(crate) fn tools_of(server: &ToolServer, pinned: &PinnedServer) -> Result<Vec
         let remote = Remote { server: server_name, endpoint, method, tool: None, repeatable: true };
         let shown = format!("{}{name}", server.prefix);
         let description = format!("{description} ('{}')", server.name);
-        let tool =
-            of(&shown, description, &parameters(), true, remote).map_err(|why| unusable(server, name, &why))?;
+        let tool = of(&shown, description, &parameters(), true, remote).map_err(|why| unusable(server, name, &why))?;
         tools.push(Arc::new(tool));
     }
     Ok(tools)

@@ -206,7 +206,9 @@ impl Tool {
     ) -> Result<Self, String> {
         let parameters = arguments_schema(schema)?;
         let (kind, behaviour) = ("tool mcp".to_owned(), Box::new(remote));
-        Ok(Self { name, description, kind, read_only, path: String::new(), parameters, behaviour })
+        // Whoever runs the server reads the arguments.
+        let egress = true;
+        Ok(Self { name, description, kind, read_only, egress, path: String::new(), parameters, behaviour })
     }
 
     /// A tool that is no part of the spec: it only reads.
@@ -217,6 +219,7 @@ impl Tool {
             description: description.to_owned(),
             kind: format!("tool {kind}"),
             read_only: true,
+            egress: false,
             path: String::new(),
             parameters,
             behaviour,

@@ -107,6 +107,7 @@ impl Remote {
             timeout_ms: self.endpoint.timeout_ms,
             effect,
             on: self.on(),
+            recorded: None,
         }
     }
 

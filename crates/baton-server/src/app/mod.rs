@@ -29,6 +29,7 @@ mod legacy;
 mod mcp_server;
 mod merge;
 mod metadata;
+pub(crate) mod outside;
 mod plain;
 mod read;
 mod secret;
@@ -420,7 +421,15 @@ fn pinned<R: template::TemplateKind>(stored: &StoredResource) -> Result<Template
     let content = bytes::Bytes::from(content.to_string());
     let digest = baton_types::Digest::of(&content);
     let generation = object.metadata().map_or(0, |meta| meta.generation);
-    Ok(Template { name: stored.key.name.clone(), generation, content, digest, timeout_ms: None, version: None, missing: Vec::new() })
+    Ok(Template {
+        name: stored.key.name.clone(),
+        generation,
+        content,
+        digest,
+        timeout_ms: None,
+        version: None,
+        missing: Vec::new(),
+    })
 }
 
 fn or_default(namespace: &str) -> &str {
