@@ -180,6 +180,9 @@ impl Findings {
                 for it in definition.workflows() {
                     self.want(Kind::Workflow, &it.name, manifest, &under(prefix, &it.field));
                 }
+                for it in definition.secrets() {
+                    self.want(Kind::Secret, &it.name.to_ascii_lowercase(), manifest, &under(prefix, &it.field));
+                }
             }
         }
     }
