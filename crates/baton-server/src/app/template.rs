@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use baton_execution::ProgramKind;
 use baton_proto::{
     Resource, Timestamp, condition,
-    v1::{Condition, Workflow},
+    v1::{Condition, Skill, Workflow},
 };
 use baton_store::{
     CommitError, ExecState, Expect, Lane, ResourceDelete, ResourceKey, ResourcePut, StoredResource, Txn,
@@ -417,6 +417,25 @@ async fn check_references<R: TemplateKind>(
             warnings.push(format!(
                 "{field}: no {title} '{}' in namespace '{}' yet; executions fail there until it is created",
                 reference.name, meta.namespace
+            ));
+        }
+    }
+    for (field, name) in checked.compiled.servers() {
+        if app.mcp_server(&meta.namespace, &name).await?.is_none() {
+            warnings.push(format!(
+                "{}.{field}: no MCP server '{name}' in namespace '{}' yet; executions are refused until it is created",
+                R::CONTENT_FIELD,
+                meta.namespace
+            ));
+        }
+    }
+    for name in checked.compiled.skills() {
+        let key = ResourceKey::new(Skill::KIND, meta.namespace.clone(), name.clone());
+        if app.read(move |store| store.get(&key)).await?.is_none() {
+            warnings.push(format!(
+                "{}.skills: no skill '{name}' in namespace '{}' yet; executions are refused until it is created",
+                R::CONTENT_FIELD,
+                meta.namespace
             ));
         }
     }
