@@ -24,6 +24,8 @@ use crate::{
 
 /// Of a Secret, which the agents name.
 const KEY: &str = "sk-named/\"Zk3+w&9%41\\qQ\"-end";
+/// Of a Secret that the agent's tools and tool servers name.
+const TOKEN: &str = "svc-token/~J4n+p==&%2F\"r\\x";
 /// Of the server's configuration.
 const CONFIGURED: &str = "sk-configured-8Jw2/+=Lm5";
 /// Characters of one part of a stream.
@@ -81,7 +83,7 @@ impl Seen {
     }
 
     fn leaks(&self) -> BTreeSet<String> {
-        let forms: BTreeSet<String> = [KEY, CONFIGURED].into_iter().flat_map(forms).collect();
+        let forms: BTreeSet<String> = [KEY, TOKEN, CONFIGURED].into_iter().flat_map(forms).collect();
         let mut leaks = BTreeSet::new();
         for (place, bytes) in &self.0 {
             let text = String::from_utf8_lossy(bytes);
@@ -136,6 +138,57 @@ fn calling(key: &str) -> Value {
     chat(&json!({"content": repeated(key), "reasoning_content": repeated(key), "tool_calls": [call]}), "tool_calls")
 }
 
+/// A server of tools that repeats its token: as a text, as data, as a failure, and as an error.
+fn tools(request: &Request, said: &str) -> Reply {
+    let question = request.json();
+    let result = match question["method"].as_str().unwrap_or_default() {
+        "initialize" => json!({
+            "protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "tools", "version": "1"},
+        }),
+        "tools/list" => {
+            let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+            json!({"tools": [tool("says"), tool("fails"), tool("breaks")]})
+        }
+        "tools/call" => match question["params"]["name"].as_str().unwrap_or_default() {
+            "says" => json!({"content": [{"type": "text", "text": said}], "structuredContent": {"said": said}}),
+            "fails" => json!({"content": [{"type": "text", "text": said}], "isError": true}),
+            _ => {
+                let error = json!({"code": -32000, "message": said, "data": {"said": said}});
+                return Reply::Json(json!({"jsonrpc": "2.0", "id": question["id"], "error": error}));
+            }
+        },
+        // No stream of its own, and nothing to say to a notification.
+        _ => return Reply::Raw(if question.is_null() { 405 } else { 202 }, String::new(), Vec::new()),
+    };
+    Reply::Json(json!({"jsonrpc": "2.0", "id": question["id"], "result": result}))
+}
+
+/// An agent whose tools use a token, and repeat it.
+fn using(stub: Stub) -> Value {
+    let operation = |name: &str| json!({"get": {"operationId": name, "responses": {"200": {"description": "said"}}}});
+    let document = json!({
+        "openapi": "3.1.0", "info": {"title": "Tools", "version": "1"}, "servers": [{"url": stub.url()}],
+        "paths": {"/plainly": operation("plainly"), "/refused": operation("refused")},
+    });
+    let tool = |name: &str| {
+        let operation = json!({"operationId": name, "authentication": {"bearer": {"use": "service"}}, "document": {"content": document}});
+        json!({"name": name, "description": "Says something", "readOnly": true, "openapi": operation})
+    };
+    let names = ["plainly", "refused", "served__says", "served__fails", "served__breaks"];
+    let calls: Vec<Value> = names.iter().map(|name| json!({"name": name, "arguments": {}})).collect();
+    let turns = json!([{"toolCalls": calls}, {"text": "done"}]);
+    let mut agent = agent(
+        "using",
+        &json!({"name": "script", "provider": "playback", "playback": {"conversations": [{"turns": turns}]}}),
+    );
+    let token = json!({"secret": "service", "key": "token"});
+    let http = json!({"url": format!("{}/tools", stub.url()), "headers": {"x-token": token}, "authentication": {"bearer": {"token": token}}});
+    agent["spec"]["tools"] = json!([tool("plainly"), tool("refused")]);
+    agent["spec"]["toolServers"] =
+        json!([{"server": "served", "readOnly": ["*"], "definition": {"http": http, "lifecycle": "legacy"}}]);
+    agent
+}
+
 /// A model that repeats the key that it is given, in the way that the path names; with it, what its tools were sent.
 fn model() -> (Stub, Arc<Mutex<Vec<Vec<u8>>>>) {
     let noted = Arc::new(Mutex::new(Vec::new()));
@@ -156,6 +209,7 @@ fn model() -> (Stub, Arc<Mutex<Vec<Vec<u8>>>>) {
                 let call = json!({"id": "c", "type": "function", "function": {"name": key, "arguments": "{}"}});
                 Reply::Json(chat(&json!({"tool_calls": [call]}), "tool_calls"))
             }
+            "tools" => tools(request, &said),
             "stream" => {
                 let text = parts(&said, |part| delta(&json!({"content": part, "reasoning_content": part})));
                 let end = json!({"model": key, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
@@ -247,7 +301,7 @@ fn repeating(stub: Stub, name: &str, provider: &str) -> Value {
 }
 
 #[test]
-fn a_key_is_seen_by_nobody_but_the_model_that_it_is_for() {
+fn a_key_is_seen_by_nobody_but_the_service_that_it_is_for() {
     let (stub, noted) = model();
     let home = Home::new();
     home.configure(&format!(
@@ -264,12 +318,13 @@ fn a_key_is_seen_by_nobody_but_the_model_that_it_is_for() {
         .map(|path| (path, api.open("GET", &format!("{path}?watch=true"), &[], 0).unwrap()))
         .collect();
 
-    let created = api.post(
-        SECRETS,
-        &json!({"apiVersion": "baton.dev/v1", "kind": "Secret", "metadata": {"name": "models"}, "spec": {"data": {"key": KEY}}}),
-    );
-    assert_eq!(created.status, 201, "{}", created.text);
-    seen.add("the answer to the secret", created.text);
+    for (name, data) in [("models", json!({"key": KEY})), ("service", json!({"token": TOKEN}))] {
+        let secret =
+            json!({"apiVersion": "baton.dev/v1", "kind": "Secret", "metadata": {"name": name}, "spec": {"data": data}});
+        let created = api.post(SECRETS, &secret);
+        assert_eq!(created.status, 201, "{}", created.text);
+        seen.add("the answer to the secret", created.text);
+    }
     for (name, provider, phase) in WAYS {
         create(api, &repeating(stub, name, provider));
         api.post(TALKS, &talk(name, name)).expect(201);
@@ -279,6 +334,12 @@ fn a_key_is_seen_by_nobody_but_the_model_that_it_is_for() {
             assert!(run["status"]["output"].as_str().unwrap().starts_with("your key is ***; "), "{name}: {run}");
         }
     }
+    create(api, &using(stub));
+    api.post(TALKS, &talk("using", "using")).expect(201);
+    let run = ended(api, TALKS, "using");
+    assert_eq!(run["status"]["output"], "done", "{run}");
+    let history = api.get(&format!("{TALKS}/using/history?limit=1000")).text;
+    assert!(history.matches("your key is ***; ").count() >= 5, "each tool said it: {history}");
     decisions(api, stub, &mut seen);
     command_line(&home, &server, &mut seen);
     everything_that_can_be_read(api, &mut seen);
@@ -332,7 +393,7 @@ fn decisions(api: Api, stub: Stub, seen: &mut Seen) {
 }
 
 fn command_line(home: &Home, server: &Server, seen: &mut Seen) {
-    let names = WAYS.iter().map(|(name, ..)| *name).chain(["asks-denied", "asks-approved"]);
+    let names = WAYS.iter().map(|(name, ..)| *name).chain(["using", "asks-denied", "asks-approved"]);
     let mut all: Vec<Vec<&str>> = vec![
         vec!["get", "agx", "-o", "yaml"],
         vec!["get", "secrets", "-o", "json"],
@@ -355,7 +416,7 @@ fn command_line(home: &Home, server: &Server, seen: &mut Seen) {
 fn everything_that_can_be_read(api: Api, seen: &mut Seen) {
     let list = seen.get(api, TALKS);
     let items = list["items"].as_array().unwrap();
-    assert_eq!(items.len(), WAYS.len() + 2);
+    assert_eq!(items.len(), WAYS.len() + 3);
     for item in items {
         let name = item["metadata"]["name"].as_str().unwrap();
         for rest in ["", "/status", "/output", "/history", "/history?follow=true", "/callbacks", "/stream"] {
@@ -369,7 +430,7 @@ fn everything_that_can_be_read(api: Api, seen: &mut Seen) {
 
 /// The search finds what is there, in each of the forms.
 fn check_the_search() {
-    for form in [KEY, CONFIGURED].into_iter().flat_map(forms) {
+    for form in [KEY, TOKEN, CONFIGURED].into_iter().flat_map(forms) {
         let mut control = Seen::default();
         control.add("control", format!("before {form} after"));
         assert!(!control.leaks().is_empty(), "{form}");
