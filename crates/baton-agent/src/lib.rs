@@ -31,6 +31,7 @@ mod model;
 mod policy;
 mod program;
 mod schema;
+mod secrets;
 mod servers;
 mod skills;
 mod tools;
