@@ -463,6 +463,23 @@ fn specs_that_cannot_be_are_refused_with_every_violation() {
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_good() {
+    let page = include_str!("../../../../docs/agents/mcp.md");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut kinds = Vec::new();
+    for document in blocks.flat_map(|block| block.split("---\n")) {
+        let document: Value = serde_yaml_ng::from_str(document).unwrap();
+        match document["kind"].as_str() {
+            Some("McpServer") => check_mcp_server(&document["spec"]).unwrap(),
+            Some("Agent") => _ = check(&document["spec"]).unwrap(),
+            _ => assert!(document.get("cases").is_some(), "{document}"),
+        }
+        kinds.push(document["kind"].as_str().unwrap_or("test").to_owned());
+    }
+    assert_eq!(kinds, ["McpServer", "Agent", "McpServer", "Agent", "test"]);
+}
+
+#[test]
 fn the_spec_of_a_server_is_checked_whole() {
     let http = |http: Value| json!({"http": http});
     for (spec, field, says) in [
