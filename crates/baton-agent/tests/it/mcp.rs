@@ -493,6 +493,8 @@ fn the_spec_of_a_server_is_checked_whole() {
         (http(json!({"url": "https://u:p@a"})), "http.url", "user name"),
         (http(json!({"url": "https://a", "headers": {"a b": "c"}})), "http.headers.a b", "is not a name"),
         (http(json!({"url": "https://a", "authentication": {"digest": {}}})), "http.authentication", "exactly one of basic"),
+        (http(json!({"url": "https://a", "authentication": {"bearer": {"token": "abc"}}})), "http.authentication.bearer.token", "not kept in the open"),
+        (http(json!({"url": "https://a", "headers": {"Authorization": "Bearer abc"}})), "http.headers.Authorization", "not kept in the open"),
         (json!({"stdio": {"command": "a"}, "lifecycle": "old"}), "lifecycle", "'auto', 'modern', 'legacy'"),
         (json!({"stdio": {"command": "a"}, "protocolVersion": "new"}), "protocolVersion", "such as '2026-07-28'"),
         (json!({"stdio": {"command": "\u{fdd0}secret~a~b\u{fdd1}"}}), "stdio.command", ""),
@@ -509,4 +511,7 @@ fn the_spec_of_a_server_is_checked_whole() {
     }));
     check_mcp_server(&good).unwrap();
     assert_eq!(baton_agent::secrets_of_mcp_server(&good), ["s"]);
+    let used = http(json!({"url": "https://a", "authentication": {"basic": {"use": "shop"}}}));
+    check_mcp_server(&used).unwrap();
+    assert_eq!(baton_agent::secrets_of_mcp_server(&used), ["shop"]);
 }
