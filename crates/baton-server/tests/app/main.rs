@@ -10,6 +10,7 @@ mod events;
 mod executions;
 mod legacy;
 mod lists;
+mod mcp_servers;
 mod models;
 mod reports;
 mod resources;
