@@ -52,6 +52,7 @@ use serde_json::Value;
 use auth::Authenticator;
 pub use egress::{EgressPolicy, Refused};
 pub use home::{Home, Homeless, Subscription};
+pub use model::Prices;
 pub use options::{
     ActivitiesError, ActivitiesOptions, Commands, ModelsOptions, ProviderOptions, RunOptions, Secret, UnknownPrice,
     is_container_name,

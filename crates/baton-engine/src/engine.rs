@@ -269,6 +269,7 @@ impl Engine {
                     claims,
                     fingerprint,
                     outcome,
+                    used: None,
                     reply: AnswerReply::Caller(reply),
                 })
                 .await;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use baton_activities::{
-    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, WorldActivities,
+    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, Prices, RunOptions, WorldActivities,
 };
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
@@ -407,6 +407,7 @@ impl Begin {
         )
         .map_err(StartError::Engine)?;
         app.join_engine(engine.clone());
+        app.join_prices(Prices::new(&self.options.models));
         app.join_fetcher(Fetcher::new(Arc::clone(&activities), self.options.default_catalog.clone()));
         app.join_events(Bus::new(store.clone(), Arc::clone(&sealer), self.options.events));
         if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {

@@ -48,6 +48,7 @@ impl Drive {
             input: json!({"message": "Go", "input": null}),
             env: BTreeMap::new(),
             settings: Value::Null,
+            grant: None,
         };
         Self {
             program: load(Arc::new(check(spec).expect("the spec is good"))),
@@ -89,7 +90,7 @@ impl Drive {
                         let decision = decide(&question);
                         assert_eq!(self.program.check_decision(&question.id, &decision), Ok(()));
                         let outcome = decision.into_outcome();
-                        self.inputs.push_back(Input::CallbackAnswered { id: question.id.clone(), outcome });
+                        self.inputs.push_back(Input::CallbackAnswered { id: question.id.clone(), outcome, used: None });
                         self.questions.push(question);
                     }
                     Command::StartTimer { id, .. } => timers.push_back(id),

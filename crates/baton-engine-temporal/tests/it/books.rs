@@ -121,6 +121,7 @@ impl Books {
             input,
             env: BTreeMap::new(),
             settings: Value::Null,
+            grant: None,
         });
         let mut long = Vec::new();
         let started =
