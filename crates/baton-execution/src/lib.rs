@@ -18,6 +18,7 @@
 mod activity;
 mod command;
 mod earlier;
+mod emitter;
 mod fault;
 mod history;
 mod operation;
@@ -27,9 +28,10 @@ mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use activity::{Activities, ActivityTask};
+pub use activity::{Activities, ActivityTask, Origin};
 pub use command::{ChildTarget, Command, Effect, Ending, Note, ParentClosePolicy, ScheduleActivity, StartChild};
 pub use earlier::{is_same_event, with_present_placeholders};
+pub use emitter::{Emit, Emitter};
 pub use fault::{Fault, fault_type};
 pub use history::{HistoryEvent, HistoryEventKind, Input, Outcome, Recorded, Start};
 pub use operation::{

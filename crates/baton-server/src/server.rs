@@ -16,7 +16,8 @@ use std::{
 };
 
 use baton_activities::{
-    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, WorldActivities,
+    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, Tracer, TracesOptions,
+    WorldActivities,
 };
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
@@ -37,6 +38,7 @@ use crate::{
     reports::{self, ReportOptions},
     schedule::{ScheduleOptions, Scheduler},
     serve::{self, Front, Serving},
+    traces,
     upkeep::{Upkeep, UpkeepOptions},
     worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
 };
@@ -69,6 +71,8 @@ pub struct ServerOptions {
     pub allow_own_api: bool,
     /// What commands, scripts and containers may do.
     pub run: RunOptions,
+    /// Where traces go; `None` for nowhere.
+    pub traces: Option<TracesOptions>,
     /// Limits of the store.
     pub store: StoreOptions,
     /// Threads and memory of the engine.
@@ -101,6 +105,7 @@ impl ServerOptions {
             egress: EgressPolicy::default(),
             allow_own_api: false,
             run: RunOptions::default(),
+            traces: None,
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
@@ -224,6 +229,7 @@ pub struct RunningServer {
     post: Arc<Post>,
     /// Gives what ran while this server led.
     leading: JoinHandle<Option<Running>>,
+    tracer: Option<Tracer>,
 }
 
 impl std::fmt::Debug for RunningServer {
@@ -268,6 +274,7 @@ pub async fn start_with(
         Err(stopped) => return Err(refused(std::io::Error::other(stopped))),
     };
     let activity_names = activities.names().collect();
+    let tracer = activities.tracer().cloned();
     let activities = Arc::new(activities);
     activities.keep_sweeping();
     let activities = around(activities);
@@ -282,6 +289,7 @@ pub async fn start_with(
         programs,
         activities,
         activity_names,
+        tracer: tracer.clone(),
         home,
         worker_key,
         temporal,
@@ -309,7 +317,7 @@ pub async fn start_with(
     let door = Door::new(Arc::clone(&post), Arc::new(healthy), Arc::new(metrics::render), stopping.clone());
     let serving = tokio::spawn(serve::serve(listener, door, stopping.clone()));
     tracing::info!(%address, data_dir = %options.data_dir.display(), "server started");
-    Ok(RunningServer { address, app, store, stopping, serving, post, leading })
+    Ok(RunningServer { address, app, store, stopping, serving, post, leading, tracer })
 }
 
 /// What is made before anything runs.
@@ -326,6 +334,7 @@ fn open(options: &ServerOptions, home: Arc<dyn Home>) -> Result<Opened, StartErr
         egress: options.egress.clone(),
         models: options.models.clone(),
         run: options.run.clone(),
+        traces: options.traces.clone(),
         ..ActivitiesOptions::default()
     };
     let activities = WorldActivities::new(activities, home).map_err(StartError::Activities)?;
@@ -366,6 +375,7 @@ struct Begin {
     programs: Arc<ProgramCache>,
     activities: Arc<dyn Activities>,
     activity_names: Vec<&'static str>,
+    tracer: Option<Tracer>,
     home: Arc<ServerHome>,
     worker_key: Option<WorkerKey>,
     temporal: Option<Temporal>,
@@ -381,6 +391,7 @@ struct Running {
     events: JoinHandle<()>,
     schedules: JoinHandle<()>,
     reports: JoinHandle<()>,
+    traces: Option<traces::Following>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
 }
@@ -389,6 +400,7 @@ impl Begin {
     /// Starts the engine and everything that acts by itself, and lets requests in.
     fn lead(self) -> Result<Running, StartError> {
         let Self { app, store, sealer, programs, activities, activity_names, home, worker_key, temporal, .. } = self;
+        let traces = self.tracer.map(|tracer| traces::Following::start(store.clone(), tracer));
         let children = Arc::new(ChildAdmission::new(&app));
         let elsewhere = temporal.as_ref().map(Temporal::elsewhere).unwrap_or_default();
         let engine = Engine::start(
@@ -428,7 +440,7 @@ impl Begin {
         let reports = tokio::spawn(reporting);
         let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, schedules, reports, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, reports, traces, worker, temporal })
     }
 }
 
@@ -454,6 +466,9 @@ impl Running {
             tracing::error!(%error, "reporting events stopped");
         }
         self.engine.shutdown().await;
+        if let Some(traces) = self.traces {
+            traces.stop().await;
+        }
         drop(self.temporal);
     }
 }
@@ -479,6 +494,7 @@ impl RunningServer {
         if let Some(running) = running {
             running.shutdown().await;
         }
+        traces::flush(self.tracer.as_ref()).await;
         let store = self.store;
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
             tracing::error!(%error, "closing the store stopped");

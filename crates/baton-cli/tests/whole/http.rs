@@ -128,7 +128,7 @@ pub(crate) struct Open {
 
 impl Open {
     /// Reads until `mark` has come.
-    fn until(&mut self, mark: &[u8]) -> io::Result<()> {
+    pub(crate) fn until(&mut self, mark: &[u8]) -> io::Result<()> {
         let mut buffer = [0; 4096];
         while find(&self.bytes, mark).is_none() {
             match self.stream.read(&mut buffer)? {
@@ -137,6 +137,11 @@ impl Open {
             }
         }
         Ok(())
+    }
+
+    /// What has come so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
     /// Sends the body.

@@ -31,6 +31,7 @@ mod read;
 mod secret;
 mod selector;
 mod strategy;
+mod stream;
 mod template;
 mod watch;
 mod workflow;

@@ -17,5 +17,6 @@ mod secrets;
 mod server;
 mod support;
 mod templates;
+mod traces;
 mod upkeep;
 mod watches;
