@@ -31,6 +31,7 @@ use crate::{
     steps,
     stored::Row,
     timers::Timers,
+    transients::Transients,
 };
 
 /// Messages taken before drafts are handed to the store.
@@ -100,6 +101,8 @@ pub(crate) struct Shared {
     /// Who follows which history; empty most of the time.
     pub(crate) followers: Mutex<HashMap<Number, watch::Sender<i64>>>,
     pub(crate) followers_count: AtomicUsize,
+    /// What activities emit while they run.
+    pub(crate) transients: Arc<Transients>,
     /// Executions held in memory, over all workers.
     pub(crate) resident: AtomicUsize,
 }
@@ -332,6 +335,9 @@ impl Worker {
         }
         if let Some(last_event) = last_event {
             self.shared.tell_followers(number, last_event);
+        }
+        if draft.put {
+            self.shared.transients.written(number);
         }
         if draft.delete {
             let queue = std::mem::take(&mut entry.queue);

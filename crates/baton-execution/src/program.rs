@@ -4,7 +4,7 @@ use std::fmt;
 
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Allowance, Command, Decision, Fault, OperationId, Recorded, Used};
 
@@ -23,6 +23,11 @@ pub trait Program: Send {
 
     /// What an open activity is run with, where that is more than its command holds; `None` for the command's own input.
     fn activity_input(&self, id: &OperationId) -> Option<Value>;
+
+    /// What an open activity is for, in words of the Program, for whoever looks at it from outside: the tool that an agent calls.
+    fn labels(&self, _id: &OperationId) -> Map<String, Value> {
+        Map::new()
+    }
 
     /// Whether a decision on an open question is one that the Program can go on with. Asked before the decision is taken,
     /// so that whoever decides can correct it.

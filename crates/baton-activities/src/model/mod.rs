@@ -15,6 +15,7 @@ mod places;
 mod playback;
 mod prices;
 mod remote;
+mod speech;
 mod wire;
 
 use std::{borrow::Cow, time::Duration};

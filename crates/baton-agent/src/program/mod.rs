@@ -33,7 +33,7 @@ use std::sync::Arc;
 use baton_execution::{
     Command, Decision, Fault, Input, OperationId, Outcome, Program, ProgramError, Progress, Recorded, fault_type,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{definition::AgentDefinition, tools::Tool};
 use state::{SNAPSHOT_FORMAT, Stage, State};
@@ -151,6 +151,18 @@ impl Program for AgentProgram {
             Stage::Tools(_) => self.call_input(id),
             Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => None,
         }
+    }
+
+    fn labels(&self, id: &OperationId) -> Map<String, Value> {
+        let Stage::Tools(calls) = &self.state.stage else { return Map::new() };
+        let called = calls.iter().find(|call| call.id == *id);
+        called.map_or_else(Map::new, |call| {
+            Map::from_iter([
+                ("tool".to_owned(), call.asked.name.as_str().into()),
+                ("callId".to_owned(), call.asked.id.as_str().into()),
+                ("arguments".to_owned(), call.sent().clone()),
+            ])
+        })
     }
 
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {

@@ -36,6 +36,7 @@ mod secret;
 mod selector;
 mod skill;
 mod strategy;
+mod stream;
 mod template;
 mod watch;
 mod workflow;

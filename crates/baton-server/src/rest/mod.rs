@@ -27,6 +27,7 @@ mod openapi;
 mod query;
 mod refusal;
 mod resources;
+mod stream;
 mod tokens;
 mod value;
 mod watch;
@@ -188,6 +189,7 @@ fn execution<R: ExecutionKind>() -> Router<Rest> {
         .route(&in_namespace::<R>("/{name}/resume"), post(handle::<R, _>(executions::resume::<R>)))
         .route(&in_namespace::<R>("/{name}/output"), get(handle::<R, _>(executions::output::<R>)))
         .route(&in_namespace::<R>("/{name}/history"), get(handle::<R, _>(executions::history::<R>)))
+        .route(&in_namespace::<R>("/{name}/stream"), get(handle::<R, _>(stream::stream::<R>)))
         .route(
             &in_namespace::<R>("/{name}/callbacks"),
             get(handle::<R, _>(executions::callbacks::<R>)).post(handle::<R, _>(executions::attach_callback::<R>)),

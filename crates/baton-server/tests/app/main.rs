@@ -19,5 +19,6 @@ mod secrets;
 mod server;
 mod support;
 mod templates;
+mod traces;
 mod upkeep;
 mod watches;
