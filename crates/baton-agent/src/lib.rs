@@ -16,7 +16,8 @@
 //!   with one set of arguments, and is used up by it.
 //!
 //! # Deliberately absent
-//! Clients of models and of tools: those are activities. Sessions and tool servers. Who may decide: a Program asks a
+//! Clients of models and of tools: those are activities. Tool servers. Where the turns of a
+//! session are kept, and whose turn it is: see [`TurnRecord`]. Who may decide: a Program asks a
 //! question and gets an answer, and whom it comes from is the server's business.
 //!
 //! # Failure
@@ -31,6 +32,7 @@ mod model;
 mod policy;
 mod program;
 mod schema;
+mod session;
 mod tools;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
@@ -44,4 +46,7 @@ pub use model::{
 pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;
+pub use session::{
+    Compaction, CompactionPolicy, Earlier, NewSummary, Recall, Spoken, Summarise, TurnRecord, check_compaction,
+};
 pub use tools::CHILD_WAIT_MS_DEFAULT;

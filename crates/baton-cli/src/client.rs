@@ -13,6 +13,7 @@ use baton_proto::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
         event_service_client::EventServiceClient, secret_service_client::SecretServiceClient,
+        session_service_client::SessionServiceClient,
         workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
@@ -134,6 +135,7 @@ impl Client {
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
+            Object::Session(it) => Written::of(v1::Session::create(channel, *it, dry_run).await?),
         })
     }
 
@@ -147,6 +149,7 @@ impl Client {
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
+            Object::Session(it) => Written::of(v1::Session::update(channel, *it, dry_run).await?),
         })
     }
 
@@ -256,7 +259,9 @@ impl Client {
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
             Kind::WorkflowExecution => v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into(),
         })
@@ -278,10 +283,20 @@ impl Client {
         Ok(v1::Approval::client(self.channel.clone()).decide(request).await?.into_inner())
     }
 
+    /// The turns of a session that have ended, oldest first.
+    pub(crate) async fn export_session(
+        &self,
+        request: v1::ExportSessionRequest,
+    ) -> Result<Streaming<v1::ExportedTurn>, Failure> {
+        Ok(v1::Session::client(self.channel.clone()).export_session(request).await?.into_inner())
+    }
+
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
             Kind::WorkflowExecution => v1::WorkflowExecution::history(self.channel.clone(), request).await,
         };
@@ -295,7 +310,9 @@ impl Client {
         request: v1::HistoryRequest,
     ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
         let stream = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::follow(self.channel.clone(), request).await,
             Kind::WorkflowExecution => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
         };
@@ -309,7 +326,9 @@ impl Client {
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).list_agent_execution_callbacks(request).await
             }
@@ -329,7 +348,9 @@ impl Client {
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).attach_agent_execution_callback(request).await
             }
@@ -349,7 +370,9 @@ impl Client {
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).retry_agent_execution_callback(request).await
             }
@@ -515,6 +538,10 @@ api!(
 api!(
     Secret, SecretServiceClient, secret, create_secret CreateSecretRequest, update_secret UpdateSecretRequest,
     get_secret, list_secrets, delete_secret, watch_secrets
+);
+api!(
+    Session, SessionServiceClient, session, create_session CreateSessionRequest, update_session UpdateSessionRequest,
+    get_session, list_sessions, delete_session, watch_sessions
 );
 impl GeneratedClient for v1::Approval {
     type Client = ApprovalServiceClient<Channel>;

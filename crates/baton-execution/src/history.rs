@@ -107,6 +107,11 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Limits or other settings of the execution that its Program understands; `null` if there are none.
     pub settings: Value,
+    /// What it goes on from, where executions before it have left something ([`Program::carry_over`]); `null` if it does not.
+    ///
+    /// [`Program::carry_over`]: crate::Program::carry_over
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub carried_over: Value,
 }
 
 /// How a callee ended, as told to whoever holds the wait.

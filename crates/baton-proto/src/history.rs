@@ -166,6 +166,7 @@ fn encode_input(input: &Input, keep: Keep<'_>) -> Attributes {
             input: data(&start.input, keep),
             env: start.env.clone(),
             settings: data(&start.settings, keep),
+            carried_over: data(&start.carried_over, keep),
         }),
         Input::ActivityCompleted { id, output } => Attributes::ActivityCompleted(wire::ActivityCompleted {
             operation: operation(id),
@@ -480,6 +481,7 @@ fn decode_input(attributes: &Attributes, decoder: &Decoder<'_>) -> Decoded<Input
             input: decoder.value(it.input.as_ref())?,
             env: BTreeMap::clone(&it.env),
             settings: decoder.value(it.settings.as_ref())?,
+            carried_over: decoder.value(it.carried_over.as_ref())?,
         }),
         Attributes::ActivityCompleted(it) => Input::ActivityCompleted {
             id: Decoder::id(it.operation.as_ref())?,

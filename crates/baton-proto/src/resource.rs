@@ -22,6 +22,8 @@ pub mod kind {
     pub const SECRET: &str = "Secret";
     /// A question to a person.
     pub const APPROVAL: &str = "Approval";
+    /// A conversation over several executions of agents.
+    pub const SESSION: &str = "Session";
 }
 
 /// A resource: `apiVersion`, `kind`, `metadata`, `spec`, `status`.
@@ -131,3 +133,4 @@ resource!(Agent, "agents", "agent", &["ag"], AgentWatchEvent, AgentList);
 resource!(AgentExecution, "agentexecutions", "agent execution", &["agx"], AgentExecutionWatchEvent, AgentExecutionList);
 resource!(Secret, "secrets", "secret", &["sec"], SecretWatchEvent, SecretList);
 resource!(Approval, "approvals", "approval", &["apr"], ApprovalWatchEvent, ApprovalList);
+resource!(Session, "sessions", "session", &["ses"], SessionWatchEvent, SessionList);

@@ -26,6 +26,7 @@ mod rest;
 mod schedule;
 mod serve;
 mod server;
+mod sessions;
 mod templates;
 mod upkeep;
 pub mod worker;
@@ -40,7 +41,7 @@ pub use upkeep::UpkeepOptions;
 
 // For programs that run a server or work on its data directory, so that they need no crate of the layers below.
 pub use baton_activities::{EgressPolicy, Secret};
-pub use baton_agent::{AgentDefinition, check as check_agent, load as load_agent, play_model};
+pub use baton_agent::{AgentDefinition, check as check_agent, check_compaction, load as load_agent, play_model};
 pub use baton_engine::EngineOptions;
 pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};
 pub use baton_workflow::{

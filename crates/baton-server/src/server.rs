@@ -37,6 +37,7 @@ use crate::{
     reports::{self, ReportOptions},
     schedule::{ScheduleOptions, Scheduler},
     serve::{self, Front, Serving},
+    sessions::Keeper,
     upkeep::{Upkeep, UpkeepOptions},
     worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
 };
@@ -380,6 +381,7 @@ struct Running {
     upkeep: JoinHandle<()>,
     events: JoinHandle<()>,
     schedules: JoinHandle<()>,
+    sessions: JoinHandle<()>,
     reports: JoinHandle<()>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
@@ -426,9 +428,10 @@ impl Begin {
         // Before the others that act by themselves: it first looks for what was being deleted.
         let upkeep = tokio::spawn(Upkeep::new(app.clone(), self.options.upkeep).run(self.stopping.clone()));
         let reports = tokio::spawn(reporting);
+        let sessions = tokio::spawn(Keeper::new(app.clone()).run(self.stopping.clone()));
         let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, schedules, reports, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, sessions, reports, worker, temporal })
     }
 }
 
@@ -449,6 +452,9 @@ impl Running {
         }
         if let Err(error) = self.schedules.await {
             tracing::error!(%error, "the scheduler stopped");
+        }
+        if let Err(error) = self.sessions.await {
+            tracing::error!(%error, "the keeper of sessions stopped");
         }
         if let Err(error) = self.reports.await {
             tracing::error!(%error, "reporting events stopped");

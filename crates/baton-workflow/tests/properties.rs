@@ -282,6 +282,7 @@ fn start() -> Input {
         input: json!({}),
         env: std::collections::BTreeMap::new(),
         settings: Value::Null,
+        carried_over: Value::Null,
     })
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     AgentProgram, Step,
+    session::SUMMARY_POSITION,
     state::{CallState, Stage},
     turn::turn_position,
 };
@@ -48,7 +49,7 @@ impl AgentProgram {
                 .filter(|call| !matches!(call.state, CallState::Done { .. }))
                 .map(|call| call.id.position.clone())
                 .collect(),
-            Stage::Model(_) => Vec::new(),
+            Stage::Model(_) | Stage::Summary(_) => Vec::new(),
             // No turn is open.
             Stage::New | Stage::Ended => return,
         };
@@ -56,7 +57,10 @@ impl AgentProgram {
             self.state.timeline.end(&position, "Cancelled", step.now_ms);
             step.push(Command::Note(Note::TaskCancelled { position }));
         }
-        let position = turn_position(self.state.turn);
+        let position = match self.state.stage {
+            Stage::Summary(_) => SUMMARY_POSITION.to_owned(),
+            Stage::New | Stage::Model(_) | Stage::Tools(_) | Stage::Ended => turn_position(self.state.turn),
+        };
         self.state.timeline.end(&position, if fault.is_some() { "Faulted" } else { "Cancelled" }, step.now_ms);
         step.push(Command::Note(match fault {
             Some(fault) => Note::TaskFaulted { position, fault: fault.clone() },

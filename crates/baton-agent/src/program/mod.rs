@@ -2,7 +2,8 @@
 //!
 //! One turn is one model call and the tool calls that it asks for; the calls of a turn run in parallel, and
 //! the next turn begins when all have ended. Positions are `/turns/<k>/model` and
-//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person.
+//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person, and
+//! [`session`] for that of the summary of earlier turns.
 //!
 //! # Invariants
 //! - Results enter the conversation in the order of the calls, whatever order they come back in.
@@ -19,6 +20,7 @@ mod asking;
 mod calls;
 mod ending;
 mod progress;
+mod session;
 mod state;
 mod turn;
 
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use baton_execution::{
     Command, Decision, Fault, Input, OperationId, Outcome, Program, ProgramError, Progress, Recorded, fault_type,
 };
+use baton_types::Phase;
 use serde_json::Value;
 
 use crate::definition::AgentDefinition;
@@ -83,21 +86,24 @@ impl Program for AgentProgram {
             (Stage::New, Input::Started(start)) => self.start(start, &mut step),
             (_, Input::CancelRequested { reason }) => self.cancel(reason, &mut step),
             (_, Input::TimeoutReached) => self.time_out(&mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
+            (Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
                 self.activity_ended(id, Ok(output), &mut step);
             }
-            (Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
+            (Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
                 self.activity_ended(id, Err(fault), &mut step);
             }
             (Stage::Tools(_), Input::CallbackAnswered { id, outcome }) if self.asks(id) => {
                 self.decided(id, outcome, &mut step);
             }
             (Stage::Tools(_), Input::TimerFired { id }) if self.asks(id) => self.undecided(id, &mut step),
+            (Stage::Summary(_), Input::CallbackAnswered { .. } | Input::TimerFired { .. }) => {}
             (Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => {
                 self.child_ended(id, outcome, &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::TimerFired { id }) => self.child_overdue(id, &mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => return Err(unexpected("started", &input.input)),
+            (Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => {
+                return Err(unexpected("started", &input.input));
+            }
             (
                 Stage::New,
                 Input::ActivityCompleted { .. }
@@ -112,8 +118,13 @@ impl Program for AgentProgram {
     fn activity_input(&self, id: &OperationId) -> Option<Value> {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => serde_json::to_value(self.request()).ok(),
-            Stage::Model(_) | Stage::New | Stage::Tools(_) | Stage::Ended => None,
+            Stage::Summary(call) if call.id == *id => serde_json::to_value(self.summary_request()?).ok(),
+            Stage::Summary(_) | Stage::Model(_) | Stage::New | Stage::Tools(_) | Stage::Ended => None,
         }
+    }
+
+    fn carry_over(&self, phase: Phase, ended_ms: i64) -> Option<Value> {
+        serde_json::to_value(self.turn_record(phase, ended_ms)?).ok()
     }
 
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
@@ -136,8 +147,9 @@ impl AgentProgram {
     fn activity_ended(&mut self, id: &OperationId, result: Result<&Value, &Fault>, step: &mut Step) {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => self.model_answered(result, step),
+            Stage::Summary(call) if call.id == *id => self.summary_ended(result, step),
             Stage::Tools(_) => self.call_ended(id, false, result.cloned().map_err(Fault::clone), step),
-            Stage::Model(_) | Stage::New | Stage::Ended => {}
+            Stage::Summary(_) | Stage::Model(_) | Stage::New | Stage::Ended => {}
         }
     }
 

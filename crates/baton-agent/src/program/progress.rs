@@ -2,7 +2,7 @@
 
 use baton_execution::{Progress, WaitReason, Waiting};
 
-use super::state::{CallState, Stage, State};
+use super::state::{CallState, ModelCall, Stage, State};
 use crate::definition::AgentDefinition;
 
 /// Waits that `status` shows.
@@ -10,13 +10,8 @@ const WAITING_MAX: usize = 32;
 
 pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
     let waiting = match &state.stage {
-        Stage::Model(call) => vec![Waiting {
-            id: call.id.clone(),
-            reason: WaitReason::Activity,
-            on: format!("model {}", definition.model.name),
-            since_ms: call.since_ms,
-            until_ms: Some(call.until_ms),
-        }],
+        Stage::Model(call) => vec![waiting_for(call, format!("model {}", definition.model.name))],
+        Stage::Summary(call) => vec![waiting_for(call, "summary of the session".to_owned())],
         Stage::Tools(calls) => calls
             .iter()
             .filter_map(|call| {
@@ -44,5 +39,15 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
         tasks_ended: state.timeline.ended,
         recent: state.timeline.recent.clone(),
         usage: state.usage,
+    }
+}
+
+fn waiting_for(call: &ModelCall, on: String) -> Waiting {
+    Waiting {
+        id: call.id.clone(),
+        reason: WaitReason::Activity,
+        on,
+        since_ms: call.since_ms,
+        until_ms: Some(call.until_ms),
     }
 }

@@ -5,9 +5,11 @@ use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::session::Turn;
 use crate::{
     limits::Limits,
     model::{Message, ToolCall},
+    session::Spoken,
 };
 
 /// Changes when an older snapshot cannot be read any more; engines then replay from the start.
@@ -31,12 +33,17 @@ pub(super) struct State {
     pub(super) last_text: Option<String>,
     pub(super) streak: Option<Streak>,
     pub(super) timeline: Timeline,
+    /// If this is a turn of a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<Turn>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Stage {
     /// Nothing has happened.
     New,
+    /// A model is asked for the summary of earlier turns.
+    Summary(ModelCall),
     /// The model is asked.
     Model(ModelCall),
     /// Its tool calls run.
@@ -103,6 +110,15 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
+    /// Goes on from what was said before: the digest and the size cover that too.
+    pub(super) fn go_on_from(&mut self, spoken: &Spoken) {
+        self.digest = Digest::of(serde_json::to_string(spoken).unwrap_or_default().as_bytes()).to_string();
+        self.bytes = spoken.bytes;
+        for message in std::mem::take(&mut self.messages) {
+            self.push(message);
+        }
+    }
+
     pub(super) fn push(&mut self, message: Message) {
         // A message is strings and JSON, which always serialize; were one to fail, its digest would still be the same on replay.
         let text = serde_json::to_string(&message).unwrap_or_default();
@@ -166,6 +182,7 @@ impl Default for State {
             last_text: None,
             streak: None,
             timeline: Timeline::default(),
+            session: None,
         }
     }
 }

@@ -57,6 +57,7 @@ impl Run {
             input,
             env: BTreeMap::new(),
             settings,
+            carried_over: Value::Null,
         }));
         run
     }

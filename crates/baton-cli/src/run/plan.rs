@@ -105,7 +105,7 @@ fn set_request_id(execution: &mut Object, digest: &str) {
     match execution {
         Object::WorkflowExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
         Object::AgentExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
-        Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) => {}
+        Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) | Object::Session(_) => {}
     }
 }
 
@@ -206,7 +206,8 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
         | Kind::Agent
         | Kind::AgentExecution
         | Kind::Secret
-        | Kind::Approval => {}
+        | Kind::Approval
+        | Kind::Session => {}
     }
     let mut env = run.env.clone();
     env.extend(wishes.env);
@@ -262,7 +263,9 @@ impl Plan {
         let env = match &mut self.execution {
             Object::WorkflowExecution(it) => &mut it.spec.get_or_insert_default().env,
             Object::AgentExecution(it) => &mut it.spec.get_or_insert_default().env,
-            Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) => return,
+            Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) | Object::Session(_) => {
+                return;
+            }
         };
         env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }

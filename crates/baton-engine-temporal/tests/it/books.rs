@@ -121,6 +121,7 @@ impl Books {
             input,
             env: BTreeMap::new(),
             settings: Value::Null,
+            carried_over: Value::Null,
         });
         let mut long = Vec::new();
         let started =

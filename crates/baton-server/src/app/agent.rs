@@ -77,11 +77,7 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
         free_data::canonicalize(&mut tool.parameters, &format!("{field}.tools[{index}].parameters"), violations);
     }
     if let Some(model) = spec.model.as_mut() {
-        let fallbacks = model.fallbacks.iter_mut().enumerate();
-        for (index, fallback) in fallbacks {
-            canonicalize_playback(fallback, &format!("{field}.model.fallbacks[{index}]"), violations);
-        }
-        canonicalize_playback(model, &format!("{field}.model"), violations);
+        canonicalize_model(model, &format!("{field}.model"), violations);
     }
     let rules = spec.policy.iter_mut().flat_map(|policy| policy.rules.iter_mut());
     for (index, rule) in rules.enumerate() {
@@ -95,6 +91,14 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
         }
         content
     })
+}
+
+/// Brings the free data of a model to one form.
+pub(super) fn canonicalize_model(model: &mut Model, field: &str, violations: &mut Vec<Violation>) {
+    for (index, fallback) in model.fallbacks.iter_mut().enumerate() {
+        canonicalize_playback(fallback, &format!("{field}.fallbacks[{index}]"), violations);
+    }
+    canonicalize_playback(model, field, violations);
 }
 
 fn canonicalize_playback(model: &mut Model, field: &str, violations: &mut Vec<Violation>) {

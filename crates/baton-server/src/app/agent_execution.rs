@@ -2,7 +2,7 @@
 
 use baton_execution::ProgramKind;
 use baton_proto::{
-    ExecutionResource,
+    ExecutionResource, Resource as _,
     v1::{AgentExecution, AgentLimits},
 };
 use baton_store::StoredResource;
@@ -68,6 +68,15 @@ impl ExecutionKind for AgentExecution {
 impl ExecutionStrategy for AgentExecution {
     const TEMPLATE_FIELD: &'static str = "agent";
     const LEVELS_AROUND_INPUT: usize = 1;
+
+    async fn complete(&mut self, app: &App) -> Result<(), ApiError> {
+        let namespace = self.metadata_mut().namespace.clone();
+        let spec = self.spec.get_or_insert_default();
+        if spec.agent.is_empty() && spec.definition.is_none() && check_name(&spec.session).is_ok() {
+            spec.agent = app.agent_of_session(&namespace, &spec.session).await?;
+        }
+        Ok(())
+    }
 
     fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts {
         let spec = self.spec.get_or_insert_default();

@@ -26,12 +26,13 @@ pub(crate) mod free_data;
 mod history;
 mod legacy;
 mod merge;
-mod metadata;
+pub(crate) mod metadata;
 mod read;
 mod secret;
 mod selector;
+mod session;
 mod strategy;
-mod template;
+pub(crate) mod template;
 mod watch;
 mod workflow;
 mod workflow_execution;
@@ -56,6 +57,7 @@ use crate::{
     events::Bus,
     programs::ProgramCache,
     reports::Reported,
+    sessions::Sessions,
     templates::{Template, TemplateCache},
     worker::joined::Reach,
 };
@@ -90,6 +92,7 @@ struct Inner {
     /// How far lifecycle events were sent, if they are.
     reported: OnceLock<Arc<Reported>>,
     secrets: SecretPresence,
+    sessions: Sessions,
 }
 
 /// An application layer that is not kept alive.
@@ -209,6 +212,7 @@ impl App {
             fetcher: OnceLock::new(),
             reported: OnceLock::new(),
             secrets: SecretPresence::default(),
+            sessions: Sessions::default(),
         }))
     }
 
@@ -281,6 +285,10 @@ impl App {
 
     pub(crate) fn template_writes(&self) -> &tokio::sync::Mutex<()> {
         &self.0.template_writes
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     pub(crate) fn downgrade(&self) -> WeakApp {

@@ -15,6 +15,7 @@ mod resources;
 mod schedules;
 mod secrets;
 mod server;
+mod sessions;
 mod support;
 mod templates;
 mod upkeep;

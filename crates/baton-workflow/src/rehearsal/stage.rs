@@ -156,6 +156,7 @@ impl<'s> Stage<'s> {
                 input: self.script.input.clone(),
                 env: self.script.env.clone(),
                 settings: self.script.limits.clone(),
+                carried_over: Value::Null,
             })),
             Coming::Timer(id) => self.timers.remove(&id).then_some(Input::TimerFired { id }),
             Coming::Activity(id, result) => self.activities.remove(&id).then_some(match result {

@@ -81,6 +81,7 @@ impl Session {
                 input,
                 env: self.env.clone(),
                 settings: Value::Null,
+                carried_over: Value::Null,
             }),
             Give::Completed { at, output } => Input::ActivityCompleted { id: operation(&at), output },
             Give::Failed { at, fault: found } => Input::ActivityFailed { id: operation(&at), fault: fault(&found) },
