@@ -120,8 +120,12 @@ pub(crate) async fn follow(
     after: i32,
 ) -> Result<BoxStream<'static, Result<HistoryEvent, ApiError>>, ApiError> {
     let meta = execution.metadata();
-    let request =
-        HistoryRequest { namespace: meta.namespace.clone(), name: meta.name.clone(), after, ..HistoryRequest::default() };
+    let request = HistoryRequest {
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        after,
+        ..HistoryRequest::default()
+    };
     Ok(match execution {
         ExecutionResource::Workflow(_) => app.watch_history::<WorkflowExecution>(&request).await?.boxed(),
         ExecutionResource::Agent(_) => app.watch_history::<AgentExecution>(&request).await?.boxed(),

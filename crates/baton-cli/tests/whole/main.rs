@@ -18,6 +18,7 @@ mod approvals;
 mod crash;
 mod data_dir;
 mod events;
+mod interop;
 mod outside;
 mod secrecy;
 mod several;

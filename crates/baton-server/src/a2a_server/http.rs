@@ -30,7 +30,10 @@ pub(super) async fn answer(server: &A2aServer, place: &Place, path: &str, reques
         check_version(&parts.headers)?;
         let (operation, ids) = route(&parts.method, path).ok_or_else(|| {
             let path = crate::app::shortened(path);
-            A2aError::new(Kind::MethodNotFound, format!("nothing answers {} '{path}' in version 1.0 of A2A", parts.method))
+            A2aError::new(
+                Kind::MethodNotFound,
+                format!("nothing answers {} '{path}' in version 1.0 of A2A", parts.method),
+            )
         })?;
         let mut params = if body.is_empty() {
             query(parts.uri.query().unwrap_or_default())
@@ -122,14 +125,17 @@ mod tests {
             of("DELETE", "tasks/x/pushNotificationConfigs/y"),
             Some((Operation::DeletePushConfig, vec![("taskId", "x"), ("id", "y")]))
         );
-        for (method, path) in [("GET", "message:send"), ("POST", "tasks/x"), ("GET", "tasks/x:cancel"), ("GET", ""), ("PUT", "tasks")] {
+        for (method, path) in
+            [("GET", "message:send"), ("POST", "tasks/x"), ("GET", "tasks/x:cancel"), ("GET", ""), ("PUT", "tasks")]
+        {
             assert_eq!(of(method, path), None, "{method} {path}");
         }
     }
 
     #[test]
     fn parameters_are_read_from_a_query() {
-        let read = query("historyLength=3&includeArtifacts=true&statusTimestampAfter=2026-01-01T00%3A00%3A00Z&pageSize=x&a+b");
+        let read =
+            query("historyLength=3&includeArtifacts=true&statusTimestampAfter=2026-01-01T00%3A00%3A00Z&pageSize=x&a+b");
         let expected = json!({
             "historyLength": 3, "includeArtifacts": true, "statusTimestampAfter": "2026-01-01T00:00:00Z", "pageSize": "x", "a b": "",
         });

@@ -97,7 +97,8 @@ impl Place {
             );
             return Err(A2aError::field("contextId", message));
         }
-        check_name(&session).map_err(|message| A2aError::field("contextId", format!("with the agent's name, {message}")))?;
+        check_name(&session)
+            .map_err(|message| A2aError::field("contextId", format!("with the agent's name, {message}")))?;
         Ok(session)
     }
 
@@ -159,8 +160,7 @@ impl A2aServer {
     async fn find(&self, namespace: String, agent: String) -> Result<(Place, Agent), ApiError> {
         let checks =
             [("namespace", check_namespace(&namespace).err()), ("agent", check_name(&agent).err())].into_iter();
-        let violations: Vec<_> =
-            checks.filter_map(|(field, message)| Some(Violation::new(field, message?))).collect();
+        let violations: Vec<_> = checks.filter_map(|(field, message)| Some(Violation::new(field, message?))).collect();
         if !violations.is_empty() {
             return Err(ApiError::violations(violations));
         }
@@ -239,7 +239,9 @@ mod tests {
 
     #[test]
     fn a_client_says_which_version_it_speaks() {
-        for (said, good) in [("1.0", true), ("1.0.1", true), ("0.3", false), ("1.00", false), ("2.0", false), ("", false)] {
+        for (said, good) in
+            [("1.0", true), ("1.0.1", true), ("0.3", false), ("1.00", false), ("2.0", false), ("", false)]
+        {
             let headers = HeaderMap::from_iter([(VERSION_HEADER.parse().unwrap(), HeaderValue::from_static(said))]);
             assert_eq!(check_version(&headers).is_ok(), good, "{said}");
         }

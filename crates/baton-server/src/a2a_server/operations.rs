@@ -2,8 +2,8 @@
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use baton_proto::v1::{AgentExecution, AgentExecutionSpec, Json, ListRequest, ObjectMeta};
 use baton_execution::ProgramKind;
+use baton_proto::v1::{AgentExecution, AgentExecutionSpec, Json, ListRequest, ObjectMeta};
 use baton_types::{ApiError, Digest, ErrorKind};
 use futures::{StreamExt as _, stream::BoxStream};
 use serde_json::{Value, json};
@@ -163,7 +163,8 @@ pub(super) async fn perform(
 /// The task of an agent with an id. Whoever may see a task is decided in [`App::begun_through`].
 pub(super) async fn find(app: &App, place: &Place, id: &str) -> Result<Task, A2aError> {
     let found = app.begun_through(Interface::A2a, &place.namespace, id).await?.and_then(Task::of);
-    let of_agent = |task: &Task| task.object().and_then(|it| it.spec.as_ref()).is_some_and(|it| it.agent == place.agent);
+    let of_agent =
+        |task: &Task| task.object().and_then(|it| it.spec.as_ref()).is_some_and(|it| it.agent == place.agent);
     found.filter(of_agent).ok_or_else(|| A2aError::no_task(id))
 }
 
@@ -226,7 +227,8 @@ fn context(place: &Place, message: &Message) -> Result<String, A2aError> {
 fn check_modes(accepted: &[String]) -> Result<(), A2aError> {
     let fits = |mode: &String| {
         let mode = mode.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        OUTPUT_MODES.contains(&mode.as_str()) || matches!(mode.as_str(), "text" | "text/*" | "application/*" | "*/*" | "*")
+        OUTPUT_MODES.contains(&mode.as_str())
+            || matches!(mode.as_str(), "text" | "text/*" | "application/*" | "*/*" | "*")
     };
     if accepted.is_empty() || accepted.iter().any(fits) {
         return Ok(());
@@ -343,7 +345,8 @@ async fn list(app: &App, place: &Place, request: wire::ListTasks) -> Result<Valu
 
 impl wire::ListTasks {
     fn selects(&self, task: &Task) -> bool {
-        let state = matches!(self.status.as_str(), "" | "TASK_STATE_UNSPECIFIED") || task.standing().state == self.status;
+        let state =
+            matches!(self.status.as_str(), "" | "TASK_STATE_UNSPECIFIED") || task.standing().state == self.status;
         let context = self.context_id.is_empty() || task.context == self.context_id;
         let since = self.status_timestamp_after.is_none_or(|since| task.updated().as_millis() >= since.as_millis());
         state && context && since

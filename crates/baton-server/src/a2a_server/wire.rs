@@ -156,9 +156,13 @@ impl Message {
     /// Checks what does not depend on the agent, and gives what the message says.
     pub(super) fn said(&self) -> Result<Said, A2aError> {
         let mut violations = Vec::new();
-        let mut note = |field: &str, message: String| violations.push(Violation::new(format!("message.{field}"), message));
+        let mut note =
+            |field: &str, message: String| violations.push(Violation::new(format!("message.{field}"), message));
         if self.message_id.is_empty() || self.message_id.len() > ID_BYTES_MAX {
-            note("messageId", format!("must have 1 to {ID_BYTES_MAX} bytes; it is what a repeat of the message is known by"));
+            note(
+                "messageId",
+                format!("must have 1 to {ID_BYTES_MAX} bytes; it is what a repeat of the message is known by"),
+            );
         }
         if !matches!(self.role.as_str(), "ROLE_USER" | "1") {
             note("role", format!("is '{}', allowed is 'ROLE_USER'", crate::app::shortened(&self.role)));
@@ -186,6 +190,9 @@ impl Message {
                 }
             }
         }
+        if violations.is_empty() && said.text.is_empty() && data.is_empty() && said.attachments.is_empty() {
+            violations.push(Violation::new("message.parts", "say nothing"));
+        }
         said.input = if data.len() > 1 { Some(Value::Array(data)) } else { data.pop() };
         if violations.is_empty() { Ok(said) } else { Err(baton_types::ApiError::violations(violations).into()) }
     }
@@ -194,7 +201,9 @@ impl Message {
 impl Part {
     fn attachment(&self, index: usize) -> Result<baton_proto::v1::Attachment, String> {
         let or = |text: &str, other: String| if text.is_empty() { other } else { text.to_owned() };
-        let data = STANDARD.decode(self.raw.as_deref().unwrap_or_default()).map_err(|error| format!("is not Base64: {error}"))?;
+        let data = STANDARD
+            .decode(self.raw.as_deref().unwrap_or_default())
+            .map_err(|error| format!("is not Base64: {error}"))?;
         Ok(baton_proto::v1::Attachment {
             name: or(&self.filename, format!("part-{index}")),
             media_type: or(&self.media_type, "application/octet-stream".to_owned()),
@@ -222,8 +231,14 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!((said.text.as_str(), said.input), ("a\n\nb", Some(json!({"x": 1}))));
-        assert_eq!((said.attachments[0].name.as_str(), said.attachments[0].data.as_slice()), ("h.txt", b"hi".as_slice()));
-        assert_eq!((said.attachments[1].name.as_str(), said.attachments[1].url.as_str()), ("part-4", "https://example.com/i.png"));
+        assert_eq!(
+            (said.attachments[0].name.as_str(), said.attachments[0].data.as_slice()),
+            ("h.txt", b"hi".as_slice())
+        );
+        assert_eq!(
+            (said.attachments[1].name.as_str(), said.attachments[1].url.as_str()),
+            ("part-4", "https://example.com/i.png")
+        );
         assert_eq!(message(json!([{"data": null}])).unwrap().input, Some(Value::Null));
         assert_eq!(message(json!([{"data": 1}, {"data": 2}])).unwrap().input, Some(json!([1, 2])));
     }

@@ -117,8 +117,8 @@ impl App {
         let Ok(uid) = id.parse::<Uid>() else { return Ok(None) };
         let row = self.read(move |store| store.get_by_uid(*uid.as_bytes())).await?;
         let execution_kinds = [kind::WORKFLOW_EXECUTION, kind::AGENT_EXECUTION];
-        let Some(row) = row
-            .filter(|row| row.key.namespace == namespace && execution_kinds.contains(&row.key.kind.as_ref()))
+        let Some(row) =
+            row.filter(|row| row.key.namespace == namespace && execution_kinds.contains(&row.key.kind.as_ref()))
         else {
             return Ok(None);
         };
@@ -150,8 +150,12 @@ impl App {
     pub(crate) async fn output_of(&self, execution: &ExecutionResource) -> Result<Option<String>, ApiError> {
         let meta = execution.metadata();
         let output = match execution {
-            ExecutionResource::Workflow(_) => self.output::<baton_proto::v1::WorkflowExecution>(&meta.namespace, &meta.name).await,
-            ExecutionResource::Agent(_) => self.output::<baton_proto::v1::AgentExecution>(&meta.namespace, &meta.name).await,
+            ExecutionResource::Workflow(_) => {
+                self.output::<baton_proto::v1::WorkflowExecution>(&meta.namespace, &meta.name).await
+            }
+            ExecutionResource::Agent(_) => {
+                self.output::<baton_proto::v1::AgentExecution>(&meta.namespace, &meta.name).await
+            }
         };
         match output {
             Ok(text) => Ok(Some(text)),
@@ -164,11 +168,16 @@ impl App {
     ///
     /// # Errors
     /// What the engine answers.
-    pub(crate) async fn cancel_begun(&self, execution: &ExecutionResource, reason: &str) -> Result<ExecutionResource, ApiError> {
+    pub(crate) async fn cancel_begun(
+        &self,
+        execution: &ExecutionResource,
+        reason: &str,
+    ) -> Result<ExecutionResource, ApiError> {
         let meta = execution.metadata();
         match execution {
             ExecutionResource::Workflow(_) => {
-                let object: baton_proto::v1::WorkflowExecution = self.cancel(&meta.namespace, &meta.name, reason).await?;
+                let object: baton_proto::v1::WorkflowExecution =
+                    self.cancel(&meta.namespace, &meta.name, reason).await?;
                 Ok(object.into_execution())
             }
             ExecutionResource::Agent(_) => {
@@ -194,9 +203,13 @@ mod tests {
     #[test]
     fn nothing_is_offered_that_was_not_published() {
         assert!(!Interface::Mcp.offers(&Agent::default()));
-        for (published, mcp, a2a) in
-            [("mcp", true, false), (" a2a , mcp ", true, true), ("a2a", false, true), ("", false, false), ("mcpx", false, false)]
-        {
+        for (published, mcp, a2a) in [
+            ("mcp", true, false),
+            (" a2a , mcp ", true, true),
+            ("a2a", false, true),
+            ("", false, false),
+            ("mcpx", false, false),
+        ] {
             let agent = agent(published);
             assert_eq!((Interface::Mcp.offers(&agent), Interface::A2a.offers(&agent)), (mcp, a2a), "{published}");
         }
@@ -211,7 +224,10 @@ mod tests {
         };
         assert_eq!(check(ProgramKind::Agent, "mcp,a2a"), "");
         let says = check(ProgramKind::Workflow, "mcp,a2a");
-        assert!(says.contains("baton.dev/publish") && says.contains("'a2a' is nothing") && says.contains("'mcp'"), "{says}");
+        assert!(
+            says.contains("baton.dev/publish") && says.contains("'a2a' is nothing") && says.contains("'mcp'"),
+            "{says}"
+        );
     }
 
     #[test]

@@ -65,7 +65,8 @@ pub(super) async fn call(
                 Ok(Some(begun)) => begun,
                 Ok(None) => {
                     let tool = crate::app::shortened(tool);
-                    let message = format!("no tool '{tool}' in the namespace '{namespace}'; tools/list names those there are");
+                    let message =
+                        format!("no tool '{tool}' in the namespace '{namespace}'; tools/list names those there are");
                     return Err(ErrorData::invalid_params(message, None));
                 }
                 Err(wrong) if is_of_the_arguments(&wrong) => return Ok(CallToolResult::error(told(&wrong)).into()),
@@ -97,7 +98,9 @@ fn key_of(context: &RequestContext<RoleServer>) -> Result<Option<String>, ErrorD
     match context.meta.get(IDEMPOTENCY_KEY) {
         None => Ok(None),
         Some(Value::String(key)) if !key.is_empty() => Ok(Some(key.clone())),
-        Some(_) => Err(ErrorData::invalid_params(format!("_meta '{IDEMPOTENCY_KEY}' must be a text that is not empty"), None)),
+        Some(_) => {
+            Err(ErrorData::invalid_params(format!("_meta '{IDEMPOTENCY_KEY}' must be a text that is not empty"), None))
+        }
     }
 }
 
@@ -140,13 +143,20 @@ async fn begin(
     let options = WriteOptions::default();
     Ok(Some(match kind {
         ProgramKind::Workflow => {
-            let Some(workflow) = app.offered::<Workflow>(Interface::Mcp, namespace, name).await? else { return Ok(None) };
+            let Some(workflow) = app.offered::<Workflow>(Interface::Mcp, namespace, name).await? else {
+                return Ok(None);
+            };
             let (_, wrapped) = tools::input_of(&tools::definition_of(&workflow));
             let input = input_of(arguments, wrapped)?;
             let input = Some(Json::from_value(&input));
-            let spec =
-                WorkflowExecutionSpec { workflow: name.to_owned(), input, request_id, ..WorkflowExecutionSpec::default() };
-            let object = WorkflowExecution { metadata: Some(metadata), spec: Some(spec), ..WorkflowExecution::default() };
+            let spec = WorkflowExecutionSpec {
+                workflow: name.to_owned(),
+                input,
+                request_id,
+                ..WorkflowExecutionSpec::default()
+            };
+            let object =
+                WorkflowExecution { metadata: Some(metadata), spec: Some(spec), ..WorkflowExecution::default() };
             app.create(object, options).await?.object.into_execution()
         }
         ProgramKind::Agent => {
@@ -154,8 +164,13 @@ async fn begin(
                 return Ok(None);
             }
             let (message, input) = message_of(arguments)?;
-            let spec =
-                AgentExecutionSpec { agent: name.to_owned(), message, input, request_id, ..AgentExecutionSpec::default() };
+            let spec = AgentExecutionSpec {
+                agent: name.to_owned(),
+                message,
+                input,
+                request_id,
+                ..AgentExecutionSpec::default()
+            };
             let object = AgentExecution { metadata: Some(metadata), spec: Some(spec), ..AgentExecution::default() };
             app.create(object, options).await?.object.into_execution()
         }
@@ -177,7 +192,12 @@ fn input_of(mut arguments: JsonObject, wrapped: bool) -> Result<Value, ApiError>
 fn message_of(mut arguments: JsonObject) -> Result<(String, Option<Json>), ApiError> {
     let message = match arguments.shift_remove("message") {
         Some(Value::String(message)) if !message.is_empty() => message,
-        _ => return Err(ApiError::violations(vec![Violation::new("message", "must be a text: what the agent is asked")])),
+        _ => {
+            return Err(ApiError::violations(vec![Violation::new(
+                "message",
+                "must be a text: what the agent is asked",
+            )]));
+        }
     };
     let input = arguments.shift_remove("input").filter(|input| !input.is_null()).map(|input| Json::from_value(&input));
     match arguments.keys().next() {
@@ -254,7 +274,9 @@ pub(super) fn result(ending: &Ending) -> CallToolResult {
             result
         }
         Ending::Failed(said) => CallToolResult::error(vec![ContentBlock::text(format!("the run failed: {said}"))]),
-        Ending::Cancelled(said) => CallToolResult::error(vec![ContentBlock::text(format!("the run was cancelled: {said}"))]),
+        Ending::Cancelled(said) => {
+            CallToolResult::error(vec![ContentBlock::text(format!("the run was cancelled: {said}"))])
+        }
     }
 }
 

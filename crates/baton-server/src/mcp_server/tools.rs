@@ -76,10 +76,16 @@ fn own() -> Vec<Tool> {
     let result = json!({"type": "object", "properties": {"id": id, "wait": wait}, "required": ["id"]});
     let cancel = json!({"type": "object", "properties": {"id": id}, "required": ["id"]});
     vec![
-        Tool::new(RESULT, "Gives the result of a run that was begun with another tool of this server, or says how far it has come", object(result))
-            .with_annotations(ToolAnnotations::new().read_only(true).open_world(false)),
+        Tool::new(
+            RESULT,
+            "Gives the result of a run that was begun with another tool of this server, or says how far it has come",
+            object(result),
+        )
+        .with_annotations(ToolAnnotations::new().read_only(true).open_world(false)),
         Tool::new(CANCEL, "Asks a run that was begun with another tool of this server to wind up", object(cancel))
-            .with_annotations(ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false)),
+            .with_annotations(
+                ToolAnnotations::new().read_only(false).destructive(true).idempotent(true).open_world(false),
+            ),
     ]
 }
 
@@ -158,7 +164,8 @@ fn is_object(schema: &Value) -> bool {
 fn refers(schema: &Value) -> bool {
     match schema {
         Value::Object(fields) => {
-            fields.keys().any(|key| matches!(key.as_str(), "$ref" | "$dynamicRef" | "$id")) || fields.values().any(refers)
+            fields.keys().any(|key| matches!(key.as_str(), "$ref" | "$dynamicRef" | "$id"))
+                || fields.values().any(refers)
         }
         Value::Array(items) => items.iter().any(refers),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
@@ -199,7 +206,9 @@ mod tests {
         let (schema, wrapped) = of(json!({"document": {"type": "string"}}));
         assert!(wrapped);
         assert_eq!(schema["properties"]["input"], json!({"type": "string"}));
-        for elsewhere in [json!({"resource": {"endpoint": "https://example.com"}}), json!({"format": "avro", "document": {}})] {
+        for elsewhere in
+            [json!({"resource": {"endpoint": "https://example.com"}}), json!({"format": "avro", "document": {}})]
+        {
             assert_eq!(of(elsewhere), (json!({"type": "object"}), false));
         }
         let (schema, wrapped) = of(json!({"document": {"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {}}}}));

@@ -272,7 +272,14 @@ impl Pushing {
         }
     }
 
-    async fn send(&self, key: &ResourceKey, task: &Task, state: &str, target: &Target, payload: &Value) -> Result<(), Fault> {
+    async fn send(
+        &self,
+        key: &ResourceKey,
+        task: &Task,
+        state: &str,
+        target: &Target,
+        payload: &Value,
+    ) -> Result<(), Fault> {
         let _place = self.sending.acquire().await;
         let identity = [key.name.as_str(), state].join("\0");
         let id = hex::encode(&Digest::of(identity.as_bytes()).as_bytes()[..16]);
@@ -370,13 +377,17 @@ mod tests {
 
     #[test]
     fn a_notification_is_signed_with_the_token_of_its_configuration() {
-        let target = Target { token: "t0p".into(), scheme: "Bearer".into(), credentials: "abc".into(), ..Target::default() };
+        let target =
+            Target { token: "t0p".into(), scheme: "Bearer".into(), credentials: "abc".into(), ..Target::default() };
         let payload = json!({"task": {"id": "x"}});
         let headers = headers("i", 7, &target, &payload);
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"t0p");
         let signature = headers["webhook-signature"].as_str().unwrap().strip_prefix("v1,").unwrap();
         hmac::verify(&key, br#"i.7.{"task":{"id":"x"}}"#, &STANDARD.decode(signature).unwrap()).unwrap();
-        assert_eq!((&headers["authorization"], &headers["x-a2a-notification-token"]), (&json!("Bearer abc"), &json!("t0p")));
+        assert_eq!(
+            (&headers["authorization"], &headers["x-a2a-notification-token"]),
+            (&json!("Bearer abc"), &json!("t0p"))
+        );
         let bare = super::headers("i", 7, &Target::default(), &payload);
         assert!(bare.get("webhook-signature").is_none() && bare.get("authorization").is_none());
     }
@@ -384,7 +395,9 @@ mod tests {
     #[test]
     fn what_is_refused_for_good_is_not_tried_again() {
         let answered = |status: u16| Fault::new("x", status, "no").with_data(json!({"statusCode": status}));
-        for (status, last) in [(400, true), (410, true), (302, true), (429, false), (404, false), (500, false), (503, false)] {
+        for (status, last) in
+            [(400, true), (410, true), (302, true), (429, false), (404, false), (500, false), (503, false)]
+        {
             assert_eq!(is_final(&answered(status)), last, "{status}");
         }
         assert!(is_final(&Fault::new("x", 400, "refused by the policy").non_retryable()));

@@ -178,8 +178,7 @@ fn read(app: &App, task: &Task, stored: &StoredResource) -> Option<Value> {
 async fn rows_of(app: &App, namespace: &str, uid: Uid) -> Result<Vec<StoredResource>, ApiError> {
     let prefix = format!("{uid}.");
     let after = Some((namespace.to_owned(), prefix.clone()));
-    let query =
-        ListQuery { namespace: Some(namespace.to_owned()), after, ..ListQuery::new(PUSH, CONFIGS_MAX + 1) };
+    let query = ListQuery { namespace: Some(namespace.to_owned()), after, ..ListQuery::new(PUSH, CONFIGS_MAX + 1) };
     let page = app.read(move |store| store.list(&query)).await?;
     Ok(page.items.into_iter().filter(|row| row.key.name.starts_with(&prefix)).collect())
 }
@@ -262,7 +261,11 @@ mod tests {
         let with = |token: &str, scheme: &str, credentials: &str| {
             let authentication =
                 Some(wire::Authentication { scheme: scheme.to_owned(), credentials: credentials.to_owned() });
-            check(&PushConfig { token: token.to_owned(), authentication, ..config("https://example.com/") }, &EgressPolicy::default(), "")
+            check(
+                &PushConfig { token: token.to_owned(), authentication, ..config("https://example.com/") },
+                &EgressPolicy::default(),
+                "",
+            )
         };
         assert!(with("t", "Bearer", "abc").is_ok());
         for (token, scheme, credentials) in
