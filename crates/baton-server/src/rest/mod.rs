@@ -27,6 +27,7 @@ mod openapi;
 mod query;
 mod refusal;
 mod resources;
+mod stream;
 mod tokens;
 mod value;
 mod watch;
@@ -82,6 +83,8 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(resource::<v1::Workflow>())
         .merge(resource::<v1::Agent>())
         .merge(resource::<v1::Secret>())
+        .merge(resource::<v1::McpServer>())
+        .merge(resource::<v1::Skill>())
         .merge(resource::<v1::WorkflowExecution>())
         .merge(resource::<v1::AgentExecution>())
         .merge(execution::<v1::WorkflowExecution>())
@@ -186,6 +189,7 @@ fn execution<R: ExecutionKind>() -> Router<Rest> {
         .route(&in_namespace::<R>("/{name}/resume"), post(handle::<R, _>(executions::resume::<R>)))
         .route(&in_namespace::<R>("/{name}/output"), get(handle::<R, _>(executions::output::<R>)))
         .route(&in_namespace::<R>("/{name}/history"), get(handle::<R, _>(executions::history::<R>)))
+        .route(&in_namespace::<R>("/{name}/stream"), get(handle::<R, _>(stream::stream::<R>)))
         .route(
             &in_namespace::<R>("/{name}/callbacks"),
             get(handle::<R, _>(executions::callbacks::<R>)).post(handle::<R, _>(executions::attach_callback::<R>)),
