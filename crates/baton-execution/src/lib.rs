@@ -18,6 +18,7 @@
 mod activity;
 mod command;
 mod earlier;
+mod emitter;
 mod fault;
 mod grant;
 mod history;
@@ -29,9 +30,10 @@ mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use activity::{Activities, ActivityTask};
+pub use activity::{Activities, ActivityTask, Origin};
 pub use command::{ChildTarget, Command, Effect, Ending, Note, ParentClosePolicy, ScheduleActivity, StartChild};
 pub use earlier::{is_same_event, with_present_placeholders};
+pub use emitter::{Emit, Emitter};
 pub use fault::{Fault, fault_type};
 pub use grant::{ANCESTORS_MAX, Account, Allowance, Amounts, Ancestor, Grant, Shortage, Used};
 pub use history::{HistoryEvent, HistoryEventKind, Input, Outcome, Recorded, Start};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use baton_types::Digest;
+use baton_types::{Digest, Phase};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Allowance, Command, Decision, Fault, OperationId, Recorded, Used};
 
@@ -24,6 +24,11 @@ pub trait Program: Send {
     /// What an open activity is run with, where that is more than its command holds; `None` for the command's own input.
     fn activity_input(&self, id: &OperationId) -> Option<Value>;
 
+    /// What an open activity is for, in words of the Program, for whoever looks at it from outside: the tool that an agent calls.
+    fn labels(&self, _id: &OperationId) -> Map<String, Value> {
+        Map::new()
+    }
+
     /// Whether a decision on an open question is one that the Program can go on with. Asked before the decision is taken,
     /// so that whoever decides can correct it.
     ///
@@ -35,6 +40,12 @@ pub trait Program: Send {
 
     /// What there is so far and is worth keeping, for an end that the Program is not asked about.
     fn partial_output(&self) -> Option<Value> {
+        None
+    }
+
+    /// What is kept of the execution when it has ended, in this phase and at this time (milliseconds since 1970), for
+    /// executions that go on from it; `None` if nobody will. Never changes the state.
+    fn carry_over(&self, _phase: Phase, _ended_ms: i64) -> Option<Value> {
         None
     }
 

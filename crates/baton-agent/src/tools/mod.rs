@@ -206,9 +206,7 @@ impl Tool {
     ) -> Result<Self, String> {
         let parameters = arguments_schema(schema)?;
         let (kind, behaviour) = ("tool mcp".to_owned(), Box::new(remote));
-        // Whoever runs the server reads the arguments.
-        let egress = true;
-        Ok(Self { name, description, kind, read_only, egress, path: String::new(), parameters, behaviour })
+        Ok(Self { name, description, kind, read_only, egress: false, path: String::new(), parameters, behaviour })
     }
 
     /// A tool that is no part of the spec: it only reads.

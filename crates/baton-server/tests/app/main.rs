@@ -5,19 +5,23 @@
 #![expect(clippy::unwrap_used, reason = "what must hold in a test is unwrapped, in its helpers too")]
 
 mod admission;
+mod agent_secrets;
 mod events;
 mod executions;
 mod kill;
 mod legacy;
 mod limits;
 mod lists;
+mod mcp_servers;
 mod models;
 mod reports;
 mod resources;
 mod schedules;
 mod secrets;
 mod server;
+mod sessions;
 mod support;
 mod templates;
+mod traces;
 mod upkeep;
 mod watches;
