@@ -57,7 +57,7 @@ pub use options::{
     is_container_name,
 };
 use outgoing::Outgoing;
-pub use redact::redact_outcome;
+pub use redact::{redact_data, redact_outcome};
 use sandbox::Sandbox;
 use secrets::Vault;
 
@@ -151,6 +151,7 @@ fn registry(
         ("mcp-tools", Box::new(mcp::McpTools(mcp))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
         ("model", Box::new(model::Model::new(means, models)?)),
+        ("command", Box::new(process::command::Command::new(&means.sandbox))),
         ("container", Box::new(process::container::Container::new(&means.sandbox))),
         ("script", Box::new(process::script::Script::new(&means.sandbox, &means.authenticator))),
         ("shell", Box::new(process::shell::Shell::new(&means.sandbox))),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_execution::{Fault, ProgramKind, fault_type};
+use baton_execution::{Fault, ProgramKind, RESERVED_CHARACTERS, fault_type, reserved_places};
 use baton_types::Violation;
 use serde_json::Value;
 
@@ -13,7 +13,8 @@ use crate::{
     policy::Policy,
     schema::Schema,
     servers::{self, ToolServer},
-    tools::Tool,
+    skills::{self, Skill},
+    tools::{self, Tool},
 };
 
 /// Tools of one agent: what model providers accept.
@@ -32,14 +33,16 @@ pub struct AgentDefinition {
     /// `None` only in what was pinned before there were policies: every call is made.
     pub(crate) policy: Option<Policy>,
     timeout_ms: Option<u64>,
+    pub(crate) skills: Arc<[Skill]>,
+    secrets: Vec<Reference>,
 }
 
-/// A template that an agent refers to.
+/// A template or a secret that an agent refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// Path of the field within the spec, such as `tools[1].agent.name`.
     pub field: String,
-    /// Name of the template, in the namespace of the agent.
+    /// Its name, in the namespace of the agent.
     pub name: String,
 }
 
@@ -49,6 +52,7 @@ pub struct Reference {
 /// Every violation, with paths within the spec; the caller puts `spec` before them.
 pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
     let report = Report::default();
+    reserved_places(spec).into_iter().for_each(|place| report.add(place, RESERVED_CHARACTERS));
     let definition = Fields::of(&report, "", spec).and_then(read);
     match (definition, report.into_violations()) {
         (Some(definition), violations) if violations.is_empty() => Ok(definition),
@@ -86,8 +90,9 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         own.finish();
         model
     });
-    let tools = read_tools(&fields);
     let servers = servers::read(&fields);
+    let skills: Arc<[Skill]> = skills::read_skills(&fields).into();
+    let tools = read_tools(&fields, tools::skill::tools(&skills));
     let limits = fields.object("limits").map(|own| {
         let limits = Limits::read(&own);
         own.finish();
@@ -103,19 +108,24 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         .and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
     let timeout_ms = fields.duration_ms("timeout");
     fields.finish();
+    let model = model?;
+    let secrets = model.secrets();
     Some(AgentDefinition {
         instructions: instructions.to_owned(),
-        model: model?,
+        model,
         tools,
         servers,
         limits: limits.unwrap_or_default(),
         output,
         policy,
         timeout_ms,
+        skills,
+        secrets,
     })
 }
 
-fn read_tools(fields: &Fields<'_>) -> Vec<Arc<Tool>> {
+/// The tools of the spec, and behind them those that the agent has beside them.
+fn read_tools(fields: &Fields<'_>, built_in: Vec<Tool>) -> Vec<Arc<Tool>> {
     let mut tools: Vec<Arc<Tool>> = Vec::new();
     for (path, item) in fields.list("tools", TOOLS_MAX) {
         let Some(tool) = Fields::of(fields.report, path.as_str(), item).and_then(Tool::read) else { continue };
@@ -124,8 +134,13 @@ fn read_tools(fields: &Fields<'_>) -> Vec<Arc<Tool>> {
                 .report
                 .add(format!("{path}.name"), format!("the name '{}' is taken by another tool of the agent", tool.name));
         }
+        if built_in.iter().any(|other| other.name == tool.name) {
+            let why = format!("the name '{}' is that of a tool that the agent has by itself", tool.name);
+            fields.report.add(format!("{path}.name"), why);
+        }
         tools.push(Arc::new(tool));
     }
+    tools.extend(built_in.into_iter().map(Arc::new));
     tools
 }
 
@@ -169,6 +184,16 @@ impl AgentDefinition {
         self.servers.iter().map(|server| (server.name.as_str(), server.prefix.as_str()))
     }
 
+    /// Names of the Skills that it has.
+    pub fn skills(&self) -> impl Iterator<Item = &str> {
+        self.skills.iter().map(|skill| skill.name.as_str())
+    }
+
+    /// Its instructions, with what it has beside its tools.
+    pub(crate) fn whole_instructions(&self) -> String {
+        format!("{}{}", self.instructions, skills::announcement(&self.skills))
+    }
+
     /// Its own tools as the model sees them; those of servers are not known before they are asked.
     pub fn tools(&self) -> Vec<ToolDescription> {
         self.tools.iter().map(|tool| tool.description()).collect()
@@ -182,6 +207,12 @@ impl AgentDefinition {
     /// Workflows that it can call.
     pub fn workflows(&self) -> Vec<Reference> {
         self.references(ProgramKind::Workflow)
+    }
+
+    /// Secrets that it may use, with the first field that names each: what their values are looked for in, and what is warned of
+    /// if they are not there. Whatever part of an agent can name a secret belongs into this list.
+    pub fn secrets(&self) -> &[Reference] {
+        &self.secrets
     }
 
     fn references(&self, wanted: ProgramKind) -> Vec<Reference> {

@@ -32,7 +32,9 @@ mod policy;
 mod program;
 mod schema;
 mod servers;
+mod skills;
 mod tools;
+mod untrusted;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use depth::{DATA_DEPTH_MAX, is_deeper_than};
@@ -46,4 +48,5 @@ pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;
 pub use servers::{Listed, Listing, check_mcp_server, secrets_of_mcp_server};
+pub use skills::{PINNED_SKILLS, SKILLS_MAX, check_skill};
 pub use tools::CHILD_WAIT_MS_DEFAULT;

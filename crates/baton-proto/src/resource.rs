@@ -24,6 +24,8 @@ pub mod kind {
     pub const APPROVAL: &str = "Approval";
     /// A server of the Model Context Protocol.
     pub const MCP_SERVER: &str = "McpServer";
+    /// Instructions that models load when they need them.
+    pub const SKILL: &str = "Skill";
 }
 
 /// A resource: `apiVersion`, `kind`, `metadata`, `spec`, `status`.
@@ -134,3 +136,4 @@ resource!(AgentExecution, "agentexecutions", "agent execution", &["agx"], AgentE
 resource!(Secret, "secrets", "secret", &["sec"], SecretWatchEvent, SecretList);
 resource!(Approval, "approvals", "approval", &["apr"], ApprovalWatchEvent, ApprovalList);
 resource!(McpServer, "mcpservers", "MCP server", &["mcp"], McpServerWatchEvent, McpServerList);
+resource!(Skill, "skills", "skill", &["sk"], SkillWatchEvent, SkillList);

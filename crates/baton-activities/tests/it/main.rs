@@ -11,6 +11,7 @@ mod agent;
 mod asyncapi;
 mod auth;
 mod broker;
+mod command;
 mod container;
 mod grpc;
 mod http;

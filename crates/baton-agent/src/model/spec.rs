@@ -4,7 +4,10 @@ use baton_types::check_name;
 use serde::{Deserialize, Serialize};
 
 use super::{Playback, Price};
-use crate::fields::{Fields, cut, kind_of};
+use crate::{
+    definition::Reference,
+    fields::{Fields, cut, kind_of},
+};
 
 /// Longest name of a model, in bytes.
 const MODEL_NAME_BYTES_MAX: usize = 256;
@@ -183,6 +186,19 @@ impl ModelSpec {
         self.fallbacks.iter().fold(self.call_timeout_ms(), |sum, model| sum.saturating_add(model.call_timeout_ms()))
     }
 
+    /// The secrets that it and its fallbacks take their keys from.
+    pub(crate) fn secrets(&self) -> Vec<Reference> {
+        let mut secrets: Vec<Reference> = Vec::new();
+        let fallbacks = self.fallbacks.iter().enumerate().map(|(index, it)| (format!("model.fallbacks[{index}]"), it));
+        for (path, model) in std::iter::once(("model".to_owned(), self)).chain(fallbacks) {
+            let Some(key) = &model.api_key else { continue };
+            if !secrets.iter().any(|known| known.name == key.secret) {
+                secrets.push(Reference { field: format!("{path}.apiKey.secret"), name: key.secret.clone() });
+            }
+        }
+        secrets
+    }
+
     pub(crate) fn read(fields: &Fields<'_>) -> Self {
         let mut model = Self::read_one(fields);
         model.fallbacks = fields
@@ -245,7 +261,7 @@ impl ModelSpec {
 }
 
 impl SecretKey {
-    fn read(fields: Fields<'_>) -> Self {
+    pub(crate) fn read(fields: Fields<'_>) -> Self {
         let secret = fields.required_text("secret").unwrap_or_default();
         if !secret.is_empty()
             && let Err(why) = check_name(secret)

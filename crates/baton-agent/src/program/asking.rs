@@ -48,15 +48,21 @@ impl AgentProgram {
         step: &mut Step,
     ) -> CallState {
         let definition = Arc::clone(&self.definition);
-        let Some(policy) = definition.policy() else { return begin(id, action, None, step) };
+        let Some(policy) = definition.policy() else { return self.make_call(id, call, action, step) };
         let verdict = policy.verdict(PolicyCall {
             tool: &tool.name,
             server: tool.server(),
             read_only: tool.read_only,
             arguments: &call.arguments,
         });
+        let verdict = match policy.after_untrusted {
+            Some(after) if tool.egress && self.has_read_untrusted() => after.tighten(verdict),
+            Some(_) | None => verdict,
+        };
         match verdict.action {
-            PolicyAction::Allow => begin(id, action, None, step),
+            // Nothing happens outside of the agent: there is nothing to ask about.
+            PolicyAction::Ask if matches!(action, Action::Answer(_)) => self.make_call(id, call, action, step),
+            PolicyAction::Allow => self.make_call(id, call, action, step),
             PolicyAction::Deny => {
                 let why = format!("the policy of the agent does not allow this call ({})", verdict.why);
                 self.call_failed(id, &call.name, &denied(why), step)
@@ -73,6 +79,19 @@ impl AgentProgram {
                 self.ask(QuestionKind::ToolCall, id, tool, &call.arguments, message, verdict.why, step)
             }
         }
+    }
+
+    /// Makes a call that nobody is asked about.
+    fn make_call(&mut self, id: &OperationId, call: &ToolCall, action: Action, step: &mut Step) -> CallState {
+        match action {
+            Action::Answer(text) => self.call_completed(id, &call.name, Value::String(text), step),
+            action @ (Action::Activity { .. } | Action::Child { .. }) => begin(id, action, None, step),
+        }
+    }
+
+    /// Whether the model has read content from outside.
+    fn has_read_untrusted(&self) -> bool {
+        self.state.untrusted
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
@@ -163,6 +182,7 @@ impl AgentProgram {
                 self.make(&asking, decision, step);
             }
             (QuestionKind::InDoubt, Ok(Decision { choice: Choice::Result, result, .. })) => {
+                self.state.untrusted = true;
                 let state = self.call_completed(&asking.id, &asking.asked.name, result.unwrap_or_default(), step);
                 self.set_call(&asking.id, step, |call| call.state = state);
             }

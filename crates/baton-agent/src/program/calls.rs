@@ -119,6 +119,8 @@ impl AgentProgram {
         step: &mut Step,
     ) {
         let Some(name) = self.open_call(id, by_child) else { return };
+        // Whatever it is, even a fault holds words of others.
+        self.state.untrusted = true;
         let ended = match result {
             Ok(output) if let Some(tool) = self.tool(&name).filter(|tool| tool.server().is_some()) => {
                 return self.answered(id, &tool, output, step);
@@ -128,6 +130,17 @@ impl AgentProgram {
             Err(fault) => self.call_failed(id, &name, &fault, step),
         };
         self.set_call(id, step, |call| call.state = ended);
+    }
+
+    /// What the activity of an open call is run with, where the command does not hold it.
+    pub(super) fn call_input(&self, id: &OperationId) -> Option<Value> {
+        let Stage::Tools(calls) = &self.state.stage else { return None };
+        let call = calls.iter().find(|call| call.id == *id)?;
+        let tool = self.definition.tools.iter().find(|tool| tool.name == call.asked.name)?;
+        match tool.action(call.sent()) {
+            Ok(Action::Activity { input, recorded: Some(_), .. }) => Some(input),
+            Ok(Action::Activity { .. } | Action::Child { .. } | Action::Answer(_)) | Err(_) => None,
+        }
     }
 
     pub(super) fn awaits_child(&self, id: &OperationId) -> bool {
@@ -218,11 +231,12 @@ impl AgentProgram {
 pub(super) fn begin(id: &OperationId, action: Action, approval: Option<String>, step: &mut Step) -> CallState {
     let on = action.on();
     match action {
-        Action::Activity { activity, input, timeout_ms, effect, .. } => {
+        Action::Answer(content) => CallState::Done { content, failed: false },
+        Action::Activity { activity, input, timeout_ms, effect, recorded, .. } => {
             step.push(Command::ScheduleActivity(ScheduleActivity {
                 id: id.clone(),
                 activity: activity.to_owned(),
-                input,
+                input: recorded.unwrap_or(input),
                 start_to_close_ms: timeout_ms,
                 effect,
                 approval,

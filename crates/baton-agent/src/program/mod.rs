@@ -122,7 +122,8 @@ impl Program for AgentProgram {
     fn activity_input(&self, id: &OperationId) -> Option<Value> {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => serde_json::to_value(self.request()).ok(),
-            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Tools(_) | Stage::Ended => None,
+            Stage::Tools(_) => self.call_input(id),
+            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Ended => None,
         }
     }
 

@@ -36,6 +36,9 @@ pub(super) struct State {
     /// What the servers of the agent had when the execution began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) servers: Vec<PinnedServer>,
+    /// Whether a call has given a result: whoever wrote it may speak through the model from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) untrusted: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,6 +210,7 @@ impl Default for State {
             streak: None,
             timeline: Timeline::default(),
             servers: Vec::new(),
+            untrusted: false,
         }
     }
 }

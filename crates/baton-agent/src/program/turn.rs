@@ -118,7 +118,7 @@ impl AgentProgram {
         }
         ModelRequest {
             model,
-            instructions: self.definition.instructions.clone(),
+            instructions: self.definition.whole_instructions(),
             messages: self.state.conversation.messages.clone(),
             tools: self.tools().map(|tool| tool.description()).collect(),
             output_schema: self.definition.output.as_ref().map(|schema| schema.source().clone()),

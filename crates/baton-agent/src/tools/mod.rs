@@ -6,7 +6,10 @@
 
 mod agent;
 mod http;
+mod openapi;
 mod remote;
+mod shell;
+pub(crate) mod skill;
 mod workflow;
 
 use std::fmt;
@@ -20,10 +23,10 @@ use crate::{
     schema::Schema,
 };
 
-pub(crate) use remote::{Answer, Exchange, InputRequest, Remote, TaskHandle};
+pub(crate) use remote::{Answer, Change, Exchange, InputRequest, Remote, TaskHandle};
 
 /// Every kind of tool, in the order in which they are named to people.
-const KINDS: &[Kind] = &[http::KIND, agent::KIND, workflow::KIND];
+const KINDS: &[Kind] = &[http::KIND, openapi::KIND, shell::KIND, agent::KIND, workflow::KIND];
 
 /// How long a call of an agent or a workflow is waited for where the spec says nothing: a week, so that a
 /// person can be part of it, and never for ever.
@@ -41,8 +44,8 @@ struct Kind {
     field: &'static str,
     /// Reads that field; `None` if it is not usable, which has been reported then.
     read: fn(&Fields<'_>, &Common) -> Option<Box<dyn Behaviour>>,
-    /// Schema of the arguments where the spec gives none.
-    parameters: fn() -> Value,
+    /// Schema of the arguments where the spec gives none, from what the field holds.
+    parameters: fn(&Value) -> Value,
 }
 
 /// What a kind may want to know of the fields around its own.
@@ -53,6 +56,8 @@ struct Common {
     timeout_ms: Option<u64>,
     /// Schema of its arguments.
     parameters: Value,
+    /// Whether the author of the agent wrote that schema.
+    declared: bool,
 }
 
 /// What a tool of some kind does with the arguments of a call.
@@ -92,7 +97,11 @@ pub(crate) enum Action {
         effect: Effect,
         /// For people: what is waited for.
         on: String,
+        /// What is recorded in place of the input, where that is long and the agent's spec has it.
+        recorded: Option<Value>,
     },
+    /// Nothing is called: the agent's own spec has the answer.
+    Answer(String),
     /// Another execution, awaited.
     Child {
         kind: ProgramKind,
@@ -110,6 +119,7 @@ impl Action {
     pub(crate) fn on(&self) -> String {
         match self {
             Self::Activity { on, .. } => on.clone(),
+            Self::Answer(_) => String::new(),
             Self::Child { kind: ProgramKind::Agent, name, .. } => format!("agent {name}"),
             Self::Child { kind: ProgramKind::Workflow, name, .. } => format!("workflow {name}"),
         }
@@ -125,6 +135,8 @@ pub(crate) struct Tool {
     pub(crate) kind: String,
     /// Declared by the author of the agent: calling it changes nothing.
     pub(crate) read_only: bool,
+    /// Declared by the author of the agent: calling it can carry data out of the installation.
+    pub(crate) egress: bool,
     /// Path of the field that names the kind, for violations that others find.
     path: String,
     parameters: Schema,
@@ -152,6 +164,7 @@ impl Tool {
             );
         }
         let (read_only, idempotent) = (fields.flag("readOnly"), fields.flag("idempotent"));
+        let egress = fields.flag("egress");
         let timeout_ms = fields.duration_ms("timeout");
         let schema = fields.get("parameters").cloned();
         let given: Vec<&Kind> = KINDS.iter().filter(|kind| fields.get(kind.field).is_some()).collect();
@@ -160,10 +173,12 @@ impl Tool {
             let names: Vec<String> = KINDS.iter().map(|kind| format!("'{}'", kind.field)).collect();
             fields.violation("", format!("exactly one of {} must be given, found {}", names.join(", "), given.len()));
         }
-        let parameters =
-            schema.or_else(|| kind.map(|kind| (kind.parameters)())).unwrap_or_else(|| json!({"type": "object"}));
+        let declared = schema.is_some();
+        let own = kind.and_then(|kind| fields.get(kind.field));
+        let derived = || kind.zip(own).map(|(kind, own)| (kind.parameters)(own));
+        let parameters = schema.or_else(derived).unwrap_or_else(|| json!({"type": "object"}));
         let compiled = arguments_schema(&parameters).map_err(|why| fields.violation("parameters", why)).ok();
-        let common = Common { repeatable: read_only || idempotent, timeout_ms, parameters };
+        let common = Common { repeatable: read_only || idempotent, timeout_ms, parameters, declared };
         let behaviour = kind.and_then(|kind| {
             fields.object(kind.field).and_then(|own| (kind.read)(&own, &common).inspect(|_| own.finish()))
         });
@@ -174,6 +189,7 @@ impl Tool {
             description: description.to_owned(),
             kind: format!("tool {}", kind?.field),
             read_only,
+            egress,
             path,
             parameters: compiled?,
             behaviour: behaviour?,
@@ -185,12 +201,27 @@ impl Tool {
         name: String,
         description: String,
         schema: &Value,
-        read_only: bool,
+        (read_only, egress): (bool, bool),
         remote: Remote,
     ) -> Result<Self, String> {
         let parameters = arguments_schema(schema)?;
         let (kind, behaviour) = ("tool mcp".to_owned(), Box::new(remote));
-        Ok(Self { name, description, kind, read_only, path: String::new(), parameters, behaviour })
+        Ok(Self { name, description, kind, read_only, egress, path: String::new(), parameters, behaviour })
+    }
+
+    /// A tool that is no part of the spec: it only reads.
+    fn built_in(name: &str, description: &str, parameters: &Value, kind: &str, behaviour: Box<dyn Behaviour>) -> Self {
+        let parameters = Schema::compile(parameters).expect("the schema of a built-in tool is good");
+        Self {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            kind: format!("tool {kind}"),
+            read_only: true,
+            egress: false,
+            path: String::new(),
+            parameters,
+            behaviour,
+        }
     }
 
     /// The tool as the model sees it.

@@ -117,11 +117,11 @@ fn violations_say_what_was_found_and_what_is_allowed() {
         ),
         (
             json!({"tools": [{"name": "t", "description": "d"}]}),
-            "tools[0]: exactly one of 'http', 'agent', 'workflow' must be given, found 0",
+            "tools[0]: exactly one of 'http', 'openapi', 'shell', 'agent', 'workflow' must be given, found 0",
         ),
         (
             json!({"extra": 1}),
-            "extra: unknown field; allowed are 'instructions', 'model', 'tools', 'toolServers', 'limits', 'policy', 'outputSchema', 'timeout'",
+            "extra: unknown field; allowed are 'instructions', 'model', 'toolServers', 'pinnedSkills', 'skills', 'tools', 'limits', 'policy', 'outputSchema', 'timeout'",
         ),
     ] {
         let violations = violations(&spec_with(change));

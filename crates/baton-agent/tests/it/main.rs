@@ -8,11 +8,15 @@
 
 mod definition;
 mod http_tool;
+mod injection;
 mod limits;
 mod mcp;
 mod models;
+mod openapi_tool;
 mod policy;
 mod properties;
 mod run;
+mod shell_tool;
+mod skills;
 mod support;
 mod tools;

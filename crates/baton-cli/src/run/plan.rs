@@ -120,7 +120,8 @@ fn target(manifests: &[Manifest], objects: &[Object], run: &RunSpec, wishes: &Wi
         }
         let there =
             if present.is_empty() { "there is none".to_owned() } else { format!("there are {}", quoted(present)) };
-        Err(Failure::refused(format!("no {} '{name}' in the manifests; {there}", kind.title())))
+        let says = format!("no {} '{name}' in the manifests; {there}", kind.title());
+        Err(Failure::refused(says).hint("give its manifest with -f, or run what is on a server with --server URL"))
     };
     let given = |text: &Option<String>, field: &str| {
         text.clone().or_else(|| Some(field.to_owned()).filter(|field| !field.is_empty()))
@@ -312,7 +313,10 @@ mod tests {
         assert_eq!(execution["spec"]["workflow"], "two");
         assert!(execution["spec"]["requestId"].as_str().unwrap().starts_with("sha256:"));
         let says = planned(TWO, Wishes { workflow: Some("three".to_owned()), ..Wishes::default() }).unwrap_err();
-        assert_eq!(says, "error: no workflow 'three' in the manifests; there are 'one', 'two'");
+        assert_eq!(
+            says,
+            "error: no workflow 'three' in the manifests; there are 'one', 'two'\nhint: give its manifest with -f, or run what is on a server with --server URL"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use baton_types::{ApiError, Digest, Violation, check_name, parse_duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, ExecutionKind, free_data, metadata, template, template_title, workflow};
+use super::{App, ExecutionKind, free_data, metadata, skill, template, template_title, workflow};
 use crate::{metrics, templates::Template};
 
 /// Settings in `spec.env` at most.
@@ -103,7 +103,10 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
     let mut execution = object.into_execution();
     let own_timeout_ms = check_common(&execution, &mut violations);
     check_token(app, &execution, &mut violations)?;
-    let content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
+    let mut content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
+    if let Some(content) = content.as_mut().filter(|_| R::PROGRAM == ProgramKind::Agent) {
+        content.pin_skills(app, &namespace, &mut violations).await?;
+    }
     let Some(content) = content.filter(|_| violations.is_empty()) else { return Err(refused(violations)) };
     if let ExecutionResource::Workflow(it) = &mut execution {
         it.spec.get_or_insert_default().resources = workflow::resources_of(content.resources);
@@ -144,6 +147,23 @@ struct Content {
     timeout_ms: Option<u64>,
     /// What an inline definition refers to and is kept elsewhere.
     resources: BTreeMap<String, Value>,
+}
+
+impl Content {
+    /// Takes along the skills of an agent.
+    async fn pin_skills(
+        &mut self,
+        app: &App,
+        namespace: &str,
+        violations: &mut Vec<Violation>,
+    ) -> Result<(), ApiError> {
+        let field = if self.name.is_empty() { "spec.definition.skills" } else { "spec.agent" };
+        let pinned = skill::pin(app, namespace, field, &self.definition, &self.digest, violations).await?;
+        if let Some(pinned) = pinned {
+            (self.definition, self.digest) = (pinned.definition, pinned.digest);
+        }
+        Ok(())
+    }
 }
 
 async fn find_content<R: ExecutionStrategy>(

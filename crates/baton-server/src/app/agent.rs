@@ -74,7 +74,14 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
     let noted = violations.len();
     free_data::canonicalize(&mut spec.output_schema, &format!("{field}.outputSchema"), violations);
     for (index, tool) in spec.tools.iter_mut().enumerate() {
-        free_data::canonicalize(&mut tool.parameters, &format!("{field}.tools[{index}].parameters"), violations);
+        let field = format!("{field}.tools[{index}]");
+        free_data::canonicalize(&mut tool.parameters, &format!("{field}.parameters"), violations);
+        let Some(openapi) = tool.openapi.as_mut() else { continue };
+        free_data::canonicalize(&mut openapi.authentication, &format!("{field}.openapi.authentication"), violations);
+        let Some(document) = openapi.document.as_mut() else { continue };
+        let field = format!("{field}.openapi.document");
+        free_data::canonicalize(&mut document.content, &format!("{field}.content"), violations);
+        free_data::canonicalize(&mut document.authentication, &format!("{field}.authentication"), violations);
     }
     if let Some(model) = spec.model.as_mut() {
         let fallbacks = model.fallbacks.iter_mut().enumerate();

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use baton_execution::ProgramKind;
 use baton_proto::{
     Resource, Timestamp, condition,
-    v1::{Condition, Workflow},
+    v1::{Condition, Skill, Workflow},
 };
 use baton_store::{
     CommitError, ExecState, Expect, Lane, ResourceDelete, ResourceKey, ResourcePut, StoredResource, Txn,
@@ -428,10 +428,19 @@ async fn check_references<R: TemplateKind>(
             ));
         }
     }
-    for name in checked.compiled.secrets() {
+    for name in checked.compiled.skills() {
+        let key = ResourceKey::new(Skill::KIND, meta.namespace.clone(), name.clone());
+        if app.read(move |store| store.get(&key)).await?.is_none() {
+            warnings.push(format!(
+                "{}.skills: no skill '{name}' in namespace '{}' yet; executions are refused until it is created",
+                R::CONTENT_FIELD, meta.namespace
+            ));
+        }
+    }
+    for (field, name) in checked.compiled.secrets() {
         if !app.has_secret(&meta.namespace, name).await? {
             warnings.push(format!(
-                "{}.use.secrets: no secret '{name}' in namespace '{}' yet; executions fail where they use it until it is created",
+                "{}.{field}: no secret '{name}' in namespace '{}' yet; executions fail where they use it until it is created",
                 R::CONTENT_FIELD, meta.namespace
             ));
         }

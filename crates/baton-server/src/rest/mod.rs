@@ -72,6 +72,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(resource::<v1::Agent>())
         .merge(resource::<v1::Secret>())
         .merge(resource::<v1::McpServer>())
+        .merge(resource::<v1::Skill>())
         .merge(resource::<v1::WorkflowExecution>())
         .merge(resource::<v1::AgentExecution>())
         .merge(execution::<v1::WorkflowExecution>())
