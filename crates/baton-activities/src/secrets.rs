@@ -88,6 +88,11 @@ impl Vault {
         })
     }
 
+    /// What the activity that runs here has been given so far.
+    pub(crate) fn given() -> Secrets {
+        GIVEN.try_with(|given| given.borrow().clone()).unwrap_or_default()
+    }
+
     /// Refuses secrets in what the installation keeps for others to read.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::{
     model::{INSTRUCTIONS_BYTES_MAX, ModelSpec, ToolDescription},
     policy::Policy,
     schema::Schema,
+    secrets,
     servers::{self, ToolServer},
     skills::{self, Skill},
     tools::{self, Tool},
@@ -53,7 +54,9 @@ pub struct Reference {
 pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
     let report = Report::default();
     reserved_places(spec).into_iter().for_each(|place| report.add(place, RESERVED_CHARACTERS));
-    let definition = Fields::of(&report, "", spec).and_then(read);
+    let definition = Fields::of(&report, "", spec)
+        .and_then(read)
+        .map(|definition| AgentDefinition { secrets: secrets::named_in(spec), ..definition });
     match (definition, report.into_violations()) {
         (Some(definition), violations) if violations.is_empty() => Ok(definition),
         (_, violations) => Err(violations),
@@ -108,11 +111,9 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         .and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
     let timeout_ms = fields.duration_ms("timeout");
     fields.finish();
-    let model = model?;
-    let secrets = model.secrets();
     Some(AgentDefinition {
         instructions: instructions.to_owned(),
-        model,
+        model: model?,
         tools,
         servers,
         limits: limits.unwrap_or_default(),
@@ -120,7 +121,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         policy,
         timeout_ms,
         skills,
-        secrets,
+        secrets: Vec::new(),
     })
 }
 
@@ -179,11 +180,6 @@ impl AgentDefinition {
             .map(|server| (server.name.as_str(), format!("{}.server", server.path), server.endpoint.is_some()))
     }
 
-    /// Names of those servers, and what stands before the names of their tools.
-    pub fn prefixes(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.servers.iter().map(|server| (server.name.as_str(), server.prefix.as_str()))
-    }
-
     /// Names of the Skills that it has.
     pub fn skills(&self) -> impl Iterator<Item = &str> {
         self.skills.iter().map(|skill| skill.name.as_str())
@@ -192,6 +188,11 @@ impl AgentDefinition {
     /// Its instructions, with what it has beside its tools.
     pub(crate) fn whole_instructions(&self) -> String {
         format!("{}{}", self.instructions, skills::announcement(&self.skills))
+    }
+
+    /// Names of those servers, and what stands before the names of their tools.
+    pub fn prefixes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.servers.iter().map(|server| (server.name.as_str(), server.prefix.as_str()))
     }
 
     /// Its own tools as the model sees them; those of servers are not known before they are asked.
@@ -210,7 +211,7 @@ impl AgentDefinition {
     }
 
     /// Secrets that it may use, with the first field that names each: what their values are looked for in, and what is warned of
-    /// if they are not there. Whatever part of an agent can name a secret belongs into this list.
+    /// if they are not there.
     pub fn secrets(&self) -> &[Reference] {
         &self.secrets
     }

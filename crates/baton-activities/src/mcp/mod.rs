@@ -236,18 +236,14 @@ impl Question<'_> {
         // Dropping the service closes the connection, in a task of its own: nobody waits for a slow good-bye.
     }
 
-    async fn send(
-        &self,
-        peer: &Peer<RoleClient>,
-        method: &str,
-        parameters: &Value,
-    ) -> Result<ServerResult, Trouble> {
+    async fn send(&self, peer: &Peer<RoleClient>, method: &str, parameters: &Value) -> Result<ServerResult, Trouble> {
         let mut request = json!({"method": method});
         if !parameters.is_null() {
             request["params"] = parameters.clone();
         }
-        let request = ClientRequest::deserialize(request)
-            .map_err(|error| refused(&format!("the parameters of '{}' cannot be used: {error}", jsonrpc::said(method))))?;
+        let request = ClientRequest::deserialize(request).map_err(|error| {
+            refused(&format!("the parameters of '{}' cannot be used: {error}", jsonrpc::said(method)))
+        })?;
         let mut options = PeerRequestOptions::no_options();
         if method == "tools/call" {
             let key = (IDEMPOTENCY_KEY.to_owned(), Value::String(self.idempotency_key.to_owned()));

@@ -48,6 +48,7 @@ impl Drive {
             input: json!({"message": "Go", "input": null}),
             env: BTreeMap::new(),
             settings: Value::Null,
+            grant: None,
         };
         Self {
             program: load(Arc::new(check(spec).expect("the spec is good"))),
@@ -71,7 +72,8 @@ impl Drive {
             let input = disarm_input(&input).unwrap_or(input);
             self.recorded.push(format!("{input:?}"));
             self.now_ms += 1;
-            let commands = self.program.on_input(&Recorded { time_ms: self.now_ms, input }).expect("it takes the input");
+            let commands =
+                self.program.on_input(&Recorded { time_ms: self.now_ms, input }).expect("it takes the input");
             for command in commands {
                 self.recorded.push(format!("{command:?}"));
                 match command {
@@ -88,7 +90,7 @@ impl Drive {
                         let decision = decide(&question);
                         assert_eq!(self.program.check_decision(&question.id, &decision), Ok(()));
                         let outcome = decision.into_outcome();
-                        self.inputs.push_back(Input::CallbackAnswered { id: question.id.clone(), outcome });
+                        self.inputs.push_back(Input::CallbackAnswered { id: question.id.clone(), outcome, used: None });
                         self.questions.push(question);
                     }
                     Command::StartTimer { id, .. } => timers.push_back(id),
@@ -350,10 +352,7 @@ async fn what_a_server_wants_to_know_is_asked_of_a_person_and_given_back_with_it
     assert_eq!(calls.len(), 2);
     assert!(calls[0]["params"]["_meta"].to_string().contains("elicitation"), "{}", calls[0]);
     assert_eq!(calls[1]["params"]["requestState"], "opaque");
-    assert_eq!(
-        calls[1]["params"]["inputResponses"],
-        json!({"seat": {"action": "accept", "content": {"seat": "12a"}}})
-    );
+    assert_eq!(calls[1]["params"]["inputResponses"], json!({"seat": {"action": "accept", "content": {"seat": "12a"}}}));
     assert_eq!(calls[1]["params"]["arguments"], json!({"to": "Bonn"}));
     assert!(told(&drive).contains("booked"));
 }

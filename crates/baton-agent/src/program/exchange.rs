@@ -50,7 +50,8 @@ impl AgentProgram {
             Answer::Value(value) => self.call_completed(id, &tool.name, value, step),
             Answer::Fault(fault) => self.call_failed(id, &tool.name, &fault, step),
             Answer::Changed(None) => {
-                let why = format!("the server '{}' does not have this tool any more", tool.server().unwrap_or_default());
+                let why =
+                    format!("the server '{}' does not have this tool any more", tool.server().unwrap_or_default());
                 self.call_failed(id, &tool.name, &Fault::new(fault_type::RUNTIME, 404, why), step)
             }
             Answer::Changed(Some(listed)) => self.ask_of_change(id, tool, listed, step),
@@ -285,14 +286,7 @@ impl AgentProgram {
     }
 
     /// The work goes on at the server: it is asked for after a pause.
-    fn poll_later(
-        &mut self,
-        id: &OperationId,
-        tool: &Tool,
-        exchange: Exchange,
-        poll_ms: Option<u64>,
-        step: &mut Step,
-    ) {
+    fn poll_later(&mut self, id: &OperationId, tool: &Tool, exchange: Exchange, poll_ms: Option<u64>, step: &mut Step) {
         let Some(task) = &exchange.task else { return };
         if step.now_ms >= task.until_ms {
             let fault = Fault::new(fault_type::TIMEOUT, 408, "the work at the server did not end within 7 days");

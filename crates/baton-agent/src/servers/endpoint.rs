@@ -88,9 +88,8 @@ fn read_stdio(fields: Fields<'_>) -> Option<Value> {
             other => fields.report.add(path, format!("must be a string, found {}", kind_of(other))),
         }
     }
-    let environment = read_values(&fields, "environment", |name| {
-        !name.is_empty() && !name.contains(['=', '\0']) && !is_armed(name)
-    });
+    let environment =
+        read_values(&fields, "environment", |name| !name.is_empty() && !name.contains(['=', '\0']) && !is_armed(name));
     fields.finish();
     Some(json!({"stdio": {"command": command?, "arguments": arguments, "environment": environment}}))
 }

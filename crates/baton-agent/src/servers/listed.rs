@@ -116,9 +116,10 @@ pub(crate) fn tools_of(server: &ToolServer, pinned: &PinnedServer) -> Result<Vec
             "" => format!("The tool '{}' of the server '{}'", listed.name, server.name),
             text => text.to_owned(),
         };
-        let declared = (server.read_only.matches(&listed.name), server.egress.matches(&listed.name));
-        let tool = of(&name, description, &listed.input_schema, declared, remote)
+        let read_only = server.read_only.matches(&listed.name);
+        let mut tool = of(&name, description, &listed.input_schema, read_only, remote)
             .map_err(|why| unusable(server, &listed.name, &why))?;
+        tool.egress = server.egress.matches(&listed.name);
         tools.push(Arc::new(tool));
     }
     let more = RESOURCE_TOOLS.iter().filter(|_| server.resources);
@@ -127,14 +128,13 @@ pub(crate) fn tools_of(server: &ToolServer, pinned: &PinnedServer) -> Result<Vec
         let remote = Remote { server: server_name, endpoint, method, tool: None, repeatable: true };
         let shown = format!("{}{name}", server.prefix);
         let description = format!("{description} ('{}')", server.name);
-        let tool =
-            of(&shown, description, &parameters(), (true, false), remote).map_err(|why| unusable(server, name, &why))?;
+        let tool = of(&shown, description, &parameters(), true, remote).map_err(|why| unusable(server, name, &why))?;
         tools.push(Arc::new(tool));
     }
     Ok(tools)
 }
 
-fn of(name: &str, description: String, schema: &Value, declared: (bool, bool), remote: Remote) -> Result<Tool, String> {
+fn of(name: &str, description: String, schema: &Value, read_only: bool, remote: Remote) -> Result<Tool, String> {
     if !is_tool_name(name) || name.is_empty() {
         return Err(format!(
             "its name for the model would be '{}', of {} characters; allowed are 1 to 64: give the server a shorter 'prefix'",
@@ -146,7 +146,7 @@ fn of(name: &str, description: String, schema: &Value, declared: (bool, bool), r
         let found = description.len();
         return Err(format!("its description has {found} bytes, allowed are 0 to {DESCRIPTION_BYTES_MAX}"));
     }
-    Tool::remote(name.to_owned(), description, schema, declared, remote)
+    Tool::remote(name.to_owned(), description, schema, read_only, remote)
         .map_err(|why| format!("the schema of its arguments {why}"))
 }
 

@@ -44,7 +44,6 @@ pub(crate) struct ToolServer {
     pub(crate) tools: Patterns,
     pub(crate) read_only: Patterns,
     pub(crate) idempotent: Patterns,
-    /// Those that can carry data out of the installation.
     pub(crate) egress: Patterns,
     pub(crate) resources: bool,
     pub(crate) prompts: bool,
@@ -115,7 +114,18 @@ impl ToolServer {
         };
         let path = fields.path("");
         fields.finish();
-        Some(Self { name: name?, endpoint, prefix: prefix?, tools, read_only, idempotent, egress, resources, prompts, path })
+        Some(Self {
+            name: name?,
+            endpoint,
+            prefix: prefix?,
+            tools,
+            read_only,
+            idempotent,
+            egress,
+            resources,
+            prompts,
+            path,
+        })
     }
 
     /// How the server is reached.

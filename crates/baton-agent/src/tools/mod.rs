@@ -201,12 +201,12 @@ impl Tool {
         name: String,
         description: String,
         schema: &Value,
-        (read_only, egress): (bool, bool),
+        read_only: bool,
         remote: Remote,
     ) -> Result<Self, String> {
         let parameters = arguments_schema(schema)?;
         let (kind, behaviour) = ("tool mcp".to_owned(), Box::new(remote));
-        Ok(Self { name, description, kind, read_only, egress, path: String::new(), parameters, behaviour })
+        Ok(Self { name, description, kind, read_only, egress: false, path: String::new(), parameters, behaviour })
     }
 
     /// A tool that is no part of the spec: it only reads.
@@ -231,6 +231,11 @@ impl Tool {
             description: self.description.clone(),
             parameters: self.parameters.source().clone(),
         }
+    }
+
+    /// Length of [`Self::description`] in bytes, about.
+    pub(crate) fn described_bytes(&self) -> usize {
+        self.name.len() + self.description.len() + self.parameters.source().to_string().len()
     }
 
     /// The template that it refers to, with the path of the field that names it.

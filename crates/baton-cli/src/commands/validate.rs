@@ -186,6 +186,9 @@ impl Findings {
                 for it in definition.workflows() {
                     self.want(Kind::Workflow, &it.name, manifest, &under(prefix, &it.field));
                 }
+                for it in definition.secrets() {
+                    self.want(Kind::Secret, &it.name.to_ascii_lowercase(), manifest, &under(prefix, &it.field));
+                }
                 for (name, field, _) in definition.servers().filter(|(.., is_defined)| !is_defined) {
                     self.want(Kind::McpServer, name, manifest, &under(prefix, &field));
                 }

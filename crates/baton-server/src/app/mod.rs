@@ -28,12 +28,14 @@ mod legacy;
 mod mcp_server;
 mod merge;
 mod metadata;
+pub(crate) mod outside;
 mod plain;
 mod read;
 mod secret;
 mod selector;
 mod skill;
 mod strategy;
+mod stream;
 mod template;
 mod watch;
 mod workflow;
@@ -45,6 +47,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
+use baton_activities::Prices;
 use baton_engine::{Engine, Sealer};
 use baton_execution::ProgramKind;
 use baton_proto::v1;
@@ -90,6 +93,7 @@ struct Inner {
     /// Whether the host can be reached that executions run at, if they run at one.
     host: OnceLock<Reach>,
     fetcher: OnceLock<Fetcher>,
+    prices: OnceLock<Prices>,
     /// How far lifecycle events were sent, if they are.
     reported: OnceLock<Arc<Reported>>,
     secrets: SecretPresence,
@@ -210,6 +214,7 @@ impl App {
             collect: Notify::new(),
             host: OnceLock::new(),
             fetcher: OnceLock::new(),
+            prices: OnceLock::new(),
             reported: OnceLock::new(),
             secrets: SecretPresence::default(),
         }))
@@ -241,6 +246,17 @@ impl App {
         if self.0.fetcher.set(fetcher).is_err() {
             tracing::error!("a second fetcher was joined and is not used");
         }
+    }
+
+    /// Joins what models cost; only the first call counts.
+    pub(crate) fn join_prices(&self, prices: Prices) {
+        if self.0.prices.set(prices).is_err() {
+            tracing::error!("a second table of prices was joined and is not used");
+        }
+    }
+
+    pub(crate) fn prices(&self) -> Option<&Prices> {
+        self.0.prices.get()
     }
 
     /// Joins how far lifecycle events were sent; only the first call counts.
@@ -419,7 +435,15 @@ fn pinned<R: template::TemplateKind>(stored: &StoredResource) -> Result<Template
     let content = bytes::Bytes::from(content.to_string());
     let digest = baton_types::Digest::of(&content);
     let generation = object.metadata().map_or(0, |meta| meta.generation);
-    Ok(Template { name: stored.key.name.clone(), generation, content, digest, timeout_ms: None, version: None, missing: Vec::new() })
+    Ok(Template {
+        name: stored.key.name.clone(),
+        generation,
+        content,
+        digest,
+        timeout_ms: None,
+        version: None,
+        missing: Vec::new(),
+    })
 }
 
 fn or_default(namespace: &str) -> &str {

@@ -119,8 +119,10 @@ pub(super) async fn pin(
                 let spec = Skill::decode_stored(&stored.body, stored.revision)?.spec.unwrap_or_default();
                 skills.insert(name, content(&spec));
             }
-            None => violations
-                .push(Violation::new(field, format!("its skill '{name}' is not there: no skill of that name in namespace '{namespace}'"))),
+            None => violations.push(Violation::new(
+                field,
+                format!("its skill '{name}' is not there: no skill of that name in namespace '{namespace}'"),
+            )),
         }
     }
     if violations.len() > noted {

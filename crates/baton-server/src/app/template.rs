@@ -22,7 +22,7 @@ use baton_workflow::{NOT_THERE, RESOURCES};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, fetch, metadata};
+use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, fetch, metadata, outside};
 use crate::programs::Compiled;
 
 /// Names tried for a `generateName` before giving up.
@@ -128,6 +128,7 @@ async fn check_whole<R: TemplateKind>(app: &App, object: &mut R, violations: &mu
         None => None,
     };
     object.check_spec(checked.as_ref(), violations);
+    outside::check_published(R::PROGRAM, object.metadata_mut(), violations);
     checked
 }
 
@@ -424,7 +425,8 @@ async fn check_references<R: TemplateKind>(
         if app.mcp_server(&meta.namespace, &name).await?.is_none() {
             warnings.push(format!(
                 "{}.{field}: no MCP server '{name}' in namespace '{}' yet; executions are refused until it is created",
-                R::CONTENT_FIELD, meta.namespace
+                R::CONTENT_FIELD,
+                meta.namespace
             ));
         }
     }
@@ -433,7 +435,8 @@ async fn check_references<R: TemplateKind>(
         if app.read(move |store| store.get(&key)).await?.is_none() {
             warnings.push(format!(
                 "{}.skills: no skill '{name}' in namespace '{}' yet; executions are refused until it is created",
-                R::CONTENT_FIELD, meta.namespace
+                R::CONTENT_FIELD,
+                meta.namespace
             ));
         }
     }

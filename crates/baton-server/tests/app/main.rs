@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what must hold in a test is unwrapped, in its helpers too")]
 
 mod admission;
+mod agent_secrets;
 mod events;
 mod executions;
 mod legacy;
@@ -18,5 +19,6 @@ mod secrets;
 mod server;
 mod support;
 mod templates;
+mod traces;
 mod upkeep;
 mod watches;

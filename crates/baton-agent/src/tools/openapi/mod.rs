@@ -21,7 +21,10 @@ use document::Described;
 pub(super) const KIND: Kind = Kind {
     field: "openapi",
     read: |fields, common| Some(Box::new(Operation::read(fields, common)?)),
-    parameters: |own| match Described::find(own.pointer("/document/content"), own["operationId"].as_str().unwrap_or_default()) {
+    parameters: |own| match Described::find(
+        own.pointer("/document/content"),
+        own["operationId"].as_str().unwrap_or_default(),
+    ) {
         Some(Ok(described)) => described.parameters,
         // What is wrong is told where the field is read.
         Some(Err(_)) | None => json!({"type": "object", "properties": {}}),
