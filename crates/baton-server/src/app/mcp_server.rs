@@ -15,8 +15,7 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, Change, DeletedObject, ServedResource, WriteOptions, Written,
-    free_data,
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written, free_data,
     plain::{self, PlainKind},
     strategy,
 };
