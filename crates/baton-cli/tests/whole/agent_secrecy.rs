@@ -195,7 +195,8 @@ fn model() -> (Stub, Arc<Mutex<Vec<Vec<u8>>>>) {
     let keeping = Arc::clone(&noted);
     let stub = Stub::start(move |request| {
         let key = key_in(request);
-        let said = repeated(&key);
+        // Tools of the agent itself are given none.
+        let said = if key.is_empty() { String::new() } else { repeated(&key) };
         let head = |more: &str| format!("content-type: application/json\r\nx-your-key: {key}\r\n{more}");
         let answered =
             request.json()["messages"].as_array().is_some_and(|all| all.iter().any(|one| one["role"] == "tool"));
@@ -240,7 +241,7 @@ fn model() -> (Stub, Arc<Mutex<Vec<Vec<u8>>>>) {
             "half" => Reply::Half,
             "reset" => Reply::Raw(200, "content-length: 5\r\n".to_owned(), Vec::new()),
             "anthropic" => Reply::Json(json!({
-                "model": key, "content": [{"type": "thinking", "thinking": said, "signature": said}, {"type": "text", "text": said}],
+                "type": "message", "model": key, "content": [{"type": "thinking", "thinking": said, "signature": said}, {"type": "text", "text": said}],
                 "stop_reason": "end_turn", "usage": {"input_tokens": 1, "output_tokens": 1},
             })),
             "gemini" => Reply::Json(json!({
