@@ -190,6 +190,11 @@ impl AgentDefinition {
         format!("{}{}", self.instructions, skills::announcement(&self.skills))
     }
 
+    /// Names of those servers, and what stands before the names of their tools.
+    pub fn prefixes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.servers.iter().map(|server| (server.name.as_str(), server.prefix.as_str()))
+    }
+
     /// Its own tools as the model sees them; those of servers are not known before they are asked.
     pub fn tools(&self) -> Vec<ToolDescription> {
         self.tools.iter().map(|tool| tool.description()).collect()

@@ -39,11 +39,11 @@ mod untrusted;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use depth::{DATA_DEPTH_MAX, is_deeper_than};
-pub use limits::{Limits, MAX_TURNS_DEFAULT, check_limits};
+pub use limits::{Limits, MAX_TURNS_DEFAULT, OnSoftMark, TreeLimits, check_limits};
 pub use model::{
-    ATTACHMENTS_MAX, Attachment, FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall,
-    PlaybackConversation, PlaybackTurn, Price, Provider, ProviderData, ReasoningEffort, RetrySpec, SecretKey, Tokens,
-    ToolCall, ToolDescription, check_attachments, play_model,
+    ATTACHMENTS_MAX, Attachment, FinishReason, Message, ModelDelta, ModelRequest, ModelResponse, ModelSpec, Playback,
+    PlaybackCall, PlaybackConversation, PlaybackTurn, Price, Provider, ProviderData, ReasoningEffort, RetrySpec,
+    SecretKey, Tokens, ToolCall, ToolCallDelta, ToolDescription, check_attachments, play_model,
 };
 pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};

@@ -294,18 +294,18 @@ impl Client {
         Ok(page?)
     }
 
-    /// The history of an execution as it is recorded, until it has ended.
-    pub(crate) async fn watch_history(
+    /// What happens to an execution, and what it is making, until it has ended.
+    pub(crate) async fn stream(
         &self,
         kind: Kind,
-        request: v1::HistoryRequest,
-    ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
+        request: v1::StreamRequest,
+    ) -> Result<Streaming<v1::StreamItem>, Failure> {
         let stream = match kind {
             Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
                 return Err(not_an_execution(kind));
             }
-            Kind::AgentExecution => v1::AgentExecution::follow(self.channel.clone(), request).await,
-            Kind::WorkflowExecution => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
+            Kind::AgentExecution => v1::AgentExecution::stream(self.channel.clone(), request).await,
+            Kind::WorkflowExecution => v1::WorkflowExecution::stream(self.channel.clone(), request).await,
         };
         Ok(stream?)
     }
@@ -433,10 +433,7 @@ fn not_an_execution(kind: Kind) -> Failure {
 trait ExecutionApi: Api {
     async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status>;
     async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status>;
-    async fn follow(
-        channel: Channel,
-        request: v1::HistoryRequest,
-    ) -> Result<Streaming<history_v1::HistoryEvent>, Status>;
+    async fn stream(channel: Channel, request: v1::StreamRequest) -> Result<Streaming<v1::StreamItem>, Status>;
 }
 
 macro_rules! api {
@@ -486,7 +483,7 @@ macro_rules! api {
 }
 
 macro_rules! execution_api {
-    ($kind:ident, $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $follow:ident) => {
+    ($kind:ident, $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $stream:ident) => {
         impl ExecutionApi for v1::$kind {
             async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status> {
                 let mut client = Self::client(channel);
@@ -502,11 +499,8 @@ macro_rules! execution_api {
             async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status> {
                 Ok(Self::client(channel).$history(request).await?.into_inner())
             }
-            async fn follow(
-                channel: Channel,
-                request: v1::HistoryRequest,
-            ) -> Result<Streaming<history_v1::HistoryEvent>, Status> {
-                Ok(Self::client(channel).$follow(request).await?.into_inner())
+            async fn stream(channel: Channel, request: v1::StreamRequest) -> Result<Streaming<v1::StreamItem>, Status> {
+                Ok(Self::client(channel).$stream(request).await?.into_inner())
             }
         }
     };
@@ -590,7 +584,7 @@ execution_api!(
     suspend_workflow_execution,
     resume_workflow_execution,
     get_workflow_execution_history,
-    watch_workflow_execution_history
+    stream_workflow_execution
 );
 execution_api!(
     AgentExecution,
@@ -599,5 +593,5 @@ execution_api!(
     suspend_agent_execution,
     resume_agent_execution,
     get_agent_execution_history,
-    watch_agent_execution_history
+    stream_agent_execution
 );

@@ -4,7 +4,7 @@
 //! would send the secret to whoever that activity calls.
 
 use baton_execution::{Command, Decision, OperationId, Program, ProgramError, Progress, Recorded, disarm_input};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A Program behind the fence that every input passes.
 pub(crate) struct Fenced<P>(pub(crate) P);
@@ -19,6 +19,10 @@ impl<P: Program> Program for Fenced<P> {
 
     fn activity_input(&self, id: &OperationId) -> Option<Value> {
         self.0.activity_input(id)
+    }
+
+    fn labels(&self, id: &OperationId) -> Map<String, Value> {
+        self.0.labels(id)
     }
 
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {

@@ -15,6 +15,7 @@ mod places;
 mod playback;
 mod prices;
 mod remote;
+mod speech;
 mod wire;
 
 use std::{borrow::Cow, time::Duration};
@@ -31,7 +32,7 @@ use crate::{
     outgoing::Deadline,
 };
 use places::Places;
-use prices::Prices;
+pub use prices::Prices;
 use remote::Remote;
 
 /// Characters that a fault shows of each model that failed.
@@ -68,7 +69,7 @@ impl Model {
         Ok(Self {
             remote: Box::new(Remote::new(&means.outgoing, places, retry_initial)),
             playback: Box::new(playback::Player),
-            prices: Prices::new(options),
+            prices: Prices::new(&options),
         })
     }
 

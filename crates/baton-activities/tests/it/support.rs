@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use baton_activities::{ActivitiesOptions, Home, Homeless, Secret, Subscription, WorldActivities};
-use baton_execution::{Activities as _, ActivityTask, Fault, OperationId};
+use baton_execution::{Activities as _, ActivityTask, Emitter, Fault, OperationId, Origin};
 use baton_types::Uid;
 use serde_json::Value;
 use tokio::{
@@ -150,6 +150,8 @@ pub(crate) fn task(activity: &str, input: Value, start_to_close_ms: u64) -> Acti
         activity: activity.into(),
         input,
         start_to_close_ms,
+        emitter: Emitter::default(),
+        origin: Origin::default(),
     }
 }
 

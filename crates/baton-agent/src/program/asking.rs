@@ -194,6 +194,8 @@ impl AgentProgram {
             (QuestionKind::ToolChanged | QuestionKind::Elicitation, _) => {
                 self.answer_decided(&asking.id, asking.kind, outcome, step);
             }
+            // A question of the run, see `extending`: no call has it.
+            (QuestionKind::Limit, _) => {}
         }
     }
 
@@ -212,6 +214,7 @@ impl AgentProgram {
             (QuestionKind::ToolChanged | QuestionKind::Elicitation, _) => {
                 self.answer_overdue(&asking.id, asking.kind, step);
             }
+            (QuestionKind::Limit, _) => {}
         }
     }
 
@@ -248,6 +251,11 @@ impl AgentProgram {
             });
         match (action, asking.kind) {
             (Ok(action), QuestionKind::ToolCall) => {
+                if matches!(action, Action::Child { .. })
+                    && let Err(shortage) = self.state.account.check_children(self.own_usage(), 1)
+                {
+                    return self.fail(shortage.fault("the call that was approved starts another execution"), step);
+                }
                 let state = begin(&asking.id, action, Some(decision.approval), step);
                 self.set_call(&asking.id, step, |call| {
                     call.state = state;
@@ -258,7 +266,7 @@ impl AgentProgram {
                 self.begin_again(&asking.id, action, Some(decision.approval), decision.arguments, step);
             }
             // Those are decided elsewhere.
-            (Ok(_), QuestionKind::ToolChanged | QuestionKind::Elicitation) => {}
+            (Ok(_), QuestionKind::ToolChanged | QuestionKind::Elicitation | QuestionKind::Limit) => {}
             (Err(why), _) => self.refuse(asking, &Fault::new(fault_type::VALIDATION, 400, why), step),
         }
     }
@@ -304,6 +312,8 @@ pub(super) fn question_id(kind: QuestionKind, call: &OperationId, number: usize)
         QuestionKind::InDoubt => "/in-doubt/".to_owned(),
         QuestionKind::ToolChanged => "/changes/".to_owned(),
         QuestionKind::Elicitation => format!("/elicitations/{number}/"),
+        // Not asked about a call.
+        QuestionKind::Limit => "/limits/".to_owned(),
     };
     OperationId::new(call.position.replacen("/tools/", &segment, 1), call.attempt)
 }

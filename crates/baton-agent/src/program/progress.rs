@@ -1,6 +1,6 @@
 //! What `status` says of a run.
 
-use baton_execution::{Progress, WaitReason, Waiting};
+use baton_execution::{Progress, TreeProgress, Usage, WaitReason, Waiting};
 
 use super::state::{AskedState, CallState, Stage, State};
 use crate::definition::AgentDefinition;
@@ -8,7 +8,7 @@ use crate::definition::AgentDefinition;
 /// Waits that `status` shows.
 const WAITING_MAX: usize = 32;
 
-pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
+pub(super) fn of(definition: &AgentDefinition, state: &State, marks: Vec<String>) -> Progress {
     let waiting = match &state.stage {
         Stage::Servers(all) => all
             .iter()
@@ -55,6 +55,13 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
             })
             .take(WAITING_MAX)
             .collect(),
+        Stage::Limit(asked) => vec![Waiting {
+            id: asked.id.clone(),
+            reason: WaitReason::Approval,
+            on: asked.on.clone(),
+            since_ms: asked.since_ms,
+            until_ms: Some(asked.until_ms),
+        }],
         Stage::New | Stage::Ended => Vec::new(),
     };
     Progress {
@@ -62,6 +69,7 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
         tasks_started: state.timeline.started,
         tasks_ended: state.timeline.ended,
         recent: state.timeline.recent.clone(),
-        usage: state.usage,
+        usage: Usage { children: state.account.children(), ..state.usage },
+        tree: TreeProgress { marks, ..state.account.progress(state.usage) },
     }
 }

@@ -1,13 +1,14 @@
 //! Everything a run remembers, as data.
 
-use baton_execution::{OperationId, QuestionKind, TaskSummary, Usage};
+use baton_execution::{Account, OperationId, QuestionKind, TaskSummary, Usage};
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{budget::Bound, loops::Trail};
 use crate::{
     limits::Limits,
-    model::{Message, ToolCall},
+    model::{Message, Price, ToolCall},
     servers::{Listed, PinnedServer},
     tools::Exchange,
 };
@@ -39,6 +40,17 @@ pub(super) struct State {
     /// Whether a call has given a result: whoever wrote it may speak through the model from then on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) untrusted: bool,
+    /// What the execution and those below it may use.
+    #[serde(default)]
+    pub(super) account: Account,
+    /// Of the model and its fallbacks, where money is limited.
+    #[serde(default)]
+    pub(super) prices: Vec<Option<Price>>,
+    /// How often a person was asked to extend limits.
+    #[serde(default)]
+    pub(super) extensions_asked: u32,
+    #[serde(default)]
+    pub(super) trail: Trail,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +63,8 @@ pub(super) enum Stage {
     Model(ModelCall),
     /// Its tool calls run.
     Tools(Vec<Call>),
+    /// A person is asked to extend limits.
+    Limit(Extending),
     /// Every further input is ignored.
     Ended,
 }
@@ -85,6 +99,21 @@ pub(super) struct ModelCall {
     pub(super) id: OperationId,
     pub(super) since_ms: i64,
     pub(super) until_ms: i64,
+    /// The longest answer that fits into the limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bound: Option<Bound>,
+}
+
+/// A question whether more may be used.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Extending {
+    pub(super) id: OperationId,
+    /// What is proposed.
+    pub(super) arguments: Value,
+    /// For people: what was used.
+    pub(super) on: String,
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
 }
 
 /// One tool call of the present turn.
@@ -106,6 +135,11 @@ impl Call {
     /// What the call is made with.
     pub(super) fn sent(&self) -> &Value {
         self.edited.as_ref().unwrap_or(&self.asked.arguments)
+    }
+
+    /// Whether a person is asked if it may be made.
+    pub(super) fn is_asked_about(&self) -> bool {
+        matches!(self.state, CallState::Asking { kind: QuestionKind::ToolCall, .. })
     }
 }
 
@@ -210,6 +244,10 @@ impl Default for State {
             timeline: Timeline::default(),
             servers: Vec::new(),
             untrusted: false,
+            account: Account::default(),
+            prices: Vec::new(),
+            extensions_asked: 0,
+            trail: Trail::default(),
         }
     }
 }

@@ -233,6 +233,11 @@ impl Tool {
         }
     }
 
+    /// Length of [`Self::description`] in bytes, about.
+    pub(crate) fn described_bytes(&self) -> usize {
+        self.name.len() + self.description.len() + self.parameters.source().to_string().len()
+    }
+
     /// The template that it refers to, with the path of the field that names it.
     pub(crate) fn target(&self) -> Option<(ProgramKind, String, &str)> {
         self.behaviour.target().map(|(kind, name)| (kind, format!("{}.name", self.path), name))

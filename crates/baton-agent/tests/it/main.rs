@@ -7,6 +7,7 @@
 )]
 
 mod definition;
+mod forest;
 mod http_tool;
 mod injection;
 mod limits;
@@ -20,3 +21,4 @@ mod shell_tool;
 mod skills;
 mod support;
 mod tools;
+mod tree;

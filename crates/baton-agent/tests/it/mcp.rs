@@ -485,6 +485,23 @@ fn specs_that_cannot_be_are_refused_with_every_violation() {
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_good() {
+    let page = include_str!("../../../../docs/agents/mcp.md");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut kinds = Vec::new();
+    for document in blocks.flat_map(|block| block.split("---\n")) {
+        let document: Value = serde_yaml_ng::from_str(document).unwrap();
+        match document["kind"].as_str() {
+            Some("McpServer") => check_mcp_server(&document["spec"]).unwrap(),
+            Some("Agent") => _ = check(&document["spec"]).unwrap(),
+            _ => assert!(document.get("cases").is_some(), "{document}"),
+        }
+        kinds.push(document["kind"].as_str().unwrap_or("test").to_owned());
+    }
+    assert_eq!(kinds, ["McpServer", "Agent", "McpServer", "Agent", "test"]);
+}
+
+#[test]
 fn the_spec_of_a_server_is_checked_whole() {
     let http = |http: Value| json!({"http": http});
     for (spec, field, says) in [
@@ -505,11 +522,9 @@ fn the_spec_of_a_server_is_checked_whole() {
         (http(json!({"url": "ftp://a"})), "http.url", "must begin with"),
         (http(json!({"url": "https://u:p@a"})), "http.url", "user name"),
         (http(json!({"url": "https://a", "headers": {"a b": "c"}})), "http.headers.a b", "is not a name"),
-        (
-            http(json!({"url": "https://a", "authentication": {"digest": {}}})),
-            "http.authentication",
-            "exactly one of basic",
-        ),
+        (http(json!({"url": "https://a", "authentication": {"digest": {}}})), "http.authentication", "exactly one of basic"),
+        (http(json!({"url": "https://a", "authentication": {"bearer": {"token": "abc"}}})), "http.authentication.bearer.token", "not kept in the open"),
+        (http(json!({"url": "https://a", "headers": {"Authorization": "Bearer abc"}})), "http.headers.Authorization", "not kept in the open"),
         (json!({"stdio": {"command": "a"}, "lifecycle": "old"}), "lifecycle", "'auto', 'modern', 'legacy'"),
         (json!({"stdio": {"command": "a"}, "protocolVersion": "new"}), "protocolVersion", "such as '2026-07-28'"),
         (json!({"stdio": {"command": "\u{fdd0}secret~a~b\u{fdd1}"}}), "stdio.command", ""),
@@ -526,4 +541,7 @@ fn the_spec_of_a_server_is_checked_whole() {
     }));
     check_mcp_server(&good).unwrap();
     assert_eq!(baton_agent::secrets_of_mcp_server(&good), ["s"]);
+    let used = http(json!({"url": "https://a", "authentication": {"basic": {"use": "shop"}}}));
+    check_mcp_server(&used).unwrap();
+    assert_eq!(baton_agent::secrets_of_mcp_server(&used), ["shop"]);
 }

@@ -25,6 +25,7 @@ mod outside;
 mod secrecy;
 mod several;
 mod signals;
+mod streams;
 mod temporal;
 
 use std::{

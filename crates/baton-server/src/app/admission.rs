@@ -67,6 +67,15 @@ pub(crate) trait ExecutionStrategy: ExecutionKind {
     fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts;
     /// Takes over what the present object's definition refers to, if nothing else is said.
     fn keep_resources(&mut self, _present: &Self) {}
+    /// Adds to the settings what the Program needs to know of the server, of the content that it is to run.
+    fn complete_settings(
+        _app: &App,
+        _settings: &mut Value,
+        _content: (&Digest, &[u8]),
+        _parent: Option<&ParentRef>,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
     /// Drops what a caller put in `status`, and `metadata.resourceVersion`.
     fn clear_system_fields(&mut self) {
         self.metadata_mut().resource_version.clear();
@@ -113,6 +122,8 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         template::check_size(&**it)?;
     }
     let timeout_ms = own_timeout_ms.or(content.timeout_ms);
+    let mut settings = parts.settings;
+    R::complete_settings(app, &mut settings, (&content.digest, &content.definition), parent.as_ref())?;
     let admitted = Admitted {
         resource: execution,
         definition: content.definition,
@@ -120,7 +131,7 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         template_name: content.name,
         template_generation: content.generation,
         input: parts.input,
-        settings: parts.settings,
+        settings,
         timeout_ms,
         parent,
     };

@@ -29,12 +29,14 @@ mod legacy;
 mod mcp_server;
 mod merge;
 mod metadata;
+pub(crate) mod outside;
 mod plain;
 mod read;
 mod secret;
 mod selector;
 mod skill;
 mod strategy;
+mod stream;
 mod template;
 mod watch;
 mod workflow;
@@ -46,6 +48,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
+use baton_activities::Prices;
 use baton_engine::{Engine, Sealer};
 use baton_execution::ProgramKind;
 use baton_proto::v1;
@@ -91,6 +94,7 @@ struct Inner {
     /// Whether the host can be reached that executions run at, if they run at one.
     host: OnceLock<Reach>,
     fetcher: OnceLock<Fetcher>,
+    prices: OnceLock<Prices>,
     /// How far lifecycle events were sent, if they are.
     reported: OnceLock<Arc<Reported>>,
     secrets: SecretPresence,
@@ -211,6 +215,7 @@ impl App {
             collect: Notify::new(),
             host: OnceLock::new(),
             fetcher: OnceLock::new(),
+            prices: OnceLock::new(),
             reported: OnceLock::new(),
             secrets: SecretPresence::default(),
         }))
@@ -242,6 +247,17 @@ impl App {
         if self.0.fetcher.set(fetcher).is_err() {
             tracing::error!("a second fetcher was joined and is not used");
         }
+    }
+
+    /// Joins what models cost; only the first call counts.
+    pub(crate) fn join_prices(&self, prices: Prices) {
+        if self.0.prices.set(prices).is_err() {
+            tracing::error!("a second table of prices was joined and is not used");
+        }
+    }
+
+    pub(crate) fn prices(&self) -> Option<&Prices> {
+        self.0.prices.get()
     }
 
     /// Joins how far lifecycle events were sent; only the first call counts.

@@ -22,7 +22,7 @@ use baton_workflow::{NOT_THERE, RESOURCES};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, fetch, metadata};
+use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, fetch, metadata, outside};
 use crate::programs::Compiled;
 
 /// Names tried for a `generateName` before giving up.
@@ -128,6 +128,7 @@ async fn check_whole<R: TemplateKind>(app: &App, object: &mut R, violations: &mu
         None => None,
     };
     object.check_spec(checked.as_ref(), violations);
+    outside::check_published(R::PROGRAM, object.metadata_mut(), violations);
     checked
 }
 

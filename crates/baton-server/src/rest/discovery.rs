@@ -21,7 +21,7 @@ const VERSION: &str = "v1";
 const VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
 
 /// Subresources of executions, with their verbs.
-const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 9] = [
+const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 10] = [
     ("status", &["get"]),
     ("cancel", &["create"]),
     ("terminate", &["create"]),
@@ -29,6 +29,7 @@ const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 9] = [
     ("resume", &["create"]),
     ("output", &["get"]),
     ("history", &["get"]),
+    ("stream", &["get"]),
     ("callbacks", &["create", "get"]),
     ("callbacks/retry", &["create"]),
 ];

@@ -12,6 +12,7 @@ mod methods;
 mod readiness;
 mod routes;
 mod serving;
+mod streams;
 mod temporal;
 mod watches;
 mod writes;

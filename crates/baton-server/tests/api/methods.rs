@@ -21,13 +21,14 @@ const RESOURCE_CASES: [(&str, &str, Code); 7] = [
     ("Watch", "s", Code::Ok),
 ];
 
-const EXECUTION_CASES: [(&str, &str, Code); 9] = [
+const EXECUTION_CASES: [(&str, &str, Code); 10] = [
     ("Cancel", "", Code::NotFound),
     ("Terminate", "", Code::NotFound),
     ("Suspend", "", Code::NotFound),
     ("Resume", "", Code::NotFound),
     ("Get", "History", Code::NotFound),
     ("Watch", "History", Code::NotFound),
+    ("Stream", "", Code::NotFound),
     ("List", "Callbacks", Code::NotFound),
     ("Attach", "Callback", Code::InvalidArgument),
     ("Retry", "Callback", Code::NotFound),
