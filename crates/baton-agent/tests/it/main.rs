@@ -13,5 +13,6 @@ mod models;
 mod policy;
 mod properties;
 mod run;
+mod sessions;
 mod support;
 mod tools;

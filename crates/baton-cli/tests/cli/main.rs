@@ -10,5 +10,6 @@ mod help;
 mod offline;
 mod run;
 mod server;
+mod sessions;
 mod support;
 mod worker;

@@ -20,6 +20,7 @@ mod data_dir;
 mod events;
 mod outside;
 mod secrecy;
+mod sessions;
 mod several;
 mod signals;
 mod temporal;
