@@ -167,6 +167,12 @@ pub(crate) fn secret(name: &str) -> Value {
     })
 }
 
+pub(crate) fn session(name: &str) -> Value {
+    json!({
+        "apiVersion": "baton.dev/v1", "kind": "Session", "metadata": {"name": name}, "spec": {"agent": "echo", "retention": "1h"},
+    })
+}
+
 pub(crate) fn agent(name: &str) -> Value {
     let playback = json!({"conversations": [{"turns": [{"text": "hello"}]}]});
     json!({
