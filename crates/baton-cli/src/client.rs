@@ -12,8 +12,8 @@ use baton_proto::{
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
-        event_service_client::EventServiceClient, secret_service_client::SecretServiceClient,
-        session_service_client::SessionServiceClient,
+        event_service_client::EventServiceClient, mcp_server_service_client::McpServerServiceClient,
+        secret_service_client::SecretServiceClient, session_service_client::SessionServiceClient,
         workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
@@ -134,6 +134,7 @@ impl Client {
             Object::Agent(it) => Written::of(v1::Agent::create(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
+            Object::McpServer(it) => Written::of(v1::McpServer::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
             Object::Session(it) => Written::of(v1::Session::create(channel, *it, dry_run).await?),
         })
@@ -148,6 +149,7 @@ impl Client {
             Object::Agent(it) => Written::of(v1::Agent::update(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
+            Object::McpServer(it) => Written::of(v1::McpServer::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
             Object::Session(it) => Written::of(v1::Session::update(channel, *it, dry_run).await?),
         })
@@ -259,7 +261,7 @@ impl Client {
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
@@ -294,7 +296,7 @@ impl Client {
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
@@ -303,18 +305,18 @@ impl Client {
         Ok(page?)
     }
 
-    /// The history of an execution as it is recorded, until it has ended.
-    pub(crate) async fn watch_history(
+    /// What happens to an execution, and what it is making, until it has ended.
+    pub(crate) async fn stream(
         &self,
         kind: Kind,
-        request: v1::HistoryRequest,
-    ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
+        request: v1::StreamRequest,
+    ) -> Result<Streaming<v1::StreamItem>, Failure> {
         let stream = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
-            Kind::AgentExecution => v1::AgentExecution::follow(self.channel.clone(), request).await,
-            Kind::WorkflowExecution => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
+            Kind::AgentExecution => v1::AgentExecution::stream(self.channel.clone(), request).await,
+            Kind::WorkflowExecution => v1::WorkflowExecution::stream(self.channel.clone(), request).await,
         };
         Ok(stream?)
     }
@@ -326,7 +328,7 @@ impl Client {
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -348,7 +350,7 @@ impl Client {
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -370,7 +372,7 @@ impl Client {
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Session => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -442,10 +444,7 @@ fn not_an_execution(kind: Kind) -> Failure {
 trait ExecutionApi: Api {
     async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status>;
     async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status>;
-    async fn follow(
-        channel: Channel,
-        request: v1::HistoryRequest,
-    ) -> Result<Streaming<history_v1::HistoryEvent>, Status>;
+    async fn stream(channel: Channel, request: v1::StreamRequest) -> Result<Streaming<v1::StreamItem>, Status>;
 }
 
 macro_rules! api {
@@ -495,7 +494,7 @@ macro_rules! api {
 }
 
 macro_rules! execution_api {
-    ($kind:ident, $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $follow:ident) => {
+    ($kind:ident, $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $stream:ident) => {
         impl ExecutionApi for v1::$kind {
             async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status> {
                 let mut client = Self::client(channel);
@@ -511,11 +510,8 @@ macro_rules! execution_api {
             async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status> {
                 Ok(Self::client(channel).$history(request).await?.into_inner())
             }
-            async fn follow(
-                channel: Channel,
-                request: v1::HistoryRequest,
-            ) -> Result<Streaming<history_v1::HistoryEvent>, Status> {
-                Ok(Self::client(channel).$follow(request).await?.into_inner())
+            async fn stream(channel: Channel, request: v1::StreamRequest) -> Result<Streaming<v1::StreamItem>, Status> {
+                Ok(Self::client(channel).$stream(request).await?.into_inner())
             }
         }
     };
@@ -538,6 +534,10 @@ api!(
 api!(
     Secret, SecretServiceClient, secret, create_secret CreateSecretRequest, update_secret UpdateSecretRequest,
     get_secret, list_secrets, delete_secret, watch_secrets
+);
+api!(
+    McpServer, McpServerServiceClient, mcp_server, create_mcp_server CreateMcpServerRequest, update_mcp_server UpdateMcpServerRequest,
+    get_mcp_server, list_mcp_servers, delete_mcp_server, watch_mcp_servers
 );
 api!(
     Session, SessionServiceClient, session, create_session CreateSessionRequest, update_session UpdateSessionRequest,
@@ -599,7 +599,7 @@ execution_api!(
     suspend_workflow_execution,
     resume_workflow_execution,
     get_workflow_execution_history,
-    watch_workflow_execution_history
+    stream_workflow_execution
 );
 execution_api!(
     AgentExecution,
@@ -608,5 +608,5 @@ execution_api!(
     suspend_agent_execution,
     resume_agent_execution,
     get_agent_execution_history,
-    watch_agent_execution_history
+    stream_agent_execution
 );

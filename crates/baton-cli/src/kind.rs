@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     AgentExecution,
     Secret,
     Approval,
+    McpServer,
     Session,
 }
 
@@ -46,6 +47,10 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::Approval;
                 $body
             }
+            $crate::kind::Kind::McpServer => {
+                type $type = baton_proto::v1::McpServer;
+                $body
+            }
             $crate::kind::Kind::Session => {
                 type $type = baton_proto::v1::Session;
                 $body
@@ -57,8 +62,9 @@ pub(crate) use with_kind;
 
 impl Kind {
     /// All kinds, each after those that it refers to.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Secret,
+        Self::McpServer,
         Self::Agent,
         Self::Workflow,
         Self::Session,
@@ -187,7 +193,7 @@ impl Kind {
         match self {
             Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
             Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
-            Self::Secret | Self::Approval | Self::Session => None,
+            Self::Secret | Self::Approval | Self::McpServer | Self::Session => None,
         }
     }
 }
@@ -201,6 +207,7 @@ pub(crate) enum Object {
     AgentExecution(Box<v1::AgentExecution>),
     Secret(Box<v1::Secret>),
     Approval(Box<v1::Approval>),
+    McpServer(Box<v1::McpServer>),
     Session(Box<v1::Session>),
 }
 
@@ -213,6 +220,7 @@ macro_rules! each {
             $crate::kind::Object::AgentExecution($it) => $body,
             $crate::kind::Object::Secret($it) => $body,
             $crate::kind::Object::Approval($it) => $body,
+            $crate::kind::Object::McpServer($it) => $body,
             $crate::kind::Object::Session($it) => $body,
         }
     };
@@ -228,7 +236,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, Session);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer, Session);
 
 impl Object {
     /// Its kind.
@@ -240,6 +248,7 @@ impl Object {
             Self::AgentExecution(_) => Kind::AgentExecution,
             Self::Secret(_) => Kind::Secret,
             Self::Approval(_) => Kind::Approval,
+            Self::McpServer(_) => Kind::McpServer,
             Self::Session(_) => Kind::Session,
         }
     }
@@ -280,7 +289,12 @@ impl Object {
         match self {
             Self::WorkflowExecution(it) => Some(baton_proto::ExecutionResource::Workflow(it.clone())),
             Self::AgentExecution(it) => Some(baton_proto::ExecutionResource::Agent(it.clone())),
-            Self::Workflow(_) | Self::Agent(_) | Self::Secret(_) | Self::Approval(_) | Self::Session(_) => None,
+            Self::Workflow(_)
+            | Self::Agent(_)
+            | Self::Secret(_)
+            | Self::Approval(_)
+            | Self::McpServer(_)
+            | Self::Session(_) => None,
         }
     }
 }
@@ -299,7 +313,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are secrets (sec), agents (ag), workflows (wf), sessions (ses), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
+            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), agents (ag), workflows (wf), sessions (ses), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
         );
     }
 

@@ -96,6 +96,7 @@ async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Tree(args) => commands::tree(context, args).await,
         Command::Callback(command) => commands::callback(context, command).await,
         Command::Event(command) => commands::event(context, command).await,
+        Command::Mcp => Box::pin(commands::mcp(context)).await,
         Command::Validate(args) => commands::validate(context, &args),
         Command::Fmt(args) => commands::fmt(context, &args),
         Command::Graph(args) => commands::graph(context, &args),

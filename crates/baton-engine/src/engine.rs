@@ -29,6 +29,7 @@ use crate::{
     sealer::{Claims, Sealer},
     stored::Row,
     timers::Timers,
+    transients::Watching,
     worker::{Route, Shared, Worker, now_ms},
 };
 
@@ -132,6 +133,7 @@ impl Engine {
             mailbox_answered: Notify::new(),
             followers: Mutex::new(HashMap::new()),
             followers_count: AtomicUsize::new(0),
+            transients: Arc::default(),
             resident: AtomicUsize::new(0),
         });
         let engine = Self { shared: Arc::clone(&shared), threads: Arc::default(), scan: Arc::default() };
@@ -291,6 +293,7 @@ impl Engine {
                     claims,
                     fingerprint,
                     outcome,
+                    used: None,
                     reply: AnswerReply::Caller(reply),
                 })
                 .await;
@@ -401,6 +404,14 @@ impl Engine {
             drop(tokio::time::timeout(WAIT_MAX, follower.receiver.changed()).await);
         }
         Ok(())
+    }
+
+    /// Looks on while the activities of an execution run: at what they emit from their beginning on, and at each change of its row.
+    ///
+    /// # Errors
+    /// NotFound; ResourceExhausted if [`WATCHERS_MAX`](crate::WATCHERS_MAX) look on already.
+    pub fn watch(&self, uid: Uid) -> Result<Watching, ApiError> {
+        self.shared.transients.watch(self.number_of(uid)?)
     }
 
     /// The whole output of an execution as JSON text, also where it is too long for `status`.

@@ -47,6 +47,7 @@ mod stored;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod transients;
 mod worker;
 
 pub use adopt::ended_row;
@@ -65,6 +66,7 @@ pub use host::{
 pub use reconcile::ReconcileReport;
 pub use sealer::{KeyError, Sealer, TOKEN_PREFIX};
 pub use stored::decode_stored;
+pub use transients::{ACTIVITY_BYTES_MAX, BYTES_MAX, Emitted, WATCHERS_MAX, Watching};
 
 /// Longest callback token that is accepted, in bytes. Temporal's are about 110.
 pub const CALLBACK_TOKEN_BYTES_MAX: usize = 8 * 1024;

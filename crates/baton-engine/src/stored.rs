@@ -39,6 +39,9 @@ pub(crate) struct StoredExecution {
     /// Due time of the timer by which callers elsewhere are heard from, in milliseconds since 1970; 0 for none.
     #[prost(int64, tag = "9")]
     pub(crate) callers_timer_ms: i64,
+    /// Of one that has ended: what it and all below it used; absent if nobody knows.
+    #[prost(message, optional, tag = "18")]
+    pub(crate) used: Option<history_v1::Used>,
     /// What it begins with, as long as it is held before its first step.
     #[prost(message, optional, tag = "10")]
     pub(crate) held: Option<HeldStart>,

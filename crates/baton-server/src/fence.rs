@@ -5,7 +5,7 @@
 
 use baton_execution::{Command, Decision, OperationId, Program, ProgramError, Progress, Recorded, disarm_input};
 use baton_types::Phase;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A Program behind the fence that every input passes.
 pub(crate) struct Fenced<P>(pub(crate) P);
@@ -20,6 +20,10 @@ impl<P: Program> Program for Fenced<P> {
 
     fn activity_input(&self, id: &OperationId) -> Option<Value> {
         self.0.activity_input(id)
+    }
+
+    fn labels(&self, id: &OperationId) -> Map<String, Value> {
+        self.0.labels(id)
     }
 
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {

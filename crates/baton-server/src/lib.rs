@@ -11,6 +11,7 @@
 //! # Deliberately absent
 //! Authentication: the server refuses to listen on anything but loopback addresses.
 
+mod a2a_server;
 pub mod app;
 pub mod config;
 mod errors;
@@ -18,7 +19,9 @@ mod events;
 mod fence;
 mod grpc;
 mod home;
+mod interop;
 mod leading;
+mod mcp_server;
 pub mod metrics;
 mod programs;
 mod reports;
@@ -28,6 +31,7 @@ mod serve;
 mod server;
 mod sessions;
 mod templates;
+mod traces;
 mod upkeep;
 pub mod worker;
 
@@ -40,8 +44,10 @@ pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartErro
 pub use upkeep::UpkeepOptions;
 
 // For programs that run a server or work on its data directory, so that they need no crate of the layers below.
-pub use baton_activities::{EgressPolicy, Secret};
-pub use baton_agent::{AgentDefinition, check as check_agent, check_compaction, load as load_agent, play_model};
+pub use baton_activities::{EgressPolicy, Secret, TracesOptions};
+pub use baton_agent::{
+    AgentDefinition, check as check_agent, check_compaction, check_mcp_server, load as load_agent, play_model,
+};
 pub use baton_engine::EngineOptions;
 pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};
 pub use baton_workflow::{

@@ -16,7 +16,8 @@ use std::{
 };
 
 use baton_activities::{
-    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, WorldActivities,
+    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, Prices, RunOptions, Tracer, TracesOptions,
+    WorldActivities,
 };
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
@@ -26,6 +27,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    a2a_server::Pushing,
     app::{App, ChildAdmission, Fetcher},
     config::StoreUrl,
     events::{Bus, EventsOptions, Router},
@@ -38,6 +40,7 @@ use crate::{
     schedule::{ScheduleOptions, Scheduler},
     serve::{self, Front, Serving},
     sessions::Keeper,
+    traces,
     upkeep::{Upkeep, UpkeepOptions},
     worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
 };
@@ -70,6 +73,8 @@ pub struct ServerOptions {
     pub allow_own_api: bool,
     /// What commands, scripts and containers may do.
     pub run: RunOptions,
+    /// Where traces go; `None` for nowhere.
+    pub traces: Option<TracesOptions>,
     /// Limits of the store.
     pub store: StoreOptions,
     /// Threads and memory of the engine.
@@ -102,6 +107,7 @@ impl ServerOptions {
             egress: EgressPolicy::default(),
             allow_own_api: false,
             run: RunOptions::default(),
+            traces: None,
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
@@ -225,6 +231,7 @@ pub struct RunningServer {
     post: Arc<Post>,
     /// Gives what ran while this server led.
     leading: JoinHandle<Option<Running>>,
+    tracer: Option<Tracer>,
 }
 
 impl std::fmt::Debug for RunningServer {
@@ -263,12 +270,14 @@ pub async fn start_with(
     if !options.allow_own_api {
         opening.egress.own.push(address);
     }
+    let egress = Arc::new(opening.egress.clone());
     let opened = tokio::task::spawn_blocking(move || open(&opening, activities_home)).await;
     let Opened { store, sealer, activities, worker_key } = match opened {
         Ok(opened) => opened?,
         Err(stopped) => return Err(refused(std::io::Error::other(stopped))),
     };
     let activity_names = activities.names().collect();
+    let tracer = activities.tracer().cloned();
     let activities = Arc::new(activities);
     activities.keep_sweeping();
     let activities = around(activities);
@@ -283,11 +292,13 @@ pub async fn start_with(
         programs,
         activities,
         activity_names,
+        tracer: tracer.clone(),
         home,
         worker_key,
         temporal,
         stopping: stopping.clone(),
         post: Arc::clone(&post),
+        egress,
         options: options.clone(),
     };
     let leading = if options.store_url.is_some() {
@@ -310,7 +321,7 @@ pub async fn start_with(
     let door = Door::new(Arc::clone(&post), Arc::new(healthy), Arc::new(metrics::render), stopping.clone());
     let serving = tokio::spawn(serve::serve(listener, door, stopping.clone()));
     tracing::info!(%address, data_dir = %options.data_dir.display(), "server started");
-    Ok(RunningServer { address, app, store, stopping, serving, post, leading })
+    Ok(RunningServer { address, app, store, stopping, serving, post, leading, tracer })
 }
 
 /// What is made before anything runs.
@@ -327,6 +338,7 @@ fn open(options: &ServerOptions, home: Arc<dyn Home>) -> Result<Opened, StartErr
         egress: options.egress.clone(),
         models: options.models.clone(),
         run: options.run.clone(),
+        traces: options.traces.clone(),
         ..ActivitiesOptions::default()
     };
     let activities = WorldActivities::new(activities, home).map_err(StartError::Activities)?;
@@ -367,11 +379,13 @@ struct Begin {
     programs: Arc<ProgramCache>,
     activities: Arc<dyn Activities>,
     activity_names: Vec<&'static str>,
+    tracer: Option<Tracer>,
     home: Arc<ServerHome>,
     worker_key: Option<WorkerKey>,
     temporal: Option<Temporal>,
     stopping: CancellationToken,
     post: Arc<Post>,
+    egress: Arc<EgressPolicy>,
     options: ServerOptions,
 }
 
@@ -383,6 +397,8 @@ struct Running {
     schedules: JoinHandle<()>,
     sessions: JoinHandle<()>,
     reports: JoinHandle<()>,
+    pushes: JoinHandle<()>,
+    traces: Option<traces::Following>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
 }
@@ -391,6 +407,7 @@ impl Begin {
     /// Starts the engine and everything that acts by itself, and lets requests in.
     fn lead(self) -> Result<Running, StartError> {
         let Self { app, store, sealer, programs, activities, activity_names, home, worker_key, temporal, .. } = self;
+        let traces = self.tracer.map(|tracer| traces::Following::start(store.clone(), tracer));
         let children = Arc::new(ChildAdmission::new(&app));
         let elsewhere = temporal.as_ref().map(Temporal::elsewhere).unwrap_or_default();
         let engine = Engine::start(
@@ -404,6 +421,7 @@ impl Begin {
         )
         .map_err(StartError::Engine)?;
         app.join_engine(engine.clone());
+        app.join_prices(Prices::new(&self.options.models));
         app.join_fetcher(Fetcher::new(Arc::clone(&activities), self.options.default_catalog.clone()));
         app.join_events(Bus::new(store.clone(), Arc::clone(&sealer), self.options.events));
         if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {
@@ -414,6 +432,7 @@ impl Begin {
             app: app.clone(),
             metrics_page: Arc::new(metrics::render),
             stopping: self.stopping.clone(),
+            egress: self.egress,
             temporal_compatible: self.options.temporal_compatible,
             worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), home, key }),
         })
@@ -421,6 +440,7 @@ impl Begin {
         let stopping = self.stopping.clone();
         let reporting =
             reports::run(app.clone(), Arc::clone(&activities), self.options.reports, store.revision(), stopping);
+        let pushes = Pushing::new(app.clone(), Arc::clone(&activities)).run(self.stopping.clone());
         let parts = Parts { ledger, programs, activities, activity_names };
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
         let events = Router::new(store, engine.clone(), sealer, self.options.events);
@@ -428,10 +448,11 @@ impl Begin {
         // Before the others that act by themselves: it first looks for what was being deleted.
         let upkeep = tokio::spawn(Upkeep::new(app.clone(), self.options.upkeep).run(self.stopping.clone()));
         let reports = tokio::spawn(reporting);
+        let pushes = tokio::spawn(pushes);
         let sessions = tokio::spawn(Keeper::new(app.clone()).run(self.stopping.clone()));
         let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, schedules, sessions, reports, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, sessions, reports, pushes, traces, worker, temporal })
     }
 }
 
@@ -459,7 +480,13 @@ impl Running {
         if let Err(error) = self.reports.await {
             tracing::error!(%error, "reporting events stopped");
         }
+        if let Err(error) = self.pushes.await {
+            tracing::error!(%error, "push notifications stopped");
+        }
         self.engine.shutdown().await;
+        if let Some(traces) = self.traces {
+            traces.stop().await;
+        }
         drop(self.temporal);
     }
 }
@@ -485,6 +512,7 @@ impl RunningServer {
         if let Some(running) = running {
             running.shutdown().await;
         }
+        traces::flush(self.tracer.as_ref()).await;
         let store = self.store;
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
             tracing::error!(%error, "closing the store stopped");

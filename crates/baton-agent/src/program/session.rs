@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     fields::cut,
-    model::{FinishReason, Message, ModelRequest, ModelResponse, ModelSpec},
+    model::{FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Price},
     session::{Earlier, NewSummary, SUMMARY_BYTES_MAX, Spoken, Summarise, TurnRecord},
 };
 
@@ -75,10 +75,15 @@ impl AgentProgram {
         let Some(wanted) = self.summarise() else { return false };
         let (messages, name) = (wanted.older.messages, self.summary_model(wanted).name.clone());
         let start_to_close_ms = self.summary_model(wanted).whole_timeout_ms();
-        if let Some(fault) = self.limit_before_model() {
-            self.fail(fault, step);
-            return true;
-        }
+        let fits = self.limit_before_model().map_or(Ok(()), Err);
+        let plan = match fits.and_then(|()| self.plan_call(&self.summary_models(wanted))) {
+            Ok(plan) => plan,
+            Err(fault) => {
+                self.fail(fault, step);
+                return true;
+            }
+        };
+        self.state.account.reserve_call(plan.reserve);
         let id = OperationId::new(SUMMARY_POSITION, 1);
         self.state.usage.model_calls = self.state.usage.model_calls.saturating_add(1);
         self.state.timeline.start(SUMMARY_POSITION, "summary", "summary", step.now_ms);
@@ -97,7 +102,7 @@ impl AgentProgram {
             approval: None,
         }));
         let (since_ms, until_ms) = (step.now_ms, step.after(start_to_close_ms));
-        self.state.stage = Stage::Summary(ModelCall { id, since_ms, until_ms });
+        self.state.stage = Stage::Summary(ModelCall { id, since_ms, until_ms, bound: plan.bound });
         true
     }
 
@@ -107,6 +112,14 @@ impl AgentProgram {
 
     fn summary_model<'a>(&'a self, wanted: &'a Summarise) -> &'a ModelSpec {
         wanted.model.as_ref().unwrap_or(&self.definition.model)
+    }
+
+    /// The models that may make the summary, with what is pinned of their prices.
+    fn summary_models<'a>(&'a self, wanted: &'a Summarise) -> Vec<(&'a ModelSpec, Option<Price>)> {
+        match &wanted.model {
+            None => self.priced_models(),
+            Some(own) => std::iter::once(own).chain(&own.fallbacks).map(|model| (model, None)).collect(),
+        }
     }
 
     /// The whole question for the summary.
@@ -144,7 +157,7 @@ impl AgentProgram {
             turn.summary = Some(NewSummary { text, kept });
             self.state.conversation.go_on_from(&turn.earlier.spoken);
         }
-        self.begin_turn(step);
+        self.ask_servers(step);
     }
 
     fn take_summary(&mut self, result: Result<&Value, &Fault>) -> Result<String, Fault> {
@@ -152,6 +165,7 @@ impl AgentProgram {
             serde_json::from_value::<ModelResponse>(result.map_err(Fault::clone)?.clone()).map_err(|error| {
                 Fault::new(fault_type::RUNTIME, 502, format!("the model's answer cannot be read: {error}"))
             })?;
+        self.settle_call(response.cost_micros.is_some());
         self.count_usage(&response);
         let none = |why: &str| {
             Fault::new(fault_type::RUNTIME, 502, format!("the model gave no summary of the session: {why}"))

@@ -139,6 +139,11 @@ pub(crate) enum Command {
     /// Publish events
     #[command(subcommand)]
     Event(EventCommand),
+    /// Offer published workflows and agents to clients of MCP, over stdin and stdout
+    ///
+    /// For clients that start a program. It forwards to /mcp/NAMESPACE of the server (--server), where clients that speak
+    /// HTTP go themselves.
+    Mcp,
     /// Check manifests without a server
     Validate(ValidateArgs),
     /// Put manifests into the usual form: order of fields, quotes, indentation
