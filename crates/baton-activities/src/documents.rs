@@ -15,6 +15,7 @@ use std::{
 };
 
 use baton_execution::{ActivityTask, Fault, fault_type};
+use baton_types::Digest;
 use reqwest::{
     Method, Url,
     header::{ACCEPT, HeaderMap, HeaderValue},
@@ -46,6 +47,9 @@ pub(crate) struct Resource {
     /// The document, if it is given along.
     #[serde(default)]
     pub(crate) content: Option<String>,
+    /// Of the document that is meant, such as `sha256:…`; another one is refused.
+    #[serde(default)]
+    pub(crate) digest: Option<String>,
 }
 
 /// A document's text, and where it is from after redirects.
@@ -81,13 +85,24 @@ impl Resource {
         let url = self.url(what)?;
         match &self.content {
             Some(content) => Ok(Text { bytes: content.clone().into_bytes(), url }),
-            None => fetch(authenticator, &url, &self.authentication, task).await?,
+            None => self.checked(what, fetch(authenticator, &url, &self.authentication, task).await??),
         }
+    }
+
+    /// A document that was fetched, if it is the one that is meant.
+    fn checked(&self, what: &str, text: Text) -> Result<Text, Fault> {
+        let Some(meant) = &self.digest else { return Ok(text) };
+        let found = Digest::of(&text.bytes).to_string();
+        if *meant == found {
+            return Ok(text);
+        }
+        let detail = format!("{what} has changed: its digest is {found}, the one that is meant has {meant}");
+        Err(Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable())
     }
 
     /// Whether what was made of it may serve others who name the same URL.
     fn is_for_all(&self) -> bool {
-        self.authentication.is_null() && self.content.is_none()
+        self.authentication.is_null() && self.content.is_none() && self.digest.is_none()
     }
 }
 

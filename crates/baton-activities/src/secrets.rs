@@ -18,7 +18,9 @@ use std::{
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
-use baton_execution::{BrokenPlaceholder, Fault, fault_type, replace_secrets, secret_placeholder_start, secrets_named};
+use baton_execution::{
+    BrokenPlaceholder, Fault, disarm_secrets, fault_type, replace_secrets, secret_placeholder_start, secrets_named,
+};
 use serde_json::Value;
 
 use crate::{Home, Secret, Subscription, redact::Secrets};
@@ -121,6 +123,14 @@ impl Vault {
     /// beginning, nobody can tell the rest.
     pub(crate) fn redact(text: &str) -> String {
         GIVEN.try_with(|given| given.borrow().redact(text)).unwrap_or_else(|_| text.to_owned())
+    }
+
+    /// Data as it will be recorded of the activity that runs here: without what it was given, and without anything that could be
+    /// taken for a placeholder. For what is compared with something that was recorded.
+    pub(crate) fn as_recorded(data: Value) -> Value {
+        let mut data = GIVEN.try_with(|given| given.borrow().redact_value(data.clone())).unwrap_or(data);
+        disarm_secrets(&mut data);
+        data
     }
 
     /// Puts values in place of the placeholders in an activity's input.

@@ -1,6 +1,8 @@
 //! From the JSON form of an agent's spec to a checked definition. One that exists has been validated.
 
-use baton_execution::{Fault, ProgramKind, fault_type};
+use std::sync::Arc;
+
+use baton_execution::{Fault, ProgramKind, RESERVED_CHARACTERS, fault_type, reserved_places};
 use baton_types::Violation;
 use serde_json::Value;
 
@@ -10,7 +12,10 @@ use crate::{
     model::{INSTRUCTIONS_BYTES_MAX, ModelSpec, ToolDescription},
     policy::Policy,
     schema::Schema,
-    tools::Tool,
+    secrets,
+    servers::{self, ToolServer},
+    skills::{self, Skill},
+    tools::{self, Tool},
 };
 
 /// Tools of one agent: what model providers accept.
@@ -21,20 +26,24 @@ pub const TOOLS_MAX: usize = 128;
 pub struct AgentDefinition {
     pub(crate) instructions: String,
     pub(crate) model: ModelSpec,
-    pub(crate) tools: Vec<Tool>,
+    pub(crate) tools: Vec<Arc<Tool>>,
+    /// Servers whose tools it has beside its own.
+    pub(crate) servers: Vec<ToolServer>,
     pub(crate) limits: Limits,
     pub(crate) output: Option<Schema>,
     /// `None` only in what was pinned before there were policies: every call is made.
     pub(crate) policy: Option<Policy>,
     timeout_ms: Option<u64>,
+    pub(crate) skills: Arc<[Skill]>,
+    secrets: Vec<Reference>,
 }
 
-/// A template that an agent refers to.
+/// A template or a secret that an agent refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// Path of the field within the spec, such as `tools[1].agent.name`.
     pub field: String,
-    /// Name of the template, in the namespace of the agent.
+    /// Its name, in the namespace of the agent.
     pub name: String,
 }
 
@@ -44,7 +53,10 @@ pub struct Reference {
 /// Every violation, with paths within the spec; the caller puts `spec` before them.
 pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
     let report = Report::default();
-    let definition = Fields::of(&report, "", spec).and_then(read);
+    reserved_places(spec).into_iter().for_each(|place| report.add(place, RESERVED_CHARACTERS));
+    let definition = Fields::of(&report, "", spec)
+        .and_then(read)
+        .map(|definition| AgentDefinition { secrets: secrets::named_in(spec), ..definition });
     match (definition, report.into_violations()) {
         (Some(definition), violations) if violations.is_empty() => Ok(definition),
         (_, violations) => Err(violations),
@@ -81,7 +93,9 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         own.finish();
         model
     });
-    let tools = read_tools(&fields);
+    let servers = servers::read(&fields);
+    let skills: Arc<[Skill]> = skills::read_skills(&fields).into();
+    let tools = read_tools(&fields, tools::skill::tools(&skills));
     let limits = fields.object("limits").map(|own| {
         let limits = Limits::read(&own);
         own.finish();
@@ -101,15 +115,19 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         instructions: instructions.to_owned(),
         model: model?,
         tools,
+        servers,
         limits: limits.unwrap_or_default(),
         output,
         policy,
         timeout_ms,
+        skills,
+        secrets: Vec::new(),
     })
 }
 
-fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
-    let mut tools: Vec<Tool> = Vec::new();
+/// The tools of the spec, and behind them those that the agent has beside them.
+fn read_tools(fields: &Fields<'_>, built_in: Vec<Tool>) -> Vec<Arc<Tool>> {
+    let mut tools: Vec<Arc<Tool>> = Vec::new();
     for (path, item) in fields.list("tools", TOOLS_MAX) {
         let Some(tool) = Fields::of(fields.report, path.as_str(), item).and_then(Tool::read) else { continue };
         if tools.iter().any(|other| other.name == tool.name) {
@@ -117,8 +135,13 @@ fn read_tools(fields: &Fields<'_>) -> Vec<Tool> {
                 .report
                 .add(format!("{path}.name"), format!("the name '{}' is taken by another tool of the agent", tool.name));
         }
-        tools.push(tool);
+        if built_in.iter().any(|other| other.name == tool.name) {
+            let why = format!("the name '{}' is that of a tool that the agent has by itself", tool.name);
+            fields.report.add(format!("{path}.name"), why);
+        }
+        tools.push(Arc::new(tool));
     }
+    tools.extend(built_in.into_iter().map(Arc::new));
     tools
 }
 
@@ -149,9 +172,32 @@ impl AgentDefinition {
         self.output.as_ref()
     }
 
-    /// Its tools as the model sees them.
+    /// Names of the servers whose tools it has beside its own, with their paths within the spec, and whether it says itself how
+    /// they are reached.
+    pub fn servers(&self) -> impl Iterator<Item = (&str, String, bool)> {
+        self.servers
+            .iter()
+            .map(|server| (server.name.as_str(), format!("{}.server", server.path), server.endpoint.is_some()))
+    }
+
+    /// Names of the Skills that it has.
+    pub fn skills(&self) -> impl Iterator<Item = &str> {
+        self.skills.iter().map(|skill| skill.name.as_str())
+    }
+
+    /// Its instructions, with what it has beside its tools.
+    pub(crate) fn whole_instructions(&self) -> String {
+        format!("{}{}", self.instructions, skills::announcement(&self.skills))
+    }
+
+    /// Names of those servers, and what stands before the names of their tools.
+    pub fn prefixes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.servers.iter().map(|server| (server.name.as_str(), server.prefix.as_str()))
+    }
+
+    /// Its own tools as the model sees them; those of servers are not known before they are asked.
     pub fn tools(&self) -> Vec<ToolDescription> {
-        self.tools.iter().map(Tool::description).collect()
+        self.tools.iter().map(|tool| tool.description()).collect()
     }
 
     /// Agents that it can call.
@@ -164,10 +210,16 @@ impl AgentDefinition {
         self.references(ProgramKind::Workflow)
     }
 
+    /// Secrets that it may use, with the first field that names each: what their values are looked for in, and what is warned of
+    /// if they are not there.
+    pub fn secrets(&self) -> &[Reference] {
+        &self.secrets
+    }
+
     fn references(&self, wanted: ProgramKind) -> Vec<Reference> {
         self.tools
             .iter()
-            .filter_map(Tool::target)
+            .filter_map(|tool| tool.target())
             .filter(|(kind, ..)| *kind == wanted)
             .map(|(_, field, name)| Reference { field, name: name.to_owned() })
             .collect()

@@ -145,6 +145,27 @@ impl<'a> Fields<'a> {
         Fields::of(self.report, self.path(name), self.get(name)?)
     }
 
+    /// One of its fields by a name that is data, such as that of a resource.
+    pub(crate) fn child(&self, name: &str) -> Option<Fields<'a>> {
+        Fields::of(self.report, self.path(name), self.map.get(name)?)
+    }
+
+    /// Checks that all fields are texts: at most `count_max`, each of at most `bytes_max` bytes with its name.
+    pub(crate) fn texts(&self, count_max: usize, bytes_max: usize) {
+        if self.map.len() > count_max {
+            self.violation("", format!("has {} entries, allowed are 0 to {count_max}", self.map.len()));
+        }
+        for (name, value) in self.map {
+            match value.as_str() {
+                Some(text) if name.len() + text.len() <= bytes_max => {}
+                Some(_) => {
+                    self.violation(&cut(name, 64), format!("has more than {bytes_max} bytes, which are allowed"))
+                }
+                None => self.violation(&cut(name, 64), format!("must be a string, found {}", kind_of(value))),
+            }
+        }
+    }
+
     /// The items of a list with their paths; more than `max` is a violation.
     pub(crate) fn list(&self, name: &'static str, max: usize) -> Vec<(String, &'a Value)> {
         match self.get(name) {

@@ -12,8 +12,8 @@ use baton_proto::{
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
-        event_service_client::EventServiceClient, secret_service_client::SecretServiceClient,
-        workflow_execution_service_client::WorkflowExecutionServiceClient,
+        event_service_client::EventServiceClient, mcp_server_service_client::McpServerServiceClient,
+        secret_service_client::SecretServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
 };
@@ -133,6 +133,7 @@ impl Client {
             Object::Agent(it) => Written::of(v1::Agent::create(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
+            Object::McpServer(it) => Written::of(v1::McpServer::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
         })
     }
@@ -146,6 +147,7 @@ impl Client {
             Object::Agent(it) => Written::of(v1::Agent::update(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
+            Object::McpServer(it) => Written::of(v1::McpServer::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
         })
     }
@@ -256,7 +258,9 @@ impl Client {
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
             Kind::WorkflowExecution => v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into(),
         })
@@ -281,7 +285,9 @@ impl Client {
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
             Kind::WorkflowExecution => v1::WorkflowExecution::history(self.channel.clone(), request).await,
         };
@@ -295,7 +301,9 @@ impl Client {
         request: v1::StreamRequest,
     ) -> Result<Streaming<v1::StreamItem>, Failure> {
         let stream = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::stream(self.channel.clone(), request).await,
             Kind::WorkflowExecution => v1::WorkflowExecution::stream(self.channel.clone(), request).await,
         };
@@ -309,7 +317,9 @@ impl Client {
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).list_agent_execution_callbacks(request).await
             }
@@ -329,7 +339,9 @@ impl Client {
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).attach_agent_execution_callback(request).await
             }
@@ -349,7 +361,9 @@ impl Client {
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).retry_agent_execution_callback(request).await
             }
@@ -509,6 +523,10 @@ api!(
 api!(
     Secret, SecretServiceClient, secret, create_secret CreateSecretRequest, update_secret UpdateSecretRequest,
     get_secret, list_secrets, delete_secret, watch_secrets
+);
+api!(
+    McpServer, McpServerServiceClient, mcp_server, create_mcp_server CreateMcpServerRequest, update_mcp_server UpdateMcpServerRequest,
+    get_mcp_server, list_mcp_servers, delete_mcp_server, watch_mcp_servers
 );
 impl GeneratedClient for v1::Approval {
     type Client = ApprovalServiceClient<Channel>;

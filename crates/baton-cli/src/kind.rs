@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     AgentExecution,
     Secret,
     Approval,
+    McpServer,
 }
 
 /// Runs an expression with `$type` standing for the resource type of a kind.
@@ -45,6 +46,10 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::Approval;
                 $body
             }
+            $crate::kind::Kind::McpServer => {
+                type $type = baton_proto::v1::McpServer;
+                $body
+            }
         }
     };
 }
@@ -52,8 +57,15 @@ pub(crate) use with_kind;
 
 impl Kind {
     /// All kinds, each after those that it refers to.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Secret, Self::Agent, Self::Workflow, Self::AgentExecution, Self::WorkflowExecution, Self::Approval];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Secret,
+        Self::McpServer,
+        Self::Agent,
+        Self::Workflow,
+        Self::AgentExecution,
+        Self::WorkflowExecution,
+        Self::Approval,
+    ];
 
     /// As in `kind`, such as `WorkflowExecution`.
     pub(crate) fn name(self) -> &'static str {
@@ -175,7 +187,7 @@ impl Kind {
         match self {
             Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
             Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
-            Self::Secret | Self::Approval => None,
+            Self::Secret | Self::Approval | Self::McpServer => None,
         }
     }
 }
@@ -189,6 +201,7 @@ pub(crate) enum Object {
     AgentExecution(Box<v1::AgentExecution>),
     Secret(Box<v1::Secret>),
     Approval(Box<v1::Approval>),
+    McpServer(Box<v1::McpServer>),
 }
 
 macro_rules! each {
@@ -200,6 +213,7 @@ macro_rules! each {
             $crate::kind::Object::AgentExecution($it) => $body,
             $crate::kind::Object::Secret($it) => $body,
             $crate::kind::Object::Approval($it) => $body,
+            $crate::kind::Object::McpServer($it) => $body,
         }
     };
 }
@@ -214,7 +228,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer);
 
 impl Object {
     /// Its kind.
@@ -226,6 +240,7 @@ impl Object {
             Self::AgentExecution(_) => Kind::AgentExecution,
             Self::Secret(_) => Kind::Secret,
             Self::Approval(_) => Kind::Approval,
+            Self::McpServer(_) => Kind::McpServer,
         }
     }
 
@@ -265,7 +280,7 @@ impl Object {
         match self {
             Self::WorkflowExecution(it) => Some(baton_proto::ExecutionResource::Workflow(it.clone())),
             Self::AgentExecution(it) => Some(baton_proto::ExecutionResource::Agent(it.clone())),
-            Self::Workflow(_) | Self::Agent(_) | Self::Secret(_) | Self::Approval(_) => None,
+            Self::Workflow(_) | Self::Agent(_) | Self::Secret(_) | Self::Approval(_) | Self::McpServer(_) => None,
         }
     }
 }
@@ -284,7 +299,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are secrets (sec), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
+            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
         );
     }
 

@@ -1,6 +1,6 @@
 //! What an engine takes and gives: the words between it and the server.
 
-use baton_execution::{Fault, ProgramKind, StartChild};
+use baton_execution::{Fault, Grant, ProgramKind, StartChild};
 use baton_proto::{ExecutionResource, v1};
 use baton_types::{ApiError, Digest, Uid};
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub struct ParentRef {
     pub operation: String,
     /// How many executions are above the child, 1 for a child of a root.
     pub depth: u32,
+    /// What the child gets of what is left to the tree.
+    pub grant: Option<Grant>,
 }
 
 /// The answer to a create.

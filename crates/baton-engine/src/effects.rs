@@ -203,6 +203,7 @@ fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
         root: entry.resource.root().and_then(Option::as_ref).cloned().unwrap_or_else(own),
         operation: id.to_string(),
         depth: entry.extra.depth + 1,
+        grant: start.grant.clone(),
     };
     let name = child_name(&metadata.name, entry.uid, &id);
     let (children, route, number) = (Arc::clone(&shared.children), Arc::clone(&shared.route), entry.number);

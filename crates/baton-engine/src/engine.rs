@@ -271,6 +271,7 @@ impl Engine {
                     claims,
                     fingerprint,
                     outcome,
+                    used: None,
                     reply: AnswerReply::Caller(reply),
                 })
                 .await;

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use baton_execution::{Fault, OperationId, Outcome};
+use baton_execution::{Fault, OperationId, Outcome, Used};
 use baton_proto::ExecutionResource;
 use baton_store::{CommitError, Committed, Number, OutboxRow, TimerRow};
 use baton_types::{ApiError, Uid};
@@ -57,6 +57,8 @@ pub(crate) enum MessageKind {
         claims: Claims,
         fingerprint: String,
         outcome: Outcome,
+        /// What whoever answers used, if that is an execution of ours and is known.
+        used: Option<Used>,
         reply: AnswerReply,
     },
     Heartbeat {

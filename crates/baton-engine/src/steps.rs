@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use baton_execution::{Command, Ending, Fault, HistoryEventKind, Input, OperationId, Outcome, Start, fault_type};
+use baton_execution::{
+    Ancestor, Command, Ending, Fault, Grant, HistoryEventKind, Input, OperationId, Outcome, Start, Used,
+    canonical_json, fault_type,
+};
 use baton_proto::{
     CallbackState, ExecutionResource, Timestamp, condition,
     v1::{CallbackStatus, ExecutionReference, PinnedTemplate},
@@ -61,7 +64,8 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
         generation: admitted.template_generation,
         digest: admitted.digest.to_string(),
     });
-    let start = start_of(&resource, uid, admitted.input, admitted.settings);
+    let grant = admitted.parent.and_then(|parent| parent.grant);
+    let start = start_of(&resource, uid, admitted.input, admitted.settings, grant);
     let pinned = Pinned { kind: resource.program_kind(), digest: admitted.digest, definition: &admitted.definition };
     let execution = Execution::new(shared.programs.as_ref(), &pinned);
     let suspended = resource.suspend();
@@ -95,7 +99,10 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
                 feed(shared, &mut entry, Input::Started(start));
             }
         }
-        Err(fault) => finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None }),
+        Err(fault) => {
+            entry.extra.used = Some(baton_proto::encode_used(&Used::default()));
+            finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None });
+        }
     }
     if let Some(why) = entry.stalled.clone() {
         // Nothing of it has happened yet, so nothing can be gone on with later.
@@ -127,8 +134,14 @@ fn add_first_address(
     extra.addresses.push(address);
 }
 
-fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Value) -> Start {
+fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Value, grant: Option<Grant>) -> Start {
     let metadata = resource.metadata();
+    let template = resource.template().and_then(Option::as_ref).cloned().unwrap_or_default();
+    let itself = Ancestor {
+        kind: resource.program_kind().template_kind().to_owned(),
+        name: if template.name.is_empty() { template.digest } else { template.name },
+        input: baton_types::fingerprint(canonical_json(&input).to_string().as_bytes()),
+    };
     Start {
         uid,
         namespace: metadata.namespace.clone(),
@@ -136,6 +149,7 @@ fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Valu
         input,
         env: resource.env().clone(),
         settings,
+        grant: Some(grant.unwrap_or_default().of(itself)),
     }
 }
 
@@ -304,6 +318,7 @@ pub(crate) fn push_outbox(shared: &Arc<Shared>, entry: &mut Entry, message: &Out
 pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
     let at = Timestamp::from_millis(now_ms());
     let holders = entry.execution.take().is_some_and(|execution| {
+        entry.extra.used = Some(baton_proto::encode_used(&execution.program().progress().tree.used));
         write_progress(shared, &mut entry.resource, entry.number, &entry.uid, &execution, at);
         let holders = execution.open.waits.values().any(|wait| wait.asks.is_none());
         holders || !execution.open.children.is_empty() || execution.open.bound_children
@@ -461,7 +476,12 @@ pub(crate) fn child_done(
             let taken = feed(
                 shared,
                 entry,
-                Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Failed(fault.clone()) },
+                // It never came to be, so it used nothing.
+                Input::CallbackAnswered {
+                    id: id.clone(),
+                    outcome: Outcome::Failed(fault.clone()),
+                    used: Some(Used::default()),
+                },
             );
             if !taken && wanted {
                 tracing::warn!(execution_id = %entry.uid, position = id.position, %fault, "a child that nobody awaits could not be started");
@@ -611,7 +631,7 @@ pub(crate) fn child_missing(shared: &Arc<Shared>, entry: &mut Entry, operation: 
     if let Some(id) = open.cloned().filter(|id| !exists(id)) {
         let fault = Fault::new(fault_type::RUNTIME, 500, "the execution that was waited for does not exist any more")
             .at(&id.position);
-        feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });
+        feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault), used: None });
         write_running_status(shared, entry);
     }
 }

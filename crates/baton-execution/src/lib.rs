@@ -20,10 +20,12 @@ mod command;
 mod earlier;
 mod emitter;
 mod fault;
+mod grant;
 mod history;
 mod operation;
 mod program;
 mod question;
+mod reserved;
 mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -33,12 +35,17 @@ pub use command::{ChildTarget, Command, Effect, Ending, Note, ParentClosePolicy,
 pub use earlier::{is_same_event, with_present_placeholders};
 pub use emitter::{Emit, Emitter};
 pub use fault::{Fault, fault_type};
+pub use grant::{ANCESTORS_MAX, Account, Allowance, Amounts, Ancestor, Grant, Shortage, Used};
 pub use history::{HistoryEvent, HistoryEventKind, Input, Outcome, Recorded, Start};
 pub use operation::{
     AUTHORIZATION_PLACEHOLDER, OperationId, callback_token_placeholder, has_text, replace_callback_tokens, replace_text,
 };
-pub use program::{Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, Usage, WaitReason, Waiting};
+pub use program::{
+    Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, TreeProgress, Usage, WaitReason, Waiting,
+    decimal_of_micros, micros_of_decimal,
+};
 pub use question::{Choice, Decision, QUESTION_BYTES_MAX, Question, QuestionKind, arguments_digest, canonical_json};
+pub use reserved::{RESERVED_CHARACTERS, reserved_places};
 pub use secret::{
     BrokenPlaceholder, disarm_input, disarm_secrets, disarm_text, replace_secrets, secret_placeholder,
     secret_placeholder_start, secrets_named,

@@ -22,6 +22,10 @@ pub mod kind {
     pub const SECRET: &str = "Secret";
     /// A question to a person.
     pub const APPROVAL: &str = "Approval";
+    /// A server of the Model Context Protocol.
+    pub const MCP_SERVER: &str = "McpServer";
+    /// Instructions that models load when they need them.
+    pub const SKILL: &str = "Skill";
 }
 
 /// A resource: `apiVersion`, `kind`, `metadata`, `spec`, `status`.
@@ -131,3 +135,5 @@ resource!(Agent, "agents", "agent", &["ag"], AgentWatchEvent, AgentList);
 resource!(AgentExecution, "agentexecutions", "agent execution", &["agx"], AgentExecutionWatchEvent, AgentExecutionList);
 resource!(Secret, "secrets", "secret", &["sec"], SecretWatchEvent, SecretList);
 resource!(Approval, "approvals", "approval", &["apr"], ApprovalWatchEvent, ApprovalList);
+resource!(McpServer, "mcpservers", "MCP server", &["mcp"], McpServerWatchEvent, McpServerList);
+resource!(Skill, "skills", "skill", &["sk"], SkillWatchEvent, SkillList);

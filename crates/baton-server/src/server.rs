@@ -16,7 +16,7 @@ use std::{
 };
 
 use baton_activities::{
-    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, Tracer, TracesOptions,
+    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, Prices, RunOptions, Tracer, TracesOptions,
     WorldActivities,
 };
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
@@ -27,6 +27,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    a2a_server::Pushing,
     app::{App, ChildAdmission, Fetcher},
     config::StoreUrl,
     events::{Bus, EventsOptions, Router},
@@ -268,6 +269,7 @@ pub async fn start_with(
     if !options.allow_own_api {
         opening.egress.own.push(address);
     }
+    let egress = Arc::new(opening.egress.clone());
     let opened = tokio::task::spawn_blocking(move || open(&opening, activities_home)).await;
     let Opened { store, sealer, activities, worker_key } = match opened {
         Ok(opened) => opened?,
@@ -295,6 +297,7 @@ pub async fn start_with(
         temporal,
         stopping: stopping.clone(),
         post: Arc::clone(&post),
+        egress,
         options: options.clone(),
     };
     let leading = if options.store_url.is_some() {
@@ -381,6 +384,7 @@ struct Begin {
     temporal: Option<Temporal>,
     stopping: CancellationToken,
     post: Arc<Post>,
+    egress: Arc<EgressPolicy>,
     options: ServerOptions,
 }
 
@@ -391,6 +395,7 @@ struct Running {
     events: JoinHandle<()>,
     schedules: JoinHandle<()>,
     reports: JoinHandle<()>,
+    pushes: JoinHandle<()>,
     traces: Option<traces::Following>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
@@ -414,6 +419,7 @@ impl Begin {
         )
         .map_err(StartError::Engine)?;
         app.join_engine(engine.clone());
+        app.join_prices(Prices::new(&self.options.models));
         app.join_fetcher(Fetcher::new(Arc::clone(&activities), self.options.default_catalog.clone()));
         app.join_events(Bus::new(store.clone(), Arc::clone(&sealer), self.options.events));
         if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {
@@ -424,6 +430,7 @@ impl Begin {
             app: app.clone(),
             metrics_page: Arc::new(metrics::render),
             stopping: self.stopping.clone(),
+            egress: self.egress,
             temporal_compatible: self.options.temporal_compatible,
             worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), home, key }),
         })
@@ -431,6 +438,7 @@ impl Begin {
         let stopping = self.stopping.clone();
         let reporting =
             reports::run(app.clone(), Arc::clone(&activities), self.options.reports, store.revision(), stopping);
+        let pushes = Pushing::new(app.clone(), Arc::clone(&activities)).run(self.stopping.clone());
         let parts = Parts { ledger, programs, activities, activity_names };
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
         let events = Router::new(store, engine.clone(), sealer, self.options.events);
@@ -438,9 +446,10 @@ impl Begin {
         // Before the others that act by themselves: it first looks for what was being deleted.
         let upkeep = tokio::spawn(Upkeep::new(app.clone(), self.options.upkeep).run(self.stopping.clone()));
         let reports = tokio::spawn(reporting);
+        let pushes = tokio::spawn(pushes);
         let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, schedules, reports, traces, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, reports, pushes, traces, worker, temporal })
     }
 }
 
@@ -464,6 +473,9 @@ impl Running {
         }
         if let Err(error) = self.reports.await {
             tracing::error!(%error, "reporting events stopped");
+        }
+        if let Err(error) = self.pushes.await {
+            tracing::error!(%error, "push notifications stopped");
         }
         self.engine.shutdown().await;
         if let Some(traces) = self.traces {

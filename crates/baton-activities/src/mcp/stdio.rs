@@ -57,7 +57,7 @@ pub(super) async fn ask(
         program: place.command.clone(),
         arguments: place.arguments.clone(),
         environment: place.environment.clone(),
-        files: Vec::new(),
+        ..Job::default()
     };
     let mut running = sandbox.spawn(job).await.map_err(|error| error.fault())?;
     let (Some(stdin), Some(stdout), Some(stderr)) =

@@ -10,6 +10,7 @@
 //!   read again.
 //! - What a call costs is recorded with its answer: later prices do not change it.
 
+mod origin;
 mod places;
 mod playback;
 mod prices;
@@ -31,7 +32,7 @@ use crate::{
     outgoing::Deadline,
 };
 use places::Places;
-use prices::Prices;
+pub use prices::Prices;
 use remote::Remote;
 
 /// Characters that a fault shows of each model that failed.
@@ -68,7 +69,7 @@ impl Model {
         Ok(Self {
             remote: Box::new(Remote::new(&means.outgoing, places, retry_initial)),
             playback: Box::new(playback::Player),
-            prices: Prices::new(options),
+            prices: Prices::new(&options),
         })
     }
 

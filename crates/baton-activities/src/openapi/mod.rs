@@ -1,6 +1,6 @@
 //! The activity `openapi`: an operation that an OpenAPI document describes, as the language's `call: openapi` has it.
 //!
-//! Input: `document` (`{"uri", "authentication"}`, or the `content` of a file), `operationId`, `parameters` (by name; the body is `body`),
+//! Input: `document` (`{"uri", "authentication", "digest"}`, or the `content` of a file), `operationId`, `parameters` (by name; the body is `body`),
 //! `authentication` (as [`crate::auth`] has it), `output`, `redirect`. What comes back is described at
 //! [`crate::exchange`], how a body is sent at [`crate::body`].
 //!

@@ -1,4 +1,4 @@
-//! What the activities `shell`, `script` and `container` have in common: what a process is given, and what it returns.
+//! What the activities `shell`, `script` and `container` have in common (`command`, the one of agents, has its own words): what a process is given, and what it returns.
 //!
 //! Input, beside what is each one's own: `arguments` (a list), `environment` (an object), `stdin`, `return` and `await`.
 //! Texts are taken as they are, other values as JSON; of the environment, what is null is left out.
@@ -9,6 +9,7 @@
 //!
 //! With `await: false` the activity returns null as soon as the process runs; the process ends with the time of its task, or with the server.
 
+pub(crate) mod command;
 pub(crate) mod container;
 mod javascript;
 pub(crate) mod script;

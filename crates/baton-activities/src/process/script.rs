@@ -117,6 +117,7 @@ impl Activity for Script {
                     arguments: head.into_iter().chain(given.arguments()).collect(),
                     environment: given.environment(),
                     files: vec![(PYTHON_FILE.to_owned(), code.into_bytes())],
+                    ..Job::default()
                 };
                 run(&self.sandbox, job, &given, task).await
             }

@@ -38,7 +38,7 @@ impl Activity for Shell {
             program: "/bin/sh".to_owned(),
             arguments: head.into_iter().chain(given.arguments()).collect(),
             environment: given.environment(),
-            files: Vec::new(),
+            ..Job::default()
         };
         run(&self.sandbox, job, &given, task).await
     }

@@ -15,6 +15,10 @@ pub(crate) enum SandboxError {
         "this machine has no sandbox to run commands in ({why}); install bubblewrap, or set 'run.commands' to 'unconfined' to run them without one"
     )]
     NoSandbox { why: String },
+    #[error(
+        "commands of agents run in a sandbox only, and this installation has none: its setting 'run.commands' is 'unconfined', 'sandboxed' is needed"
+    )]
+    Bare,
     #[error("no program '{program}' in {path}")]
     NotFound { program: String, path: String },
     #[error(

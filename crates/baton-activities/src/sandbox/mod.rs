@@ -21,6 +21,7 @@
 //! A limit on all processor time or disk of a command together: those are of one process and one file, as POSIX has them.
 //! With the network allowed, the policy for outgoing calls does not hold for commands.
 
+mod bounds;
 #[cfg(target_os = "linux")]
 mod bubblewrap;
 #[cfg(target_os = "linux")]
@@ -49,7 +50,7 @@ use tokio::{
     sync::OnceCell,
 };
 
-pub(crate) use self::{error::SandboxError, program::find_program};
+pub(crate) use self::{bounds::Bounds, error::SandboxError, program::find_program};
 use self::{
     group::Group,
     memory::MemoryWatch,
@@ -96,6 +97,8 @@ pub(crate) struct Job {
     pub(crate) environment: BTreeMap<String, String>,
     /// Files in its working directory: names without a slash, and contents.
     pub(crate) files: Vec<(String, Vec<u8>)>,
+    /// What it may do, where that is less than what the installation allows.
+    pub(crate) bounds: Bounds,
 }
 
 /// A command that runs. Dropped, it is killed with all that it started.
@@ -172,6 +175,9 @@ impl Sandbox {
         // What follows reads directories and forks: not on a thread that only wants to know whether there is a result already.
         tokio::task::yield_now().await;
         let means = self.means().await?;
+        if means == Means::Nothing && job.bounds.sandboxed {
+            return Err(SandboxError::Bare);
+        }
         self.spawn_by(means, job).await
     }
 
@@ -222,7 +228,8 @@ impl Sandbox {
 
     async fn spawn_by(&self, means: Means, job: Job) -> Result<Running, SandboxError> {
         check(&job)?;
-        let Job { program, arguments, environment, files } = job;
+        let Job { program, arguments, environment, files, bounds } = job;
+        let options = bounds.within(&self.options)?;
         let failed = |what| move |source| SandboxError::Io { what, source };
         let searched = environment.get("PATH").map_or(PATH_DEFAULT, String::as_str);
         let path = resolve(&program, searched)?;
@@ -234,17 +241,12 @@ impl Sandbox {
         let scratch = self.scratch.get_or_try_init(async || Scratch::make().map(Arc::new));
         let scratch = scratch.await.map_err(failed("make the directory of all commands"))?;
         let directory = directory_in(scratch.path(), &files, user).map_err(failed("make its directory"))?;
-        let (scratch, memory_bytes_max) = (Arc::clone(scratch), self.options.memory_bytes_max);
+        let (scratch, memory_bytes_max) = (Arc::clone(scratch), options.memory_bytes_max);
         let group = Group::start(scratch, directory, &self.memory, memory_bytes_max);
         let group = group.map_err(failed("start its watchdog"))?;
-        let argv = limits::wrap(&self.options, user, &path.to_string_lossy(), arguments);
+        let argv = limits::wrap(&options, user, &path.to_string_lossy(), arguments);
         let environment = environment_in(group.directory(), environment);
-        let place = Place {
-            options: Arc::clone(&self.options),
-            directory: group.directory().to_owned(),
-            group: group.id(),
-            user,
-        };
+        let place = Place { options, directory: group.directory().to_owned(), group: group.id(), user };
         let mut child = place.start(means, argv, environment).await.map_err(failed("start it"))?;
         child.id().into_iter().for_each(memory::end_first);
         Ok(Running {
@@ -269,8 +271,28 @@ impl Sandbox {
 }
 
 impl Running {
-    /// Gives the command its input and waits for its end; what it left running is ended then.
+    /// Gives the command its input and waits for its end; what it left running is ended then. More output than `bytes_max`
+    /// is an error.
     pub(crate) async fn finish(self, input: Vec<u8>, bytes_max: usize) -> Result<Finished, SandboxError> {
+        self.finish_within(input, bytes_max, Beyond::Refused).await.map(|(finished, _)| finished)
+    }
+
+    /// Does so, and leaves out what each stream has beyond `bytes_max`: how many bytes, of standard output and of standard
+    /// error, is told beside the result.
+    pub(crate) async fn finish_cut(
+        self,
+        input: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<(Finished, [u64; 2]), SandboxError> {
+        self.finish_within(input, bytes_max, Beyond::LeftOut).await
+    }
+
+    async fn finish_within(
+        self,
+        input: Vec<u8>,
+        bytes_max: usize,
+        beyond: Beyond,
+    ) -> Result<(Finished, [u64; 2]), SandboxError> {
         let Self { stdin, stdout, stderr, mut child, group, memory_bytes_max } = self;
         let exceeded = group.exceeded();
         let feeding = async {
@@ -287,16 +309,16 @@ impl Running {
             group.end().await;
             Ok(code_of(status))
         };
-        let (stdout, stderr, code, ()) = tokio::try_join!(
-            read_all(stdout, "standard output", bytes_max),
-            read_all(stderr, "standard error", bytes_max),
+        let ((stdout, of_stdout), (stderr, of_stderr), code, ()) = tokio::try_join!(
+            read_within(stdout, "standard output", bytes_max, beyond),
+            read_within(stderr, "standard error", bytes_max, beyond),
             ending,
             feeding
         )?;
         if exceeded.load(Relaxed) {
             return Err(SandboxError::Memory { bytes_max: memory_bytes_max });
         }
-        Ok(Finished { code, stdout, stderr })
+        Ok((Finished { code, stdout, stderr }, [of_stdout, of_stderr]))
     }
 
     /// Why it was killed, if it was for its memory.
@@ -377,15 +399,39 @@ pub(crate) async fn read_all(
     stream: &'static str,
     bytes_max: usize,
 ) -> Result<Vec<u8>, SandboxError> {
+    read_within(from, stream, bytes_max, Beyond::Refused).await.map(|(content, _)| content)
+}
+
+/// What becomes of output beyond a limit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// It ends the command.
+    Refused,
+    /// It is read and forgotten.
+    LeftOut,
+}
+
+/// Reads a stream of a process to its end; how many bytes were left out is told beside the content.
+async fn read_within(
+    from: Option<impl AsyncRead + Unpin>,
+    stream: &'static str,
+    bytes_max: usize,
+    beyond: Beyond,
+) -> Result<(Vec<u8>, u64), SandboxError> {
     let mut content = Vec::new();
-    if let Some(from) = from {
-        // A pipe that breaks has said what it had to say.
-        _ = from.take(bytes_max as u64 + 1).read_to_end(&mut content).await;
+    let Some(from) = from else { return Ok((content, 0)) };
+    let mut from = from.take(bytes_max as u64 + 1);
+    // A pipe that breaks has said what it had to say.
+    _ = from.read_to_end(&mut content).await;
+    if content.len() <= bytes_max {
+        return Ok((content, 0));
     }
-    if content.len() > bytes_max {
+    if beyond == Beyond::Refused {
         return Err(SandboxError::Output { stream, bytes_max });
     }
-    Ok(content)
+    content.truncate(bytes_max);
+    let rest = tokio::io::copy(&mut from.into_inner(), &mut tokio::io::sink()).await.unwrap_or_default();
+    Ok((content, rest.saturating_add(1)))
 }
 
 /// The exit code; for a signal as shells give it.

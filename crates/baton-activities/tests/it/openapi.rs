@@ -320,3 +320,17 @@ async fn redirects_and_outputs_are_those_of_http() {
         assert_eq!(output.map_err(|fault| fault.status), expected);
     }
 }
+
+#[tokio::test]
+async fn a_document_that_is_not_the_one_that_is_meant_is_not_used() {
+    let text = three("/p", json!([]));
+    let server = serving(text.clone()).await;
+    let call = async |digest: String| {
+        let document = json!({"uri": server.url("/docs/api"), "digest": digest});
+        world().run(task("openapi", json!({"document": document, "operationId": "op"}), 30_000)).await
+    };
+    call(baton_types::Digest::of(text.as_bytes()).to_string()).await.unwrap();
+    let fault = call(format!("sha256:{}", "0".repeat(64))).await.unwrap_err();
+    assert!(fault.detail.unwrap().contains("the OpenAPI document has changed: its digest is sha256:"));
+    assert_eq!(server.seen().iter().filter(|seen| seen.uri.path() == "/p").count(), 1);
+}

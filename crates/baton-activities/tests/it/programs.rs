@@ -43,6 +43,14 @@ impl Program {
         Self::start(command).await
     }
 
+    /// The MCP server in `servers/trips.py`.
+    pub(crate) async fn trips() -> Self {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/servers/trips.py");
+        let mut command = Command::new(tool("venv/bin/python", "BATON_TEST_PYTHON"));
+        command.arg(script);
+        Self::start(command).await
+    }
+
     /// The server that stands for the providers of models, with the answers in `servers/models.json`.
     pub(crate) async fn models() -> Self {
         let servers = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/servers");
@@ -70,6 +78,13 @@ impl Program {
 pub(crate) fn everything(file: &str) -> PathBuf {
     let dist = "node/node_modules/@modelcontextprotocol/server-everything/dist";
     tool(&format!("{dist}/{file}"), "BATON_TEST_MCP_SERVER")
+}
+
+/// The MCP server of files.
+pub(crate) fn filesystem() -> PathBuf {
+    tool("node/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js", "BATON_TEST_MCP_FILES")
+        .canonicalize()
+        .unwrap()
 }
 
 fn tool(path: &str, variable: &str) -> PathBuf {

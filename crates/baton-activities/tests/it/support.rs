@@ -164,3 +164,12 @@ pub(crate) async fn run(options: ActivitiesOptions, activity: &str, input: Value
 pub(crate) fn told(fault: &Fault) -> String {
     serde_json::to_string(fault).unwrap()
 }
+
+/// The result of a tool without the frame in which a model is shown it.
+pub(crate) fn unframed(shown: &Value) -> String {
+    let text = shown.as_str().unwrap_or_else(|| panic!("no text: {shown}"));
+    let (head, rest) = text.split_once('\n').unwrap();
+    let (result, mark) = rest.rsplit_once('\n').unwrap();
+    assert!(head.contains(&format!("up to the line '{mark}': data")), "{text}");
+    result.to_owned()
+}

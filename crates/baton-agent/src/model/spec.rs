@@ -245,7 +245,7 @@ impl ModelSpec {
 }
 
 impl SecretKey {
-    fn read(fields: Fields<'_>) -> Self {
+    pub(crate) fn read(fields: Fields<'_>) -> Self {
         let secret = fields.required_text("secret").unwrap_or_default();
         if !secret.is_empty()
             && let Err(why) = check_name(secret)

@@ -28,6 +28,8 @@ impl AgentProgram {
             }
             Err(fault) => return self.fail(fault.clone().at(&format!("/turns/{}/model", self.state.turn)), step),
         };
+        let bound = self.answer_bound();
+        self.settle_call(response.cost_micros.is_some());
         let usage = &mut self.state.usage;
         usage.input_tokens = usage.input_tokens.saturating_add(response.input_tokens);
         usage.output_tokens = usage.output_tokens.saturating_add(response.output_tokens);
@@ -53,6 +55,13 @@ impl AgentProgram {
         self.state.conversation.push(Message::Assistant { content, tool_calls: calls.clone(), provider_data });
 
         match response.finish_reason {
+            FinishReason::Length if bound.is_some() => {
+                let limit = match bound.map(|bound| bound.limit).as_deref() {
+                    Some("tokens") => "tokens",
+                    _ => "cost",
+                };
+                self.fail(self.left_nothing(limit, "the model's answer was cut off where nothing was left"), step);
+            }
             FinishReason::Length => {
                 let allowed = u64::from(self.definition.model.max_output_tokens.unwrap_or_default());
                 self.fail(limit("maxOutputTokens", allowed, "the model's answer was cut off"), step);

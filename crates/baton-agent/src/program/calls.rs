@@ -47,6 +47,12 @@ impl AgentProgram {
         if let Some(fault) = self.limit_before_model() {
             return Some(fault);
         }
+        // What a person may extend before the next turn forbids nothing now.
+        if !self.is_to_extend()
+            && let Err(fault) = self.plan_call()
+        {
+            return Some(fault);
+        }
         if calls.len() > CALLS_PER_TURN_MAX {
             return Some(limit(
                 "toolCallsPerTurn",
@@ -62,6 +68,17 @@ impl AgentProgram {
                 u64::from(max),
                 &format!("{made} tool calls were made and {} more are asked for", calls.len()),
             ));
+        }
+        let (own, count) = (self.own_usage(), calls.len() as u64);
+        if let Err(shortage) = self.state.account.check_tool_calls(own, count) {
+            return Some(shortage.fault(&format!("{count} more tool calls are asked for")));
+        }
+        let children = self.children_of(calls);
+        if let Err(shortage) = self.state.account.check_children(own, children) {
+            return Some(shortage.fault(&format!("{children} more executions are asked for")));
+        }
+        if let Some(fault) = self.circle(calls) {
+            return Some(fault);
         }
         calls.iter().find(|call| self.streak_with(call) >= SAME_CALL_MAX).map(|call| {
             let what = format!(
@@ -90,9 +107,8 @@ impl AgentProgram {
             format!("{}/tools/{index}/{}", turn_position(self.state.turn), position_name(&call.name)),
             1,
         );
-        let definition = Arc::clone(&self.definition);
-        let tool = definition.tools.iter().find(|tool| tool.name == call.name);
-        let kind = tool.map_or_else(|| "tool".to_owned(), |tool| tool.kind.clone());
+        let tool = self.tool(&call.name);
+        let kind = tool.as_ref().map_or_else(|| "tool".to_owned(), |tool| tool.kind.clone());
         self.state.timeline.start(&id.position, &cut(&call.name, POSITION_NAME_MAX), &kind, step.now_ms);
         step.push(Command::Note(Note::TaskStarted {
             position: id.position.clone(),
@@ -102,13 +118,13 @@ impl AgentProgram {
         }));
 
         let action = tool
-            .ok_or_else(|| unknown_tool(&call.name, &definition.tools))
+            .ok_or_else(|| unknown_tool(&call.name, self.tools()))
             .and_then(|tool| tool.action(&call.arguments).map(|action| (tool, action)));
         let state = match action {
-            Ok((tool, action)) => self.admit_call(&id, &call, tool, action, step),
+            Ok((tool, action)) => self.admit_call(&id, &call, &tool, action, step),
             Err(why) => self.call_failed(&id, &call.name, &Fault::new(fault_type::VALIDATION, 400, why), step),
         };
-        Call { id, asked: call, edited: None, since_ms: step.now_ms, state }
+        Call { id, asked: call, edited: None, exchange: None, since_ms: step.now_ms, state }
     }
 
     /// A call came to its end; one that is not open (any more) is ignored.
@@ -120,12 +136,28 @@ impl AgentProgram {
         step: &mut Step,
     ) {
         let Some(name) = self.open_call(id, by_child) else { return };
+        // Whatever it is, even a fault holds words of others.
+        self.state.untrusted = true;
         let ended = match result {
+            Ok(output) if let Some(tool) = self.tool(&name).filter(|tool| tool.server().is_some()) => {
+                return self.answered(id, &tool, output, step);
+            }
             Ok(output) => self.call_completed(id, &name, output, step),
             Err(fault) if fault.kind == fault_type::IN_DOUBT => return self.doubted(id, fault, step),
             Err(fault) => self.call_failed(id, &name, &fault, step),
         };
         self.set_call(id, step, |call| call.state = ended);
+    }
+
+    /// What the activity of an open call is run with, where the command does not hold it.
+    pub(super) fn call_input(&self, id: &OperationId) -> Option<Value> {
+        let Stage::Tools(calls) = &self.state.stage else { return None };
+        let call = calls.iter().find(|call| call.id == *id)?;
+        let tool = self.definition.tools.iter().find(|tool| tool.name == call.asked.name)?;
+        match tool.action(call.sent()) {
+            Ok(Action::Activity { input, recorded: Some(_), .. }) => Some(input),
+            Ok(Action::Activity { .. } | Action::Child { .. } | Action::Answer(_)) | Err(_) => None,
+        }
     }
 
     pub(super) fn awaits_child(&self, id: &OperationId) -> bool {
@@ -140,7 +172,7 @@ impl AgentProgram {
                 && match call.state {
                     CallState::Child { .. } => by_child,
                     CallState::Activity { .. } => !by_child,
-                    CallState::Asking { .. } | CallState::Done { .. } => false,
+                    CallState::Asking { .. } | CallState::Pausing { .. } | CallState::Done { .. } => false,
                 }
         };
         calls.iter().find(is_open).map(|call| call.asked.name.clone())
@@ -202,13 +234,17 @@ impl AgentProgram {
             return;
         }
         let Stage::Tools(calls) = std::mem::replace(&mut self.state.stage, Stage::New) else { return };
+        let all_failed = calls.iter().all(|call| matches!(call.state, CallState::Done { failed: true, .. }));
         for Call { asked, state, .. } in calls {
             if let CallState::Done { content, failed } = state {
                 self.state.conversation.push(Message::Tool { call_id: asked.id, name: asked.name, content, failed });
             }
         }
         self.turn_completed(step);
-        self.begin_turn(step);
+        match self.in_vain(all_failed) {
+            Some(fault) => self.fail(fault, step),
+            None => self.begin_turn(step),
+        }
     }
 }
 
@@ -216,11 +252,12 @@ impl AgentProgram {
 pub(super) fn begin(id: &OperationId, action: Action, approval: Option<String>, step: &mut Step) -> CallState {
     let on = action.on();
     match action {
-        Action::Activity { activity, input, timeout_ms, effect, .. } => {
+        Action::Answer(content) => CallState::Done { content, failed: false },
+        Action::Activity { activity, input, timeout_ms, effect, recorded, .. } => {
             step.push(Command::ScheduleActivity(ScheduleActivity {
                 id: id.clone(),
                 activity: activity.to_owned(),
-                input,
+                input: recorded.unwrap_or(input),
                 start_to_close_ms: timeout_ms,
                 effect,
                 approval,
@@ -243,6 +280,7 @@ pub(super) fn begin(id: &OperationId, action: Action, approval: Option<String>, 
                 expires_ms: Some(due_ms),
                 parent_close_policy: ParentClosePolicy::Cancel,
                 approval,
+                grant: None,
             }));
             step.push(Command::StartTimer { id: id.clone(), due_ms });
             CallState::Child { on, until_ms: due_ms }
@@ -254,8 +292,8 @@ fn tool_message(name: &str, content: Value) -> Command {
     Command::Note(Note::Message { role: "tool".to_owned(), content, tool_calls: vec![cut(name, POSITION_NAME_MAX)] })
 }
 
-fn unknown_tool(name: &str, tools: &[Tool]) -> String {
-    let names: Vec<String> = tools.iter().map(|tool| format!("'{}'", tool.name)).collect();
+fn unknown_tool<'t>(name: &str, tools: impl Iterator<Item = &'t Arc<Tool>>) -> String {
+    let names: Vec<String> = tools.map(|tool| format!("'{}'", tool.name)).collect();
     let known =
         if names.is_empty() { "there are no tools".to_owned() } else { format!("tools are {}", names.join(", ")) };
     if name.is_empty() {

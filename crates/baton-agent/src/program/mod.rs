@@ -2,7 +2,8 @@
 //!
 //! One turn is one model call and the tool calls that it asks for; the calls of a turn run in parallel, and
 //! the next turn begins when all have ended. Positions are `/turns/<k>/model` and
-//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person.
+//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person, and [`servers`] for what
+//! comes before the first turn.
 //!
 //! # Invariants
 //! - Results enter the conversation in the order of the calls, whatever order they come back in.
@@ -16,9 +17,14 @@
 
 mod answer;
 mod asking;
+mod budget;
 mod calls;
 mod ending;
+mod exchange;
+mod extending;
+mod loops;
 mod progress;
+mod servers;
 mod state;
 mod turn;
 
@@ -29,18 +35,21 @@ use baton_execution::{
 };
 use serde_json::{Map, Value};
 
-use crate::definition::AgentDefinition;
+use crate::{definition::AgentDefinition, tools::Tool};
 use state::{SNAPSHOT_FORMAT, Stage, State};
+use turn::{is_deadline, out_of_time};
 
 /// One run of an agent.
 pub struct AgentProgram {
     definition: Arc<AgentDefinition>,
     state: State,
+    /// The tools of servers: made of what is pinned in the state.
+    served: Vec<Arc<Tool>>,
 }
 
 /// A run that has seen nothing yet.
 pub fn load(definition: Arc<AgentDefinition>) -> AgentProgram {
-    AgentProgram { definition, state: State::default() }
+    AgentProgram { definition, state: State::default(), served: Vec::new() }
 }
 
 /// A run with the state of an earlier snapshot.
@@ -55,7 +64,8 @@ pub fn restore(definition: Arc<AgentDefinition>, snapshot: &[u8]) -> Result<Agen
     if state.format != SNAPSHOT_FORMAT {
         return Err(refused(format!("it has format {}, this build reads {SNAPSHOT_FORMAT}", state.format)));
     }
-    Ok(AgentProgram { definition, state })
+    let served = servers::served(&definition, &state.servers)?;
+    Ok(AgentProgram { definition, state, served })
 }
 
 /// What one input leads to.
@@ -78,26 +88,51 @@ impl Step {
 impl Program for AgentProgram {
     fn on_input(&mut self, input: &Recorded) -> Result<Vec<Command>, ProgramError> {
         let mut step = Step { now_ms: input.time_ms, commands: Vec::new() };
+        if let Input::CallbackAnswered { id, used, .. } = &input.input {
+            self.state.account.answered(id, used.as_ref());
+        }
         match (&self.state.stage, &input.input) {
             (Stage::Ended, _) | (_, Input::Suspended | Input::Resumed | Input::ChildStarted { .. }) => {}
             (Stage::New, Input::Started(start)) => self.start(start, &mut step),
             (_, Input::CancelRequested { reason }) => self.cancel(reason, &mut step),
+            (_, Input::TimerFired { id }) if is_deadline(id) => {
+                self.fail(out_of_time(), &mut step);
+            }
             (_, Input::TimeoutReached) => self.time_out(&mut step),
+            (Stage::Servers(_), Input::ActivityCompleted { id, output }) => {
+                self.server_listed(id, Ok(output), &mut step)
+            }
+            (Stage::Servers(_), Input::ActivityFailed { id, fault }) => self.server_listed(id, Err(fault), &mut step),
+            (Stage::Servers(_), Input::TimerFired { id }) => self.server_due(id, &mut step),
+            (Stage::Limit(_), Input::CallbackAnswered { id, outcome, .. }) if self.extends(id) => {
+                self.extension_decided(outcome, &mut step);
+            }
+            (Stage::Limit(_), Input::TimerFired { id }) if self.extends(id) => self.extension_overdue(&mut step),
             (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
                 self.activity_ended(id, Ok(output), &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
                 self.activity_ended(id, Err(fault), &mut step);
             }
-            (Stage::Tools(_), Input::CallbackAnswered { id, outcome }) if self.asks(id) => {
+            (Stage::Tools(_), Input::CallbackAnswered { id, outcome, .. }) if self.asks(id) => {
                 self.decided(id, outcome, &mut step);
             }
             (Stage::Tools(_), Input::TimerFired { id }) if self.asks(id) => self.undecided(id, &mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => {
+            (Stage::Tools(_), Input::TimerFired { id }) if self.pauses(id) => self.pause_over(id, &mut step),
+            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome, .. }) => {
                 self.child_ended(id, outcome, &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::TimerFired { id }) => self.child_overdue(id, &mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => return Err(unexpected("started", &input.input)),
+            (
+                Stage::Limit(_),
+                Input::ActivityCompleted { .. }
+                | Input::ActivityFailed { .. }
+                | Input::TimerFired { .. }
+                | Input::CallbackAnswered { .. },
+            ) => {}
+            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_) | Stage::Limit(_), Input::Started(_)) => {
+                return Err(unexpected("started", &input.input));
+            }
             (
                 Stage::New,
                 Input::ActivityCompleted { .. }
@@ -106,13 +141,15 @@ impl Program for AgentProgram {
                 | Input::CallbackAnswered { .. },
             ) => return Err(unexpected("not yet started", &input.input)),
         }
+        self.end_step(&mut step);
         Ok(step.commands)
     }
 
     fn activity_input(&self, id: &OperationId) -> Option<Value> {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => serde_json::to_value(self.request()).ok(),
-            Stage::Model(_) | Stage::New | Stage::Tools(_) | Stage::Ended => None,
+            Stage::Tools(_) => self.call_input(id),
+            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => None,
         }
     }
 
@@ -129,12 +166,12 @@ impl Program for AgentProgram {
     }
 
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
-        let wrong = self.wrong_with(id, decision);
+        let wrong = if self.extends(id) { self.wrong_with_extension(decision) } else { self.wrong_with(id, decision) };
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
     fn progress(&self) -> Progress {
-        progress::of(&self.definition, &self.state)
+        progress::of(&self.definition, &self.state, self.marks_said())
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -149,7 +186,7 @@ impl AgentProgram {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => self.model_answered(result, step),
             Stage::Tools(_) => self.call_ended(id, false, result.cloned().map_err(Fault::clone), step),
-            Stage::Model(_) | Stage::New | Stage::Ended => {}
+            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => {}
         }
     }
 

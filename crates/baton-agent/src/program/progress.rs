@@ -1,15 +1,33 @@
 //! What `status` says of a run.
 
-use baton_execution::{Progress, WaitReason, Waiting};
+use baton_execution::{Progress, TreeProgress, Usage, WaitReason, Waiting};
 
-use super::state::{CallState, Stage, State};
+use super::state::{AskedState, CallState, Stage, State};
 use crate::definition::AgentDefinition;
 
 /// Waits that `status` shows.
 const WAITING_MAX: usize = 32;
 
-pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
+pub(super) fn of(definition: &AgentDefinition, state: &State, marks: Vec<String>) -> Progress {
     let waiting = match &state.stage {
+        Stage::Servers(all) => all
+            .iter()
+            .zip(&definition.servers)
+            .filter_map(|(asked, server)| {
+                let reason = match asked.state {
+                    AskedState::Running => WaitReason::Activity,
+                    AskedState::Waiting => WaitReason::Timer,
+                    AskedState::Done { .. } => return None,
+                };
+                Some(Waiting {
+                    id: asked.id.clone(),
+                    reason,
+                    on: format!("tools of server {}", server.name),
+                    since_ms: asked.since_ms,
+                    until_ms: Some(asked.until_ms),
+                })
+            })
+            .collect(),
         Stage::Model(call) => vec![Waiting {
             id: call.id.clone(),
             reason: WaitReason::Activity,
@@ -24,6 +42,7 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
                     CallState::Activity { on, until_ms } => (&call.id, WaitReason::Activity, on, *until_ms),
                     CallState::Child { on, until_ms } => (&call.id, WaitReason::Child, on, *until_ms),
                     CallState::Asking { question, on, until_ms, .. } => (question, WaitReason::Approval, on, *until_ms),
+                    CallState::Pausing { on, until_ms } => (&call.id, WaitReason::Timer, on, *until_ms),
                     CallState::Done { .. } => return None,
                 };
                 Some(Waiting {
@@ -36,6 +55,13 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
             })
             .take(WAITING_MAX)
             .collect(),
+        Stage::Limit(asked) => vec![Waiting {
+            id: asked.id.clone(),
+            reason: WaitReason::Approval,
+            on: asked.on.clone(),
+            since_ms: asked.since_ms,
+            until_ms: Some(asked.until_ms),
+        }],
         Stage::New | Stage::Ended => Vec::new(),
     };
     Progress {
@@ -43,6 +69,7 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
         tasks_started: state.timeline.started,
         tasks_ended: state.timeline.ended,
         recent: state.timeline.recent.clone(),
-        usage: state.usage,
+        usage: Usage { children: state.account.children(), ..state.usage },
+        tree: TreeProgress { marks, ..state.account.progress(state.usage) },
     }
 }

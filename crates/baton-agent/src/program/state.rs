@@ -1,13 +1,16 @@
 //! Everything a run remembers, as data.
 
-use baton_execution::{OperationId, QuestionKind, TaskSummary, Usage};
+use baton_execution::{Account, OperationId, QuestionKind, TaskSummary, Usage};
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{budget::Bound, loops::Trail};
 use crate::{
     limits::Limits,
-    model::{Message, ToolCall},
+    model::{Message, Price, ToolCall},
+    servers::{Listed, PinnedServer},
+    tools::Exchange,
 };
 
 /// Changes when an older snapshot cannot be read any more; engines then replay from the start.
@@ -31,23 +34,84 @@ pub(super) struct State {
     pub(super) last_text: Option<String>,
     pub(super) streak: Option<Streak>,
     pub(super) timeline: Timeline,
+    /// What the servers of the agent had when the execution began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) servers: Vec<PinnedServer>,
+    /// Whether a call has given a result: whoever wrote it may speak through the model from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) untrusted: bool,
+    /// What the execution and those below it may use.
+    #[serde(default)]
+    pub(super) account: Account,
+    /// Of the model and its fallbacks, where money is limited.
+    #[serde(default)]
+    pub(super) prices: Vec<Option<Price>>,
+    /// How often a person was asked to extend limits.
+    #[serde(default)]
+    pub(super) extensions_asked: u32,
+    #[serde(default)]
+    pub(super) trail: Trail,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum Stage {
     /// Nothing has happened.
     New,
+    /// The servers of the agent are asked what tools they have, in the order of the spec.
+    Servers(Vec<Asked>),
     /// The model is asked.
     Model(ModelCall),
     /// Its tool calls run.
     Tools(Vec<Call>),
+    /// A person is asked to extend limits.
+    Limit(Extending),
     /// Every further input is ignored.
     Ended,
+}
+
+/// A server that is asked what tools it has.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Asked {
+    pub(super) id: OperationId,
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
+    pub(super) state: AskedState,
+}
+
+impl Asked {
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.state, AskedState::Done { .. })
+    }
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+pub(super) enum AskedState {
+    /// It will be asked at `until_ms`.
+    Waiting,
+    /// An activity runs.
+    Running,
+    /// This is what it has.
+    Done { tools: Vec<Listed> },
 }
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ModelCall {
     pub(super) id: OperationId,
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
+    /// The longest answer that fits into the limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bound: Option<Bound>,
+}
+
+/// A question whether more may be used.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Extending {
+    pub(super) id: OperationId,
+    /// What is proposed.
+    pub(super) arguments: Value,
+    /// For people: what was used.
+    pub(super) on: String,
     pub(super) since_ms: i64,
     pub(super) until_ms: i64,
 }
@@ -60,6 +124,9 @@ pub(super) struct Call {
     /// What a person put in place of the arguments that were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) edited: Option<Value>,
+    /// What has passed between the call and its server so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exchange: Option<Exchange>,
     pub(super) since_ms: i64,
     pub(super) state: CallState,
 }
@@ -68,6 +135,11 @@ impl Call {
     /// What the call is made with.
     pub(super) fn sent(&self) -> &Value {
         self.edited.as_ref().unwrap_or(&self.asked.arguments)
+    }
+
+    /// Whether a person is asked if it may be made.
+    pub(super) fn is_asked_about(&self) -> bool {
+        matches!(self.state, CallState::Asking { kind: QuestionKind::ToolCall, .. })
     }
 }
 
@@ -79,6 +151,8 @@ pub(super) enum CallState {
     Child { on: String, until_ms: i64 },
     /// A person decides.
     Asking { question: OperationId, kind: QuestionKind, on: String, until_ms: i64 },
+    /// The work goes on elsewhere; it is asked for again at `until_ms`.
+    Pausing { on: String, until_ms: i64 },
     /// This is what the model will be told.
     Done { content: String, failed: bool },
 }
@@ -87,7 +161,9 @@ impl CallState {
     /// For people: what is waited for.
     pub(super) fn on(&self) -> &str {
         match self {
-            Self::Activity { on, .. } | Self::Child { on, .. } | Self::Asking { on, .. } => on,
+            Self::Activity { on, .. } | Self::Child { on, .. } | Self::Asking { on, .. } | Self::Pausing { on, .. } => {
+                on
+            }
             Self::Done { .. } => "",
         }
     }
@@ -166,6 +242,12 @@ impl Default for State {
             last_text: None,
             streak: None,
             timeline: Timeline::default(),
+            servers: Vec::new(),
+            untrusted: false,
+            account: Account::default(),
+            prices: Vec::new(),
+            extensions_asked: 0,
+            trail: Trail::default(),
         }
     }
 }

@@ -1,26 +1,29 @@
 //! The beginning of a run and of each turn: what the model is asked.
 
-use baton_execution::{Command, Effect, Fault, Note, OperationId, ScheduleActivity, Start, fault_type};
+use baton_execution::{Account, Command, Effect, Fault, Note, OperationId, ScheduleActivity, Start, fault_type};
 use serde_json::{Map, Value, json};
 
 use super::{
     AgentProgram, Step,
+    budget::{Bound, Settings},
     state::{ModelCall, Stage},
 };
 use crate::{
-    check_attachments, check_limits,
+    check_attachments,
     model::{Attachment, Message, ModelRequest},
 };
 
 /// Largest conversation, in bytes of its JSON: beyond it no model of today could read it.
 const CONVERSATION_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Position of the timer of the tree's time.
+const DEADLINE: &str = "/limits/wallTime";
+
 impl AgentProgram {
     pub(super) fn start(&mut self, start: &Start, step: &mut Step) {
-        match check_limits(&start.settings) {
-            Ok(limits) => self.state.limits = self.definition.limits.overridden_by(limits),
-            Err(violations) => {
-                let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        match Settings::read(&start.settings) {
+            Ok(settings) => self.open_account(start, settings, step),
+            Err(why) => {
                 return self.fail(
                     Fault::new(
                         fault_type::CONFIGURATION,
@@ -32,11 +35,24 @@ impl AgentProgram {
                 );
             }
         }
+        if let Some(fault) = self.recursion() {
+            return self.fail(fault, step);
+        }
         match attachments(&start.input) {
             Ok(attachments) => self.tell_with(first_message(&start.input), attachments, step),
             Err(fault) => return self.fail(fault, step),
         }
-        self.begin_turn(step);
+        self.ask_servers(step);
+    }
+
+    /// Puts together what the execution may use.
+    fn open_account(&mut self, start: &Start, settings: Settings, step: &mut Step) {
+        let limits = self.definition.limits.overridden_by(settings.limits);
+        let mut account = Account::new(start.grant.clone(), limits.tree.amounts(), limits.tree.depth);
+        if let Some(due_ms) = account.limit_time(limits.tree.wall_time_ms.map(|millis| step.after(millis))) {
+            step.push(Command::StartTimer { id: OperationId::new(DEADLINE, 1), due_ms });
+        }
+        (self.state.limits, self.state.account, self.state.prices) = (limits, account, settings.prices);
     }
 
     /// Says something to the model in the user's place.
@@ -58,6 +74,14 @@ impl AgentProgram {
         if let Some(fault) = self.limit_before_model() {
             return self.fail(fault, step);
         }
+        if self.is_to_extend() {
+            return self.ask_to_extend(step);
+        }
+        let plan = match self.plan_call() {
+            Ok(plan) => plan,
+            Err(fault) => return self.fail(fault, step),
+        };
+        self.state.account.reserve_call(plan.reserve);
         self.state.turn += 1;
         self.state.usage.model_calls = self.state.usage.model_calls.saturating_add(1);
         let turn = self.state.turn;
@@ -77,8 +101,12 @@ impl AgentProgram {
             effect: Effect::Repeatable,
             approval: None,
         }));
-        self.state.stage =
-            Stage::Model(ModelCall { id, since_ms: step.now_ms, until_ms: step.after(start_to_close_ms) });
+        self.state.stage = Stage::Model(ModelCall {
+            id,
+            since_ms: step.now_ms,
+            until_ms: step.after(start_to_close_ms),
+            bound: plan.bound,
+        });
     }
 
     /// The limit that forbids another model call.
@@ -116,14 +144,33 @@ impl AgentProgram {
                 fallback.max_output_tokens = fallback.max_output_tokens.map(within);
             }
         }
+        if let Some(Bound { tokens, .. }) = self.answer_bound() {
+            for model in std::iter::once(&mut model.max_output_tokens)
+                .chain(model.fallbacks.iter_mut().map(|fallback| &mut fallback.max_output_tokens))
+            {
+                *model = Some(model.map_or(tokens, |most| most.min(tokens)));
+            }
+        }
         ModelRequest {
             model,
-            instructions: self.definition.instructions.clone(),
+            instructions: self.definition.whole_instructions(),
             messages: self.state.conversation.messages.clone(),
-            tools: self.definition.tools(),
+            tools: self.tools().map(|tool| tool.description()).collect(),
             output_schema: self.definition.output.as_ref().map(|schema| schema.source().clone()),
         }
     }
+}
+
+/// Whether a timer is that of the tree's time.
+pub(super) fn is_deadline(id: &OperationId) -> bool {
+    id.position == DEADLINE
+}
+
+/// The time of the tree is over.
+pub(super) fn out_of_time() -> Fault {
+    Fault::new(fault_type::LIMIT, 429, "the limit wallTime of the tree is reached: its time is over")
+        .non_retryable()
+        .with_data(json!({"limit": "wallTime", "scope": "tree"}))
 }
 
 /// Position of a turn in the timeline.

@@ -13,7 +13,7 @@ pub(super) const KIND: Kind = Kind {
         let name = template_name(fields)?;
         Some(Box::new(Agent { name, timeout_ms: common.timeout_ms }))
     },
-    parameters: || json!({"type": "object", "properties": {"message": {"type": "string", "description": "What the agent is to do, in full"}}, "required": ["message"]}),
+    parameters: |_| json!({"type": "object", "properties": {"message": {"type": "string", "description": "What the agent is to do, in full"}}, "required": ["message"]}),
 };
 
 #[derive(Debug)]

@@ -19,7 +19,7 @@ pub(super) const KIND: Kind = Kind {
         let http = Http::read(fields, common)?;
         Some(Box::new(http))
     },
-    parameters: || json!({"type": "object", "properties": {}}),
+    parameters: |_| json!({"type": "object", "properties": {}}),
 };
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
@@ -128,7 +128,14 @@ impl Behaviour for Http {
             "body": body, "output": "content", "redirect": false, "authentication": null,
         });
         let on = on.split(['?', '#']).next().unwrap_or_default().to_owned();
-        Ok(Action::Activity { activity: "http", input, timeout_ms: self.timeout_ms, effect: self.effect, on })
+        Ok(Action::Activity {
+            activity: "http",
+            input,
+            timeout_ms: self.timeout_ms,
+            effect: self.effect,
+            on,
+            recorded: None,
+        })
     }
 }
 

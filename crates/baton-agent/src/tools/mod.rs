@@ -6,6 +6,10 @@
 
 mod agent;
 mod http;
+mod openapi;
+mod remote;
+mod shell;
+pub(crate) mod skill;
 mod workflow;
 
 use std::fmt;
@@ -19,8 +23,10 @@ use crate::{
     schema::Schema,
 };
 
+pub(crate) use remote::{Answer, Exchange, InputRequest, Remote, TaskHandle};
+
 /// Every kind of tool, in the order in which they are named to people.
-const KINDS: &[Kind] = &[http::KIND, agent::KIND, workflow::KIND];
+const KINDS: &[Kind] = &[http::KIND, openapi::KIND, shell::KIND, agent::KIND, workflow::KIND];
 
 /// How long a call of an agent or a workflow is waited for where the spec says nothing: a week, so that a
 /// person can be part of it, and never for ever.
@@ -30,7 +36,7 @@ const ACTIVITY_TIMEOUT_MS_DEFAULT: u64 = 2 * 60 * 1000;
 /// Longest name of a tool: what model providers accept.
 const TOOL_NAME_LENGTH_MAX: usize = 64;
 /// Longest description, in bytes: every model call carries it.
-const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
 
 /// One kind of tool.
 struct Kind {
@@ -38,8 +44,8 @@ struct Kind {
     field: &'static str,
     /// Reads that field; `None` if it is not usable, which has been reported then.
     read: fn(&Fields<'_>, &Common) -> Option<Box<dyn Behaviour>>,
-    /// Schema of the arguments where the spec gives none.
-    parameters: fn() -> Value,
+    /// Schema of the arguments where the spec gives none, from what the field holds.
+    parameters: fn(&Value) -> Value,
 }
 
 /// What a kind may want to know of the fields around its own.
@@ -50,6 +56,8 @@ struct Common {
     timeout_ms: Option<u64>,
     /// Schema of its arguments.
     parameters: Value,
+    /// Whether the author of the agent wrote that schema.
+    declared: bool,
 }
 
 /// What a tool of some kind does with the arguments of a call.
@@ -66,6 +74,16 @@ trait Behaviour: fmt::Debug + Send + Sync {
     fn server(&self) -> Option<&str> {
         None
     }
+
+    /// What the output of its activity comes to.
+    fn answer(&self, output: Value) -> Answer {
+        Answer::Value(output)
+    }
+
+    /// What is to be done next in a call that has begun; the error is a sentence for the model.
+    fn follow_up(&self, arguments: &Value, _exchange: &Exchange) -> Result<Action, String> {
+        self.action(arguments)
+    }
 }
 
 /// What a call comes to.
@@ -79,7 +97,11 @@ pub(crate) enum Action {
         effect: Effect,
         /// For people: what is waited for.
         on: String,
+        /// What is recorded in place of the input, where that is long and the agent's spec has it.
+        recorded: Option<Value>,
     },
+    /// Nothing is called: the agent's own spec has the answer.
+    Answer(String),
     /// Another execution, awaited.
     Child {
         kind: ProgramKind,
@@ -97,6 +119,7 @@ impl Action {
     pub(crate) fn on(&self) -> String {
         match self {
             Self::Activity { on, .. } => on.clone(),
+            Self::Answer(_) => String::new(),
             Self::Child { kind: ProgramKind::Agent, name, .. } => format!("agent {name}"),
             Self::Child { kind: ProgramKind::Workflow, name, .. } => format!("workflow {name}"),
         }
@@ -112,6 +135,8 @@ pub(crate) struct Tool {
     pub(crate) kind: String,
     /// Declared by the author of the agent: calling it changes nothing.
     pub(crate) read_only: bool,
+    /// Declared by the author of the agent: calling it can carry data out of the installation.
+    pub(crate) egress: bool,
     /// Path of the field that names the kind, for violations that others find.
     path: String,
     parameters: Schema,
@@ -139,6 +164,7 @@ impl Tool {
             );
         }
         let (read_only, idempotent) = (fields.flag("readOnly"), fields.flag("idempotent"));
+        let egress = fields.flag("egress");
         let timeout_ms = fields.duration_ms("timeout");
         let schema = fields.get("parameters").cloned();
         let given: Vec<&Kind> = KINDS.iter().filter(|kind| fields.get(kind.field).is_some()).collect();
@@ -147,14 +173,12 @@ impl Tool {
             let names: Vec<String> = KINDS.iter().map(|kind| format!("'{}'", kind.field)).collect();
             fields.violation("", format!("exactly one of {} must be given, found {}", names.join(", "), given.len()));
         }
-        let parameters =
-            schema.or_else(|| kind.map(|kind| (kind.parameters)())).unwrap_or_else(|| json!({"type": "object"}));
-        let compiled = Schema::compile(&parameters).and_then(|schema| match parameters.get("type") {
-            Some(Value::String(kind)) if kind == "object" => Ok(schema),
-            _ => Err("must have 'type: object': arguments are an object".to_owned()),
-        });
-        let compiled = compiled.map_err(|why| fields.violation("parameters", why)).ok();
-        let common = Common { repeatable: read_only || idempotent, timeout_ms, parameters };
+        let declared = schema.is_some();
+        let own = kind.and_then(|kind| fields.get(kind.field));
+        let derived = || kind.zip(own).map(|(kind, own)| (kind.parameters)(own));
+        let parameters = schema.or_else(derived).unwrap_or_else(|| json!({"type": "object"}));
+        let compiled = arguments_schema(&parameters).map_err(|why| fields.violation("parameters", why)).ok();
+        let common = Common { repeatable: read_only || idempotent, timeout_ms, parameters, declared };
         let behaviour = kind.and_then(|kind| {
             fields.object(kind.field).and_then(|own| (kind.read)(&own, &common).inspect(|_| own.finish()))
         });
@@ -165,10 +189,39 @@ impl Tool {
             description: description.to_owned(),
             kind: format!("tool {}", kind?.field),
             read_only,
+            egress,
             path,
             parameters: compiled?,
             behaviour: behaviour?,
         })
+    }
+
+    /// A tool of a server; the error says what is wrong with the schema.
+    pub(crate) fn remote(
+        name: String,
+        description: String,
+        schema: &Value,
+        read_only: bool,
+        remote: Remote,
+    ) -> Result<Self, String> {
+        let parameters = arguments_schema(schema)?;
+        let (kind, behaviour) = ("tool mcp".to_owned(), Box::new(remote));
+        Ok(Self { name, description, kind, read_only, egress: false, path: String::new(), parameters, behaviour })
+    }
+
+    /// A tool that is no part of the spec: it only reads.
+    fn built_in(name: &str, description: &str, parameters: &Value, kind: &str, behaviour: Box<dyn Behaviour>) -> Self {
+        let parameters = Schema::compile(parameters).expect("the schema of a built-in tool is good");
+        Self {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            kind: format!("tool {kind}"),
+            read_only: true,
+            egress: false,
+            path: String::new(),
+            parameters,
+            behaviour,
+        }
     }
 
     /// The tool as the model sees it.
@@ -178,6 +231,11 @@ impl Tool {
             description: self.description.clone(),
             parameters: self.parameters.source().clone(),
         }
+    }
+
+    /// Length of [`Self::description`] in bytes, about.
+    pub(crate) fn described_bytes(&self) -> usize {
+        self.name.len() + self.description.len() + self.parameters.source().to_string().len()
     }
 
     /// The template that it refers to, with the path of the field that names it.
@@ -201,9 +259,26 @@ impl Tool {
         }
         self.behaviour.action(arguments)
     }
+
+    /// What is to be done next in a call that has begun; the error is a sentence for the model.
+    pub(crate) fn follow_up(&self, arguments: &Value, exchange: &Exchange) -> Result<Action, String> {
+        self.behaviour.follow_up(arguments, exchange)
+    }
+
+    /// What the output of its activity comes to.
+    pub(crate) fn answer(&self, output: Value) -> Answer {
+        self.behaviour.answer(output)
+    }
 }
 
-fn is_tool_name(name: &str) -> bool {
+fn arguments_schema(schema: &Value) -> Result<Schema, String> {
+    Schema::compile(schema).and_then(|compiled| match schema.get("type") {
+        Some(Value::String(kind)) if kind == "object" => Ok(compiled),
+        _ => Err("must have 'type: object': arguments are an object".to_owned()),
+    })
+}
+
+pub(crate) fn is_tool_name(name: &str) -> bool {
     name.len() <= TOOL_NAME_LENGTH_MAX && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 

@@ -11,7 +11,7 @@ pub(super) const KIND: Kind = Kind {
         let name = template_name(fields)?;
         Some(Box::new(Workflow { name, timeout_ms: common.timeout_ms }))
     },
-    parameters: || json!({"type": "object", "properties": {}}),
+    parameters: |_| json!({"type": "object", "properties": {}}),
 };
 
 #[derive(Debug)]

@@ -7,11 +7,18 @@
 )]
 
 mod definition;
+mod forest;
 mod http_tool;
+mod injection;
 mod limits;
+mod mcp;
 mod models;
+mod openapi_tool;
 mod policy;
 mod properties;
 mod run;
+mod shell_tool;
+mod skills;
 mod support;
 mod tools;
+mod tree;

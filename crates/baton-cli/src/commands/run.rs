@@ -210,7 +210,8 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             | Object::Workflow(_)
             | Object::WorkflowExecution(_)
             | Object::Secret(_)
-            | Object::Approval(_) => None,
+            | Object::Approval(_)
+            | Object::McpServer(_) => None,
         })
         .collect();
     if !names.is_empty() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use baton_proto::to_json_value;
-use baton_server::check_agent;
+use baton_server::{check_agent, check_mcp_server};
 use baton_types::{Violation, check_name};
 use serde_json::{Value, json};
 
@@ -128,6 +128,12 @@ impl Findings {
             Object::Approval(_) => {
                 self.violate(manifest, Violation::new("kind", "approvals are raised by executions, not by manifests"));
             }
+            Object::McpServer(_) => {
+                self.present.insert((Kind::McpServer, metadata.name.clone()));
+                if let Err(violations) = check_mcp_server(&spec) {
+                    violations.into_iter().for_each(|it| self.violate(manifest, it.under("spec")));
+                }
+            }
             Object::Secret(_) => _ = self.present.insert((Kind::Secret, metadata.name.clone())),
             Object::WorkflowExecution(it) => {
                 let name = it.spec.as_ref().map(|spec| spec.workflow.clone()).unwrap_or_default();
@@ -179,6 +185,12 @@ impl Findings {
                 }
                 for it in definition.workflows() {
                     self.want(Kind::Workflow, &it.name, manifest, &under(prefix, &it.field));
+                }
+                for it in definition.secrets() {
+                    self.want(Kind::Secret, &it.name.to_ascii_lowercase(), manifest, &under(prefix, &it.field));
+                }
+                for (name, field, _) in definition.servers().filter(|(.., is_defined)| !is_defined) {
+                    self.want(Kind::McpServer, name, manifest, &under(prefix, &field));
                 }
             }
         }

@@ -105,7 +105,7 @@ fn set_request_id(execution: &mut Object, digest: &str) {
     match execution {
         Object::WorkflowExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
         Object::AgentExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
-        Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) => {}
+        Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) | Object::McpServer(_) => {}
     }
 }
 
@@ -120,7 +120,8 @@ fn target(manifests: &[Manifest], objects: &[Object], run: &RunSpec, wishes: &Wi
         }
         let there =
             if present.is_empty() { "there is none".to_owned() } else { format!("there are {}", quoted(present)) };
-        Err(Failure::refused(format!("no {} '{name}' in the manifests; {there}", kind.title())))
+        let says = format!("no {} '{name}' in the manifests; {there}", kind.title());
+        Err(Failure::refused(says).hint("give its manifest with -f, or run what is on a server with --server URL"))
     };
     let given = |text: &Option<String>, field: &str| {
         text.clone().or_else(|| Some(field.to_owned()).filter(|field| !field.is_empty()))
@@ -206,7 +207,8 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
         | Kind::Agent
         | Kind::AgentExecution
         | Kind::Secret
-        | Kind::Approval => {}
+        | Kind::Approval
+        | Kind::McpServer => {}
     }
     let mut env = run.env.clone();
     env.extend(wishes.env);
@@ -262,7 +264,9 @@ impl Plan {
         let env = match &mut self.execution {
             Object::WorkflowExecution(it) => &mut it.spec.get_or_insert_default().env,
             Object::AgentExecution(it) => &mut it.spec.get_or_insert_default().env,
-            Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) => return,
+            Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) | Object::McpServer(_) => {
+                return;
+            }
         };
         env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
@@ -309,7 +313,10 @@ mod tests {
         assert_eq!(execution["spec"]["workflow"], "two");
         assert!(execution["spec"]["requestId"].as_str().unwrap().starts_with("sha256:"));
         let says = planned(TWO, Wishes { workflow: Some("three".to_owned()), ..Wishes::default() }).unwrap_err();
-        assert_eq!(says, "error: no workflow 'three' in the manifests; there are 'one', 'two'");
+        assert_eq!(
+            says,
+            "error: no workflow 'three' in the manifests; there are 'one', 'two'\nhint: give its manifest with -f, or run what is on a server with --server URL"
+        );
     }
 
     #[test]

@@ -14,10 +14,13 @@ mod http;
 mod process;
 mod stub;
 
+mod agent_secrecy;
 mod approvals;
+mod boundaries;
 mod crash;
 mod data_dir;
 mod events;
+mod injection;
 mod outside;
 mod secrecy;
 mod several;

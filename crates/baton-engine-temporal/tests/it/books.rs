@@ -122,6 +122,7 @@ impl Books {
             input,
             env: BTreeMap::new(),
             settings: Value::Null,
+            grant: None,
         });
         let mut long = Vec::new();
         let started =

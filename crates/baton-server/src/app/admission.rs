@@ -18,7 +18,7 @@ use baton_types::{ApiError, Digest, Violation, check_name, parse_duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, ExecutionKind, free_data, metadata, template, template_title, workflow};
+use super::{App, ExecutionKind, free_data, metadata, skill, template, template_title, workflow};
 use crate::{metrics, templates::Template};
 
 /// Settings in `spec.env` at most.
@@ -67,6 +67,15 @@ pub(crate) trait ExecutionStrategy: ExecutionKind {
     fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts;
     /// Takes over what the present object's definition refers to, if nothing else is said.
     fn keep_resources(&mut self, _present: &Self) {}
+    /// Adds to the settings what the Program needs to know of the server, of the content that it is to run.
+    fn complete_settings(
+        _app: &App,
+        _settings: &mut Value,
+        _content: (&Digest, &[u8]),
+        _parent: Option<&ParentRef>,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
     /// Drops what a caller put in `status`, and `metadata.resourceVersion`.
     fn clear_system_fields(&mut self) {
         self.metadata_mut().resource_version.clear();
@@ -103,13 +112,18 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
     let mut execution = object.into_execution();
     let own_timeout_ms = check_common(&execution, &mut violations);
     check_token(app, &execution, &mut violations)?;
-    let content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
+    let mut content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
+    if let Some(content) = content.as_mut().filter(|_| R::PROGRAM == ProgramKind::Agent) {
+        content.pin_skills(app, &namespace, &mut violations).await?;
+    }
     let Some(content) = content.filter(|_| violations.is_empty()) else { return Err(refused(violations)) };
     if let ExecutionResource::Workflow(it) = &mut execution {
         it.spec.get_or_insert_default().resources = workflow::resources_of(content.resources);
         template::check_size(&**it)?;
     }
     let timeout_ms = own_timeout_ms.or(content.timeout_ms);
+    let mut settings = parts.settings;
+    R::complete_settings(app, &mut settings, (&content.digest, &content.definition), parent.as_ref())?;
     let admitted = Admitted {
         resource: execution,
         definition: content.definition,
@@ -117,7 +131,7 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         template_name: content.name,
         template_generation: content.generation,
         input: parts.input,
-        settings: parts.settings,
+        settings,
         timeout_ms,
         parent,
     };
@@ -144,6 +158,23 @@ struct Content {
     timeout_ms: Option<u64>,
     /// What an inline definition refers to and is kept elsewhere.
     resources: BTreeMap<String, Value>,
+}
+
+impl Content {
+    /// Takes along the skills of an agent.
+    async fn pin_skills(
+        &mut self,
+        app: &App,
+        namespace: &str,
+        violations: &mut Vec<Violation>,
+    ) -> Result<(), ApiError> {
+        let field = if self.name.is_empty() { "spec.definition.skills" } else { "spec.agent" };
+        let pinned = skill::pin(app, namespace, field, &self.definition, &self.digest, violations).await?;
+        if let Some(pinned) = pinned {
+            (self.definition, self.digest) = (pinned.definition, pinned.digest);
+        }
+        Ok(())
+    }
 }
 
 async fn find_content<R: ExecutionStrategy>(
@@ -174,7 +205,12 @@ async fn find_content<R: ExecutionStrategy>(
             return find_template(app, R::PROGRAM, namespace, &parts.template, &field, violations).await;
         }
     };
-    let definition = inline.clone();
+    let mut definition = inline.clone();
+    if R::PROGRAM == ProgramKind::Agent {
+        let missing = app.join_servers(namespace, &mut definition).await?;
+        violations
+            .extend(missing.into_iter().map(|(place, why)| Violation::new(format!("spec.definition.{place}"), why)));
+    }
     let checked = template::check_content(app, R::PROGRAM, namespace, "spec.definition", definition, violations).await;
     Ok(checked.map(|checked| Content {
         timeout_ms: checked.compiled.timeout_ms(),
@@ -209,7 +245,12 @@ async fn find_template(
         violations.push(Violation::new(field, format!("no {title} '{name}' in namespace '{namespace}'; {others}")));
         return Ok(None);
     };
-    let Template { name, generation, content, digest, timeout_ms, .. } = Arc::unwrap_or_clone(template);
+    let Template { name, generation, content, digest, timeout_ms, missing, .. } = Arc::unwrap_or_clone(template);
+    if !missing.is_empty() {
+        let title = template_title(kind);
+        violations.extend(missing.into_iter().map(|why| Violation::new(field, format!("{title} '{name}': {why}"))));
+        return Ok(None);
+    }
     let resources = BTreeMap::new();
     Ok(Some(Content { definition: content, digest, name, generation, timeout_ms, resources }))
 }

@@ -12,7 +12,7 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, Change, DeletedObject, ServedResource, WriteOptions, Written, free_data, strategy,
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written, free_data, mcp_server, strategy,
     template::{self, TemplateKind},
 };
 
@@ -74,7 +74,14 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
     let noted = violations.len();
     free_data::canonicalize(&mut spec.output_schema, &format!("{field}.outputSchema"), violations);
     for (index, tool) in spec.tools.iter_mut().enumerate() {
-        free_data::canonicalize(&mut tool.parameters, &format!("{field}.tools[{index}].parameters"), violations);
+        let field = format!("{field}.tools[{index}]");
+        free_data::canonicalize(&mut tool.parameters, &format!("{field}.parameters"), violations);
+        let Some(openapi) = tool.openapi.as_mut() else { continue };
+        free_data::canonicalize(&mut openapi.authentication, &format!("{field}.openapi.authentication"), violations);
+        let Some(document) = openapi.document.as_mut() else { continue };
+        let field = format!("{field}.openapi.document");
+        free_data::canonicalize(&mut document.content, &format!("{field}.content"), violations);
+        free_data::canonicalize(&mut document.authentication, &format!("{field}.authentication"), violations);
     }
     if let Some(model) = spec.model.as_mut() {
         let fallbacks = model.fallbacks.iter_mut().enumerate();
@@ -82,6 +89,11 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
             canonicalize_playback(fallback, &format!("{field}.model.fallbacks[{index}]"), violations);
         }
         canonicalize_playback(model, &format!("{field}.model"), violations);
+    }
+    for (index, server) in spec.tool_servers.iter_mut().enumerate() {
+        if let Some(definition) = server.definition.as_mut() {
+            mcp_server::canonicalize(definition, &format!("{field}.toolServers[{index}].definition"), violations);
+        }
     }
     let rules = spec.policy.iter_mut().flat_map(|policy| policy.rules.iter_mut());
     for (index, rule) in rules.enumerate() {

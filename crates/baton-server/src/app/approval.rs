@@ -1,5 +1,6 @@
 //! The kind `Approval`: questions of executions to people, read here and decided through the engine, their only writer.
 
+use baton_activities::{Secret as Hidden, redact_data};
 use baton_engine::{Decide, PAYLOAD_BYTES_MAX};
 use baton_execution::{Choice, QUESTION_BYTES_MAX};
 use baton_proto::{
@@ -89,9 +90,31 @@ impl App {
             .uid
             .parse()
             .map_err(|_| ApiError::internal(format!("approval '{name}' names no execution: '{}'", execution.uid)))?;
+        let decide = without_secrets(&self.values_used_by(uid).await?, decide)?;
         self.engine()?.decide(uid, name.clone(), decide).await?;
         self.get(&namespace, &name).await
     }
+}
+
+/// The decision without the values of the secrets that the execution uses: it is kept, and shown to the model and to people.
+///
+/// # Errors
+/// Arguments hold such a value: they are what the call is made with, so nothing may be taken out of them.
+fn without_secrets(values: &[Hidden], mut decide: Decide) -> Result<Decide, ApiError> {
+    if values.is_empty() {
+        return Ok(decide);
+    }
+    if decide.arguments.as_ref().is_some_and(|arguments| redact_data(values, arguments).is_some()) {
+        let message = "hold the value of a secret that the execution uses; arguments are kept, and shown to the model: leave the value out, and name the secret in the spec of the tool or of its server";
+        return Err(ApiError::violations(vec![Violation::new("arguments", message)]));
+    }
+    if let Some(Value::String(reason)) = redact_data(values, &Value::String(decide.reason.clone())) {
+        decide.reason = reason;
+    }
+    if let Some(result) = decide.result.as_ref().and_then(|result| redact_data(values, result)) {
+        decide.result = Some(result);
+    }
+    Ok(decide)
 }
 
 fn read_decision(request: DecideRequest, caller: Option<&str>) -> Result<Decide, ApiError> {
@@ -167,5 +190,26 @@ mod tests {
         let refused = read_decision(request, Some("a\nb")).unwrap_err();
         let fields: Vec<&str> = refused.violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["decision", "reason", "arguments", "result", "Impersonate-User"]);
+    }
+
+    #[test]
+    fn a_value_of_a_secret_is_taken_out_of_what_is_said_and_refused_in_what_is_sent() {
+        let values = [Hidden::new("hunter22")];
+        let decide = |arguments: Option<Value>| Decide {
+            choice: Choice::Result,
+            decided_by: UNAUTHENTICATED.to_owned(),
+            reason: "it was hunter22".to_owned(),
+            arguments_digest: String::new(),
+            arguments,
+            result: Some(serde_json::json!({"token": "hunter22", "n": 1})),
+        };
+        let cleared = without_secrets(&values, decide(Some("nothing".into()))).unwrap();
+        assert_eq!(cleared.reason, "it was ***");
+        assert_eq!(cleared.result, Some(serde_json::json!({"token": "***", "n": 1})));
+        assert_eq!(cleared.arguments, Some("nothing".into()));
+        let refused = without_secrets(&values, decide(Some("x=hunter22".into()))).unwrap_err();
+        assert!(refused.violations[0].field == "arguments" && !format!("{refused:?}").contains("hunter22"));
+        let same = without_secrets(&[], decide(Some("x=hunter22".into()))).unwrap();
+        assert_eq!(same.reason, "it was hunter22", "an execution that uses none has none");
     }
 }

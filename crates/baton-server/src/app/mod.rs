@@ -18,6 +18,7 @@ mod agent_execution;
 mod approval;
 mod callback;
 mod children;
+mod declared;
 mod error;
 mod event;
 mod execution;
@@ -25,11 +26,15 @@ pub(crate) mod fetch;
 pub(crate) mod free_data;
 mod history;
 mod legacy;
+mod mcp_server;
 mod merge;
 mod metadata;
+pub(crate) mod outside;
+mod plain;
 mod read;
 mod secret;
 mod selector;
+mod skill;
 mod strategy;
 mod stream;
 mod template;
@@ -43,6 +48,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
+use baton_activities::Prices;
 use baton_engine::{Engine, Sealer};
 use baton_execution::ProgramKind;
 use baton_proto::v1;
@@ -88,6 +94,7 @@ struct Inner {
     /// Whether the host can be reached that executions run at, if they run at one.
     host: OnceLock<Reach>,
     fetcher: OnceLock<Fetcher>,
+    prices: OnceLock<Prices>,
     /// How far lifecycle events were sent, if they are.
     reported: OnceLock<Arc<Reported>>,
     secrets: SecretPresence,
@@ -208,6 +215,7 @@ impl App {
             collect: Notify::new(),
             host: OnceLock::new(),
             fetcher: OnceLock::new(),
+            prices: OnceLock::new(),
             reported: OnceLock::new(),
             secrets: SecretPresence::default(),
         }))
@@ -239,6 +247,17 @@ impl App {
         if self.0.fetcher.set(fetcher).is_err() {
             tracing::error!("a second fetcher was joined and is not used");
         }
+    }
+
+    /// Joins what models cost; only the first call counts.
+    pub(crate) fn join_prices(&self, prices: Prices) {
+        if self.0.prices.set(prices).is_err() {
+            tracing::error!("a second table of prices was joined and is not used");
+        }
+    }
+
+    pub(crate) fn prices(&self) -> Option<&Prices> {
+        self.0.prices.get()
     }
 
     /// Joins how far lifecycle events were sent; only the first call counts.
@@ -329,7 +348,7 @@ impl App {
         let Some(stored) = self.read(move |store| store.get(&key)).await? else { return Ok(None) };
         let mut template = match kind {
             ProgramKind::Workflow => pinned::<v1::Workflow>(&stored)?,
-            ProgramKind::Agent => pinned::<v1::Agent>(&stored)?,
+            ProgramKind::Agent => self.with_servers(namespace, pinned::<v1::Agent>(&stored)?).await?,
         };
         let compiled = self.programs().get(kind, &template.digest, &template.content).map_err(|fault| {
             let message =
@@ -342,6 +361,19 @@ impl App {
         let template = Arc::new(template);
         self.templates().insert(kind, namespace, Arc::clone(&template), epoch);
         Ok(Some(template))
+    }
+
+    /// An agent with the definitions of the servers that it names.
+    async fn with_servers(&self, namespace: &str, template: Template) -> Result<Template, ApiError> {
+        let mut content: Value = serde_json::from_slice(&template.content)
+            .map_err(|error| ApiError::internal(format!("the content of agent '{}': {error}", template.name)))?;
+        if content.get("toolServers").is_none() {
+            return Ok(template);
+        }
+        let missing = self.join_servers(namespace, &mut content).await?;
+        let content = bytes::Bytes::from(content.to_string());
+        let missing = missing.into_iter().map(|(_, why)| why).collect();
+        Ok(Template { digest: baton_types::Digest::of(&content), content, missing, ..template })
     }
 
     /// Notes that an object was deleted, so that its dependents are collected.
@@ -404,7 +436,15 @@ fn pinned<R: template::TemplateKind>(stored: &StoredResource) -> Result<Template
     let content = bytes::Bytes::from(content.to_string());
     let digest = baton_types::Digest::of(&content);
     let generation = object.metadata().map_or(0, |meta| meta.generation);
-    Ok(Template { name: stored.key.name.clone(), generation, content, digest, timeout_ms: None, version: None })
+    Ok(Template {
+        name: stored.key.name.clone(),
+        generation,
+        content,
+        digest,
+        timeout_ms: None,
+        version: None,
+        missing: Vec::new(),
+    })
 }
 
 fn or_default(namespace: &str) -> &str {

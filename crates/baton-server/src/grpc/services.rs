@@ -132,6 +132,18 @@ resource_service! {
     get_secret, list_secrets, patch_secret, delete_secret, watch_secrets, {}
 }
 
+resource_service! {
+    McpServer, mcp_server, v1::mcp_server_service_server::McpServerService, WatchMcpServersStream,
+    (create_mcp_server, CreateMcpServerRequest), (update_mcp_server, UpdateMcpServerRequest),
+    get_mcp_server, list_mcp_servers, patch_mcp_server, delete_mcp_server, watch_mcp_servers, {}
+}
+
+resource_service! {
+    Skill, skill, v1::skill_service_server::SkillService, WatchSkillsStream,
+    (create_skill, CreateSkillRequest), (update_skill, UpdateSkillRequest),
+    get_skill, list_skills, patch_skill, delete_skill, watch_skills, {}
+}
+
 execution_service! {
     WorkflowExecution, workflow_execution, v1::workflow_execution_service_server::WorkflowExecutionService,
     WatchWorkflowExecutionsStream, WatchWorkflowExecutionHistoryStream,

@@ -128,7 +128,7 @@ fn index() -> Value {
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}", "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}",
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}/{subresource}",
             "/apis/baton.dev/v1/namespaces/{namespace}/workflowexecutions:import",
-            "/apis/baton.dev/v1/secrets",
+            "/apis/baton.dev/v1/secrets", "/apis/baton.dev/v1/skills",
             "/apis/baton.dev/v1/workflowexecutions", "/apis/baton.dev/v1/workflows",
             "/healthz", "/livez", "/metrics", "/openapi/v3", "/openapi/v3/apis/baton.dev/v1", "/readyz", "/version",
         ],
@@ -162,6 +162,8 @@ fn resources() -> Value {
     template::<v1::Workflow>(&mut list);
     template::<v1::Agent>(&mut list);
     template::<v1::Secret>(&mut list);
+    template::<v1::McpServer>(&mut list);
+    template::<v1::Skill>(&mut list);
     execution::<v1::WorkflowExecution>(&mut list);
     execution::<v1::AgentExecution>(&mut list);
     kind::<v1::Approval>(&mut list, &["get", "list", "watch"]);

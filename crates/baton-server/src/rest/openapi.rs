@@ -54,6 +54,8 @@ static TEXT: LazyLock<Result<Arc<str>, String>> = LazyLock::new(|| {
     document.add::<v1::Workflow>(&pool)?;
     document.add::<v1::Agent>(&pool)?;
     document.add::<v1::Secret>(&pool)?;
+    document.add::<v1::McpServer>(&pool)?;
+    document.add::<v1::Skill>(&pool)?;
     document.add::<v1::WorkflowExecution>(&pool)?;
     document.add::<v1::AgentExecution>(&pool)?;
     document.add_readable::<v1::Approval>(&pool)?;

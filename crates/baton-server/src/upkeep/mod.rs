@@ -69,8 +69,15 @@ impl Default for UpkeepOptions {
 }
 
 /// The kinds whose objects can be owned.
-const KINDS: [&str; 6] =
-    [kind::WORKFLOW_EXECUTION, kind::AGENT_EXECUTION, kind::WORKFLOW, kind::AGENT, kind::SECRET, kind::APPROVAL];
+const KINDS: [&str; 7] = [
+    kind::WORKFLOW_EXECUTION,
+    kind::AGENT_EXECUTION,
+    kind::WORKFLOW,
+    kind::AGENT,
+    kind::SECRET,
+    kind::APPROVAL,
+    kind::SKILL,
+];
 
 pub(crate) struct Upkeep {
     app: App,
@@ -238,7 +245,9 @@ impl Upkeep {
             kind::WORKFLOW => self.remove_as::<v1::Workflow>(stored).await,
             kind::AGENT => self.remove_as::<v1::Agent>(stored).await,
             kind::SECRET => self.remove_as::<v1::Secret>(stored).await,
+            kind::MCP_SERVER => self.remove_as::<v1::McpServer>(stored).await,
             kind::APPROVAL => self.remove_as::<v1::Approval>(stored).await,
+            kind::SKILL => self.remove_as::<v1::Skill>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
             events::EVENT | events::SUBSCRIPTION => events::forget(self.app.store(), stored).await,
@@ -321,7 +330,9 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
         kind::WORKFLOW => (owners(v1::Workflow::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::AGENT => (owners(v1::Agent::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SECRET => (owners(v1::Secret::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::MCP_SERVER => (owners(v1::McpServer::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::APPROVAL => (owners(v1::Approval::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::SKILL => (owners(v1::Skill::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::WORKFLOW_EXECUTION | kind::AGENT_EXECUTION => {
             let execution = baton_engine::decode_stored(&stored.key.kind, &stored.body, stored.revision)?;
             (owners(Some(execution.metadata())), execution.parent_close_policy() == "Abandon")

@@ -167,6 +167,14 @@ pub(crate) fn secret(name: &str) -> Value {
     })
 }
 
+/// A server of tools.
+pub(crate) fn mcp_server(name: &str) -> Value {
+    json!({
+        "apiVersion": "baton.dev/v1", "kind": "McpServer", "metadata": {"name": name},
+        "spec": {"stdio": {"command": "files", "environment": {"LEVEL": "info"}}},
+    })
+}
+
 pub(crate) fn agent(name: &str) -> Value {
     let playback = json!({"conversations": [{"turns": [{"text": "hello"}]}]});
     json!({

@@ -5,10 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "what must hold in a test is unwrapped, in its helpers too")]
 
 mod admission;
+mod agent_secrets;
 mod events;
 mod executions;
 mod legacy;
 mod lists;
+mod mcp_servers;
 mod models;
 mod reports;
 mod resources;

@@ -33,7 +33,8 @@ impl Run {
             tasks_started: execution.tasks_started,
             tasks_ended: execution.tasks_ended,
             recent: execution.recent.iter().cloned().collect(),
-            usage: Usage::default(),
+            usage: Usage { children: execution.account.children(), ..Usage::default() },
+            tree: execution.account.progress(Usage::default()),
         }
     }
 
