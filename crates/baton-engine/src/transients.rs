@@ -251,7 +251,7 @@ impl Watching {
     pub async fn changed(&mut self) {
         if self.seen.changed().await.is_err() {
             // The sender lives as long as somebody looks on.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
