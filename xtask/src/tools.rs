@@ -1,7 +1,7 @@
 //! Programs that the tests need and that no crate brings: Temporal's dev server and its Python SDK, the Python SDKs of A2A
-//! and of the Model Context Protocol and jq, in a Python environment below `target/tools`; servers of the Model Context Protocol and one that plays the providers of
-//! models, which are programs of Node.js; and PostgreSQL and mosquitto, from Debian. What is there already is left alone, so that
-//! this can run before every test run.
+//! and of the Model Context Protocol, and jq, in a Python environment below `target/tools`; servers of the Model Context
+//! Protocol and one that plays the providers of models, which are programs of Node.js; and PostgreSQL and mosquitto, from
+//! Debian. What is there already is left alone, so that this can run before every test run.
 
 use std::{
     fs::{self, File},

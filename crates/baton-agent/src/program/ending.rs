@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     AgentProgram, Step,
+    session::SUMMARY_POSITION,
     state::{CallState, Stage},
     turn::turn_position,
 };
@@ -60,7 +61,7 @@ impl AgentProgram {
                 .filter(|call| !matches!(call.state, CallState::Done { .. }))
                 .map(|call| call.id.position.clone())
                 .collect(),
-            Stage::Model(_) => Vec::new(),
+            Stage::Model(_) | Stage::Summary(_) => Vec::new(),
             Stage::Servers(all) => {
                 all.iter().filter(|asked| !asked.is_done()).map(|asked| asked.id.position.clone()).collect()
             }
@@ -75,7 +76,10 @@ impl AgentProgram {
         if !has_turn {
             return;
         }
-        let position = turn_position(self.state.turn);
+        let position = match self.state.stage {
+            Stage::Summary(_) => SUMMARY_POSITION.to_owned(),
+            _ => turn_position(self.state.turn),
+        };
         self.state.timeline.end(&position, if fault.is_some() { "Faulted" } else { "Cancelled" }, step.now_ms);
         step.push(Command::Note(match fault {
             Some(fault) => Note::TaskFaulted { position, fault: fault.clone() },

@@ -68,6 +68,7 @@ impl Run {
             env: BTreeMap::new(),
             settings,
             grant,
+            carried_over: Value::Null,
         }));
         run
     }

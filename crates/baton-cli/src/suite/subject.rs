@@ -117,7 +117,10 @@ impl Subject {
                 let graph = definition.graph();
                 ran.filter_map(|task| graph.task_at(&task.position)).map(|task| task.pointer.clone()).collect()
             }
-            Self::Agent { .. } => ran.filter(|task| !matches!(task.kind.as_str(), "turn" | "server")).map(|task| task.name.clone()).collect(),
+            Self::Agent { .. } => ran
+                .filter(|task| !matches!(task.kind.as_str(), "turn" | "server"))
+                .map(|task| task.name.clone())
+                .collect(),
         }
     }
 

@@ -257,8 +257,7 @@ cases:
 #[test]
 fn tools_of_servers_are_mocked_by_their_names_and_the_server_may_be_elsewhere() {
     let page = include_str!("../../../../docs/agents/mcp.md");
-    let examples: Vec<&str> =
-        page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let examples: Vec<&str> = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let (example, test) = (examples[0], *examples.last().unwrap());
     let baton = Baton::new();
     let both = baton.file("librarian.yaml", example);

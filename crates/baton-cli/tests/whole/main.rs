@@ -21,6 +21,7 @@ mod crash;
 mod data_dir;
 mod events;
 mod injection;
+mod interop;
 mod outside;
 mod secrecy;
 mod several;

@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that is not as it must be")]
 
+mod a2a;
 mod approvals;
 mod bad_input;
 mod callbacks;
+mod clients;
 mod events;
 mod executions;
 mod harness;
+mod mcp;
 mod methods;
 mod readiness;
 mod routes;

@@ -17,6 +17,7 @@ mod resources;
 mod schedules;
 mod secrets;
 mod server;
+mod sessions;
 mod support;
 mod templates;
 mod traces;

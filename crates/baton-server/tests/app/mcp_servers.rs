@@ -118,7 +118,10 @@ async fn what_a_server_wants_to_know_waits_over_a_restart_and_over_changes_of_th
     let name = asked(&baton, "trip").await;
     let approval: Approval = baton.app().get("default", &name).await.unwrap();
     let spec = approval.spec.unwrap();
-    assert_eq!((spec.r#type.as_str(), spec.tool.as_str(), spec.server.as_str()), ("Elicitation", "trips__book", "trips"));
+    assert_eq!(
+        (spec.r#type.as_str(), spec.tool.as_str(), spec.server.as_str()),
+        ("Elicitation", "trips__book", "trips")
+    );
     assert_eq!(spec.choices, ["approve", "result", "deny"]);
     assert_eq!(spec.arguments.unwrap().to_value().unwrap()["message"], "Which seat?");
 
