@@ -18,7 +18,6 @@ mod agent_execution;
 mod approval;
 mod callback;
 mod children;
-mod declared;
 mod error;
 mod event;
 mod execution;
