@@ -21,6 +21,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use baton_execution::{
     BrokenPlaceholder, Fault, disarm_secrets, fault_type, replace_secrets, secret_placeholder_start, secrets_named,
 };
+use baton_types::Digest;
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{Home, Secret, Subscription, redact::Secrets};
@@ -55,6 +57,10 @@ impl Home for Vault {
 
     async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
         self.0.subscribe(namespace, subscription).await
+    }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault> {
+        self.0.content(digest).await
     }
 }
 
@@ -238,6 +244,10 @@ mod tests {
 
         async fn subscribe(&self, _: &str, _: Subscription) -> Result<(), Fault> {
             Ok(())
+        }
+
+        async fn content(&self, _: Digest) -> Result<Option<Bytes>, Fault> {
+            Ok(None)
         }
     }
 

@@ -13,7 +13,8 @@ use baton_proto::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
         event_service_client::EventServiceClient, mcp_server_service_client::McpServerServiceClient,
-        secret_service_client::SecretServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
+        secret_service_client::SecretServiceClient, session_service_client::SessionServiceClient,
+        workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
 };
@@ -135,6 +136,7 @@ impl Client {
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
             Object::McpServer(it) => Written::of(v1::McpServer::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
+            Object::Session(it) => Written::of(v1::Session::create(channel, *it, dry_run).await?),
         })
     }
 
@@ -149,6 +151,7 @@ impl Client {
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
             Object::McpServer(it) => Written::of(v1::McpServer::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
+            Object::Session(it) => Written::of(v1::Session::update(channel, *it, dry_run).await?),
         })
     }
 
@@ -258,7 +261,7 @@ impl Client {
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
@@ -282,10 +285,18 @@ impl Client {
         Ok(v1::Approval::client(self.channel.clone()).decide(request).await?.into_inner())
     }
 
+    /// The turns of a session that have ended, oldest first.
+    pub(crate) async fn export_session(
+        &self,
+        request: v1::ExportSessionRequest,
+    ) -> Result<Streaming<v1::ExportedTurn>, Failure> {
+        Ok(v1::Session::client(self.channel.clone()).export_session(request).await?.into_inner())
+    }
+
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
@@ -301,7 +312,7 @@ impl Client {
         request: v1::StreamRequest,
     ) -> Result<Streaming<v1::StreamItem>, Failure> {
         let stream = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::stream(self.channel.clone(), request).await,
@@ -317,7 +328,7 @@ impl Client {
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -339,7 +350,7 @@ impl Client {
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -361,7 +372,7 @@ impl Client {
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer => {
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -527,6 +538,10 @@ api!(
 api!(
     McpServer, McpServerServiceClient, mcp_server, create_mcp_server CreateMcpServerRequest, update_mcp_server UpdateMcpServerRequest,
     get_mcp_server, list_mcp_servers, delete_mcp_server, watch_mcp_servers
+);
+api!(
+    Session, SessionServiceClient, session, create_session CreateSessionRequest, update_session UpdateSessionRequest,
+    get_session, list_sessions, delete_session, watch_sessions
 );
 impl GeneratedClient for v1::Approval {
     type Client = ApprovalServiceClient<Channel>;

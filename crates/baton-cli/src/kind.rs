@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     Secret,
     Approval,
     McpServer,
+    Session,
 }
 
 /// Runs an expression with `$type` standing for the resource type of a kind.
@@ -50,6 +51,10 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::McpServer;
                 $body
             }
+            $crate::kind::Kind::Session => {
+                type $type = baton_proto::v1::Session;
+                $body
+            }
         }
     };
 }
@@ -57,11 +62,12 @@ pub(crate) use with_kind;
 
 impl Kind {
     /// All kinds, each after those that it refers to.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Secret,
         Self::McpServer,
         Self::Agent,
         Self::Workflow,
+        Self::Session,
         Self::AgentExecution,
         Self::WorkflowExecution,
         Self::Approval,
@@ -187,7 +193,7 @@ impl Kind {
         match self {
             Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
             Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
-            Self::Secret | Self::Approval | Self::McpServer => None,
+            Self::Secret | Self::Approval | Self::McpServer | Self::Session => None,
         }
     }
 }
@@ -202,6 +208,7 @@ pub(crate) enum Object {
     Secret(Box<v1::Secret>),
     Approval(Box<v1::Approval>),
     McpServer(Box<v1::McpServer>),
+    Session(Box<v1::Session>),
 }
 
 macro_rules! each {
@@ -214,6 +221,7 @@ macro_rules! each {
             $crate::kind::Object::Secret($it) => $body,
             $crate::kind::Object::Approval($it) => $body,
             $crate::kind::Object::McpServer($it) => $body,
+            $crate::kind::Object::Session($it) => $body,
         }
     };
 }
@@ -228,7 +236,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer, Session);
 
 impl Object {
     /// Its kind.
@@ -241,6 +249,7 @@ impl Object {
             Self::Secret(_) => Kind::Secret,
             Self::Approval(_) => Kind::Approval,
             Self::McpServer(_) => Kind::McpServer,
+            Self::Session(_) => Kind::Session,
         }
     }
 
@@ -280,7 +289,12 @@ impl Object {
         match self {
             Self::WorkflowExecution(it) => Some(baton_proto::ExecutionResource::Workflow(it.clone())),
             Self::AgentExecution(it) => Some(baton_proto::ExecutionResource::Agent(it.clone())),
-            Self::Workflow(_) | Self::Agent(_) | Self::Secret(_) | Self::Approval(_) | Self::McpServer(_) => None,
+            Self::Workflow(_)
+            | Self::Agent(_)
+            | Self::Secret(_)
+            | Self::Approval(_)
+            | Self::McpServer(_)
+            | Self::Session(_) => None,
         }
     }
 }
@@ -299,7 +313,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
+            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), agents (ag), workflows (wf), sessions (ses), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
         );
     }
 

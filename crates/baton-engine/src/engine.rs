@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     CALLBACK_TOKEN_BYTES_MAX, answers,
-    api::{Admitted, Children, Created, Deleted, Heartbeat, Mailbox},
+    api::{Admitted, CarriedOver, Children, Created, Deleted, Heartbeat, Mailbox, Released},
     approvals::Decide,
     delivery, errors,
     hide::Hidden,
@@ -212,6 +212,28 @@ impl Engine {
     /// NotFound; Conflict if it is not at the expected revision.
     pub async fn delete(&self, uid: Uid, expected_revision: Option<u64>) -> Result<Deleted, ApiError> {
         self.ask(self.number_of(uid)?, |reply| MessageKind::Delete { expected_revision, reply }).await
+    }
+
+    /// Lets an execution that is held ([`Admitted::held`]) take its first step; any other is left as it is. Returns once the
+    /// step is durable.
+    ///
+    /// # Errors
+    /// NotFound; what the store refuses.
+    pub async fn release(&self, uid: Uid, released: Released) -> Result<ExecutionResource, ApiError> {
+        self.ask(self.number_of(uid)?, |reply| MessageKind::Release { released, reply }).await
+    }
+
+    /// What an execution that has ended leaves for others; `None` if nothing.
+    ///
+    /// # Errors
+    /// NotFound; the content cannot be read.
+    pub fn carried_over(&self, uid: Uid) -> Result<Option<CarriedOver>, ApiError> {
+        let row = self.row(uid)?;
+        let Ok(digest) = <[u8; 32]>::try_from(row.extra.carried_digest.as_slice()) else { return Ok(None) };
+        let digest = Digest::from_bytes(digest);
+        let content = self.shared.store.blob(digest.as_bytes()).map_err(|error| errors::read_failed(&error))?;
+        let missing = || ApiError::internal(format!("what execution {uid} left, {digest}, is not in the store"));
+        Ok(Some(CarriedOver { digest, content: content.ok_or_else(missing)? }))
     }
 
     /// Adds a return address to an execution; one that has ended answers at once.

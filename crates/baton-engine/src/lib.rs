@@ -32,6 +32,7 @@ mod engine;
 mod entry;
 mod errors;
 mod execution;
+mod held;
 mod hide;
 mod history;
 mod host;
@@ -50,7 +51,9 @@ mod transients;
 mod worker;
 
 pub use adopt::ended_row;
-pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
+pub use api::{
+    Admitted, CarriedOver, ChildCreated, Children, Created, Deleted, Heartbeat, Held, Mailbox, ParentRef, Released,
+};
 pub use approvals::Decide;
 pub use effects::{in_doubt, perform};
 pub use engine::{Elsewhere, Engine, EngineOptions, StartError};

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::{
-    api::{Admitted, ChildCreated, Created, Deleted, Heartbeat},
+    api::{Admitted, ChildCreated, Created, Deleted, Heartbeat, Released},
     approvals::Decide,
     host::{CallerState, HostError, HostState, HostedRun, HostedTask, Report, Reported},
     sealer::Claims,
@@ -86,6 +86,11 @@ pub(crate) enum MessageKind {
     },
     Update {
         change: Change,
+        reply: Reply<ExecutionResource>,
+    },
+    /// Let it take its first step, if it is held before it.
+    Release {
+        released: Released,
         reply: Reply<ExecutionResource>,
     },
     Delete {

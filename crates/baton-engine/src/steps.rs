@@ -11,7 +11,7 @@ use baton_proto::{
     v1::{CallbackStatus, ExecutionReference, PinnedTemplate},
 };
 use baton_store::{ExecState, OutboxRow, TimerRow};
-use baton_types::{ApiError, ErrorKind, Phase, Uid};
+use baton_types::{ApiError, Digest, ErrorKind, Phase, Uid};
 use prost::Message as _;
 use serde_json::Value;
 
@@ -22,6 +22,7 @@ use crate::{
     entry::{AfterCommit, Definition, EXECUTION_TIMER, Entry, OutboxMessage},
     errors,
     execution::{Execution, Pinned, Stalled, StepEffect},
+    held,
     history::{LoadError, load_execution},
     hosted,
     message::{Ack, Reply},
@@ -43,8 +44,8 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     let uid: Uid = resource.metadata().uid.parse().unwrap_or_default();
     let token = resource.take_callback_token();
     resource.clear_status();
-    let timeout_at_ms =
-        admitted.timeout_ms.map_or(0, |limit| now.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX)));
+    let timeout_ms = admitted.timeout_ms.filter(|_| admitted.held.is_none());
+    let timeout_at_ms = timeout_ms.map_or(0, |limit| now.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX)));
     let mut extra = StoredExecution {
         depth: admitted.parent.as_ref().map_or(0, |parent| parent.depth),
         timeout_at_ms,
@@ -68,7 +69,6 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     let start = start_of(&resource, uid, admitted.input, admitted.settings, grant);
     let pinned = Pinned { kind: resource.program_kind(), digest: admitted.digest, definition: &admitted.definition };
     let execution = Execution::new(shared.programs.as_ref(), &pinned);
-    let suspended = resource.suspend();
     let mut entry = Entry::from_row(crate::stored::Row {
         number,
         uid,
@@ -90,24 +90,15 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     match execution {
         Ok(execution) => {
             entry.execution = Some(execution);
-            if entry.extra.hosted {
-                hosted::start(shared, &mut entry, start);
-            } else if suspended {
-                feed(shared, &mut entry, Input::Suspended);
-                feed(shared, &mut entry, Input::Started(start));
-            } else {
-                feed(shared, &mut entry, Input::Started(start));
+            match &admitted.held {
+                Some(held) => held::hold(&mut entry, start, admitted.timeout_ms, held),
+                None => held::begin(shared, &mut entry, start),
             }
         }
         Err(fault) => {
             entry.extra.used = Some(baton_proto::encode_used(&Used::default()));
             finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None });
         }
-    }
-    if let Some(why) = entry.stalled.clone() {
-        // Nothing of it has happened yet, so nothing can be gone on with later.
-        let fault = Fault::new(fault_type::RUNTIME, 500, why).non_retryable();
-        finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None });
     }
     write_running_status(shared, &mut entry);
     entry.draft.after.push(AfterCommit::Created { reply, existing: false });
@@ -150,6 +141,7 @@ fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Valu
         env: resource.env().clone(),
         settings,
         grant: Some(grant.unwrap_or_default().of(itself)),
+        carried_over: Value::Null,
     }
 }
 
@@ -317,6 +309,7 @@ pub(crate) fn push_outbox(shared: &Arc<Shared>, entry: &mut Entry, message: &Out
 /// The end of an execution: status, answers for every return address, and word to whoever still works for it.
 pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
     let at = Timestamp::from_millis(now_ms());
+    carry_over(entry, ending, at);
     let holders = entry.execution.take().is_some_and(|execution| {
         entry.extra.used = Some(baton_proto::encode_used(&execution.program().progress().tree.used));
         write_progress(shared, &mut entry.resource, entry.number, &entry.uid, &execution, at);
@@ -358,6 +351,16 @@ pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
     tracing::info!(execution_id = %entry.uid, namespace = entry.resource.metadata().namespace, name = entry.resource.metadata().name, phase = %entry.resource.phase(), "execution ended");
 }
 
+/// Keeps what the Program leaves for others.
+fn carry_over(entry: &mut Entry, ending: &Ending, at: Timestamp) {
+    let program = entry.execution.as_ref().map(Execution::program);
+    let Some(left) = program.and_then(|program| program.carry_over(ending.phase(), at.as_millis())) else { return };
+    let content = left.to_string().into_bytes();
+    let digest = Digest::of(&content);
+    entry.extra.carried_digest = digest.as_bytes().to_vec();
+    entry.draft.blobs.push((digest, content));
+}
+
 /// Whether an entry that has nothing to write now is to be looked at again a little later.
 pub(crate) fn wants_settling(entry: &Entry) -> bool {
     !entry.is_closed()
@@ -389,7 +392,7 @@ pub(crate) fn write_running_status(shared: &Arc<Shared>, entry: &mut Entry) {
     }
     if entry.draft.put {
         entry.status_written_ms = now;
-        if entry.extra.hosted && execution.next_event == 1 {
+        if entry.extra.held.is_some() || entry.extra.hosted && execution.next_event == 1 {
             return entry.resource.set_phase(Phase::Pending);
         }
         entry.resource.set_phase(if execution.suspended { Phase::Suspended } else { Phase::Running });
@@ -565,19 +568,25 @@ pub(crate) fn finish_as(shared: &Arc<Shared>, entry: &mut Entry, word: &str, rea
     if entry.extra.hosted {
         hosted::terminate(shared, entry, reason);
     }
-    finish_with(shared, entry, word, &Ending::Cancelled { reason: reason.to_owned(), partial_output: None });
+    finish_with(shared, entry, word, Ending::Cancelled { reason: reason.to_owned(), partial_output: None });
 }
 
 /// Ends the execution without asking its Program; `word` is the reason of the condition.
-pub(crate) fn finish_with(shared: &Arc<Shared>, entry: &mut Entry, word: &str, ending: &Ending) {
+pub(crate) fn finish_with(shared: &Arc<Shared>, entry: &mut Entry, word: &str, mut ending: Ending) {
     if ensure_running(shared, entry)
         && let Some(execution) = &mut entry.execution
     {
+        if let Ending::Failed { partial_output, .. }
+        | Ending::Cancelled { partial_output, .. }
+        | Ending::TimedOut { partial_output } = &mut ending
+        {
+            *partial_output = partial_output.take().or_else(|| execution.program().partial_output());
+        }
         execution.end(ending.clone(), now_ms(), &mut entry.draft.step);
         entry.draft.step.ending = None;
         close_waits(shared, entry);
     }
-    finish(shared, entry, ending);
+    finish(shared, entry, &ending);
     let message =
         entry.resource.error().and_then(Option::as_ref).map(|problem| problem.detail.clone()).unwrap_or_default();
     entry.resource.set_condition(condition::FAILED, true, word, &message, Timestamp::from_millis(now_ms()));

@@ -25,7 +25,7 @@ use crate::{
     approvals, callers, changes, delivery, effects,
     engine::Elsewhere,
     entry::{AfterCommit, Entry},
-    errors, hosted,
+    errors, held, hosted,
     message::{AnswerReply, DeliveryResult, Message, MessageKind},
     sealer::Sealer,
     steps,
@@ -518,6 +518,7 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::ChildMissing { position } => steps::child_missing(shared, entry, &position),
         MessageKind::Settle => steps::settle(shared, entry),
         MessageKind::Update { change, reply } => changes::update(shared, entry, change, reply),
+        MessageKind::Release { released, reply } => held::release(shared, entry, released, reply),
         MessageKind::Delete { expected_revision, reply } => changes::delete(shared, entry, expected_revision, reply),
         MessageKind::Attach { token, reply } => changes::attach(shared, entry, &token, reply),
         MessageKind::Repeat { request_id, spec_digest, token, reply } => {
@@ -622,6 +623,7 @@ fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
         MessageKind::Create { reply, .. } | MessageKind::Repeat { reply, .. } => drop(reply.send(Err(gone()))),
         MessageKind::End { reply, .. }
         | MessageKind::Update { reply, .. }
+        | MessageKind::Release { reply, .. }
         | MessageKind::Attach { reply, .. }
         | MessageKind::RetryCallbacks { reply, .. } => {
             drop(reply.send(Err(gone())));

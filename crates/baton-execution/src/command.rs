@@ -1,5 +1,6 @@
 //! What a Program can ask of its engine.
 
+use baton_types::Phase;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -224,4 +225,16 @@ pub enum Ending {
         /// What there was until then, if it is worth keeping.
         partial_output: Option<Value>,
     },
+}
+
+impl Ending {
+    /// The phase that it leaves the execution in.
+    pub const fn phase(&self) -> Phase {
+        match self {
+            Self::Completed { .. } => Phase::Completed,
+            Self::Failed { .. } => Phase::Failed,
+            Self::Cancelled { .. } => Phase::Cancelled,
+            Self::TimedOut { .. } => Phase::TimedOut,
+        }
+    }
 }

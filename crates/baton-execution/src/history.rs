@@ -114,6 +114,11 @@ pub struct Start {
     /// as it did then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Grant>,
+    /// What it goes on from, where executions before it have left something ([`Program::carry_over`]); `null` if it does not.
+    ///
+    /// [`Program::carry_over`]: crate::Program::carry_over
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub carried_over: Value,
 }
 
 /// How a callee ended, as told to whoever holds the wait.

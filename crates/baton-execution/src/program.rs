@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use baton_types::Digest;
+use baton_types::{Digest, Phase};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -36,6 +36,17 @@ pub trait Program: Send {
     /// What is wrong with it, as sentences.
     fn check_decision(&self, _id: &OperationId, _decision: &Decision) -> Result<(), Vec<String>> {
         Ok(())
+    }
+
+    /// What there is so far and is worth keeping, for an end that the Program is not asked about.
+    fn partial_output(&self) -> Option<Value> {
+        None
+    }
+
+    /// What is kept of the execution when it has ended, in this phase and at this time (milliseconds since 1970), for
+    /// executions that go on from it; `None` if nobody will. Never changes the state.
+    fn carry_over(&self, _phase: Phase, _ended_ms: i64) -> Option<Value> {
+        None
     }
 
     /// What `status` says of the execution.

@@ -171,6 +171,7 @@ fn encode_input(input: &Input, keep: Keep<'_>) -> Attributes {
             env: start.env.clone(),
             settings: data(&start.settings, keep),
             grant: start.grant.as_ref().map(grant::encode),
+            carried_over: data(&start.carried_over, keep),
         }),
         Input::ActivityCompleted { id, output } => Attributes::ActivityCompleted(wire::ActivityCompleted {
             operation: operation(id),
@@ -489,6 +490,7 @@ fn decode_input(attributes: &Attributes, decoder: &Decoder<'_>) -> Decoded<Input
             env: BTreeMap::clone(&it.env),
             settings: decoder.value(it.settings.as_ref())?,
             grant: it.grant.as_ref().map(grant::decode),
+            carried_over: decoder.value(it.carried_over.as_ref())?,
         }),
         Attributes::ActivityCompleted(it) => Input::ActivityCompleted {
             id: Decoder::id(it.operation.as_ref())?,

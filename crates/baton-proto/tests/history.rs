@@ -49,6 +49,7 @@ fn every_event() -> Vec<HistoryEventKind> {
             env: BTreeMap::from([("K".into(), "v".into())]),
             settings: json!({"maxTurns": 3}),
             grant: Some(grant()),
+            carried_over: json!({"turn": 2}),
         }),
         Input::ActivityCompleted { id: id.clone(), output: json!([9_007_199_254_740_993_i64, 5.0, null]) },
         Input::ActivityFailed { id: id.clone(), fault: fault() },

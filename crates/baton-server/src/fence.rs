@@ -4,6 +4,7 @@
 //! would send the secret to whoever that activity calls.
 
 use baton_execution::{Command, Decision, OperationId, Program, ProgramError, Progress, Recorded, disarm_input};
+use baton_types::Phase;
 use serde_json::{Map, Value};
 
 /// A Program behind the fence that every input passes.
@@ -27,6 +28,14 @@ impl<P: Program> Program for Fenced<P> {
 
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
         self.0.check_decision(id, decision)
+    }
+
+    fn partial_output(&self) -> Option<Value> {
+        self.0.partial_output()
+    }
+
+    fn carry_over(&self, phase: Phase, ended_ms: i64) -> Option<Value> {
+        self.0.carry_over(phase, ended_ms)
     }
 
     fn progress(&self) -> Progress {

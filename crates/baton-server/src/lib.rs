@@ -29,6 +29,7 @@ mod rest;
 mod schedule;
 mod serve;
 mod server;
+mod sessions;
 mod templates;
 mod traces;
 mod upkeep;
@@ -44,7 +45,9 @@ pub use upkeep::UpkeepOptions;
 
 // For programs that run a server or work on its data directory, so that they need no crate of the layers below.
 pub use baton_activities::{EgressPolicy, Secret, TracesOptions};
-pub use baton_agent::{AgentDefinition, check as check_agent, check_mcp_server, load as load_agent, play_model};
+pub use baton_agent::{
+    AgentDefinition, check as check_agent, check_compaction, check_mcp_server, load as load_agent, play_model,
+};
 pub use baton_engine::EngineOptions;
 pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};
 pub use baton_workflow::{

@@ -39,6 +39,7 @@ use crate::{
     reports::{self, ReportOptions},
     schedule::{ScheduleOptions, Scheduler},
     serve::{self, Front, Serving},
+    sessions::Keeper,
     traces,
     upkeep::{Upkeep, UpkeepOptions},
     worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
@@ -394,6 +395,7 @@ struct Running {
     upkeep: JoinHandle<()>,
     events: JoinHandle<()>,
     schedules: JoinHandle<()>,
+    sessions: JoinHandle<()>,
     reports: JoinHandle<()>,
     pushes: JoinHandle<()>,
     traces: Option<traces::Following>,
@@ -447,9 +449,10 @@ impl Begin {
         let upkeep = tokio::spawn(Upkeep::new(app.clone(), self.options.upkeep).run(self.stopping.clone()));
         let reports = tokio::spawn(reporting);
         let pushes = tokio::spawn(pushes);
+        let sessions = tokio::spawn(Keeper::new(app.clone()).run(self.stopping.clone()));
         let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, schedules, reports, pushes, traces, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, sessions, reports, pushes, traces, worker, temporal })
     }
 }
 
@@ -470,6 +473,9 @@ impl Running {
         }
         if let Err(error) = self.schedules.await {
             tracing::error!(%error, "the scheduler stopped");
+        }
+        if let Err(error) = self.sessions.await {
+            tracing::error!(%error, "the keeper of sessions stopped");
         }
         if let Err(error) = self.reports.await {
             tracing::error!(%error, "reporting events stopped");

@@ -283,6 +283,7 @@ fn start() -> Input {
         env: std::collections::BTreeMap::new(),
         settings: Value::Null,
         grant: None,
+        carried_over: Value::Null,
     })
 }
 

@@ -23,6 +23,7 @@ async fn run_to_end(spec: &Value, options: ActivitiesOptions) -> Ending {
         env: std::collections::BTreeMap::new(),
         settings: Value::Null,
         grant: None,
+        carried_over: Value::Null,
     };
     let mut inputs = vec![Input::Started(start)];
     while let Some(input) = inputs.pop() {

@@ -28,6 +28,8 @@ fn request() -> ModelRequest {
         messages: vec![Message::user("Hi")],
         tools: Vec::new(),
         output_schema: None,
+        earlier: None,
+        recalled: 0,
     }
 }
 

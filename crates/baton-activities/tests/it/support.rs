@@ -15,7 +15,7 @@ use axum::{
 };
 use baton_activities::{ActivitiesOptions, Home, Homeless, Secret, Subscription, WorldActivities};
 use baton_execution::{Activities as _, ActivityTask, Emitter, Fault, OperationId, Origin};
-use baton_types::Uid;
+use baton_types::{Digest, Uid};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -133,6 +133,10 @@ impl Home for TestHome {
 
     async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
         Homeless.subscribe(namespace, subscription).await
+    }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault> {
+        Homeless.content(digest).await
     }
 }
 

@@ -34,6 +34,8 @@ fn request(server: &Server, provider: Provider) -> ModelRequest {
         messages: vec![Message::user("Hi")],
         tools: Vec::new(),
         output_schema: None,
+        earlier: None,
+        recalled: 0,
     }
 }
 

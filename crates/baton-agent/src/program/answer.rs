@@ -30,13 +30,9 @@ impl AgentProgram {
         };
         let bound = self.answer_bound();
         self.settle_call(response.cost_micros.is_some());
-        let usage = &mut self.state.usage;
-        usage.input_tokens = usage.input_tokens.saturating_add(response.input_tokens);
-        usage.output_tokens = usage.output_tokens.saturating_add(response.output_tokens);
-        usage.cached_input_tokens = usage.cached_input_tokens.saturating_add(response.cached_input_tokens);
-        match response.cost_micros {
-            Some(micros) => usage.cost_micros = usage.cost_micros.saturating_add(micros),
-            None => usage.cost_unknown_calls = usage.cost_unknown_calls.saturating_add(1),
+        self.count_usage(&response);
+        if let Some(turn) = &mut self.state.session {
+            turn.tokens = response.input_tokens.saturating_add(response.output_tokens);
         }
 
         let text = response.text.filter(|text| !text.trim().is_empty());
@@ -135,10 +131,12 @@ impl AgentProgram {
                 Message::User { .. } | Message::Tool { .. } => false,
             })
         };
+        // In a session, calls of other turns are shown to the model beside these.
+        let session = self.state.session.as_ref().map_or_else(String::new, |turn| format!("{}_", turn.earlier.turn));
         for index in 0..calls.len() {
             let id = &calls[index].id;
             if id.is_empty() || taken(id) || calls[..index].iter().any(|call| call.id == *id) {
-                calls[index].id = format!("call_{}_{index}", self.state.turn);
+                calls[index].id = format!("call_{session}{}_{index}", self.state.turn);
             }
         }
         calls

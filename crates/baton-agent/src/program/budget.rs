@@ -83,11 +83,11 @@ impl AgentProgram {
         Shortage { limit, allowed: allowed.unwrap_or_default(), taken }.fault(what)
     }
 
-    /// What the next call of the model needs and gets.
+    /// What the next call of one of these models needs and gets; with each what is pinned of its price.
     ///
     /// # Errors
     /// The limit in which it does not fit.
-    pub(super) fn plan_call(&self) -> Result<Plan, Fault> {
+    pub(super) fn plan_call(&self, models: &[(&ModelSpec, Option<Price>)]) -> Result<Plan, Fault> {
         let left = self.state.account.left(self.own_usage());
         if left.model_calls == Some(0) {
             return Err(self.left_nothing("modelCalls", "another call of the model does not fit"));
@@ -95,7 +95,7 @@ impl AgentProgram {
         if left.tokens.is_none() && left.cost_micros.is_none() {
             return Ok(Plan { reserve: Amounts::default(), bound: None });
         }
-        let (input, wanted) = (self.estimated_input(), self.longest_answer());
+        let (input, wanted) = (self.estimated_input(), longest_answer(models));
         let mut plan = Plan { reserve: Amounts::default(), bound: None };
         let mut room = wanted;
         let mut narrow = |tokens: u64, limit: &str| {
@@ -113,7 +113,7 @@ impl AgentProgram {
         }
         let mut prices = Vec::new();
         if let Some(micros) = left.cost_micros {
-            prices = self.prices()?;
+            prices = prices_of(models)?;
             for price in &prices {
                 if !narrow(affordable(*price, input, micros), "cost") {
                     return Err(self.left_nothing("cost", &format!("the next question has about {input} tokens")));
@@ -149,29 +149,11 @@ impl AgentProgram {
         bytes.div_ceil(BYTES_PER_TOKEN_ESTIMATE).saturating_add(count.saturating_mul(ATTACHMENT_TOKENS_ESTIMATE))
     }
 
-    fn models(&self) -> impl Iterator<Item = &ModelSpec> {
+    /// The model of the agent and its fallbacks, with what is pinned of their prices.
+    pub(super) fn priced_models(&self) -> Vec<(&ModelSpec, Option<Price>)> {
         let model = &self.definition.model;
-        std::iter::once(model).chain(&model.fallbacks)
-    }
-
-    fn longest_answer(&self) -> u64 {
-        self.models().map(|it| it.max_output_tokens.map_or(ANSWER_TOKENS_ASSUMED, u64::from)).max().unwrap_or_default()
-    }
-
-    /// Prices of the model and its fallbacks.
-    fn prices(&self) -> Result<Vec<Price>, Fault> {
-        let known = |(index, model): (usize, &ModelSpec)| {
-            let free = (model.provider == Provider::Playback && model.price.is_none()).then_some(Price::FREE);
-            let pinned = self.state.prices.get(index).copied().flatten();
-            pinned.or(model.price).or(free).ok_or_else(|| {
-                let name = &model.name;
-                let detail = format!(
-                    "money is limited, and the price of the model '{name}' is not known; set model.price in the agent, or models.prices.\"{name}\" for the server"
-                );
-                Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
-            })
-        };
-        self.models().enumerate().map(known).collect()
+        let pinned = self.state.prices.iter().copied().chain(std::iter::repeat(None));
+        std::iter::once(model).chain(&model.fallbacks).zip(pinned).collect()
     }
 
     /// Settles the call of the model, which was answered.
@@ -186,7 +168,7 @@ impl AgentProgram {
     /// The limit that forbids an answer of full length, where there is one.
     pub(super) fn answer_bound(&self) -> Option<Bound> {
         match &self.state.stage {
-            Stage::Model(call) => call.bound.clone(),
+            Stage::Summary(call) | Stage::Model(call) => call.bound.clone(),
             Stage::New | Stage::Servers(_) | Stage::Tools(_) | Stage::Limit(_) | Stage::Ended => None,
         }
     }
@@ -229,13 +211,33 @@ impl AgentProgram {
                 .filter(|call| call.is_asked_about())
                 .map(|call| self.children_of(std::slice::from_ref(&call.asked)))
                 .sum(),
-            Stage::New | Stage::Servers(_) | Stage::Model(_) | Stage::Limit(_) | Stage::Ended => 0,
+            Stage::New | Stage::Servers(_) | Stage::Summary(_) | Stage::Model(_) | Stage::Limit(_) | Stage::Ended => 0,
         };
         // The results of its children are to be read.
         let kept = Amounts { model_calls: 1, ..Amounts::default() };
         let own = self.own_usage();
         self.state.account.end_step(own, &mut step.commands, kept, to_come);
     }
+}
+
+fn longest_answer(models: &[(&ModelSpec, Option<Price>)]) -> u64 {
+    let longest = |(it, _): &(&ModelSpec, _)| it.max_output_tokens.map_or(ANSWER_TOKENS_ASSUMED, u64::from);
+    models.iter().map(longest).max().unwrap_or_default()
+}
+
+/// The price of each, which must be known.
+fn prices_of(models: &[(&ModelSpec, Option<Price>)]) -> Result<Vec<Price>, Fault> {
+    let known = |(model, pinned): &(&ModelSpec, Option<Price>)| {
+        let free = (model.provider == Provider::Playback && model.price.is_none()).then_some(Price::FREE);
+        pinned.or(model.price).or(free).ok_or_else(|| {
+            let name = &model.name;
+            let detail = format!(
+                "money is limited, and the price of the model '{name}' is not known; set model.price in the agent, or models.prices.\"{name}\" for the server"
+            );
+            Fault::new(fault_type::CONFIGURATION, 400, detail).non_retryable()
+        })
+    };
+    models.iter().map(known).collect()
 }
 
 /// Tokens of an answer that so much money pays, after a question of so many tokens.

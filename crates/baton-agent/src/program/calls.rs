@@ -49,7 +49,7 @@ impl AgentProgram {
         }
         // What a person may extend before the next turn forbids nothing now.
         if !self.is_to_extend()
-            && let Err(fault) = self.plan_call()
+            && let Err(fault) = self.plan_call(&self.priced_models())
         {
             return Some(fault);
         }

@@ -1,10 +1,11 @@
 //! The ways in which a run ends. Whatever is open is closed by the engine.
 
-use baton_execution::{Command, Ending, Fault, Note, fault_type};
+use baton_execution::{Command, Ending, Fault, Note, Program, fault_type};
 use serde_json::Value;
 
 use super::{
     AgentProgram, Step,
+    session::SUMMARY_POSITION,
     state::{CallState, Stage},
     turn::turn_position,
 };
@@ -13,7 +14,7 @@ impl AgentProgram {
     pub(super) fn fail(&mut self, fault: Fault, step: &mut Step) {
         let fault = self.scoped(fault);
         self.stop_open(Some(&fault), step);
-        let partial_output = self.partial_output();
+        let partial_output = Program::partial_output(self);
         self.end(Ending::Failed { fault, partial_output }, step);
     }
 
@@ -30,13 +31,13 @@ impl AgentProgram {
 
     pub(super) fn cancel(&mut self, reason: &str, step: &mut Step) {
         self.stop_open(None, step);
-        let partial_output = self.partial_output();
+        let partial_output = Program::partial_output(self);
         self.end(Ending::Cancelled { reason: reason.to_owned(), partial_output }, step);
     }
 
     pub(super) fn time_out(&mut self, step: &mut Step) {
         self.stop_open(None, step);
-        let partial_output = self.partial_output();
+        let partial_output = Program::partial_output(self);
         self.end(Ending::TimedOut { partial_output }, step);
     }
 
@@ -60,7 +61,7 @@ impl AgentProgram {
                 .filter(|call| !matches!(call.state, CallState::Done { .. }))
                 .map(|call| call.id.position.clone())
                 .collect(),
-            Stage::Model(_) => Vec::new(),
+            Stage::Model(_) | Stage::Summary(_) => Vec::new(),
             Stage::Servers(all) => {
                 all.iter().filter(|asked| !asked.is_done()).map(|asked| asked.id.position.clone()).collect()
             }
@@ -75,15 +76,14 @@ impl AgentProgram {
         if !has_turn {
             return;
         }
-        let position = turn_position(self.state.turn);
+        let position = match self.state.stage {
+            Stage::Summary(_) => SUMMARY_POSITION.to_owned(),
+            _ => turn_position(self.state.turn),
+        };
         self.state.timeline.end(&position, if fault.is_some() { "Faulted" } else { "Cancelled" }, step.now_ms);
         step.push(Command::Note(match fault {
             Some(fault) => Note::TaskFaulted { position, fault: fault.clone() },
             None => Note::TaskCancelled { position },
         }));
-    }
-
-    fn partial_output(&self) -> Option<Value> {
-        self.state.last_text.clone().map(Value::String)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! One turn is one model call and the tool calls that it asks for; the calls of a turn run in parallel, and
 //! the next turn begins when all have ended. Positions are `/turns/<k>/model` and
-//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person, and [`servers`] for what
-//! comes before the first turn.
+//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person, and [`servers`] and
+//! [`session`] for what comes before the first turn.
 //!
 //! # Invariants
 //! - Results enter the conversation in the order of the calls, whatever order they come back in.
@@ -25,6 +25,7 @@ mod extending;
 mod loops;
 mod progress;
 mod servers;
+mod session;
 mod state;
 mod turn;
 
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use baton_execution::{
     Command, Decision, Fault, Input, OperationId, Outcome, Program, ProgramError, Progress, Recorded, fault_type,
 };
+use baton_types::Phase;
 use serde_json::{Map, Value};
 
 use crate::{definition::AgentDefinition, tools::Tool};
@@ -108,10 +110,10 @@ impl Program for AgentProgram {
                 self.extension_decided(outcome, &mut step);
             }
             (Stage::Limit(_), Input::TimerFired { id }) if self.extends(id) => self.extension_overdue(&mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
+            (Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
                 self.activity_ended(id, Ok(output), &mut step);
             }
-            (Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
+            (Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
                 self.activity_ended(id, Err(fault), &mut step);
             }
             (Stage::Tools(_), Input::CallbackAnswered { id, outcome, .. }) if self.asks(id) => {
@@ -130,7 +132,11 @@ impl Program for AgentProgram {
                 | Input::TimerFired { .. }
                 | Input::CallbackAnswered { .. },
             ) => {}
-            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_) | Stage::Limit(_), Input::Started(_)) => {
+            (Stage::Summary(_), Input::CallbackAnswered { .. } | Input::TimerFired { .. }) => {}
+            (
+                Stage::Servers(_) | Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_) | Stage::Limit(_),
+                Input::Started(_),
+            ) => {
                 return Err(unexpected("started", &input.input));
             }
             (
@@ -148,8 +154,11 @@ impl Program for AgentProgram {
     fn activity_input(&self, id: &OperationId) -> Option<Value> {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => serde_json::to_value(self.request()).ok(),
+            Stage::Summary(call) if call.id == *id => serde_json::to_value(self.summary_request()?).ok(),
             Stage::Tools(_) => self.call_input(id),
-            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => None,
+            Stage::Summary(_) | Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => {
+                None
+            }
         }
     }
 
@@ -165,9 +174,17 @@ impl Program for AgentProgram {
         })
     }
 
+    fn carry_over(&self, phase: Phase, ended_ms: i64) -> Option<Value> {
+        serde_json::to_value(self.turn_record(phase, ended_ms)?).ok()
+    }
+
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
         let wrong = if self.extends(id) { self.wrong_with_extension(decision) } else { self.wrong_with(id, decision) };
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    fn partial_output(&self) -> Option<Value> {
+        self.state.last_text.clone().map(Value::String)
     }
 
     fn progress(&self) -> Progress {
@@ -185,8 +202,9 @@ impl AgentProgram {
     fn activity_ended(&mut self, id: &OperationId, result: Result<&Value, &Fault>, step: &mut Step) {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => self.model_answered(result, step),
+            Stage::Summary(call) if call.id == *id => self.summary_ended(result, step),
             Stage::Tools(_) => self.call_ended(id, false, result.cloned().map_err(Fault::clone), step),
-            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => {}
+            Stage::Summary(_) | Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => {}
         }
     }
 

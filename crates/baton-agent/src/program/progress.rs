@@ -2,7 +2,7 @@
 
 use baton_execution::{Progress, TreeProgress, Usage, WaitReason, Waiting};
 
-use super::state::{AskedState, CallState, Stage, State};
+use super::state::{AskedState, CallState, ModelCall, Stage, State};
 use crate::definition::AgentDefinition;
 
 /// Waits that `status` shows.
@@ -28,13 +28,8 @@ pub(super) fn of(definition: &AgentDefinition, state: &State, marks: Vec<String>
                 })
             })
             .collect(),
-        Stage::Model(call) => vec![Waiting {
-            id: call.id.clone(),
-            reason: WaitReason::Activity,
-            on: format!("model {}", definition.model.name),
-            since_ms: call.since_ms,
-            until_ms: Some(call.until_ms),
-        }],
+        Stage::Model(call) => vec![waiting_for(call, format!("model {}", definition.model.name))],
+        Stage::Summary(call) => vec![waiting_for(call, "summary of the session".to_owned())],
         Stage::Tools(calls) => calls
             .iter()
             .filter_map(|call| {
@@ -71,5 +66,15 @@ pub(super) fn of(definition: &AgentDefinition, state: &State, marks: Vec<String>
         recent: state.timeline.recent.clone(),
         usage: Usage { children: state.account.children(), ..state.usage },
         tree: TreeProgress { marks, ..state.account.progress(state.usage) },
+    }
+}
+
+fn waiting_for(call: &ModelCall, on: String) -> Waiting {
+    Waiting {
+        id: call.id.clone(),
+        reason: WaitReason::Activity,
+        on,
+        since_ms: call.since_ms,
+        until_ms: Some(call.until_ms),
     }
 }

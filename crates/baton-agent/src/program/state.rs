@@ -5,11 +5,12 @@ use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{budget::Bound, loops::Trail};
+use super::{budget::Bound, loops::Trail, session::Turn};
 use crate::{
     limits::Limits,
     model::{Message, Price, ToolCall},
     servers::{Listed, PinnedServer},
+    session::Spoken,
     tools::Exchange,
 };
 
@@ -51,6 +52,9 @@ pub(super) struct State {
     pub(super) extensions_asked: u32,
     #[serde(default)]
     pub(super) trail: Trail,
+    /// If this is a turn of a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<Turn>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -59,6 +63,8 @@ pub(super) enum Stage {
     New,
     /// The servers of the agent are asked what tools they have, in the order of the spec.
     Servers(Vec<Asked>),
+    /// A model is asked for the summary of earlier turns.
+    Summary(ModelCall),
     /// The model is asked.
     Model(ModelCall),
     /// Its tool calls run.
@@ -179,6 +185,15 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
+    /// Goes on from what was said before: the digest and the size cover that too.
+    pub(super) fn go_on_from(&mut self, spoken: &Spoken) {
+        self.digest = Digest::of(serde_json::to_string(spoken).unwrap_or_default().as_bytes()).to_string();
+        self.bytes = spoken.bytes;
+        for message in std::mem::take(&mut self.messages) {
+            self.push(message);
+        }
+    }
+
     pub(super) fn push(&mut self, message: Message) {
         // A message is strings and JSON, which always serialize; were one to fail, its digest would still be the same on replay.
         let text = serde_json::to_string(&message).unwrap_or_default();
@@ -248,6 +263,7 @@ impl Default for State {
             prices: Vec::new(),
             extensions_asked: 0,
             trail: Trail::default(),
+            session: None,
         }
     }
 }

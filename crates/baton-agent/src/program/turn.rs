@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     check_attachments,
-    model::{Attachment, Message, ModelRequest},
+    model::{Attachment, Message, ModelRequest, ModelResponse, ModelSpec},
 };
 
 /// Largest conversation, in bytes of its JSON: beyond it no model of today could read it.
@@ -38,11 +38,16 @@ impl AgentProgram {
         if let Some(fault) = self.recursion() {
             return self.fail(fault, step);
         }
+        if let Err(fault) = self.join_session(start, step) {
+            return self.fail(fault, step);
+        }
         match attachments(&start.input) {
             Ok(attachments) => self.tell_with(first_message(&start.input), attachments, step),
             Err(fault) => return self.fail(fault, step),
         }
-        self.ask_servers(step);
+        if !self.begin_summary(step) {
+            self.ask_servers(step);
+        }
     }
 
     /// Puts together what the execution may use.
@@ -77,7 +82,7 @@ impl AgentProgram {
         if self.is_to_extend() {
             return self.ask_to_extend(step);
         }
-        let plan = match self.plan_call() {
+        let plan = match self.plan_call(&self.priced_models()) {
             Ok(plan) => plan,
             Err(fault) => return self.fail(fault, step),
         };
@@ -93,10 +98,11 @@ impl AgentProgram {
         let id = OperationId::new(format!("/turns/{turn}/model"), 1);
         let start_to_close_ms = model.whole_timeout_ms();
         let conversation = &self.state.conversation;
+        let before = self.state.session.as_ref().map_or(0, |turn| turn.earlier.spoken.messages as usize);
         step.push(Command::ScheduleActivity(ScheduleActivity {
             id: id.clone(),
             activity: "model".to_owned(),
-            input: json!({"model": model.name, "turn": turn, "messages": conversation.messages.len(), "digest": conversation.digest}),
+            input: json!({"model": model.name, "turn": turn, "messages": before + conversation.messages.len(), "digest": conversation.digest}),
             start_to_close_ms,
             effect: Effect::Repeatable,
             approval: None,
@@ -127,14 +133,32 @@ impl AgentProgram {
             limit(
                 "conversation",
                 CONVERSATION_BYTES_MAX,
-                &format!("the conversation has {} bytes", self.state.conversation.bytes),
+                &format!("the conversation has {} bytes{}", self.state.conversation.bytes, self.shorten_hint()),
             )
         })
     }
 
+    /// What would make the conversation of a session shorter.
+    fn shorten_hint(&self) -> &'static str {
+        let hint = " (spec.compaction of the session leaves out older turns, or summarises them)";
+        if self.state.session.is_some() { hint } else { "" }
+    }
+
     /// The whole question of the present turn.
     pub(super) fn request(&self) -> ModelRequest {
-        let mut model = self.definition.model.clone();
+        ModelRequest {
+            model: self.within_tokens(self.definition.model.clone()),
+            instructions: self.definition.whole_instructions(),
+            messages: self.state.conversation.messages.clone(),
+            tools: self.tools().map(|tool| tool.description()).collect(),
+            output_schema: self.definition.output.as_ref().map(|schema| schema.source().clone()),
+            earlier: self.spoken(),
+            recalled: 0,
+        }
+    }
+
+    /// A model that may say no more than the tokens that are left.
+    pub(super) fn within_tokens(&self, mut model: ModelSpec) -> ModelSpec {
         if let Some(max) = self.state.limits.max_tokens {
             let used = self.state.usage.input_tokens.saturating_add(self.state.usage.output_tokens);
             let left = u32::try_from(u64::from(max).saturating_sub(used)).unwrap_or(u32::MAX).max(1);
@@ -151,12 +175,18 @@ impl AgentProgram {
                 *model = Some(model.map_or(tokens, |most| most.min(tokens)));
             }
         }
-        ModelRequest {
-            model,
-            instructions: self.definition.whole_instructions(),
-            messages: self.state.conversation.messages.clone(),
-            tools: self.tools().map(|tool| tool.description()).collect(),
-            output_schema: self.definition.output.as_ref().map(|schema| schema.source().clone()),
+        model
+    }
+
+    /// Counts what a model call has used.
+    pub(super) fn count_usage(&mut self, response: &ModelResponse) {
+        let usage = &mut self.state.usage;
+        usage.input_tokens = usage.input_tokens.saturating_add(response.input_tokens);
+        usage.output_tokens = usage.output_tokens.saturating_add(response.output_tokens);
+        usage.cached_input_tokens = usage.cached_input_tokens.saturating_add(response.cached_input_tokens);
+        match response.cost_micros {
+            Some(micros) => usage.cost_micros = usage.cost_micros.saturating_add(micros),
+            None => usage.cost_unknown_calls = usage.cost_unknown_calls.saturating_add(1),
         }
     }
 }

@@ -3,12 +3,14 @@
 mod approval;
 mod author;
 mod callback;
+mod chat;
 mod create;
 mod event;
 mod execution;
 mod resource;
 mod run;
 mod server;
+mod session;
 mod temporal;
 
 use std::path::PathBuf;
@@ -18,12 +20,14 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub(crate) use approval::{ApprovalsArgs, ApproveArgs, DeciderArgs, DenyArgs, ResolveArgs};
 pub(crate) use author::{FormatArgs, GraphArgs, GraphFormat, TestArgs, ValidateArgs};
 pub(crate) use callback::{CallbackCommand, TokenArgs};
+pub(crate) use chat::ChatArgs;
 pub(crate) use create::{CreateCommand, CreateSecretArgs};
 pub(crate) use event::{EventCommand, SendArgs};
 pub(crate) use execution::{AskArgs, HistoryArgs, TreeArgs};
 pub(crate) use resource::{ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, WatchArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use server::{BackupArgs, ImportArgs, RestoreArgs, ServerArgs, WorkerArgs};
+pub(crate) use session::{ExportArgs, SessionCommand};
 
 /// Durable executions with a return address.
 #[derive(Debug, Parser)]
@@ -118,6 +122,13 @@ pub(crate) enum Command {
     Deny(DenyArgs),
     /// Say what becomes of a call that may or may not have happened
     Resolve(ResolveArgs),
+    /// Talk to an agent: a line in, its answer out
+    ///
+    /// Each line of stdin is a turn of a session. Answers go to stdout, what is done for them is shown on stderr.
+    Chat(ChatArgs),
+    /// Look after conversations
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Show what happened in an execution, event by event
     History(HistoryArgs),
     /// Show who started whom and who waits for whom

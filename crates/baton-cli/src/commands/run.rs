@@ -211,7 +211,8 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             | Object::WorkflowExecution(_)
             | Object::Secret(_)
             | Object::Approval(_)
-            | Object::McpServer(_) => None,
+            | Object::McpServer(_)
+            | Object::Session(_) => None,
         })
         .collect();
     if !names.is_empty() {

@@ -134,6 +134,14 @@ impl Findings {
                     violations.into_iter().for_each(|it| self.violate(manifest, it.under("spec")));
                 }
             }
+            Object::Session(it) => {
+                self.present.insert((Kind::Session, metadata.name.clone()));
+                let name = it.spec.as_ref().map(|spec| spec.agent.clone()).unwrap_or_default();
+                self.want(Kind::Agent, &name, manifest, "spec.agent");
+                if let Err(found) = baton_server::check_compaction(spec.get("compaction").unwrap_or(&Value::Null)) {
+                    found.into_iter().for_each(|it| self.violate(manifest, it.under("spec.compaction")));
+                }
+            }
             Object::Secret(_) => _ = self.present.insert((Kind::Secret, metadata.name.clone())),
             Object::WorkflowExecution(it) => {
                 let name = it.spec.as_ref().map(|spec| spec.workflow.clone()).unwrap_or_default();

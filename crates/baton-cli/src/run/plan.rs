@@ -105,7 +105,12 @@ fn set_request_id(execution: &mut Object, digest: &str) {
     match execution {
         Object::WorkflowExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
         Object::AgentExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
-        Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) | Object::McpServer(_) => {}
+        Object::Workflow(_)
+        | Object::Agent(_)
+        | Object::Secret(_)
+        | Object::Approval(_)
+        | Object::McpServer(_)
+        | Object::Session(_) => {}
     }
 }
 
@@ -208,7 +213,8 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
         | Kind::AgentExecution
         | Kind::Secret
         | Kind::Approval
-        | Kind::McpServer => {}
+        | Kind::McpServer
+        | Kind::Session => {}
     }
     let mut env = run.env.clone();
     env.extend(wishes.env);
@@ -264,7 +270,12 @@ impl Plan {
         let env = match &mut self.execution {
             Object::WorkflowExecution(it) => &mut it.spec.get_or_insert_default().env,
             Object::AgentExecution(it) => &mut it.spec.get_or_insert_default().env,
-            Object::Workflow(_) | Object::Agent(_) | Object::Secret(_) | Object::Approval(_) | Object::McpServer(_) => {
+            Object::Workflow(_)
+            | Object::Agent(_)
+            | Object::Secret(_)
+            | Object::Approval(_)
+            | Object::McpServer(_)
+            | Object::Session(_) => {
                 return;
             }
         };

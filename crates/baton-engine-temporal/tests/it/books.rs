@@ -123,6 +123,7 @@ impl Books {
             env: BTreeMap::new(),
             settings: Value::Null,
             grant: None,
+            carried_over: Value::Null,
         });
         let mut long = Vec::new();
         let started =

@@ -76,6 +76,10 @@ pub(crate) trait ExecutionStrategy: ExecutionKind {
     ) -> Result<(), ApiError> {
         Ok(())
     }
+    /// Fills in what is left out and said elsewhere.
+    fn complete(&mut self, _app: &App) -> impl Future<Output = Result<(), ApiError>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// Drops what a caller put in `status`, and `metadata.resourceVersion`.
     fn clear_system_fields(&mut self) {
         self.metadata_mut().resource_version.clear();
@@ -105,6 +109,7 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         metadata::prepare_new(object.metadata_mut(), metadata::new_uid(), metadata::now_ms(), &mut violations);
     metadata::check(object.metadata_mut(), &mut violations);
     object.clear_system_fields();
+    object.complete(app).await?;
     let parts = object.parts(&mut violations);
     free_data::check_depth(&parts.input, DATA_DEPTH_MAX + R::LEVELS_AROUND_INPUT, "spec.input", &mut violations);
     template::check_size(&object)?;
@@ -134,6 +139,7 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         settings,
         timeout_ms,
         parent,
+        held: None,
     };
     Ok(Admission { admitted, generated })
 }
@@ -312,7 +318,7 @@ fn check_common(execution: &ExecutionResource, violations: &mut Vec<Violation>) 
     timeout_ms
 }
 
-fn check_duration(field: &str, text: &str, violations: &mut Vec<Violation>) -> Option<u64> {
+pub(super) fn check_duration(field: &str, text: &str, violations: &mut Vec<Violation>) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

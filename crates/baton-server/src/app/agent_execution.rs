@@ -4,7 +4,7 @@ use baton_agent::AgentDefinition;
 use baton_engine::ParentRef;
 use baton_execution::ProgramKind;
 use baton_proto::{
-    ExecutionResource,
+    ExecutionResource, Resource as _,
     v1::{AgentExecution, AgentLimits},
 };
 use baton_store::StoredResource;
@@ -82,6 +82,15 @@ impl ExecutionStrategy for AgentExecution {
         match compiled.map_err(|fault| ApiError::internal(fault.to_string()))? {
             Compiled::Agent(agent) => add_prices(app, settings, &agent, parent),
             Compiled::Workflow(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn complete(&mut self, app: &App) -> Result<(), ApiError> {
+        let namespace = self.metadata_mut().namespace.clone();
+        let spec = self.spec.get_or_insert_default();
+        if spec.agent.is_empty() && spec.definition.is_none() && check_name(&spec.session).is_ok() {
+            spec.agent = app.agent_of_session(&namespace, &spec.session).await?;
         }
         Ok(())
     }

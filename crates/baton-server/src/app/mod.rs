@@ -18,7 +18,6 @@ mod agent_execution;
 mod approval;
 mod callback;
 mod children;
-mod declared;
 mod error;
 mod event;
 mod execution;
@@ -28,16 +27,17 @@ mod history;
 mod legacy;
 mod mcp_server;
 mod merge;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod outside;
 mod plain;
 mod read;
 mod secret;
 mod selector;
+mod session;
 mod skill;
 mod strategy;
 mod stream;
-mod template;
+pub(crate) mod template;
 mod watch;
 mod workflow;
 mod workflow_execution;
@@ -63,6 +63,7 @@ use crate::{
     events::Bus,
     programs::ProgramCache,
     reports::Reported,
+    sessions::Sessions,
     templates::{Template, TemplateCache},
     worker::joined::Reach,
 };
@@ -98,6 +99,7 @@ struct Inner {
     /// How far lifecycle events were sent, if they are.
     reported: OnceLock<Arc<Reported>>,
     secrets: SecretPresence,
+    sessions: Sessions,
 }
 
 /// An application layer that is not kept alive.
@@ -218,6 +220,7 @@ impl App {
             prices: OnceLock::new(),
             reported: OnceLock::new(),
             secrets: SecretPresence::default(),
+            sessions: Sessions::default(),
         }))
     }
 
@@ -301,6 +304,10 @@ impl App {
 
     pub(crate) fn template_writes(&self) -> &tokio::sync::Mutex<()> {
         &self.0.template_writes
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     pub(crate) fn downgrade(&self) -> WeakApp {

@@ -144,6 +144,22 @@ resource_service! {
     get_skill, list_skills, patch_skill, delete_skill, watch_skills, {}
 }
 
+resource_service! {
+    Session, session, v1::session_service_server::SessionService, WatchSessionsStream,
+    (create_session, CreateSessionRequest), (update_session, UpdateSessionRequest),
+    get_session, list_sessions, patch_session, delete_session, watch_sessions,
+    {
+        type ExportSessionStream = Answers<v1::ExportedTurn>;
+
+        async fn export_session(
+            &self,
+            request: Request<v1::ExportSessionRequest>,
+        ) -> Result<Response<Self::ExportSessionStream>, Status> {
+            self.export(request.into_inner()).await
+        }
+    }
+}
+
 execution_service! {
     WorkflowExecution, workflow_execution, v1::workflow_execution_service_server::WorkflowExecutionService,
     WatchWorkflowExecutionsStream, WatchWorkflowExecutionHistoryStream,

@@ -128,7 +128,7 @@ fn index() -> Value {
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}", "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}",
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}/{subresource}",
             "/apis/baton.dev/v1/namespaces/{namespace}/workflowexecutions:import",
-            "/apis/baton.dev/v1/secrets", "/apis/baton.dev/v1/skills",
+            "/apis/baton.dev/v1/secrets", "/apis/baton.dev/v1/sessions", "/apis/baton.dev/v1/skills",
             "/apis/baton.dev/v1/workflowexecutions", "/apis/baton.dev/v1/workflows",
             "/healthz", "/livez", "/metrics", "/openapi/v3", "/openapi/v3/apis/baton.dev/v1", "/readyz", "/version",
         ],
@@ -171,6 +171,8 @@ fn resources() -> Value {
     for name in ["approve", "deny", "decide"] {
         subresource::<v1::Approval>(&mut list, name, &["create"]);
     }
+    template::<v1::Session>(&mut list);
+    subresource::<v1::Session>(&mut list, "export", &["get"]);
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION, "resources": list})
 }
 

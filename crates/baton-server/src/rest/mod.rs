@@ -27,6 +27,7 @@ mod openapi;
 mod query;
 mod refusal;
 mod resources;
+mod sessions;
 mod stream;
 mod tokens;
 mod value;
@@ -90,6 +91,8 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(execution::<v1::WorkflowExecution>())
         .merge(execution::<v1::AgentExecution>())
         .merge(approval_routes())
+        .merge(resource::<v1::Session>())
+        .route(&in_namespace::<v1::Session>("/{name}/export"), get(handle::<v1::Session, _>(sessions::export)))
         .route(
             &in_namespace::<v1::WorkflowExecution>(":import"),
             post(handle::<v1::WorkflowExecution, _>(executions::import)),

@@ -69,7 +69,7 @@ impl Default for UpkeepOptions {
 }
 
 /// The kinds whose objects can be owned.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     kind::WORKFLOW_EXECUTION,
     kind::AGENT_EXECUTION,
     kind::WORKFLOW,
@@ -77,6 +77,7 @@ const KINDS: [&str; 7] = [
     kind::SECRET,
     kind::APPROVAL,
     kind::SKILL,
+    kind::SESSION,
 ];
 
 pub(crate) struct Upkeep {
@@ -248,6 +249,7 @@ impl Upkeep {
             kind::MCP_SERVER => self.remove_as::<v1::McpServer>(stored).await,
             kind::APPROVAL => self.remove_as::<v1::Approval>(stored).await,
             kind::SKILL => self.remove_as::<v1::Skill>(stored).await,
+            kind::SESSION => self.remove_as::<v1::Session>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
             events::EVENT | events::SUBSCRIPTION => events::forget(self.app.store(), stored).await,
@@ -333,6 +335,7 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
         kind::MCP_SERVER => (owners(v1::McpServer::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::APPROVAL => (owners(v1::Approval::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SKILL => (owners(v1::Skill::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::SESSION => (owners(v1::Session::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::WORKFLOW_EXECUTION | kind::AGENT_EXECUTION => {
             let execution = baton_engine::decode_stored(&stored.key.kind, &stored.body, stored.revision)?;
             (owners(Some(execution.metadata())), execution.parent_close_policy() == "Abandon")

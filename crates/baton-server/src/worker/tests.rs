@@ -22,6 +22,7 @@ use super::{MESSAGE_BYTES_MAX, RemoteLedger, WorkerKey, home::RemoteHome};
 use crate::{
     app::App,
     grpc::WorkerSide,
+    home::fault_of,
     leading::{Door, Post},
     programs::ProgramCache,
     serve::{Front, Serving, serve},
@@ -102,6 +103,10 @@ impl Home for Script {
         }
         self.note(format!("subscribe in {namespace} {}", serde_json::to_string(&subscription).unwrap()));
         Ok(())
+    }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault> {
+        Ledger::content(self, digest).await.map_err(|error| fault_of(&error))
     }
 }
 

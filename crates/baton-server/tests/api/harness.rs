@@ -190,6 +190,12 @@ pub(crate) fn secret(name: &str) -> Value {
     })
 }
 
+pub(crate) fn session(name: &str) -> Value {
+    json!({
+        "apiVersion": "baton.dev/v1", "kind": "Session", "metadata": {"name": name}, "spec": {"agent": "echo", "retention": "1h"},
+    })
+}
+
 /// A server of tools.
 pub(crate) fn mcp_server(name: &str) -> Value {
     json!({

@@ -57,7 +57,8 @@ fn cases() -> BTreeMap<String, Code> {
         BTreeMap::from(CALLBACK_CASES.map(|(method, code)| (format!("baton.v1.CallbackService/{method}"), code)));
     cases.extend(APPROVAL_CASES.map(|(method, code)| (format!("baton.v1.ApprovalService/{method}"), code)));
     cases.insert("baton.v1.EventService/PublishEvents".to_owned(), Code::InvalidArgument);
-    for kind in ["Workflow", "Agent", "Secret", "McpServer", "WorkflowExecution", "AgentExecution"] {
+    cases.insert("baton.v1.SessionService/ExportSession".to_owned(), Code::NotFound);
+    for kind in ["Workflow", "Agent", "Secret", "Session", "McpServer", "WorkflowExecution", "AgentExecution"] {
         let more = EXECUTION_CASES.iter().filter(|_| kind.ends_with("Execution"));
         for (before, after, code) in RESOURCE_CASES.iter().chain(more) {
             cases.insert(format!("baton.v1.{kind}Service/{before}{kind}{after}"), *code);

@@ -157,6 +157,7 @@ impl<'s> Stage<'s> {
                 env: self.script.env.clone(),
                 settings: self.script.limits.clone(),
                 grant: Some(Grant::default()),
+                carried_over: Value::Null,
             })),
             Coming::Timer(id) => self.timers.remove(&id).then_some(Input::TimerFired { id }),
             Coming::Activity(id, result) => self.activities.remove(&id).then_some(match result {

@@ -82,6 +82,7 @@ impl Session {
                 env: self.env.clone(),
                 settings: Value::Null,
                 grant: None,
+                carried_over: Value::Null,
             }),
             Give::Completed { at, output } => Input::ActivityCompleted { id: operation(&at), output },
             Give::Failed { at, fault: found } => Input::ActivityFailed { id: operation(&at), fault: fault(&found) },
