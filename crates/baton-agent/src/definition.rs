@@ -31,6 +31,8 @@ pub struct AgentDefinition {
     pub(crate) policy: Option<Policy>,
     timeout_ms: Option<u64>,
     pub(crate) skills: Arc<[Skill]>,
+    /// Whether the model may save artifacts.
+    pub(crate) artifacts: bool,
 }
 
 /// A template that an agent refers to.
@@ -86,7 +88,9 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         model
     });
     let skills: Arc<[Skill]> = skills::read_skills(&fields).into();
-    let tools = read_tools(&fields, tools::skill::tools(&skills));
+    let artifacts = fields.flag("artifacts");
+    let built_in = tools::skill::tools(&skills).into_iter().chain(tools::artifact::tools(artifacts)).collect();
+    let tools = read_tools(&fields, built_in);
     let limits = fields.object("limits").map(|own| {
         let limits = Limits::read(&own);
         own.finish();
@@ -111,6 +115,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         policy,
         timeout_ms,
         skills,
+        artifacts,
     })
 }
 

@@ -75,7 +75,7 @@ pub fn check_skill(spec: &Value) -> Result<(), Vec<Violation>> {
 
 /// Reads `skills` of an agent, with what is pinned of them.
 pub(crate) fn read_skills(fields: &Fields<'_>) -> Vec<Skill> {
-    let pinned = fields.object(PINNED_SKILLS);
+    let pinned = fields.inner_object(PINNED_SKILLS);
     let mut skills: Vec<Skill> = Vec::new();
     for (path, item) in fields.list("skills", SKILLS_MAX) {
         let Some(name) = item.as_str() else {

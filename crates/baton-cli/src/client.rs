@@ -12,7 +12,8 @@ use baton_proto::{
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
-        event_service_client::EventServiceClient, secret_service_client::SecretServiceClient,
+        event_service_client::EventServiceClient, artifact_service_client::ArtifactServiceClient, secret_service_client::SecretServiceClient,
+        skill_service_client::SkillServiceClient,
         workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
@@ -134,6 +135,8 @@ impl Client {
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
+            Object::Skill(it) => Written::of(v1::Skill::create(channel, *it, dry_run).await?),
+            Object::Artifact(it) => Written::of(v1::Artifact::create(channel, *it, dry_run).await?),
         })
     }
 
@@ -147,6 +150,8 @@ impl Client {
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
+            Object::Skill(it) => Written::of(v1::Skill::update(channel, *it, dry_run).await?),
+            Object::Artifact(it) => Written::of(v1::Artifact::update(channel, *it, dry_run).await?),
         })
     }
 
@@ -256,7 +261,9 @@ impl Client {
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
             Kind::WorkflowExecution => v1::WorkflowExecution::ask(self.channel.clone(), ask, end).await?.into(),
         })
@@ -278,10 +285,27 @@ impl Client {
         Ok(v1::Approval::client(self.channel.clone()).decide(request).await?.into_inner())
     }
 
+    /// The content of an artifact that was uploaded.
+    pub(crate) async fn artifact_content(&self, namespace: &str, name: &str) -> Result<v1::ArtifactContent, Failure> {
+        let request = v1::GetRequest { namespace: namespace.to_owned(), name: name.to_owned() };
+        Ok(v1::Artifact::client(self.channel.clone()).get_artifact_content(request).await?.into_inner())
+    }
+
+    /// The content of something that an execution of an agent made.
+    pub(crate) async fn execution_artifact(
+        &self,
+        request: v1::GetExecutionArtifactRequest,
+    ) -> Result<v1::ArtifactContent, Failure> {
+        let client = v1::AgentExecution::client(self.channel.clone());
+        Ok({ client }.get_agent_execution_artifact(request).await?.into_inner())
+    }
+
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
             Kind::WorkflowExecution => v1::WorkflowExecution::history(self.channel.clone(), request).await,
         };
@@ -295,7 +319,9 @@ impl Client {
         request: v1::HistoryRequest,
     ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
         let stream = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => v1::AgentExecution::follow(self.channel.clone(), request).await,
             Kind::WorkflowExecution => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
         };
@@ -309,7 +335,9 @@ impl Client {
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).list_agent_execution_callbacks(request).await
             }
@@ -329,7 +357,9 @@ impl Client {
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).attach_agent_execution_callback(request).await
             }
@@ -349,7 +379,9 @@ impl Client {
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval => return Err(not_an_execution(kind)),
+            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+                return Err(not_an_execution(kind));
+            }
             Kind::AgentExecution => {
                 AgentExecutionServiceClient::new(self.channel.clone()).retry_agent_execution_callback(request).await
             }
@@ -515,6 +547,14 @@ api!(
 api!(
     Secret, SecretServiceClient, secret, create_secret CreateSecretRequest, update_secret UpdateSecretRequest,
     get_secret, list_secrets, delete_secret, watch_secrets
+);
+api!(
+    Artifact, ArtifactServiceClient, artifact, create_artifact CreateArtifactRequest, update_artifact UpdateArtifactRequest,
+    get_artifact, list_artifacts, delete_artifact, watch_artifacts
+);
+api!(
+    Skill, SkillServiceClient, skill, create_skill CreateSkillRequest, update_skill UpdateSkillRequest,
+    get_skill, list_skills, delete_skill, watch_skills
 );
 impl GeneratedClient for v1::Approval {
     type Client = ApprovalServiceClient<Channel>;

@@ -15,6 +15,8 @@ pub(crate) enum Kind {
     AgentExecution,
     Secret,
     Approval,
+    Skill,
+    Artifact,
 }
 
 /// Runs an expression with `$type` standing for the resource type of a kind.
@@ -45,6 +47,14 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::Approval;
                 $body
             }
+            $crate::kind::Kind::Skill => {
+                type $type = baton_proto::v1::Skill;
+                $body
+            }
+            $crate::kind::Kind::Artifact => {
+                type $type = baton_proto::v1::Artifact;
+                $body
+            }
         }
     };
 }
@@ -52,8 +62,16 @@ pub(crate) use with_kind;
 
 impl Kind {
     /// All kinds, each after those that it refers to.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Secret, Self::Agent, Self::Workflow, Self::AgentExecution, Self::WorkflowExecution, Self::Approval];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Secret,
+        Self::Skill,
+        Self::Artifact,
+        Self::Agent,
+        Self::Workflow,
+        Self::AgentExecution,
+        Self::WorkflowExecution,
+        Self::Approval,
+    ];
 
     /// As in `kind`, such as `WorkflowExecution`.
     pub(crate) fn name(self) -> &'static str {
@@ -175,7 +193,7 @@ impl Kind {
         match self {
             Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
             Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
-            Self::Secret | Self::Approval => None,
+            Self::Secret | Self::Approval | Self::Skill | Self::Artifact => None,
         }
     }
 }
@@ -189,6 +207,8 @@ pub(crate) enum Object {
     AgentExecution(Box<v1::AgentExecution>),
     Secret(Box<v1::Secret>),
     Approval(Box<v1::Approval>),
+    Skill(Box<v1::Skill>),
+    Artifact(Box<v1::Artifact>),
 }
 
 macro_rules! each {
@@ -200,6 +220,8 @@ macro_rules! each {
             $crate::kind::Object::AgentExecution($it) => $body,
             $crate::kind::Object::Secret($it) => $body,
             $crate::kind::Object::Approval($it) => $body,
+            $crate::kind::Object::Skill($it) => $body,
+            $crate::kind::Object::Artifact($it) => $body,
         }
     };
 }
@@ -214,7 +236,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, Skill, Artifact);
 
 impl Object {
     /// Its kind.
@@ -226,6 +248,8 @@ impl Object {
             Self::AgentExecution(_) => Kind::AgentExecution,
             Self::Secret(_) => Kind::Secret,
             Self::Approval(_) => Kind::Approval,
+            Self::Skill(_) => Kind::Skill,
+            Self::Artifact(_) => Kind::Artifact,
         }
     }
 
@@ -265,7 +289,12 @@ impl Object {
         match self {
             Self::WorkflowExecution(it) => Some(baton_proto::ExecutionResource::Workflow(it.clone())),
             Self::AgentExecution(it) => Some(baton_proto::ExecutionResource::Agent(it.clone())),
-            Self::Workflow(_) | Self::Agent(_) | Self::Secret(_) | Self::Approval(_) => None,
+            Self::Workflow(_)
+            | Self::Agent(_)
+            | Self::Secret(_)
+            | Self::Approval(_)
+            | Self::Skill(_)
+            | Self::Artifact(_) => None,
         }
     }
 }
@@ -284,7 +313,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are secrets (sec), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
+            "no kind 'pods'; kinds are secrets (sec), skills (sk), artifacts (art), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
         );
     }
 

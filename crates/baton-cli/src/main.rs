@@ -90,6 +90,7 @@ async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Approve(args) => commands::approve(context, args).await,
         Command::Deny(args) => commands::deny(context, args).await,
         Command::Resolve(args) => commands::resolve(context, args).await,
+        Command::Artifact(command) => commands::artifact(context, command).await,
         Command::History(args) => commands::history(context, args).await,
         Command::Tree(args) => commands::tree(context, args).await,
         Command::Callback(command) => commands::callback(context, command).await,

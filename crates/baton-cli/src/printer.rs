@@ -49,6 +49,15 @@ impl Printer {
         Ok(())
     }
 
+    #[expect(clippy::unused_self, reason = "only who was handed a printer may output")]
+    /// Writes data to stdout as it is.
+    pub(crate) fn bytes(self, data: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(data)?;
+        out.flush()?;
+        Ok(())
+    }
+
     /// Says something on stderr, unless it is to be quiet.
     pub(crate) fn message(self, text: &str) {
         if !self.quiet {

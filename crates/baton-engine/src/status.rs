@@ -1,9 +1,9 @@
 //! `status` of an execution, derived from its Program and its ending.
 
-use baton_execution::{Ending, OperationId, Outcome, QuestionKind, WaitReason, Waiting};
+use baton_execution::{ArtifactSummary, Ending, OperationId, Outcome, QuestionKind, WaitReason, Waiting};
 use baton_proto::{
     CallbackState, ExecutionResource, Timestamp, condition,
-    v1::{CallbackStatus, Json, Problem, ProgressStatus, TaskProgress, UsageStatus, WaitingFor},
+    v1::{CallbackStatus, ExecutionArtifact, Json, Problem, ProgressStatus, TaskProgress, UsageStatus, WaitingFor},
 };
 use baton_types::{Digest, Phase};
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ pub(crate) fn write_progress(
             })
             .collect(),
     });
+    resource.set_artifacts(progress.artifacts.iter().map(artifact).collect());
     let usage = progress.usage;
     if usage != baton_execution::Usage::default() {
         let cost = usage.cost();
@@ -92,6 +93,15 @@ pub(crate) fn write_progress(
             until: it.until_ms.map(at),
         })
         .collect();
+}
+
+fn artifact(made: &ArtifactSummary) -> ExecutionArtifact {
+    ExecutionArtifact {
+        name: made.name.clone(),
+        media_type: made.media_type.clone(),
+        digest: made.digest.clone(),
+        size_bytes: i32::try_from(made.size_bytes).unwrap_or(i32::MAX),
+    }
 }
 
 /// Says whether a call is in doubt and a person is asked what becomes of it. An execution that ends before the decision

@@ -35,7 +35,9 @@ pub use history::{HistoryEvent, HistoryEventKind, Input, Outcome, Recorded, Star
 pub use operation::{
     AUTHORIZATION_PLACEHOLDER, OperationId, callback_token_placeholder, has_text, replace_callback_tokens, replace_text,
 };
-pub use program::{Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, Usage, WaitReason, Waiting};
+pub use program::{
+    ArtifactSummary, Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, Usage, WaitReason, Waiting,
+};
 pub use question::{Choice, Decision, QUESTION_BYTES_MAX, Question, QuestionKind, arguments_digest, canonical_json};
 pub use secret::{
     BrokenPlaceholder, disarm_input, disarm_secrets, disarm_text, replace_secrets, secret_placeholder,

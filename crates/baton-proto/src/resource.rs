@@ -22,6 +22,8 @@ pub mod kind {
     pub const SECRET: &str = "Secret";
     /// A question to a person.
     pub const APPROVAL: &str = "Approval";
+    /// A file that was uploaded.
+    pub const ARTIFACT: &str = "Artifact";
     /// Instructions that models load when they need them.
     pub const SKILL: &str = "Skill";
 }
@@ -134,3 +136,4 @@ resource!(AgentExecution, "agentexecutions", "agent execution", &["agx"], AgentE
 resource!(Secret, "secrets", "secret", &["sec"], SecretWatchEvent, SecretList);
 resource!(Approval, "approvals", "approval", &["apr"], ApprovalWatchEvent, ApprovalList);
 resource!(Skill, "skills", "skill", &["sk"], SkillWatchEvent, SkillList);
+resource!(Artifact, "artifacts", "artifact", &["art"], ArtifactWatchEvent, ArtifactList);

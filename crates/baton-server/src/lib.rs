@@ -40,7 +40,9 @@ pub use upkeep::UpkeepOptions;
 
 // For programs that run a server or work on its data directory, so that they need no crate of the layers below.
 pub use baton_activities::{EgressPolicy, Secret};
-pub use baton_agent::{AgentDefinition, check as check_agent, load as load_agent, play_model};
+pub use baton_agent::{
+    AgentDefinition, PINNED_SKILLS, check as check_agent, check_skill, load as load_agent, play_model,
+};
 pub use baton_engine::EngineOptions;
 pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};
 pub use baton_workflow::{

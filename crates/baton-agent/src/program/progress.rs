@@ -44,5 +44,6 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
         tasks_ended: state.timeline.ended,
         recent: state.timeline.recent.clone(),
         usage: state.usage,
+        artifacts: state.artifacts.clone(),
     }
 }

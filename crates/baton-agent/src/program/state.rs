@@ -1,6 +1,6 @@
 //! Everything a run remembers, as data.
 
-use baton_execution::{OperationId, QuestionKind, TaskSummary, Usage};
+use baton_execution::{ArtifactSummary, OperationId, QuestionKind, TaskSummary, Usage};
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) last_text: Option<String>,
     pub(super) streak: Option<Streak>,
     pub(super) timeline: Timeline,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) artifacts: Vec<ArtifactSummary>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,6 +168,7 @@ impl Default for State {
             last_text: None,
             streak: None,
             timeline: Timeline::default(),
+            artifacts: Vec::new(),
         }
     }
 }

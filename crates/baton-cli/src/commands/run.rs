@@ -210,7 +210,9 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             | Object::Workflow(_)
             | Object::WorkflowExecution(_)
             | Object::Secret(_)
-            | Object::Approval(_) => None,
+            | Object::Approval(_)
+            | Object::Skill(_)
+            | Object::Artifact(_) => None,
         })
         .collect();
     if !names.is_empty() {

@@ -18,7 +18,7 @@ use baton_types::{ApiError, Digest, Violation, check_name, parse_duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, ExecutionKind, free_data, metadata, skill, template, template_title, workflow};
+use super::{App, ExecutionKind, artifact, free_data, metadata, skill, template, template_title, workflow};
 use crate::{metrics, templates::Template};
 
 /// Settings in `spec.env` at most.
@@ -96,10 +96,13 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         metadata::prepare_new(object.metadata_mut(), metadata::new_uid(), metadata::now_ms(), &mut violations);
     metadata::check(object.metadata_mut(), &mut violations);
     object.clear_system_fields();
-    let parts = object.parts(&mut violations);
+    let mut parts = object.parts(&mut violations);
     free_data::check_depth(&parts.input, DATA_DEPTH_MAX + R::LEVELS_AROUND_INPUT, "spec.input", &mut violations);
     template::check_size(&object)?;
     let namespace = object.metadata_mut().namespace.clone();
+    if R::PROGRAM == ProgramKind::Agent {
+        artifact::attach(app, &namespace, &mut parts.input, &mut violations).await?;
+    }
     let mut execution = object.into_execution();
     let own_timeout_ms = check_common(&execution, &mut violations);
     check_token(app, &execution, &mut violations)?;

@@ -16,6 +16,7 @@ mod admission;
 mod agent;
 mod agent_execution;
 mod approval;
+mod artifact;
 mod callback;
 mod children;
 mod error;

@@ -3,7 +3,11 @@
 use baton_proto::{history_v1::HistoryEvent, v1};
 use tonic::{Request, Response, Status};
 
-use super::{Grpc, resources::Answers};
+use super::{
+    Grpc,
+    resources::{Answers, fill_namespace},
+    status,
+};
 
 /// The service of one kind: what every kind has, and in braces what this one has beside it.
 macro_rules! resource_service {
@@ -59,7 +63,8 @@ macro_rules! execution_service {
         ($create:ident, $create_request:ident), ($update:ident, $update_request:ident),
         $get:ident, $list:ident, $patch:ident, $delete:ident, $watch:ident,
         $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $watch_history:ident,
-        $callbacks:ident, $attach:ident, $retry:ident
+        $callbacks:ident, $attach:ident, $retry:ident,
+        { $($more:tt)* }
     ) => {
         resource_service! {
             $kind, $field, $trait, $events, ($create, $create_request), ($update, $update_request),
@@ -102,6 +107,8 @@ macro_rules! execution_service {
                 async fn $retry(&self, request: Request<v1::RetryCallbackRequest>) -> Result<Response<v1::CallbackList>, Status> {
                     self.retry_callback::<v1::$kind>(request.into_inner()).await
                 }
+
+                $($more)*
             }
         }
     };
@@ -126,6 +133,20 @@ resource_service! {
 }
 
 resource_service! {
+    Artifact, artifact, v1::artifact_service_server::ArtifactService, WatchArtifactsStream,
+    (create_artifact, CreateArtifactRequest), (update_artifact, UpdateArtifactRequest),
+    get_artifact, list_artifacts, patch_artifact, delete_artifact, watch_artifacts,
+    {
+        async fn get_artifact_content(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::ArtifactContent>, Status> {
+            let mut request = request.into_inner();
+            fill_namespace(&mut request.namespace);
+            let content = self.app.artifact_content(&request.namespace, &request.name).await;
+            content.map(Response::new).map_err(status::of)
+        }
+    }
+}
+
+resource_service! {
     Skill, skill, v1::skill_service_server::SkillService, WatchSkillsStream,
     (create_skill, CreateSkillRequest), (update_skill, UpdateSkillRequest),
     get_skill, list_skills, patch_skill, delete_skill, watch_skills, {}
@@ -138,7 +159,7 @@ execution_service! {
     get_workflow_execution, list_workflow_executions, patch_workflow_execution, delete_workflow_execution, watch_workflow_executions,
     cancel_workflow_execution, terminate_workflow_execution, suspend_workflow_execution, resume_workflow_execution,
     get_workflow_execution_history, watch_workflow_execution_history,
-    list_workflow_execution_callbacks, attach_workflow_execution_callback, retry_workflow_execution_callback
+    list_workflow_execution_callbacks, attach_workflow_execution_callback, retry_workflow_execution_callback, {}
 }
 
 execution_service! {
@@ -148,5 +169,15 @@ execution_service! {
     get_agent_execution, list_agent_executions, patch_agent_execution, delete_agent_execution, watch_agent_executions,
     cancel_agent_execution, terminate_agent_execution, suspend_agent_execution, resume_agent_execution,
     get_agent_execution_history, watch_agent_execution_history,
-    list_agent_execution_callbacks, attach_agent_execution_callback, retry_agent_execution_callback
+    list_agent_execution_callbacks, attach_agent_execution_callback, retry_agent_execution_callback,
+    {
+        async fn get_agent_execution_artifact(
+            &self,
+            request: Request<v1::GetExecutionArtifactRequest>,
+        ) -> Result<Response<v1::ArtifactContent>, Status> {
+            let mut request = request.into_inner();
+            fill_namespace(&mut request.namespace);
+            self.app.execution_artifact(&request).await.map(Response::new).map_err(status::of)
+        }
+    }
 }

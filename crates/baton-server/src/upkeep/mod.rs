@@ -69,7 +69,7 @@ impl Default for UpkeepOptions {
 }
 
 /// The kinds whose objects can be owned.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     kind::WORKFLOW_EXECUTION,
     kind::AGENT_EXECUTION,
     kind::WORKFLOW,
@@ -77,6 +77,7 @@ const KINDS: [&str; 7] = [
     kind::SECRET,
     kind::APPROVAL,
     kind::SKILL,
+    kind::ARTIFACT,
 ];
 
 pub(crate) struct Upkeep {
@@ -247,6 +248,7 @@ impl Upkeep {
             kind::SECRET => self.remove_as::<v1::Secret>(stored).await,
             kind::APPROVAL => self.remove_as::<v1::Approval>(stored).await,
             kind::SKILL => self.remove_as::<v1::Skill>(stored).await,
+            kind::ARTIFACT => self.remove_as::<v1::Artifact>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
             events::EVENT | events::SUBSCRIPTION => events::forget(self.app.store(), stored).await,
@@ -330,6 +332,7 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
         kind::AGENT => (owners(v1::Agent::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SECRET => (owners(v1::Secret::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::APPROVAL => (owners(v1::Approval::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::ARTIFACT => (owners(v1::Artifact::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SKILL => (owners(v1::Skill::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::WORKFLOW_EXECUTION | kind::AGENT_EXECUTION => {
             let execution = baton_engine::decode_stored(&stored.key.kind, &stored.body, stored.revision)?;

@@ -55,8 +55,10 @@ fn cases() -> BTreeMap<String, Code> {
     let mut cases =
         BTreeMap::from(CALLBACK_CASES.map(|(method, code)| (format!("baton.v1.CallbackService/{method}"), code)));
     cases.extend(APPROVAL_CASES.map(|(method, code)| (format!("baton.v1.ApprovalService/{method}"), code)));
+    cases.insert("baton.v1.ArtifactService/GetArtifactContent".to_owned(), Code::NotFound);
+    cases.insert("baton.v1.AgentExecutionService/GetAgentExecutionArtifact".to_owned(), Code::NotFound);
     cases.insert("baton.v1.EventService/PublishEvents".to_owned(), Code::InvalidArgument);
-    for kind in ["Workflow", "Agent", "Secret", "WorkflowExecution", "AgentExecution"] {
+    for kind in ["Workflow", "Agent", "Secret", "Skill", "Artifact", "WorkflowExecution", "AgentExecution"] {
         let more = EXECUTION_CASES.iter().filter(|_| kind.ends_with("Execution"));
         for (before, after, code) in RESOURCE_CASES.iter().chain(more) {
             cases.insert(format!("baton.v1.{kind}Service/{before}{kind}{after}"), *code);

@@ -11,8 +11,9 @@ use crate::harness::{self, Server, agent_execution, send, workflow_execution};
 type Write = fn(&str) -> Value;
 
 /// Kinds, with how one of them is written.
-const KINDS: [(&str, Write); 5] = [
+const KINDS: [(&str, Write); 6] = [
     ("secrets", harness::secret),
+    ("skills", harness::skill),
     ("workflows", harness::workflow),
     ("agents", harness::agent),
     ("workflowexecutions", |name| workflow_execution(name, "slow")),
@@ -47,7 +48,7 @@ async fn every_kind_has_its_verbs() {
         let replaced = server.put(&one, &current).await.expect(StatusCode::OK);
         assert_eq!(replaced["metadata"]["annotations"]["note"], "x");
         let deleted = server.delete(&one).await.expect(StatusCode::OK);
-        if ["secrets", "workflows", "agents"].contains(&plural) {
+        if ["secrets", "skills", "workflows", "agents"].contains(&plural) {
             assert_eq!((&deleted["kind"], &deleted["status"]), (&json!("Status"), &json!("Success")), "{deleted}");
             server.get(&one).await.refused(StatusCode::NOT_FOUND, "NotFound");
         }
@@ -110,6 +111,10 @@ async fn discovery_names_what_answers() {
                 "echo"
             } else if plural == "secrets" {
                 "key"
+            } else if plural == "skills" {
+                "greeting"
+            } else if plural == "artifacts" {
+                "sha256-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
             } else {
                 "probe"
             };

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "what must hold in a test is unwrapped, in its helpers too")]
 
 mod admission;
+mod artifacts;
 mod events;
 mod executions;
 mod legacy;
@@ -15,7 +16,9 @@ mod resources;
 mod schedules;
 mod secrets;
 mod server;
+mod skills;
 mod support;
 mod templates;
+mod tools;
 mod upkeep;
 mod watches;
