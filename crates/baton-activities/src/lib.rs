@@ -57,7 +57,7 @@ pub use options::{
     is_container_name,
 };
 use outgoing::Outgoing;
-pub use redact::redact_outcome;
+pub use redact::{redact_data, redact_outcome};
 use sandbox::Sandbox;
 use secrets::Vault;
 
@@ -138,6 +138,7 @@ fn registry(
     means: &Means,
     models: ModelsOptions,
 ) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
+    let mcp = mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox);
     Ok(BTreeMap::from([
         ("a2a", Box::new(a2a::A2a::new(&means.authenticator, &means.outgoing)) as Box<dyn Activity>),
         ("asyncapi", Box::new(asyncapi::AsyncApi::new(&means.outgoing, &means.authenticator))),
@@ -145,7 +146,9 @@ fn registry(
         ("grpc", Box::new(grpc::Grpc::new(&means.outgoing, &means.authenticator))),
         ("emit", Box::new(emit::Emit::new(&means.home))),
         ("http", Box::new(http::Http::new(&means.authenticator))),
-        ("mcp", Box::new(mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox))),
+        ("mcp", Box::new(mcp.clone())),
+        ("mcp-call", Box::new(mcp::McpCall(mcp.clone()))),
+        ("mcp-tools", Box::new(mcp::McpTools(mcp))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
         ("model", Box::new(model::Model::new(means, models)?)),
         ("command", Box::new(process::command::Command::new(&means.sandbox))),

@@ -43,13 +43,18 @@ const STEPS_PER_BYTE: usize = 64;
 
 /// Takes values of secrets out of an answer from outside, as they are taken out of what activities give.
 pub fn redact_outcome<'s>(values: impl IntoIterator<Item = &'s Secret>, outcome: Outcome) -> Outcome {
-    let mut secrets = Secrets::default();
-    values.into_iter().for_each(|value| secrets.add(value.expose()));
+    let secrets = Secrets::of(values);
     match outcome {
         Outcome::Completed(output) => Outcome::Completed(secrets.redact_value(output)),
         Outcome::Failed(fault) => Outcome::Failed(secrets.redact_fault(fault)),
         Outcome::Cancelled { reason } => Outcome::Cancelled { reason: secrets.redact(&reason) },
     }
+}
+
+/// The same for what somebody else says, such as why they decided as they did; `None` if no value is in it.
+pub fn redact_data<'s>(values: impl IntoIterator<Item = &'s Secret>, data: &Value) -> Option<Value> {
+    let redacted = Secrets::of(values).redact_value(data.clone());
+    (redacted != *data).then_some(redacted)
 }
 
 /// Texts that must not be shown.
@@ -273,6 +278,12 @@ fn after_backslashes(text: &[u8], at: usize, count: usize, rest: &[u8]) -> Optio
 }
 
 impl Secrets {
+    fn of<'s>(values: impl IntoIterator<Item = &'s Secret>) -> Self {
+        let mut secrets = Self::default();
+        values.into_iter().for_each(|value| secrets.add(value.expose()));
+        secrets
+    }
+
     pub(crate) fn add(&mut self, secret: &str) {
         // Files end in a line break, which no header and no form keeps.
         for secret in [secret, secret.trim()] {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_execution::{Fault, ProgramKind, fault_type};
+use baton_execution::{Fault, ProgramKind, RESERVED_CHARACTERS, fault_type, reserved_places};
 use baton_types::Violation;
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use crate::{
     model::{INSTRUCTIONS_BYTES_MAX, ModelSpec, ToolDescription},
     policy::Policy,
     schema::Schema,
+    servers::{self, ToolServer},
     skills::{self, Skill},
     tools::{self, Tool},
 };
@@ -24,23 +25,26 @@ pub const TOOLS_MAX: usize = 128;
 pub struct AgentDefinition {
     pub(crate) instructions: String,
     pub(crate) model: ModelSpec,
-    pub(crate) tools: Vec<Tool>,
+    pub(crate) tools: Vec<Arc<Tool>>,
+    /// Servers whose tools it has beside its own.
+    pub(crate) servers: Vec<ToolServer>,
     pub(crate) limits: Limits,
     pub(crate) output: Option<Schema>,
     /// `None` only in what was pinned before there were policies: every call is made.
     pub(crate) policy: Option<Policy>,
     timeout_ms: Option<u64>,
     pub(crate) skills: Arc<[Skill]>,
+    secrets: Vec<Reference>,
     /// Whether the model may save artifacts.
     pub(crate) artifacts: bool,
 }
 
-/// A template that an agent refers to.
+/// A template or a secret that an agent refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// Path of the field within the spec, such as `tools[1].agent.name`.
     pub field: String,
-    /// Name of the template, in the namespace of the agent.
+    /// Its name, in the namespace of the agent.
     pub name: String,
 }
 
@@ -50,6 +54,7 @@ pub struct Reference {
 /// Every violation, with paths within the spec; the caller puts `spec` before them.
 pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
     let report = Report::default();
+    reserved_places(spec).into_iter().for_each(|place| report.add(place, RESERVED_CHARACTERS));
     let definition = Fields::of(&report, "", spec).and_then(read);
     match (definition, report.into_violations()) {
         (Some(definition), violations) if violations.is_empty() => Ok(definition),
@@ -87,6 +92,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         own.finish();
         model
     });
+    let servers = servers::read(&fields);
     let skills: Arc<[Skill]> = skills::read_skills(&fields).into();
     let artifacts = fields.flag("artifacts");
     let built_in = tools::skill::tools(&skills).into_iter().chain(tools::artifact::tools(artifacts)).collect();
@@ -106,22 +112,31 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         .and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
     let timeout_ms = fields.duration_ms("timeout");
     fields.finish();
+    let model = model?;
+    let mut secrets = model.secrets();
+    for (field, name) in tools.iter().flat_map(|tool| tool.secrets()) {
+        if !secrets.iter().any(|known| known.name == name) {
+            secrets.push(Reference { field: field.to_owned(), name: name.to_owned() });
+        }
+    }
     Some(AgentDefinition {
         instructions: instructions.to_owned(),
-        model: model?,
+        model,
         tools,
+        servers,
         limits: limits.unwrap_or_default(),
         output,
         policy,
         timeout_ms,
         skills,
+        secrets,
         artifacts,
     })
 }
 
 /// The tools of the spec, and behind them those that the agent has beside them.
-fn read_tools(fields: &Fields<'_>, built_in: Vec<Tool>) -> Vec<Tool> {
-    let mut tools: Vec<Tool> = Vec::new();
+fn read_tools(fields: &Fields<'_>, built_in: Vec<Tool>) -> Vec<Arc<Tool>> {
+    let mut tools: Vec<Arc<Tool>> = Vec::new();
     for (path, item) in fields.list("tools", TOOLS_MAX) {
         let Some(tool) = Fields::of(fields.report, path.as_str(), item).and_then(Tool::read) else { continue };
         if tools.iter().any(|other| other.name == tool.name) {
@@ -133,9 +148,9 @@ fn read_tools(fields: &Fields<'_>, built_in: Vec<Tool>) -> Vec<Tool> {
             let why = format!("the name '{}' is that of a tool that the agent has by itself", tool.name);
             fields.report.add(format!("{path}.name"), why);
         }
-        tools.push(tool);
+        tools.push(Arc::new(tool));
     }
-    tools.extend(built_in);
+    tools.extend(built_in.into_iter().map(Arc::new));
     tools
 }
 
@@ -166,6 +181,14 @@ impl AgentDefinition {
         self.output.as_ref()
     }
 
+    /// Names of the servers whose tools it has beside its own, with their paths within the spec, and whether it says itself how
+    /// they are reached.
+    pub fn servers(&self) -> impl Iterator<Item = (&str, String, bool)> {
+        self.servers
+            .iter()
+            .map(|server| (server.name.as_str(), format!("{}.server", server.path), server.endpoint.is_some()))
+    }
+
     /// Names of the Skills that it has.
     pub fn skills(&self) -> impl Iterator<Item = &str> {
         self.skills.iter().map(|skill| skill.name.as_str())
@@ -176,9 +199,9 @@ impl AgentDefinition {
         format!("{}{}", self.instructions, skills::announcement(&self.skills))
     }
 
-    /// Its tools as the model sees them.
+    /// Its own tools as the model sees them; those of servers are not known before they are asked.
     pub fn tools(&self) -> Vec<ToolDescription> {
-        self.tools.iter().map(Tool::description).collect()
+        self.tools.iter().map(|tool| tool.description()).collect()
     }
 
     /// Agents that it can call.
@@ -191,10 +214,16 @@ impl AgentDefinition {
         self.references(ProgramKind::Workflow)
     }
 
+    /// Secrets that it may use, with the first field that names each: what their values are looked for in, and what is warned of
+    /// if they are not there. Whatever part of an agent can name a secret belongs into this list.
+    pub fn secrets(&self) -> &[Reference] {
+        &self.secrets
+    }
+
     fn references(&self, wanted: ProgramKind) -> Vec<Reference> {
         self.tools
             .iter()
-            .filter_map(Tool::target)
+            .filter_map(|tool| tool.target())
             .filter(|(kind, ..)| *kind == wanted)
             .map(|(_, field, name)| Reference { field, name: name.to_owned() })
             .collect()

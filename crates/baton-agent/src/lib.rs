@@ -16,7 +16,7 @@
 //!   with one set of arguments, and is used up by it.
 //!
 //! # Deliberately absent
-//! Clients of models and of tools: those are activities. Sessions and tool servers. Who may decide: a Program asks a
+//! Clients of models, of tools and of their servers: those are activities. Sessions. Who may decide: a Program asks a
 //! question and gets an answer, and whom it comes from is the server's business.
 //!
 //! # Failure
@@ -31,8 +31,10 @@ mod model;
 mod policy;
 mod program;
 mod schema;
+mod servers;
 mod skills;
 mod tools;
+mod untrusted;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use depth::{DATA_DEPTH_MAX, is_deeper_than};
@@ -45,5 +47,6 @@ pub use model::{
 pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;
+pub use servers::{Listed, Listing, check_mcp_server, secrets_of_mcp_server};
 pub use skills::{PINNED_SKILLS, SKILLS_MAX, check_skill};
 pub use tools::CHILD_WAIT_MS_DEFAULT;

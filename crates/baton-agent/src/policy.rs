@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     fields::{Fields, cut},
     schema::Schema,
+    untrusted::AfterUntrusted,
 };
 
 /// Rules of one policy: each is looked at for each call.
@@ -60,6 +61,8 @@ pub struct Policy {
     pub(crate) approval_timeout_ms: u64,
     pub(crate) on_expiry: OnExpiry,
     pub(crate) in_doubt: InDoubt,
+    /// `None`: what has been read before makes no difference.
+    pub(crate) after_untrusted: Option<AfterUntrusted>,
 }
 
 #[derive(Debug)]
@@ -110,6 +113,7 @@ impl Policy {
             approval_timeout_ms: fields.duration_ms("approvalTimeout").unwrap_or(APPROVAL_TIMEOUT_MS_DEFAULT),
             on_expiry: on_expiry.unwrap_or_default(),
             in_doubt: in_doubt.unwrap_or_default(),
+            after_untrusted: fields.word("afterUntrusted", &AfterUntrusted::WORDS),
         }
     }
 

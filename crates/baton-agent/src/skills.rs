@@ -160,7 +160,8 @@ impl SkillContent {
             Some(file) => Err(format!("the file '{path}' is no text ({}), it cannot be read", file.media_type)),
             None => {
                 let known: Vec<String> = self.files.iter().map(|file| format!("'{}'", file.path)).collect();
-                let known = if known.is_empty() { "it has none".to_owned() } else { format!("they are {}", known.join(", ")) };
+                let known =
+                    if known.is_empty() { "it has none".to_owned() } else { format!("they are {}", known.join(", ")) };
                 Err(format!("no file '{}' among those of the skill; {known}", cut(path, PATH_BYTES_MAX)))
             }
         }
@@ -172,9 +173,14 @@ impl SkillFile {
         let path = fields.required_text("path").unwrap_or_default();
         let is_relative = path.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
         if !path.is_empty()
-            && (path.len() > PATH_BYTES_MAX || !is_relative || path.contains('\\') || path.chars().any(char::is_control))
+            && (path.len() > PATH_BYTES_MAX
+                || !is_relative
+                || path.contains('\\')
+                || path.chars().any(char::is_control))
         {
-            let why = format!("must be a path within the skill of 1 to {PATH_BYTES_MAX} bytes, such as 'references/forms.md'");
+            let why = format!(
+                "must be a path within the skill of 1 to {PATH_BYTES_MAX} bytes, such as 'references/forms.md'"
+            );
             fields.violation("path", why);
         }
         let media_type = fields.text("mediaType").unwrap_or("text/plain");
@@ -209,9 +215,10 @@ pub(crate) fn announcement(skills: &[Skill]) -> String {
     if skills.is_empty() {
         return String::new();
     }
-    let mut text = "\n\nYou have skills: instructions for particular kinds of work. Before you do work that one of them is \
+    let mut text =
+        "\n\nYou have skills: instructions for particular kinds of work. Before you do work that one of them is \
                     for, read it with load_skill, and follow it. The skills are:\n"
-        .to_owned();
+            .to_owned();
     for skill in skills {
         let description = skill.content.as_ref().map_or("", |content| content.description.as_str());
         _ = writeln!(text, "- {}: {}", skill.name, description.split_whitespace().collect::<Vec<_>>().join(" "));

@@ -12,9 +12,9 @@ use baton_proto::{
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
-        event_service_client::EventServiceClient, artifact_service_client::ArtifactServiceClient, secret_service_client::SecretServiceClient,
-        skill_service_client::SkillServiceClient,
-        workflow_execution_service_client::WorkflowExecutionServiceClient,
+        artifact_service_client::ArtifactServiceClient, event_service_client::EventServiceClient,
+        mcp_server_service_client::McpServerServiceClient, secret_service_client::SecretServiceClient,
+        skill_service_client::SkillServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
 };
@@ -134,6 +134,7 @@ impl Client {
             Object::Agent(it) => Written::of(v1::Agent::create(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
+            Object::McpServer(it) => Written::of(v1::McpServer::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
             Object::Skill(it) => Written::of(v1::Skill::create(channel, *it, dry_run).await?),
             Object::Artifact(it) => Written::of(v1::Artifact::create(channel, *it, dry_run).await?),
@@ -149,6 +150,7 @@ impl Client {
             Object::Agent(it) => Written::of(v1::Agent::update(channel, *it, dry_run).await?),
             Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
+            Object::McpServer(it) => Written::of(v1::McpServer::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
             Object::Skill(it) => Written::of(v1::Skill::update(channel, *it, dry_run).await?),
             Object::Artifact(it) => Written::of(v1::Artifact::update(channel, *it, dry_run).await?),
@@ -261,7 +263,13 @@ impl Client {
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
@@ -303,7 +311,13 @@ impl Client {
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
@@ -319,7 +333,13 @@ impl Client {
         request: v1::HistoryRequest,
     ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
         let stream = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::follow(self.channel.clone(), request).await,
@@ -335,7 +355,13 @@ impl Client {
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -357,7 +383,13 @@ impl Client {
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -379,7 +411,13 @@ impl Client {
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::Skill | Kind::Artifact => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -547,6 +585,10 @@ api!(
 api!(
     Secret, SecretServiceClient, secret, create_secret CreateSecretRequest, update_secret UpdateSecretRequest,
     get_secret, list_secrets, delete_secret, watch_secrets
+);
+api!(
+    McpServer, McpServerServiceClient, mcp_server, create_mcp_server CreateMcpServerRequest, update_mcp_server UpdateMcpServerRequest,
+    get_mcp_server, list_mcp_servers, delete_mcp_server, watch_mcp_servers
 );
 api!(
     Artifact, ArtifactServiceClient, artifact, create_artifact CreateArtifactRequest, update_artifact UpdateArtifactRequest,

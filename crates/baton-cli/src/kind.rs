@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     AgentExecution,
     Secret,
     Approval,
+    McpServer,
     Skill,
     Artifact,
 }
@@ -47,6 +48,10 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::Approval;
                 $body
             }
+            $crate::kind::Kind::McpServer => {
+                type $type = baton_proto::v1::McpServer;
+                $body
+            }
             $crate::kind::Kind::Skill => {
                 type $type = baton_proto::v1::Skill;
                 $body
@@ -62,8 +67,9 @@ pub(crate) use with_kind;
 
 impl Kind {
     /// All kinds, each after those that it refers to.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Secret,
+        Self::McpServer,
         Self::Skill,
         Self::Artifact,
         Self::Agent,
@@ -193,7 +199,7 @@ impl Kind {
         match self {
             Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
             Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
-            Self::Secret | Self::Approval | Self::Skill | Self::Artifact => None,
+            Self::Secret | Self::Approval | Self::McpServer | Self::Skill | Self::Artifact => None,
         }
     }
 }
@@ -207,6 +213,7 @@ pub(crate) enum Object {
     AgentExecution(Box<v1::AgentExecution>),
     Secret(Box<v1::Secret>),
     Approval(Box<v1::Approval>),
+    McpServer(Box<v1::McpServer>),
     Skill(Box<v1::Skill>),
     Artifact(Box<v1::Artifact>),
 }
@@ -220,6 +227,7 @@ macro_rules! each {
             $crate::kind::Object::AgentExecution($it) => $body,
             $crate::kind::Object::Secret($it) => $body,
             $crate::kind::Object::Approval($it) => $body,
+            $crate::kind::Object::McpServer($it) => $body,
             $crate::kind::Object::Skill($it) => $body,
             $crate::kind::Object::Artifact($it) => $body,
         }
@@ -236,7 +244,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, Skill, Artifact);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer, Skill, Artifact);
 
 impl Object {
     /// Its kind.
@@ -248,6 +256,7 @@ impl Object {
             Self::AgentExecution(_) => Kind::AgentExecution,
             Self::Secret(_) => Kind::Secret,
             Self::Approval(_) => Kind::Approval,
+            Self::McpServer(_) => Kind::McpServer,
             Self::Skill(_) => Kind::Skill,
             Self::Artifact(_) => Kind::Artifact,
         }
@@ -293,6 +302,7 @@ impl Object {
             | Self::Agent(_)
             | Self::Secret(_)
             | Self::Approval(_)
+            | Self::McpServer(_)
             | Self::Skill(_)
             | Self::Artifact(_) => None,
         }
@@ -313,7 +323,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are secrets (sec), skills (sk), artifacts (art), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
+            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), skills (sk), artifacts (art), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
         );
     }
 

@@ -23,6 +23,7 @@ mod history;
 mod operation;
 mod program;
 mod question;
+mod reserved;
 mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -39,6 +40,7 @@ pub use program::{
     ArtifactSummary, Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, Usage, WaitReason, Waiting,
 };
 pub use question::{Choice, Decision, QUESTION_BYTES_MAX, Question, QuestionKind, arguments_digest, canonical_json};
+pub use reserved::{RESERVED_CHARACTERS, reserved_places};
 pub use secret::{
     BrokenPlaceholder, disarm_input, disarm_secrets, disarm_text, replace_secrets, secret_placeholder,
     secret_placeholder_start, secrets_named,

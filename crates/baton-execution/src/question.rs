@@ -43,6 +43,10 @@ pub enum QuestionKind {
     ToolCall,
     /// What of a call that may or may not have happened?
     InDoubt,
+    /// May a tool be called that is not what it was when the execution began?
+    ToolChanged,
+    /// What does the server of a tool want to know?
+    Elicitation,
 }
 
 impl QuestionKind {
@@ -51,19 +55,23 @@ impl QuestionKind {
         match self {
             Self::ToolCall => "ToolCall",
             Self::InDoubt => "InDoubt",
+            Self::ToolChanged => "ToolChanged",
+            Self::Elicitation => "Elicitation",
         }
     }
 
     /// The kind of that word.
     pub fn of(word: &str) -> Option<Self> {
-        [Self::ToolCall, Self::InDoubt].into_iter().find(|kind| kind.as_str() == word)
+        let all = [Self::ToolCall, Self::InDoubt, Self::ToolChanged, Self::Elicitation];
+        all.into_iter().find(|kind| kind.as_str() == word)
     }
 
     /// What can be decided.
     pub const fn choices(self) -> &'static [Choice] {
         match self {
-            Self::ToolCall => &[Choice::Approve, Choice::Deny],
+            Self::ToolCall | Self::ToolChanged => &[Choice::Approve, Choice::Deny],
             Self::InDoubt => &[Choice::Retry, Choice::Result, Choice::Fail],
+            Self::Elicitation => &[Choice::Approve, Choice::Result, Choice::Deny],
         }
     }
 }
@@ -78,7 +86,7 @@ pub enum Choice {
     Deny,
     /// The call is made once more.
     Retry,
-    /// The call is not made again; this is what it gave.
+    /// The call is not made again; this is what it gave. Of an elicitation: this is the answer.
     Result,
     /// The execution ends.
     Fail,
@@ -201,7 +209,9 @@ mod tests {
             result: None,
         };
         assert_eq!(Decision::of(&decision.clone().into_outcome()), Ok(decision));
-        for kind in [QuestionKind::ToolCall, QuestionKind::InDoubt] {
+        for kind in
+            [QuestionKind::ToolCall, QuestionKind::InDoubt, QuestionKind::ToolChanged, QuestionKind::Elicitation]
+        {
             assert_eq!(QuestionKind::of(kind.as_str()), Some(kind));
             assert!(kind.choices().iter().all(|choice| Choice::of(choice.as_str()) == Some(*choice)));
         }

@@ -22,6 +22,8 @@ pub mod kind {
     pub const SECRET: &str = "Secret";
     /// A question to a person.
     pub const APPROVAL: &str = "Approval";
+    /// A server of the Model Context Protocol.
+    pub const MCP_SERVER: &str = "McpServer";
     /// A file that was uploaded.
     pub const ARTIFACT: &str = "Artifact";
     /// Instructions that models load when they need them.
@@ -135,5 +137,6 @@ resource!(Agent, "agents", "agent", &["ag"], AgentWatchEvent, AgentList);
 resource!(AgentExecution, "agentexecutions", "agent execution", &["agx"], AgentExecutionWatchEvent, AgentExecutionList);
 resource!(Secret, "secrets", "secret", &["sec"], SecretWatchEvent, SecretList);
 resource!(Approval, "approvals", "approval", &["apr"], ApprovalWatchEvent, ApprovalList);
+resource!(McpServer, "mcpservers", "MCP server", &["mcp"], McpServerWatchEvent, McpServerList);
 resource!(Skill, "skills", "skill", &["sk"], SkillWatchEvent, SkillList);
 resource!(Artifact, "artifacts", "artifact", &["art"], ArtifactWatchEvent, ArtifactList);

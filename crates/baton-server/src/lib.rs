@@ -11,6 +11,7 @@
 //! # Deliberately absent
 //! Authentication: the server refuses to listen on anything but loopback addresses.
 
+mod a2a_server;
 pub mod app;
 pub mod config;
 mod errors;
@@ -18,7 +19,9 @@ mod events;
 mod fence;
 mod grpc;
 mod home;
+mod interop;
 mod leading;
+mod mcp_server;
 pub mod metrics;
 mod programs;
 mod reports;
@@ -41,7 +44,7 @@ pub use upkeep::UpkeepOptions;
 // For programs that run a server or work on its data directory, so that they need no crate of the layers below.
 pub use baton_activities::{EgressPolicy, Secret};
 pub use baton_agent::{
-    AgentDefinition, PINNED_SKILLS, check as check_agent, check_skill, load as load_agent, play_model,
+    AgentDefinition, PINNED_SKILLS, check as check_agent, check_mcp_server, check_skill, load as load_agent, play_model,
 };
 pub use baton_engine::EngineOptions;
 pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};

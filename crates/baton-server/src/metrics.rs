@@ -37,6 +37,8 @@ pub const EVENTS_TOLD: &str = "baton_events_told_total";
 pub const EVENTS_KEPT: &str = "baton_events_kept";
 /// Gauge: those who listen.
 pub const EVENT_SUBSCRIPTIONS: &str = "baton_event_subscriptions";
+/// Counter: notifications of A2A. Label `result`: accepted, rejected, failed (sent again later), abandoned, lost.
+pub const A2A_PUSHES: &str = "baton_a2a_pushes_total";
 /// Counter: events that were sent to a sink. Labels `what` (lifecycle, emitted) and `result`: accepted, rejected, failed (sent
 /// again later).
 pub const EVENTS_SENT: &str = "baton_events_sent_total";
@@ -120,6 +122,7 @@ fn describe() {
     describe_counter!(EVENTS_TOLD, "Answers to those who listen to events");
     describe_gauge!(EVENTS_KEPT, "Events that are kept for those who listen");
     describe_gauge!(EVENT_SUBSCRIPTIONS, "Subscriptions to events that wait");
+    describe_counter!(A2A_PUSHES, "Push notifications of A2A, by result");
     describe_counter!(EVENTS_SENT, "Events that were sent to a sink, by result");
     describe_gauge!(EVENTS_LAG, Unit::Seconds, "How long ago what a sink was to get next happened");
     describe_gauge!(SCHEDULES, "Workflows with a schedule");
@@ -174,6 +177,10 @@ pub(crate) fn events_told(result: &'static str) {
 pub(crate) fn events_kept(events: usize, subscriptions: usize) {
     gauge!(EVENTS_KEPT).set(u32::try_from(events).unwrap_or(u32::MAX));
     gauge!(EVENT_SUBSCRIPTIONS).set(u32::try_from(subscriptions).unwrap_or(u32::MAX));
+}
+
+pub(crate) fn push_sent(result: &'static str) {
+    counter!(A2A_PUSHES, "result" => result).increment(1);
 }
 
 pub(crate) fn event_sent(what: &'static str, result: &'static str) {

@@ -78,11 +78,23 @@ impl Compiled {
         }
     }
 
-    /// Names of the secrets that it may use.
-    pub(crate) fn secrets(&self) -> &[String] {
+    /// Servers of tools that it names and does not define itself: path within the definition, and name.
+    pub(crate) fn servers(&self) -> Vec<(String, String)> {
         match self {
-            Self::Workflow(it) => it.secrets(),
-            Self::Agent(_) => &[],
+            Self::Workflow(_) => Vec::new(),
+            Self::Agent(it) => it
+                .servers()
+                .filter(|(.., is_defined)| !is_defined)
+                .map(|(name, field, _)| (field, name.to_owned()))
+                .collect(),
+        }
+    }
+
+    /// The secrets that it may use: the field within the definition that names each, and its name.
+    pub(crate) fn secrets(&self) -> Vec<(&str, &str)> {
+        match self {
+            Self::Workflow(it) => it.secrets().iter().map(|name| ("use.secrets", name.as_str())).collect(),
+            Self::Agent(it) => it.secrets().iter().map(|to| (to.field.as_str(), to.name.as_str())).collect(),
         }
     }
 

@@ -26,6 +26,7 @@ use axum::{
     http::{Version, header},
     response::Response,
 };
+use baton_activities::EgressPolicy;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -81,6 +82,8 @@ pub(crate) struct Serving {
     pub(crate) metrics_page: Arc<dyn Fn() -> String + Send + Sync>,
     /// To be cancelled when the server is to stop.
     pub(crate) stopping: CancellationToken,
+    /// Whom what goes out by a client's wish may go to.
+    pub(crate) egress: Arc<EgressPolicy>,
     /// Whether Temporal's calls for answering activities are offered too.
     pub(crate) temporal_compatible: bool,
     /// What workers elsewhere need, if executions run in Temporal.
@@ -187,11 +190,11 @@ impl Front {
     /// # Errors
     /// Only for a build whose built-in descriptors cannot be read.
     pub(crate) fn new(serving: Serving) -> io::Result<Self> {
-        let Serving { app, metrics_page, stopping, temporal_compatible, worker } = serving;
+        let Serving { app, metrics_page, stopping, egress, temporal_compatible, worker } = serving;
         let grpc = Grpc { app: app.clone(), stopping: stopping.clone(), temporal_compatible, worker };
         Ok(Self {
             grpc: grpc::router(&grpc).map_err(io::Error::other)?,
-            rest: rest::router(Rest { app, stopping, metrics_page }),
+            rest: rest::router(Rest { app, stopping, egress, metrics_page }),
         })
     }
 

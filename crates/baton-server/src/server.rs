@@ -26,6 +26,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    a2a_server::Pushing,
     app::{App, ChildAdmission, Fetcher},
     config::StoreUrl,
     events::{Bus, EventsOptions, Router},
@@ -262,6 +263,7 @@ pub async fn start_with(
     if !options.allow_own_api {
         opening.egress.own.push(address);
     }
+    let egress = Arc::new(opening.egress.clone());
     let opened = tokio::task::spawn_blocking(move || open(&opening, activities_home)).await;
     let Opened { store, sealer, activities, worker_key } = match opened {
         Ok(opened) => opened?,
@@ -287,6 +289,7 @@ pub async fn start_with(
         temporal,
         stopping: stopping.clone(),
         post: Arc::clone(&post),
+        egress,
         options: options.clone(),
     };
     let leading = if options.store_url.is_some() {
@@ -371,6 +374,7 @@ struct Begin {
     temporal: Option<Temporal>,
     stopping: CancellationToken,
     post: Arc<Post>,
+    egress: Arc<EgressPolicy>,
     options: ServerOptions,
 }
 
@@ -381,6 +385,7 @@ struct Running {
     events: JoinHandle<()>,
     schedules: JoinHandle<()>,
     reports: JoinHandle<()>,
+    pushes: JoinHandle<()>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
 }
@@ -412,6 +417,7 @@ impl Begin {
             app: app.clone(),
             metrics_page: Arc::new(metrics::render),
             stopping: self.stopping.clone(),
+            egress: self.egress,
             temporal_compatible: self.options.temporal_compatible,
             worker: worker_key.map(|key| WorkerSide { ledger: Arc::clone(&ledger), home, key }),
         })
@@ -419,6 +425,7 @@ impl Begin {
         let stopping = self.stopping.clone();
         let reporting =
             reports::run(app.clone(), Arc::clone(&activities), self.options.reports, store.revision(), stopping);
+        let pushes = Pushing::new(app.clone(), Arc::clone(&activities)).run(self.stopping.clone());
         let parts = Parts { ledger, programs, activities, activity_names };
         let worker = temporal.as_ref().and_then(|temporal| temporal.worker(parts));
         let events = Router::new(store, engine.clone(), sealer, self.options.events);
@@ -426,9 +433,10 @@ impl Begin {
         // Before the others that act by themselves: it first looks for what was being deleted.
         let upkeep = tokio::spawn(Upkeep::new(app.clone(), self.options.upkeep).run(self.stopping.clone()));
         let reports = tokio::spawn(reporting);
+        let pushes = tokio::spawn(pushes);
         let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, schedules, reports, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, reports, pushes, worker, temporal })
     }
 }
 
@@ -452,6 +460,9 @@ impl Running {
         }
         if let Err(error) = self.reports.await {
             tracing::error!(%error, "reporting events stopped");
+        }
+        if let Err(error) = self.pushes.await {
+            tracing::error!(%error, "push notifications stopped");
         }
         self.engine.shutdown().await;
         drop(self.temporal);

@@ -28,6 +28,8 @@ pub(crate) struct Template {
     pub(crate) timeout_ms: Option<u64>,
     /// `document.version` of a workflow.
     pub(crate) version: Option<String>,
+    /// What it refers to, is part of what executions pin, and is not there: as sentences.
+    pub(crate) missing: Vec<String>,
 }
 
 type ByName = HashMap<String, Arc<Template>>;
@@ -83,5 +85,13 @@ impl TemplateCache {
             .and_then(|by_name| by_name.remove(name))
             .is_some();
         state.count -= usize::from(dropped);
+    }
+
+    /// Drops all templates of a kind and namespace: something was written that may be part of them.
+    pub(crate) fn forget_all(&self, kind: ProgramKind, namespace: &str) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.epoch += 1;
+        let dropped = state.by_namespace.remove(&(kind, namespace.to_owned())).map_or(0, |by_name| by_name.len());
+        state.count -= dropped;
     }
 }

@@ -10,6 +10,7 @@
 //!   read again.
 //! - What a call costs is recorded with its answer: later prices do not change it.
 
+mod origin;
 mod places;
 mod playback;
 mod prices;

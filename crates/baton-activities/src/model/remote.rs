@@ -29,6 +29,7 @@ use sse_stream::SseStream;
 
 use super::{
     ModelCall, ModelProvider,
+    origin::framed,
     places::{Place, Places},
     wire::{self, Broken, Heard, Listener, Question, Said, Wire},
 };
@@ -213,7 +214,7 @@ impl ModelProvider for Remote {
         let model = &request.model;
         let wire = wire::of(model.provider).ok_or_else(|| Places::nowhere(model))?;
         let place = self.places.of(model, call).await?;
-        let Question { url, body } = wire.question(request, &place.base)?;
+        let Question { url, body } = wire.question(&framed(request), &place.base)?;
         let body = body.to_string().into_bytes();
         let headers = headers(wire, &place, call)?;
         let mut secrets = Secrets::default();
@@ -277,7 +278,11 @@ fn response(said: Said, request: &ModelRequest, asked_bytes: usize, secrets: &Se
         text: (!text.is_empty()).then(|| secrets.redact(&text)),
         tool_calls: calls
             .into_iter()
-            .map(|call| baton_agent::ToolCall { arguments: secrets.redact_value(call.arguments), ..call })
+            .map(|call| baton_agent::ToolCall {
+                id: secrets.redact(&call.id),
+                name: secrets.redact(&call.name),
+                arguments: secrets.redact_value(call.arguments),
+            })
             .collect(),
         finish_reason: finish.unwrap_or(baton_agent::FinishReason::Other),
         input_tokens: counted.input,
@@ -286,7 +291,7 @@ fn response(said: Said, request: &ModelRequest, asked_bytes: usize, secrets: &Se
         cached_input_tokens: counted.cached_input,
         cost_micros: None,
         provider: provider.to_owned(),
-        model: model.unwrap_or_else(|| request.model.name.clone()),
+        model: model.map_or_else(|| request.model.name.clone(), |name| secrets.redact(&name)),
         provider_data: data.map(|data| ProviderData {
             provider: provider.to_owned(),
             model: request.model.name.clone(),

@@ -246,12 +246,7 @@ impl Sandbox {
         let group = group.map_err(failed("start its watchdog"))?;
         let argv = limits::wrap(&options, user, &path.to_string_lossy(), arguments);
         let environment = environment_in(group.directory(), environment);
-        let place = Place {
-            options,
-            directory: group.directory().to_owned(),
-            group: group.id(),
-            user,
-        };
+        let place = Place { options, directory: group.directory().to_owned(), group: group.id(), user };
         let mut child = place.start(means, argv, environment).await.map_err(failed("start it"))?;
         child.id().into_iter().for_each(memory::end_first);
         Ok(Running {

@@ -16,7 +16,8 @@ fn within(run: RunOptions) -> ActivitiesOptions {
 
 #[tokio::test]
 async fn words_reach_the_program_as_they_are() {
-    let code = "import sys, os, json; print(json.dumps([sys.argv[1:], sys.stdin.read(), sorted(os.environ)])); sys.exit(3)";
+    let code =
+        "import sys, os, json; print(json.dumps([sys.argv[1:], sys.stdin.read(), sorted(os.environ)])); sys.exit(3)";
     let nasty = "$(id) `id` ; && \"' * ~ \n x";
     let input = json!({
         "program": "python3", "arguments": ["-I", "-c", code, nasty, ""], "environment": {"MODE": "fast"}, "stdin": "{\"a\":1}",
@@ -29,7 +30,10 @@ async fn words_reach_the_program_as_they_are() {
     let names: Vec<&str> = seen[2].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let expected = ["HOME", "LANG", "MODE", "PATH", "TMPDIR"];
     assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
-    assert!(names.iter().all(|name| expected.contains(name) || ["LC_CTYPE", "PWD", "SHLVL", "_"].contains(name)), "{names:?}");
+    assert!(
+        names.iter().all(|name| expected.contains(name) || ["LC_CTYPE", "PWD", "SHLVL", "_"].contains(name)),
+        "{names:?}"
+    );
 }
 
 #[tokio::test]
@@ -38,7 +42,10 @@ async fn json_is_given_as_json_where_it_is_that() {
         let script = format!("cat; exit {code}");
         command(json!({"program": "sh", "arguments": ["-c", script], "stdin": text, "output": output}))
     };
-    assert_eq!(said("{\"n\": 12345678901234567890}", "json", 0).await.unwrap()["stdout"], json!({"n": 12_345_678_901_234_567_890_u64}));
+    assert_eq!(
+        said("{\"n\": 12345678901234567890}", "json", 0).await.unwrap()["stdout"],
+        json!({"n": 12_345_678_901_234_567_890_u64})
+    );
     assert_eq!(said("{\"n\": 1}", "text", 0).await.unwrap()["stdout"], "{\"n\": 1}");
     assert_eq!(said("{\"n\": 1}", "json", 1).await.unwrap()["stdout"], "{\"n\": 1}");
     assert_eq!(said("no", "json", 0).await.unwrap()["stdout"], "no");
@@ -88,8 +95,11 @@ async fn nothing_runs_without_a_sandbox() {
     let marker = tempfile::tempdir().unwrap();
     let file = marker.path().join("ran");
     let input = || json!({"program": "touch", "arguments": [file.to_str().unwrap()]});
-    for (commands, says) in [(Commands::Unconfined, "run in a sandbox only"), (Commands::Off, "'run.commands' is 'off'")] {
-        let fault = run(within(RunOptions { commands, ..RunOptions::default() }), "command", input()).await.unwrap_err();
+    for (commands, says) in
+        [(Commands::Unconfined, "run in a sandbox only"), (Commands::Off, "'run.commands' is 'off'")]
+    {
+        let fault =
+            run(within(RunOptions { commands, ..RunOptions::default() }), "command", input()).await.unwrap_err();
         assert_eq!((fault.kind.as_str(), fault.non_retryable), (fault_type::CONFIGURATION, true));
         assert!(fault.detail.as_deref().unwrap().contains(says), "{fault}");
     }

@@ -16,6 +16,7 @@ mod container;
 mod grpc;
 mod http;
 mod mcp;
+mod mcp_agent;
 mod model;
 mod openapi;
 mod process;

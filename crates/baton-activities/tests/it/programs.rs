@@ -72,6 +72,13 @@ pub(crate) fn everything(file: &str) -> PathBuf {
     tool(&format!("{dist}/{file}"), "BATON_TEST_MCP_SERVER")
 }
 
+/// The MCP server of files.
+pub(crate) fn filesystem() -> PathBuf {
+    tool("node/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js", "BATON_TEST_MCP_FILES")
+        .canonicalize()
+        .unwrap()
+}
+
 fn tool(path: &str, variable: &str) -> PathBuf {
     if let Some(named) = std::env::var_os(variable) {
         return named.into();

@@ -1,6 +1,6 @@
 //! Calls that a person decides on: before they are made, or after a crash has left them in doubt.
 //!
-//! A question has a position of its own, `/turns/<k>/approvals/<index>/<name>` or `/turns/<k>/in-doubt/<index>/<name>`,
+//! A question has a position of its own, such as `/turns/<k>/approvals/<index>/<name>` or `/turns/<k>/in-doubt/<index>/<name>`,
 //! so that its wait is never taken for that of the call.
 //!
 //! # Invariants
@@ -55,6 +55,10 @@ impl AgentProgram {
             read_only: tool.read_only,
             arguments: &call.arguments,
         });
+        let verdict = match policy.after_untrusted {
+            Some(after) if tool.egress && self.has_read_untrusted() => after.tighten(verdict),
+            Some(_) | None => verdict,
+        };
         match verdict.action {
             // Nothing happens outside of the agent: there is nothing to ask about.
             PolicyAction::Ask if matches!(action, Action::Answer(_) | Action::Keep { .. }) => self.make_call(id, call, action, step),
@@ -88,6 +92,11 @@ impl AgentProgram {
         }
     }
 
+    /// Whether the model has read content from outside.
+    fn has_read_untrusted(&self) -> bool {
+        self.state.untrusted
+    }
+
     #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]
     fn ask(
         &self,
@@ -101,7 +110,7 @@ impl AgentProgram {
     ) -> CallState {
         let timeout_ms =
             self.definition.policy().map_or(APPROVAL_TIMEOUT_MS_DEFAULT, |policy| policy.approval_timeout_ms);
-        let (id, expires_ms) = (question_id(kind, call), step.after(timeout_ms));
+        let (id, expires_ms) = (question_id(kind, call, 0), step.after(timeout_ms));
         step.push(Command::Ask(Question {
             id: id.clone(),
             kind,
@@ -131,6 +140,7 @@ impl AgentProgram {
             CallState::Asking { .. }
             | CallState::Activity { .. }
             | CallState::Child { .. }
+            | CallState::Pausing { .. }
             | CallState::Done { .. } => None,
         })
     }
@@ -138,9 +148,11 @@ impl AgentProgram {
     /// What is wrong with a decision on an open question.
     pub(super) fn wrong_with(&self, question: &OperationId, decision: &Decision) -> Vec<String> {
         let Some(asking) = self.asking(question) else { return Vec::new() };
+        if matches!(asking.kind, QuestionKind::ToolChanged | QuestionKind::Elicitation) {
+            return self.wrong_with_answer(&asking.id, asking.kind, decision);
+        }
         let Some(arguments) = &decision.arguments else { return Vec::new() };
-        let tool = self.definition.tools.iter().find(|tool| tool.name == asking.asked.name);
-        match tool.map(|tool| tool.action(arguments)) {
+        match self.tool(&asking.asked.name).map(|tool| tool.action(arguments)) {
             Some(Ok(_)) if is_too_long(arguments) => {
                 vec![format!("has more than {QUESTION_BYTES_MAX} bytes, which are allowed")]
             }
@@ -173,6 +185,7 @@ impl AgentProgram {
                 self.make(&asking, decision, step);
             }
             (QuestionKind::InDoubt, Ok(Decision { choice: Choice::Result, result, .. })) => {
+                self.state.untrusted = true;
                 let state = self.call_completed(&asking.id, &asking.asked.name, result.unwrap_or_default(), step);
                 self.set_call(&asking.id, step, |call| call.state = state);
             }
@@ -181,6 +194,9 @@ impl AgentProgram {
                 self.fail(in_doubt(&asking, &format!("it was decided not to go on{why}")), step);
             }
             (QuestionKind::InDoubt, Err(why)) => self.fail(in_doubt(&asking, &why), step),
+            (QuestionKind::ToolChanged | QuestionKind::Elicitation, _) => {
+                self.answer_decided(&asking.id, asking.kind, outcome, step);
+            }
         }
     }
 
@@ -196,6 +212,9 @@ impl AgentProgram {
             (QuestionKind::ToolCall, OnExpiry::Fail) => self.fail(fault.at(&asking.id.position), step),
             // Neither "it happened" nor "it did not" is to be guessed.
             (QuestionKind::InDoubt, _) => self.fail(in_doubt(&asking, "nobody decided in time"), step),
+            (QuestionKind::ToolChanged | QuestionKind::Elicitation, _) => {
+                self.answer_overdue(&asking.id, asking.kind, step);
+            }
         }
     }
 
@@ -205,17 +224,15 @@ impl AgentProgram {
         let Stage::Tools(calls) = &self.state.stage else { return };
         let Some(call) = calls.iter().find(|call| call.id == *id) else { return };
         let (arguments, on) = (call.sent().clone(), call.state.on().to_owned());
-        let definition = Arc::clone(&self.definition);
-        let tool = definition.tools.iter().find(|tool| tool.name == call.asked.name);
-        match (policy, tool) {
-            (InDoubt::Retry, Some(tool)) if id.attempt < ATTEMPTS_MAX => match tool.action(&arguments) {
+        match (policy, self.tool(&call.asked.name)) {
+            (InDoubt::Retry, Some(tool)) if id.attempt < ATTEMPTS_MAX => match self.next_action(call, &tool) {
                 Ok(action) => self.begin_again(id, action, None, None, step),
                 Err(_) => self.fail(fault.at(&id.position), step),
             },
             (InDoubt::Ask, Some(tool)) if !is_too_long(&arguments) => {
                 let message = format!("'{}' ({on}) was under way when the server stopped", tool.name);
                 let why = "whether the call took effect is not known, and it must not be repeated".to_owned();
-                let state = self.ask(QuestionKind::InDoubt, id, tool, &arguments, message, why, step);
+                let state = self.ask(QuestionKind::InDoubt, id, &tool, &arguments, message, why, step);
                 self.set_call(id, step, |call| call.state = state);
             }
             _ => self.fail(fault.at(&id.position), step),
@@ -224,14 +241,14 @@ impl AgentProgram {
 
     /// Makes the call that was decided on.
     fn make(&mut self, asking: &Asking, decision: Decision, step: &mut Step) {
-        let definition = Arc::clone(&self.definition);
         let arguments = decision.arguments.as_ref().unwrap_or(&asking.asked.arguments);
-        let action = definition
-            .tools
-            .iter()
-            .find(|tool| tool.name == asking.asked.name)
+        let action = self
+            .tool(&asking.asked.name)
             .ok_or_else(|| format!("there is no tool '{}'", asking.asked.name))
-            .and_then(|tool| tool.action(arguments));
+            .and_then(|tool| match self.call(&asking.id).and_then(|call| call.exchange.as_ref()) {
+                Some(exchange) => tool.follow_up(arguments, exchange),
+                None => tool.action(arguments),
+            });
         match (action, asking.kind) {
             (Ok(action), QuestionKind::ToolCall) => {
                 let state = begin(&asking.id, action, Some(decision.approval), step);
@@ -243,6 +260,8 @@ impl AgentProgram {
             (Ok(action), QuestionKind::InDoubt) => {
                 self.begin_again(&asking.id, action, Some(decision.approval), decision.arguments, step);
             }
+            // Those are decided elsewhere.
+            (Ok(_), QuestionKind::ToolChanged | QuestionKind::Elicitation) => {}
             (Err(why), _) => self.refuse(asking, &Fault::new(fault_type::VALIDATION, 400, why), step),
         }
     }
@@ -281,20 +300,22 @@ impl AgentProgram {
     }
 }
 
-/// Where the question of a call stands.
-fn question_id(kind: QuestionKind, call: &OperationId) -> OperationId {
+/// Where the question of a call stands; `number` tells those apart that a server asks at once.
+pub(super) fn question_id(kind: QuestionKind, call: &OperationId, number: usize) -> OperationId {
     let segment = match kind {
-        QuestionKind::ToolCall => "/approvals/",
-        QuestionKind::InDoubt => "/in-doubt/",
+        QuestionKind::ToolCall => "/approvals/".to_owned(),
+        QuestionKind::InDoubt => "/in-doubt/".to_owned(),
+        QuestionKind::ToolChanged => "/changes/".to_owned(),
+        QuestionKind::Elicitation => format!("/elicitations/{number}/"),
     };
-    OperationId::new(call.position.replacen("/tools/", segment, 1), call.attempt)
+    OperationId::new(call.position.replacen("/tools/", &segment, 1), call.attempt)
 }
 
-fn is_too_long(arguments: &Value) -> bool {
+pub(super) fn is_too_long(arguments: &Value) -> bool {
     arguments.to_string().len() > QUESTION_BYTES_MAX
 }
 
-fn denied(why: impl Into<String>) -> Fault {
+pub(super) fn denied(why: impl Into<String>) -> Fault {
     Fault::new(fault_type::DENIED, 403, why).non_retryable()
 }
 

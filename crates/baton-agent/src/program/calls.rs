@@ -90,9 +90,8 @@ impl AgentProgram {
             format!("{}/tools/{index}/{}", turn_position(self.state.turn), position_name(&call.name)),
             1,
         );
-        let definition = Arc::clone(&self.definition);
-        let tool = definition.tools.iter().find(|tool| tool.name == call.name);
-        let kind = tool.map_or_else(|| "tool".to_owned(), |tool| tool.kind.clone());
+        let tool = self.tool(&call.name);
+        let kind = tool.as_ref().map_or_else(|| "tool".to_owned(), |tool| tool.kind.clone());
         self.state.timeline.start(&id.position, &cut(&call.name, POSITION_NAME_MAX), &kind, step.now_ms);
         step.push(Command::Note(Note::TaskStarted {
             position: id.position.clone(),
@@ -102,13 +101,13 @@ impl AgentProgram {
         }));
 
         let action = tool
-            .ok_or_else(|| unknown_tool(&call.name, &definition.tools))
+            .ok_or_else(|| unknown_tool(&call.name, self.tools()))
             .and_then(|tool| tool.action(&call.arguments).map(|action| (tool, action)));
         let state = match action {
-            Ok((tool, action)) => self.admit_call(&id, &call, tool, action, step),
+            Ok((tool, action)) => self.admit_call(&id, &call, &tool, action, step),
             Err(why) => self.call_failed(&id, &call.name, &Fault::new(fault_type::VALIDATION, 400, why), step),
         };
-        Call { id, asked: call, edited: None, since_ms: step.now_ms, state }
+        Call { id, asked: call, edited: None, exchange: None, since_ms: step.now_ms, state }
     }
 
     /// A call came to its end; one that is not open (any more) is ignored.
@@ -120,7 +119,12 @@ impl AgentProgram {
         step: &mut Step,
     ) {
         let Some(name) = self.open_call(id, by_child) else { return };
+        // Whatever it is, even a fault holds words of others.
+        self.state.untrusted = true;
         let ended = match result {
+            Ok(output) if let Some(tool) = self.tool(&name).filter(|tool| tool.server().is_some()) => {
+                return self.answered(id, &tool, output, step);
+            }
             Ok(output) => self.call_completed(id, &name, output, step),
             Err(fault) if fault.kind == fault_type::IN_DOUBT => return self.doubted(id, fault, step),
             Err(fault) => self.call_failed(id, &name, &fault, step),
@@ -151,7 +155,7 @@ impl AgentProgram {
                 && match call.state {
                     CallState::Child { .. } => by_child,
                     CallState::Activity { .. } => !by_child,
-                    CallState::Asking { .. } | CallState::Done { .. } => false,
+                    CallState::Asking { .. } | CallState::Pausing { .. } | CallState::Done { .. } => false,
                 }
         };
         calls.iter().find(is_open).map(|call| call.asked.name.clone())
@@ -271,8 +275,8 @@ fn tool_message(name: &str, content: Value) -> Command {
     Command::Note(Note::Message { role: "tool".to_owned(), content, tool_calls: vec![cut(name, POSITION_NAME_MAX)] })
 }
 
-fn unknown_tool(name: &str, tools: &[Tool]) -> String {
-    let names: Vec<String> = tools.iter().map(|tool| format!("'{}'", tool.name)).collect();
+fn unknown_tool<'t>(name: &str, tools: impl Iterator<Item = &'t Arc<Tool>>) -> String {
+    let names: Vec<String> = tools.map(|tool| format!("'{}'", tool.name)).collect();
     let known =
         if names.is_empty() { "there are no tools".to_owned() } else { format!("tools are {}", names.join(", ")) };
     if name.is_empty() {

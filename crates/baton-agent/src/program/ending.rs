@@ -49,12 +49,19 @@ impl AgentProgram {
                 .map(|call| call.id.position.clone())
                 .collect(),
             Stage::Model(_) => Vec::new(),
+            Stage::Servers(all) => {
+                all.iter().filter(|asked| !asked.is_done()).map(|asked| asked.id.position.clone()).collect()
+            }
             // No turn is open.
             Stage::New | Stage::Ended => return,
         };
+        let has_turn = !matches!(self.state.stage, Stage::Servers(_));
         for position in open {
             self.state.timeline.end(&position, "Cancelled", step.now_ms);
             step.push(Command::Note(Note::TaskCancelled { position }));
+        }
+        if !has_turn {
+            return;
         }
         let position = turn_position(self.state.turn);
         self.state.timeline.end(&position, if fault.is_some() { "Faulted" } else { "Cancelled" }, step.now_ms);

@@ -2,7 +2,8 @@
 //!
 //! One turn is one model call and the tool calls that it asks for; the calls of a turn run in parallel, and
 //! the next turn begins when all have ended. Positions are `/turns/<k>/model` and
-//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person.
+//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person, and [`servers`] for what
+//! comes before the first turn.
 //!
 //! # Invariants
 //! - Results enter the conversation in the order of the calls, whatever order they come back in.
@@ -19,7 +20,9 @@ mod artifacts;
 mod asking;
 mod calls;
 mod ending;
+mod exchange;
 mod progress;
+mod servers;
 mod state;
 mod turn;
 
@@ -30,18 +33,20 @@ use baton_execution::{
 };
 use serde_json::Value;
 
-use crate::definition::AgentDefinition;
+use crate::{definition::AgentDefinition, tools::Tool};
 use state::{SNAPSHOT_FORMAT, Stage, State};
 
 /// One run of an agent.
 pub struct AgentProgram {
     definition: Arc<AgentDefinition>,
     state: State,
+    /// The tools of servers: made of what is pinned in the state.
+    served: Vec<Arc<Tool>>,
 }
 
 /// A run that has seen nothing yet.
 pub fn load(definition: Arc<AgentDefinition>) -> AgentProgram {
-    AgentProgram { definition, state: State::default() }
+    AgentProgram { definition, state: State::default(), served: Vec::new() }
 }
 
 /// A run with the state of an earlier snapshot.
@@ -56,7 +61,8 @@ pub fn restore(definition: Arc<AgentDefinition>, snapshot: &[u8]) -> Result<Agen
     if state.format != SNAPSHOT_FORMAT {
         return Err(refused(format!("it has format {}, this build reads {SNAPSHOT_FORMAT}", state.format)));
     }
-    Ok(AgentProgram { definition, state })
+    let served = servers::served(&definition, &state.servers)?;
+    Ok(AgentProgram { definition, state, served })
 }
 
 /// What one input leads to.
@@ -84,6 +90,11 @@ impl Program for AgentProgram {
             (Stage::New, Input::Started(start)) => self.start(start, &mut step),
             (_, Input::CancelRequested { reason }) => self.cancel(reason, &mut step),
             (_, Input::TimeoutReached) => self.time_out(&mut step),
+            (Stage::Servers(_), Input::ActivityCompleted { id, output }) => {
+                self.server_listed(id, Ok(output), &mut step)
+            }
+            (Stage::Servers(_), Input::ActivityFailed { id, fault }) => self.server_listed(id, Err(fault), &mut step),
+            (Stage::Servers(_), Input::TimerFired { id }) => self.server_due(id, &mut step),
             (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
                 self.activity_ended(id, Ok(output), &mut step);
             }
@@ -94,11 +105,14 @@ impl Program for AgentProgram {
                 self.decided(id, outcome, &mut step);
             }
             (Stage::Tools(_), Input::TimerFired { id }) if self.asks(id) => self.undecided(id, &mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => {
+            (Stage::Tools(_), Input::TimerFired { id }) if self.pauses(id) => self.pause_over(id, &mut step),
+            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => {
                 self.child_ended(id, outcome, &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::TimerFired { id }) => self.child_overdue(id, &mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => return Err(unexpected("started", &input.input)),
+            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => {
+                return Err(unexpected("started", &input.input));
+            }
             (
                 Stage::New,
                 Input::ActivityCompleted { .. }
@@ -114,7 +128,7 @@ impl Program for AgentProgram {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => serde_json::to_value(self.request()).ok(),
             Stage::Tools(_) => self.call_input(id),
-            Stage::Model(_) | Stage::New | Stage::Ended => None,
+            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Ended => None,
         }
     }
 
@@ -139,7 +153,7 @@ impl AgentProgram {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => self.model_answered(result, step),
             Stage::Tools(_) => self.call_ended(id, false, result.cloned().map_err(Fault::clone), step),
-            Stage::Model(_) | Stage::New | Stage::Ended => {}
+            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Ended => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use baton_execution::{Progress, WaitReason, Waiting};
 
-use super::state::{CallState, Stage, State};
+use super::state::{AskedState, CallState, Stage, State};
 use crate::definition::AgentDefinition;
 
 /// Waits that `status` shows.
@@ -10,6 +10,24 @@ const WAITING_MAX: usize = 32;
 
 pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
     let waiting = match &state.stage {
+        Stage::Servers(all) => all
+            .iter()
+            .zip(&definition.servers)
+            .filter_map(|(asked, server)| {
+                let reason = match asked.state {
+                    AskedState::Running => WaitReason::Activity,
+                    AskedState::Waiting => WaitReason::Timer,
+                    AskedState::Done { .. } => return None,
+                };
+                Some(Waiting {
+                    id: asked.id.clone(),
+                    reason,
+                    on: format!("tools of server {}", server.name),
+                    since_ms: asked.since_ms,
+                    until_ms: Some(asked.until_ms),
+                })
+            })
+            .collect(),
         Stage::Model(call) => vec![Waiting {
             id: call.id.clone(),
             reason: WaitReason::Activity,
@@ -24,6 +42,7 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
                     CallState::Activity { on, until_ms } => (&call.id, WaitReason::Activity, on, *until_ms),
                     CallState::Child { on, until_ms } => (&call.id, WaitReason::Child, on, *until_ms),
                     CallState::Asking { question, on, until_ms, .. } => (question, WaitReason::Approval, on, *until_ms),
+                    CallState::Pausing { on, until_ms } => (&call.id, WaitReason::Timer, on, *until_ms),
                     CallState::Done { .. } => return None,
                 };
                 Some(Waiting {

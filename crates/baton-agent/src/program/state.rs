@@ -8,6 +8,8 @@ use serde_json::Value;
 use crate::{
     limits::Limits,
     model::{Message, ToolCall},
+    servers::{Listed, PinnedServer},
+    tools::Exchange,
 };
 
 /// Changes when an older snapshot cannot be read any more; engines then replay from the start.
@@ -31,6 +33,12 @@ pub(super) struct State {
     pub(super) last_text: Option<String>,
     pub(super) streak: Option<Streak>,
     pub(super) timeline: Timeline,
+    /// What the servers of the agent had when the execution began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) servers: Vec<PinnedServer>,
+    /// Whether a call has given a result: whoever wrote it may speak through the model from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) untrusted: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) artifacts: Vec<ArtifactSummary>,
 }
@@ -39,12 +47,39 @@ pub(super) struct State {
 pub(super) enum Stage {
     /// Nothing has happened.
     New,
+    /// The servers of the agent are asked what tools they have, in the order of the spec.
+    Servers(Vec<Asked>),
     /// The model is asked.
     Model(ModelCall),
     /// Its tool calls run.
     Tools(Vec<Call>),
     /// Every further input is ignored.
     Ended,
+}
+
+/// A server that is asked what tools it has.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Asked {
+    pub(super) id: OperationId,
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
+    pub(super) state: AskedState,
+}
+
+impl Asked {
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.state, AskedState::Done { .. })
+    }
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+pub(super) enum AskedState {
+    /// It will be asked at `until_ms`.
+    Waiting,
+    /// An activity runs.
+    Running,
+    /// This is what it has.
+    Done { tools: Vec<Listed> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +97,9 @@ pub(super) struct Call {
     /// What a person put in place of the arguments that were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) edited: Option<Value>,
+    /// What has passed between the call and its server so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exchange: Option<Exchange>,
     pub(super) since_ms: i64,
     pub(super) state: CallState,
 }
@@ -81,6 +119,8 @@ pub(super) enum CallState {
     Child { on: String, until_ms: i64 },
     /// A person decides.
     Asking { question: OperationId, kind: QuestionKind, on: String, until_ms: i64 },
+    /// The work goes on elsewhere; it is asked for again at `until_ms`.
+    Pausing { on: String, until_ms: i64 },
     /// This is what the model will be told.
     Done { content: String, failed: bool },
 }
@@ -89,7 +129,9 @@ impl CallState {
     /// For people: what is waited for.
     pub(super) fn on(&self) -> &str {
         match self {
-            Self::Activity { on, .. } | Self::Child { on, .. } | Self::Asking { on, .. } => on,
+            Self::Activity { on, .. } | Self::Child { on, .. } | Self::Asking { on, .. } | Self::Pausing { on, .. } => {
+                on
+            }
             Self::Done { .. } => "",
         }
     }
@@ -168,6 +210,8 @@ impl Default for State {
             last_text: None,
             streak: None,
             timeline: Timeline::default(),
+            servers: Vec::new(),
+            untrusted: false,
             artifacts: Vec::new(),
         }
     }

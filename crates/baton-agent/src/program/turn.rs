@@ -36,7 +36,7 @@ impl AgentProgram {
             Ok(attachments) => self.tell_with(first_message(&start.input), attachments, step),
             Err(fault) => return self.fail(fault, step),
         }
-        self.begin_turn(step);
+        self.ask_servers(step);
     }
 
     /// Says something to the model in the user's place.
@@ -120,7 +120,7 @@ impl AgentProgram {
             model,
             instructions: self.definition.whole_instructions(),
             messages: self.state.conversation.messages.clone(),
-            tools: self.definition.tools(),
+            tools: self.tools().map(|tool| tool.description()).collect(),
             output_schema: self.definition.output.as_ref().map(|schema| schema.source().clone()),
         }
     }

@@ -128,7 +128,14 @@ impl Behaviour for Http {
             "body": body, "output": "content", "redirect": false, "authentication": null,
         });
         let on = on.split(['?', '#']).next().unwrap_or_default().to_owned();
-        Ok(Action::Activity { activity: "http", input, timeout_ms: self.timeout_ms, effect: self.effect, on, recorded: None })
+        Ok(Action::Activity {
+            activity: "http",
+            input,
+            timeout_ms: self.timeout_ms,
+            effect: self.effect,
+            on,
+            recorded: None,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ mod agent;
 pub(crate) mod artifact;
 mod http;
 mod openapi;
+mod remote;
 mod shell;
 pub(crate) mod skill;
 mod workflow;
@@ -23,6 +24,8 @@ use crate::{
     schema::Schema,
 };
 
+pub(crate) use remote::{Answer, Exchange, InputRequest, Remote, TaskHandle};
+
 /// Every kind of tool, in the order in which they are named to people.
 const KINDS: &[Kind] = &[http::KIND, openapi::KIND, shell::KIND, agent::KIND, workflow::KIND];
 
@@ -34,7 +37,7 @@ const ACTIVITY_TIMEOUT_MS_DEFAULT: u64 = 2 * 60 * 1000;
 /// Longest name of a tool: what model providers accept.
 const TOOL_NAME_LENGTH_MAX: usize = 64;
 /// Longest description, in bytes: every model call carries it.
-const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
 
 /// One kind of tool.
 struct Kind {
@@ -71,6 +74,21 @@ trait Behaviour: fmt::Debug + Send + Sync {
     /// The server that the tool comes from.
     fn server(&self) -> Option<&str> {
         None
+    }
+
+    /// Names of the secrets that it uses.
+    fn secrets(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// What the output of its activity comes to.
+    fn answer(&self, output: Value) -> Answer {
+        Answer::Value(output)
+    }
+
+    /// What is to be done next in a call that has begun; the error is a sentence for the model.
+    fn follow_up(&self, arguments: &Value, _exchange: &Exchange) -> Result<Action, String> {
+        self.action(arguments)
     }
 }
 
@@ -125,6 +143,8 @@ pub(crate) struct Tool {
     pub(crate) kind: String,
     /// Declared by the author of the agent: calling it changes nothing.
     pub(crate) read_only: bool,
+    /// Declared by the author of the agent: calling it can carry data out of the installation.
+    pub(crate) egress: bool,
     /// Path of the field that names the kind, for violations that others find.
     path: String,
     parameters: Schema,
@@ -152,6 +172,7 @@ impl Tool {
             );
         }
         let (read_only, idempotent) = (fields.flag("readOnly"), fields.flag("idempotent"));
+        let egress = fields.flag("egress");
         let timeout_ms = fields.duration_ms("timeout");
         let schema = fields.get("parameters").cloned();
         let given: Vec<&Kind> = KINDS.iter().filter(|kind| fields.get(kind.field).is_some()).collect();
@@ -164,11 +185,7 @@ impl Tool {
         let own = kind.and_then(|kind| fields.get(kind.field));
         let derived = || kind.zip(own).map(|(kind, own)| (kind.parameters)(own));
         let parameters = schema.or_else(derived).unwrap_or_else(|| json!({"type": "object"}));
-        let compiled = Schema::compile(&parameters).and_then(|schema| match parameters.get("type") {
-            Some(Value::String(kind)) if kind == "object" => Ok(schema),
-            _ => Err("must have 'type: object': arguments are an object".to_owned()),
-        });
-        let compiled = compiled.map_err(|why| fields.violation("parameters", why)).ok();
+        let compiled = arguments_schema(&parameters).map_err(|why| fields.violation("parameters", why)).ok();
         let common = Common { repeatable: read_only || idempotent, timeout_ms, parameters, declared };
         let behaviour = kind.and_then(|kind| {
             fields.object(kind.field).and_then(|own| (kind.read)(&own, &common).inspect(|_| own.finish()))
@@ -180,10 +197,26 @@ impl Tool {
             description: description.to_owned(),
             kind: format!("tool {}", kind?.field),
             read_only,
+            egress,
             path,
             parameters: compiled?,
             behaviour: behaviour?,
         })
+    }
+
+    /// A tool of a server; the error says what is wrong with the schema.
+    pub(crate) fn remote(
+        name: String,
+        description: String,
+        schema: &Value,
+        read_only: bool,
+        remote: Remote,
+    ) -> Result<Self, String> {
+        let parameters = arguments_schema(schema)?;
+        let (kind, behaviour) = ("tool mcp".to_owned(), Box::new(remote));
+        // Whoever runs the server reads the arguments.
+        let egress = true;
+        Ok(Self { name, description, kind, read_only, egress, path: String::new(), parameters, behaviour })
     }
 
     /// A tool that is no part of the spec: it only reads.
@@ -194,6 +227,7 @@ impl Tool {
             description: description.to_owned(),
             kind: format!("tool {kind}"),
             read_only: true,
+            egress: false,
             path: String::new(),
             parameters,
             behaviour,
@@ -214,6 +248,11 @@ impl Tool {
         self.behaviour.target().map(|(kind, name)| (kind, format!("{}.name", self.path), name))
     }
 
+    /// The secrets that it uses, with the path of the field that names the kind.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.behaviour.secrets().into_iter().map(|name| (self.path.as_str(), name))
+    }
+
     /// The server that it comes from; `None` for one of the agent's own.
     pub(crate) fn server(&self) -> Option<&str> {
         self.behaviour.server()
@@ -230,9 +269,26 @@ impl Tool {
         }
         self.behaviour.action(arguments)
     }
+
+    /// What is to be done next in a call that has begun; the error is a sentence for the model.
+    pub(crate) fn follow_up(&self, arguments: &Value, exchange: &Exchange) -> Result<Action, String> {
+        self.behaviour.follow_up(arguments, exchange)
+    }
+
+    /// What the output of its activity comes to.
+    pub(crate) fn answer(&self, output: Value) -> Answer {
+        self.behaviour.answer(output)
+    }
 }
 
-fn is_tool_name(name: &str) -> bool {
+fn arguments_schema(schema: &Value) -> Result<Schema, String> {
+    Schema::compile(schema).and_then(|compiled| match schema.get("type") {
+        Some(Value::String(kind)) if kind == "object" => Ok(compiled),
+        _ => Err("must have 'type: object': arguments are an object".to_owned()),
+    })
+}
+
+pub(crate) fn is_tool_name(name: &str) -> bool {
     name.len() <= TOOL_NAME_LENGTH_MAX && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 

@@ -35,8 +35,28 @@ const VARIABLES_MAX: usize = 64;
 const LIMIT_MAX: u32 = i32::MAX as u32;
 /// Programs that take code as an argument, by the beginning of their names: versions may follow.
 const INTERPRETERS: [&str; 22] = [
-    "sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "busybox", "python", "perl", "ruby", "node", "deno", "bun",
-    "php", "lua", "awk", "gawk", "mawk", "sed", "osascript",
+    "sh",
+    "bash",
+    "dash",
+    "ash",
+    "ksh",
+    "mksh",
+    "zsh",
+    "fish",
+    "busybox",
+    "python",
+    "perl",
+    "ruby",
+    "node",
+    "deno",
+    "bun",
+    "php",
+    "lua",
+    "awk",
+    "gawk",
+    "mawk",
+    "sed",
+    "osascript",
 ];
 
 #[derive(Debug)]
@@ -76,9 +96,11 @@ impl Shell {
         let network = fields.flag("network");
         let mut limits = Map::new();
         if let Some(own) = fields.object("limits") {
-            for (name, sent, unit) in
-                [("memoryMib", "memoryBytes", 1 << 20), ("cpuSeconds", "cpuSeconds", 1), ("outputBytes", "outputBytes", 1)]
-            {
+            for (name, sent, unit) in [
+                ("memoryMib", "memoryBytes", 1 << 20),
+                ("cpuSeconds", "cpuSeconds", 1),
+                ("outputBytes", "outputBytes", 1),
+            ] {
                 if let Some(count) = own.count(name, 1, LIMIT_MAX) {
                     limits.insert(sent.to_owned(), (u64::from(count) * unit).into());
                 }
@@ -99,6 +121,14 @@ impl Shell {
 }
 
 impl Behaviour for Shell {
+    fn secrets(&self) -> Vec<&str> {
+        let named = self.environment.values().filter_map(|variable| match variable {
+            Variable::Secret(it) => Some(it.secret.as_str()),
+            Variable::Text(_) => None,
+        });
+        named.collect()
+    }
+
     fn action(&self, arguments: &Value) -> Result<Action, String> {
         let mut command = Vec::with_capacity(self.words.len());
         let mut options_end = false;
@@ -106,7 +136,9 @@ impl Behaviour for Shell {
             let Some(text) = word.filled(arguments)? else { continue };
             if !options_end && text.starts_with('-') && matches!(word.0.first(), Some(Part::Argument(_))) {
                 let name = word.arguments().next().unwrap_or_default();
-                return Err(format!("the argument '{name}' must not begin with '-': the command would take it for an option"));
+                return Err(format!(
+                    "the argument '{name}' must not begin with '-': the command would take it for an option"
+                ));
             }
             options_end |= text == "--" && word.arguments().next().is_none();
             command.push(text);
@@ -126,7 +158,14 @@ impl Behaviour for Shell {
             "stdin": self.stdin.then(|| arguments.to_string()), "network": self.network,
             "output": if self.json { "json" } else { "text" }, "limits": self.limits,
         });
-        Ok(Action::Activity { activity: "command", input, timeout_ms: self.timeout_ms, effect: self.effect, on, recorded: None })
+        Ok(Action::Activity {
+            activity: "command",
+            input,
+            timeout_ms: self.timeout_ms,
+            effect: self.effect,
+            on,
+            recorded: None,
+        })
     }
 }
 
@@ -253,7 +292,8 @@ fn check_code(fields: &Fields<'_>, words: &[(String, Word)]) {
     let mut after_option = false;
     for (path, word) in &words[at + 1..] {
         let literal = word.literal();
-        let is_short_option = matches!(word.0.first(), Some(Part::Literal(text)) if text.starts_with('-') && !text.starts_with("--"));
+        let is_short_option =
+            matches!(word.0.first(), Some(Part::Literal(text)) if text.starts_with('-') && !text.starts_with("--"));
         if literal.is_none() && (before_code || after_option || is_short_option) {
             fields.report.add(
                 path.clone(),

@@ -9,7 +9,9 @@
 mod artifacts;
 mod definition;
 mod http_tool;
+mod injection;
 mod limits;
+mod mcp;
 mod models;
 mod openapi_tool;
 mod policy;

@@ -30,7 +30,9 @@ fn agent(openapi: Value) -> Value {
 
 #[test]
 fn an_operation_of_a_document_in_the_spec_says_itself_what_its_arguments_are() {
-    let spec = agent(json!({"document": {"content": document()}, "operationId": "getOrder", "authentication": {"bearer": {"use": "orders"}}}));
+    let spec = agent(
+        json!({"document": {"content": document()}, "operationId": "getOrder", "authentication": {"bearer": {"use": "orders"}}}),
+    );
     let tool = &check(&spec).unwrap().tools()[0];
     assert_eq!(
         tool.parameters,
@@ -69,7 +71,8 @@ fn schemas_that_it_refers_to_are_taken_along() {
 #[test]
 fn a_document_elsewhere_needs_parameters_and_is_named_in_the_history() {
     let digest = format!("sha256:{}", "0".repeat(64));
-    let openapi = json!({"document": {"url": "https://x.test/openapi.json", "digest": digest}, "operationId": "getOrder"});
+    let openapi =
+        json!({"document": {"url": "https://x.test/openapi.json", "digest": digest}, "operationId": "getOrder"});
     let mut spec = agent(openapi);
     let violations = check(&spec).unwrap_err();
     assert_eq!(violations[0].field, "tools[0].openapi.document");
@@ -77,7 +80,10 @@ fn a_document_elsewhere_needs_parameters_and_is_named_in_the_history() {
     let mut run = Run::started(&spec, "Hi", Value::Null);
     run.model(1, calls(&[("t", json!({"id": "7", "none": null}))]));
     let input = &run.activities()[0].input;
-    assert_eq!(input["document"], json!({"uri": "https://x.test/openapi.json", "authentication": null, "digest": digest}));
+    assert_eq!(
+        input["document"],
+        json!({"uri": "https://x.test/openapi.json", "authentication": null, "digest": digest})
+    );
     assert_eq!(input["parameters"], json!({"id": "7"}));
     assert!(run.program().activity_input(&tool_id(1, 0, "t")).is_none());
 }
@@ -95,7 +101,11 @@ fn what_cannot_be_called_is_refused() {
         (inline(json!({"document": null})), "document", "must be given"),
         (inline(json!({"document": {"url": "file:///x"}})), "document.url", "must begin with"),
         (inline(json!({"document": {"content": {"paths": {"/a": {"$ref": "#/x"}}}}})), "operationId", "no place in it"),
-        (inline(json!({"authentication": {"bearer": {"token": "t0ps3cret"}}})), "authentication", "the name of a Secret"),
+        (
+            inline(json!({"authentication": {"bearer": {"token": "t0ps3cret"}}})),
+            "authentication",
+            "the name of a Secret",
+        ),
         (inline(json!({"authentication": {"magic": {"use": "x"}}})), "authentication", "schemes are"),
         (inline(json!({"server": "https://x.test"})), "server", "unknown field"),
     ] {

@@ -110,7 +110,15 @@ fn commands_that_give_the_model_too_much_are_refused() {
     }
     let wrong = json!({"command": ["ls"], "environment": {"A B": {"value": "x"}, "C": {"value": "x", "secret": "s", "key": "k"}, "D": {"secret": "s"}, "E": 5}, "stdin": "all", "output": "xml", "limits": {"memoryMib": 0}, "shell": true});
     let fields: Vec<String> = check(&tool(&wrong)).unwrap_err().into_iter().map(|it| it.field).collect();
-    let expected =
-        ["environment.A B", "environment.C", "environment.D.key", "environment.E", "stdin", "output", "limits.memoryMib", "shell"];
+    let expected = [
+        "environment.A B",
+        "environment.C",
+        "environment.D.key",
+        "environment.E",
+        "stdin",
+        "output",
+        "limits.memoryMib",
+        "shell",
+    ];
     assert_eq!(fields, expected.map(|field| format!("tools[0].shell.{field}")));
 }

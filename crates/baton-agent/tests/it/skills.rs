@@ -46,7 +46,10 @@ fn a_skill_is_announced_and_loaded_when_it_is_wanted() {
     assert!(run.commands.iter().all(|command| !matches!(command, Command::Ask(_))));
     let (text, failed) = last_result(&run, 2);
     assert!(!failed && text.contains("Look at references/limits.md first."), "{text}");
-    assert!(text.contains("- references/limits.md (12 bytes)") && text.contains("- logo.png (image/png, not text"), "{text}");
+    assert!(
+        text.contains("- references/limits.md (12 bytes)") && text.contains("- logo.png (image/png, not text"),
+        "{text}"
+    );
     assert!(text.contains("get_order, refund") && text.contains("the orders API"), "{text}");
 
     run.model(2, calls(&[("read_skill_file", json!({"name": "refunds", "path": "./references/limits.md"}))]));
@@ -107,8 +110,17 @@ fn wrong_skills_are_named() {
     assert_eq!(
         fields,
         [
-            "description", "instructions", "compatibility", "metadata.a", "allowedTools[0]", "files[0].path",
-            "files[1].path", "files[2].data", "files[3].path", "files[4].path", "hooks"
+            "description",
+            "instructions",
+            "compatibility",
+            "metadata.a",
+            "allowedTools[0]",
+            "files[0].path",
+            "files[1].path",
+            "files[2].data",
+            "files[3].path",
+            "files[4].path",
+            "hooks"
         ]
     );
 }

@@ -211,6 +211,7 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             | Object::WorkflowExecution(_)
             | Object::Secret(_)
             | Object::Approval(_)
+            | Object::McpServer(_)
             | Object::Skill(_)
             | Object::Artifact(_) => None,
         })

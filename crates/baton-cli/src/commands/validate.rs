@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use baton_proto::to_json_value;
-use baton_server::{check_agent, check_skill};
+use baton_server::{check_agent, check_mcp_server, check_skill};
 use baton_types::{Violation, check_name};
 use serde_json::{Value, json};
 
@@ -130,6 +130,12 @@ impl Findings {
             Object::Approval(_) => {
                 self.violate(manifest, Violation::new("kind", "approvals are raised by executions, not by manifests"));
             }
+            Object::McpServer(_) => {
+                self.present.insert((Kind::McpServer, metadata.name.clone()));
+                if let Err(violations) = check_mcp_server(&spec) {
+                    violations.into_iter().for_each(|it| self.violate(manifest, it.under("spec")));
+                }
+            }
             Object::Artifact(_) => {}
             Object::Skill(_) => {
                 for found in check_skill(&spec).err().unwrap_or_default() {
@@ -188,6 +194,9 @@ impl Findings {
                 }
                 for it in definition.workflows() {
                     self.want(Kind::Workflow, &it.name, manifest, &under(prefix, &it.field));
+                }
+                for (name, field, _) in definition.servers().filter(|(.., is_defined)| !is_defined) {
+                    self.want(Kind::McpServer, name, manifest, &under(prefix, &field));
                 }
                 for (index, name) in definition.skills().enumerate() {
                     self.want(Kind::Skill, name, manifest, &under(prefix, &format!("skills[{index}]")));

@@ -104,7 +104,9 @@ fn approval_parts(text: &mut String, approval: &v1::Approval) {
     }
     if status.phase == "Pending" {
         let name = approval.metadata.as_ref().map_or("", |metadata| &metadata.name);
-        let commands = if spec.choices.iter().any(|choice| choice == "approve") {
+        let commands = if spec.r#type == "Elicitation" {
+            format!("baton resolve {name} --result FILE\nbaton approve {name}\nbaton deny {name} --reason TEXT")
+        } else if spec.choices.iter().any(|choice| choice == "approve") {
             format!("baton approve {name}\nbaton deny {name} --reason TEXT")
         } else {
             format!("baton resolve {name} --retry\nbaton resolve {name} --result FILE\nbaton resolve {name} --fail")

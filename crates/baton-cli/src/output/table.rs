@@ -93,6 +93,7 @@ fn header(kind: Kind) -> &'static [&'static str] {
         }
         Kind::Agent => &["NAME", "MODEL", "TOOLS", "READY", "AGE"],
         Kind::Secret => &["NAME", "KEYS", "GENERATION", "AGE"],
+        Kind::McpServer => &["NAME", "REACHED-BY", "AT", "READY", "AGE"],
         Kind::Artifact => &["NAME", "MEDIA-TYPE", "BYTES", "EXPIRES", "AGE"],
         Kind::Skill => &["NAME", "FILES", "DESCRIPTION", "AGE"],
         Kind::Approval => &["NAME", "TYPE", "TOOL", "PHASE", "BY", "WHAT", "AGE"],
@@ -128,6 +129,15 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
         Object::Secret(it) => {
             let keys = it.status.as_ref().map_or(0, |status| status.keys.len());
             vec![name, keys.to_string(), metadata.generation.to_string(), age]
+        }
+        Object::McpServer(it) => {
+            let spec = it.spec.clone().unwrap_or_default();
+            let (how, place) = match (spec.stdio, spec.http) {
+                (Some(stdio), _) => ("stdio", stdio.command),
+                (None, Some(http)) => ("http", http.url.split(['?', '#']).next().unwrap_or_default().to_owned()),
+                (None, None) => ("-", "-".to_owned()),
+            };
+            vec![name, how.to_owned(), place, ready(it.conditions()), age]
         }
         Object::Artifact(it) => {
             let media_type = it.spec.as_ref().map(|spec| spec.media_type.clone()).unwrap_or_default();

@@ -114,6 +114,7 @@ fn set_request_id(execution: &mut Object, digest: &str) {
             | Object::Agent(_)
             | Object::Secret(_)
             | Object::Approval(_)
+            | Object::McpServer(_)
             | Object::Skill(_)
             | Object::Artifact(_) => {}
     }
@@ -130,7 +131,8 @@ fn target(manifests: &[Manifest], objects: &[Object], run: &RunSpec, wishes: &Wi
         }
         let there =
             if present.is_empty() { "there is none".to_owned() } else { format!("there are {}", quoted(present)) };
-        Err(Failure::refused(format!("no {} '{name}' in the manifests; {there}", kind.title())))
+        let says = format!("no {} '{name}' in the manifests; {there}", kind.title());
+        Err(Failure::refused(says).hint("give its manifest with -f, or run what is on a server with --server URL"))
     };
     let given = |text: &Option<String>, field: &str| {
         text.clone().or_else(|| Some(field.to_owned()).filter(|field| !field.is_empty()))
@@ -217,6 +219,7 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
         | Kind::AgentExecution
         | Kind::Secret
         | Kind::Approval
+        | Kind::McpServer
         | Kind::Skill
         | Kind::Artifact => {}
     }
@@ -278,6 +281,7 @@ impl Plan {
             | Object::Agent(_)
             | Object::Secret(_)
             | Object::Approval(_)
+            | Object::McpServer(_)
             | Object::Skill(_)
             | Object::Artifact(_) => return,
         };
@@ -326,7 +330,10 @@ mod tests {
         assert_eq!(execution["spec"]["workflow"], "two");
         assert!(execution["spec"]["requestId"].as_str().unwrap().starts_with("sha256:"));
         let says = planned(TWO, Wishes { workflow: Some("three".to_owned()), ..Wishes::default() }).unwrap_err();
-        assert_eq!(says, "error: no workflow 'three' in the manifests; there are 'one', 'two'");
+        assert_eq!(
+            says,
+            "error: no workflow 'three' in the manifests; there are 'one', 'two'\nhint: give its manifest with -f, or run what is on a server with --server URL"
+        );
     }
 
     #[test]

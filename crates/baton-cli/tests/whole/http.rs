@@ -129,14 +129,34 @@ pub(crate) struct Open {
 impl Open {
     /// Reads until `mark` has come.
     fn until(&mut self, mark: &[u8]) -> io::Result<()> {
-        let mut buffer = [0; 4096];
         while find(&self.bytes, mark).is_none() {
-            match self.stream.read(&mut buffer)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                length => self.bytes.extend_from_slice(&buffer[..length]),
-            }
+            self.more()?;
         }
         Ok(())
+    }
+
+    fn more(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            length => {
+                self.bytes.extend_from_slice(&buffer[..length]);
+                Ok(())
+            }
+        }
+    }
+
+    /// The lines of JSON that have come, up to the first with `mark`; an error if the answer ends before.
+    pub(crate) fn lines_until(&mut self, mark: &str) -> io::Result<Vec<Value>> {
+        self.until(mark.as_bytes())?;
+        let at = find(&self.bytes, mark.as_bytes()).unwrap_or_default();
+        while find(&self.bytes[at..], b"\n").is_none() {
+            self.more()?;
+        }
+        let end = at + find(&self.bytes[at..], b"\n").unwrap_or_default();
+        // Between the lines there are lengths of chunks.
+        let text = String::from_utf8_lossy(&self.bytes[..end]);
+        Ok(text.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
     /// Sends the body.

@@ -15,6 +15,7 @@ mod process;
 mod stub;
 
 mod approvals;
+mod boundaries;
 mod crash;
 mod data_dir;
 mod events;

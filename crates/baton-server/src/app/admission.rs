@@ -18,7 +18,7 @@ use baton_types::{ApiError, Digest, Violation, check_name, parse_duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, ExecutionKind, artifact, free_data, metadata, skill, template, template_title, workflow};
+use super::{App, ExecutionKind, artifact, free_data, metadata, template, template_title, workflow};
 use crate::{metrics, templates::Template};
 
 /// Settings in `spec.env` at most.
@@ -106,10 +106,7 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
     let mut execution = object.into_execution();
     let own_timeout_ms = check_common(&execution, &mut violations);
     check_token(app, &execution, &mut violations)?;
-    let mut content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
-    if let Some(content) = content.as_mut().filter(|_| R::PROGRAM == ProgramKind::Agent) {
-        content.pin_skills(app, &namespace, &mut violations).await?;
-    }
+    let content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
     let Some(content) = content.filter(|_| violations.is_empty()) else { return Err(refused(violations)) };
     if let ExecutionResource::Workflow(it) = &mut execution {
         it.spec.get_or_insert_default().resources = workflow::resources_of(content.resources);
@@ -152,23 +149,6 @@ struct Content {
     resources: BTreeMap<String, Value>,
 }
 
-impl Content {
-    /// Takes along the skills of an agent.
-    async fn pin_skills(
-        &mut self,
-        app: &App,
-        namespace: &str,
-        violations: &mut Vec<Violation>,
-    ) -> Result<(), ApiError> {
-        let field = if self.name.is_empty() { "spec.definition.skills" } else { "spec.agent" };
-        let pinned = skill::pin(app, namespace, field, &self.definition, &self.digest, violations).await?;
-        if let Some(pinned) = pinned {
-            (self.definition, self.digest) = (pinned.definition, pinned.digest);
-        }
-        Ok(())
-    }
-}
-
 async fn find_content<R: ExecutionStrategy>(
     app: &App,
     namespace: &str,
@@ -197,7 +177,13 @@ async fn find_content<R: ExecutionStrategy>(
             return find_template(app, R::PROGRAM, namespace, &parts.template, &field, violations).await;
         }
     };
-    let definition = inline.clone();
+    let mut definition = inline.clone();
+    if R::PROGRAM == ProgramKind::Agent {
+        let mut missing = app.join_servers(namespace, &mut definition).await?;
+        missing.extend(app.join_skills(namespace, &mut definition).await?);
+        violations
+            .extend(missing.into_iter().map(|(place, why)| Violation::new(format!("spec.definition.{place}"), why)));
+    }
     let checked = template::check_content(app, R::PROGRAM, namespace, "spec.definition", definition, violations).await;
     Ok(checked.map(|checked| Content {
         timeout_ms: checked.compiled.timeout_ms(),
@@ -232,7 +218,12 @@ async fn find_template(
         violations.push(Violation::new(field, format!("no {title} '{name}' in namespace '{namespace}'; {others}")));
         return Ok(None);
     };
-    let Template { name, generation, content, digest, timeout_ms, .. } = Arc::unwrap_or_clone(template);
+    let Template { name, generation, content, digest, timeout_ms, missing, .. } = Arc::unwrap_or_clone(template);
+    if !missing.is_empty() {
+        let title = template_title(kind);
+        violations.extend(missing.into_iter().map(|why| Violation::new(field, format!("{title} '{name}': {why}"))));
+        return Ok(None);
+    }
     let resources = BTreeMap::new();
     Ok(Some(Content { definition: content, digest, name, generation, timeout_ms, resources }))
 }

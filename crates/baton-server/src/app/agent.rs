@@ -12,7 +12,7 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, Change, DeletedObject, ServedResource, WriteOptions, Written, free_data, strategy,
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written, free_data, mcp_server, strategy,
     template::{self, TemplateKind},
 };
 
@@ -89,6 +89,11 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
             canonicalize_playback(fallback, &format!("{field}.model.fallbacks[{index}]"), violations);
         }
         canonicalize_playback(model, &format!("{field}.model"), violations);
+    }
+    for (index, server) in spec.tool_servers.iter_mut().enumerate() {
+        if let Some(definition) = server.definition.as_mut() {
+            mcp_server::canonicalize(definition, &format!("{field}.toolServers[{index}].definition"), violations);
+        }
     }
     let rules = spec.policy.iter_mut().flat_map(|policy| policy.rules.iter_mut());
     for (index, rule) in rules.enumerate() {

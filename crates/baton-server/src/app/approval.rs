@@ -1,5 +1,6 @@
 //! The kind `Approval`: questions of executions to people, read here and decided through the engine, their only writer.
 
+use baton_activities::{Secret as Hidden, redact_data};
 use baton_engine::{Decide, PAYLOAD_BYTES_MAX};
 use baton_execution::{Choice, QUESTION_BYTES_MAX};
 use baton_proto::{
@@ -89,9 +90,31 @@ impl App {
             .uid
             .parse()
             .map_err(|_| ApiError::internal(format!("approval '{name}' names no execution: '{}'", execution.uid)))?;
+        let decide = without_secrets(&self.values_used_by(uid).await?, decide)?;
         self.engine()?.decide(uid, name.clone(), decide).await?;
         self.get(&namespace, &name).await
     }
+}
+
+/// The decision without the values of the secrets that the execution uses: it is kept, and shown to the model and to people.
+///
+/// # Errors
+/// Arguments hold such a value: they are what the call is made with, so nothing may be taken out of them.
+fn without_secrets(values: &[Hidden], mut decide: Decide) -> Result<Decide, ApiError> {
+    if values.is_empty() {
+        return Ok(decide);
+    }
+    if decide.arguments.as_ref().is_some_and(|arguments| redact_data(values, arguments).is_some()) {
+        let message = "hold the value of a secret that the execution uses; arguments are kept, and shown to the model: leave the value out, and name the secret in the spec of the tool or of its server";
+        return Err(ApiError::violations(vec![Violation::new("arguments", message)]));
+    }
+    if let Some(Value::String(reason)) = redact_data(values, &Value::String(decide.reason.clone())) {
+        decide.reason = reason;
+    }
+    if let Some(result) = decide.result.as_ref().and_then(|result| redact_data(values, result)) {
+        decide.result = Some(result);
+    }
+    Ok(decide)
 }
 
 fn read_decision(request: DecideRequest, caller: Option<&str>) -> Result<Decide, ApiError> {

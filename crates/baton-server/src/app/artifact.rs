@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::{
     App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, metadata,
-    plain::{self, PlainKind},
+    declared::{self, DeclaredKind},
     strategy, template,
 };
 
@@ -105,7 +105,7 @@ impl ServedResource for Artifact {
             let message = "cannot be changed: another content is another artifact";
             Err(ApiError::violations(vec![Violation::new("spec", message)]))
         };
-        plain::replace(app, &stored, Box::new(of_metadata), options).await
+        declared::replace(app, stored, Box::new(of_metadata), options).await
     }
 
     async fn remove(
@@ -113,14 +113,18 @@ impl ServedResource for Artifact {
         stored: StoredResource,
         _expected: Option<u64>,
     ) -> Result<DeletedObject<Self>, ApiError> {
-        plain::remove(app, &stored).await
+        declared::remove(app, stored).await
     }
 }
 
-impl PlainKind for Artifact {
+impl DeclaredKind for Artifact {
     fn check(&mut self, _violations: &mut Vec<Violation>) {}
 
-    fn write_status(&mut self) {}
+    async fn warnings(&self, _app: &App) -> Result<Vec<String>, ApiError> {
+        Ok(Vec::new())
+    }
+
+    fn written(_app: &App, _namespace: &str) {}
 }
 
 /// Stores an artifact; one that is there already gets the later of both ends.

@@ -19,6 +19,7 @@ mod approval;
 mod artifact;
 mod callback;
 mod children;
+mod declared;
 mod error;
 mod event;
 mod execution;
@@ -26,9 +27,10 @@ pub(crate) mod fetch;
 pub(crate) mod free_data;
 mod history;
 mod legacy;
+mod mcp_server;
 mod merge;
 mod metadata;
-mod plain;
+pub(crate) mod outside;
 mod read;
 mod secret;
 mod selector;
@@ -331,7 +333,7 @@ impl App {
         let Some(stored) = self.read(move |store| store.get(&key)).await? else { return Ok(None) };
         let mut template = match kind {
             ProgramKind::Workflow => pinned::<v1::Workflow>(&stored)?,
-            ProgramKind::Agent => pinned::<v1::Agent>(&stored)?,
+            ProgramKind::Agent => self.with_references(namespace, pinned::<v1::Agent>(&stored)?).await?,
         };
         let compiled = self.programs().get(kind, &template.digest, &template.content).map_err(|fault| {
             let message =
@@ -344,6 +346,20 @@ impl App {
         let template = Arc::new(template);
         self.templates().insert(kind, namespace, Arc::clone(&template), epoch);
         Ok(Some(template))
+    }
+
+    /// An agent with the definitions of the servers and the skills that it names.
+    async fn with_references(&self, namespace: &str, template: Template) -> Result<Template, ApiError> {
+        let mut content: Value = serde_json::from_slice(&template.content)
+            .map_err(|error| ApiError::internal(format!("the content of agent '{}': {error}", template.name)))?;
+        if content.get("toolServers").is_none() && content.get("skills").is_none() {
+            return Ok(template);
+        }
+        let mut missing = self.join_servers(namespace, &mut content).await?;
+        missing.extend(self.join_skills(namespace, &mut content).await?);
+        let content = bytes::Bytes::from(content.to_string());
+        let missing = missing.into_iter().map(|(_, why)| why).collect();
+        Ok(Template { digest: baton_types::Digest::of(&content), content, missing, ..template })
     }
 
     /// Notes that an object was deleted, so that its dependents are collected.
@@ -406,7 +422,15 @@ fn pinned<R: template::TemplateKind>(stored: &StoredResource) -> Result<Template
     let content = bytes::Bytes::from(content.to_string());
     let digest = baton_types::Digest::of(&content);
     let generation = object.metadata().map_or(0, |meta| meta.generation);
-    Ok(Template { name: stored.key.name.clone(), generation, content, digest, timeout_ms: None, version: None })
+    Ok(Template {
+        name: stored.key.name.clone(),
+        generation,
+        content,
+        digest,
+        timeout_ms: None,
+        version: None,
+        missing: Vec::new(),
+    })
 }
 
 fn or_default(namespace: &str) -> &str {

@@ -22,7 +22,7 @@ use baton_workflow::{NOT_THERE, RESOURCES};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, fetch, metadata};
+use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, fetch, metadata, outside};
 use crate::programs::Compiled;
 
 /// Names tried for a `generateName` before giving up.
@@ -128,6 +128,7 @@ async fn check_whole<R: TemplateKind>(app: &App, object: &mut R, violations: &mu
         None => None,
     };
     object.check_spec(checked.as_ref(), violations);
+    outside::check_published(R::PROGRAM, object.metadata_mut(), violations);
     checked
 }
 
@@ -420,19 +421,29 @@ async fn check_references<R: TemplateKind>(
             ));
         }
     }
+    for (field, name) in checked.compiled.servers() {
+        if app.mcp_server(&meta.namespace, &name).await?.is_none() {
+            warnings.push(format!(
+                "{}.{field}: no MCP server '{name}' in namespace '{}' yet; executions are refused until it is created",
+                R::CONTENT_FIELD,
+                meta.namespace
+            ));
+        }
+    }
     for name in checked.compiled.skills() {
         let key = ResourceKey::new(Skill::KIND, meta.namespace.clone(), name.clone());
         if app.read(move |store| store.get(&key)).await?.is_none() {
             warnings.push(format!(
                 "{}.skills: no skill '{name}' in namespace '{}' yet; executions are refused until it is created",
-                R::CONTENT_FIELD, meta.namespace
+                R::CONTENT_FIELD,
+                meta.namespace
             ));
         }
     }
-    for name in checked.compiled.secrets() {
+    for (field, name) in checked.compiled.secrets() {
         if !app.has_secret(&meta.namespace, name).await? {
             warnings.push(format!(
-                "{}.use.secrets: no secret '{name}' in namespace '{}' yet; executions fail where they use it until it is created",
+                "{}.{field}: no secret '{name}' in namespace '{}' yet; executions fail where they use it until it is created",
                 R::CONTENT_FIELD, meta.namespace
             ));
         }

@@ -133,6 +133,12 @@ resource_service! {
 }
 
 resource_service! {
+    McpServer, mcp_server, v1::mcp_server_service_server::McpServerService, WatchMcpServersStream,
+    (create_mcp_server, CreateMcpServerRequest), (update_mcp_server, UpdateMcpServerRequest),
+    get_mcp_server, list_mcp_servers, patch_mcp_server, delete_mcp_server, watch_mcp_servers, {}
+}
+
+resource_service! {
     Artifact, artifact, v1::artifact_service_server::ArtifactService, WatchArtifactsStream,
     (create_artifact, CreateArtifactRequest), (update_artifact, UpdateArtifactRequest),
     get_artifact, list_artifacts, patch_artifact, delete_artifact, watch_artifacts,

@@ -161,6 +161,7 @@ fn resources() -> Value {
     template::<v1::Workflow>(&mut list);
     template::<v1::Agent>(&mut list);
     template::<v1::Secret>(&mut list);
+    template::<v1::McpServer>(&mut list);
     template::<v1::Skill>(&mut list);
     template::<v1::Artifact>(&mut list);
     subresource::<v1::Artifact>(&mut list, "content", &["get"]);

@@ -32,25 +32,34 @@ mod tokens;
 mod value;
 mod watch;
 
+pub(crate) use body::BODY_BYTES_MAX;
 pub(crate) use value::parse_file;
 
 use std::sync::Arc;
 
 use axum::{
     Router,
+    body::Body,
     http::{HeaderMap, StatusCode, Uri},
     middleware,
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, get, post},
 };
+use baton_activities::EgressPolicy;
 use baton_proto::v1;
-use baton_types::ApiError;
+use baton_types::{ApiError, ErrorKind};
+use bytes::Bytes;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::discovery::{Ready, is_of_the_server};
 use self::{call::handle, refusal::Refusal};
-use crate::app::{App, ExecutionKind, ServedResource};
+use crate::{
+    a2a_server,
+    app::{App, ExecutionKind, ServedResource},
+    mcp_server,
+};
 
 /// What every handler needs.
 #[derive(Clone)]
@@ -59,6 +68,8 @@ pub(crate) struct Rest {
     pub(crate) app: App,
     /// Cancelled when the server stops: streams end.
     pub(crate) stopping: CancellationToken,
+    /// Whom what goes out by a client's wish may go to.
+    pub(crate) egress: Arc<EgressPolicy>,
     /// Writes the page of metrics, in the text form of Prometheus.
     pub(crate) metrics_page: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -72,6 +83,7 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(resource::<v1::Workflow>())
         .merge(resource::<v1::Agent>())
         .merge(resource::<v1::Secret>())
+        .merge(resource::<v1::McpServer>())
         .merge(resource::<v1::Skill>())
         .merge(resource::<v1::Artifact>())
         .merge(artifact_routes())
@@ -84,6 +96,8 @@ pub(crate) fn router(rest: Rest) -> Router {
             &in_namespace::<v1::WorkflowExecution>(":import"),
             post(handle::<v1::WorkflowExecution, _>(executions::import)),
         )
+        .merge(mcp_server::router(&rest.app, &rest.stopping))
+        .merge(a2a_server::router(&rest.app, &rest.stopping, &rest.egress))
         .route("/events", post(events::publish))
         .route(&format!("{ROOT}/namespaces/{{namespace}}/events"), post(events::publish));
     both(router.merge(callback_routes()), discovery::routes().into_iter().chain(openapi::routes()))
@@ -114,6 +128,35 @@ pub(crate) fn standby_router(
 /// PermissionDenied.
 pub(crate) fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     guard::check(uri, headers).map_err(Refusal::into_error)
+}
+
+/// Reads a body whole, for the protocols beside REST.
+///
+/// # Errors
+/// TooLarge; InvalidArgument if the connection broke.
+pub(crate) async fn read_body(headers: &HeaderMap, stream: Body) -> Result<Bytes, ApiError> {
+    body::read(headers, stream).await.map_err(Refusal::into_error)
+}
+
+/// Reads JSON, within the limits of a body.
+///
+/// # Errors
+/// InvalidArgument with what is wrong.
+pub(crate) fn parse_json(text: &[u8]) -> Result<Value, ApiError> {
+    let parsed = value::parse(text, body::MediaType::Json).map_err(Refusal::into_error)?;
+    if parsed.duplicates.is_empty() {
+        return Ok(parsed.value);
+    }
+    let message = format!("the body has fields that are set more than once: {}", parsed.duplicates.join(", "));
+    Err(ApiError::new(ErrorKind::InvalidArgument, "BODY_MALFORMED", message))
+}
+
+/// Reads a body that is JSON.
+///
+/// # Errors
+/// As for [`read_body`] and [`parse_json`].
+pub(crate) async fn read_json(headers: &HeaderMap, stream: Body) -> Result<Value, ApiError> {
+    parse_json(&read_body(headers, stream).await?)
 }
 
 /// A refusal of what did not get as far as the router.

@@ -69,13 +69,14 @@ impl Default for UpkeepOptions {
 }
 
 /// The kinds whose objects can be owned.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     kind::WORKFLOW_EXECUTION,
     kind::AGENT_EXECUTION,
     kind::WORKFLOW,
     kind::AGENT,
     kind::SECRET,
     kind::APPROVAL,
+    kind::MCP_SERVER,
     kind::SKILL,
     kind::ARTIFACT,
 ];
@@ -246,6 +247,7 @@ impl Upkeep {
             kind::WORKFLOW => self.remove_as::<v1::Workflow>(stored).await,
             kind::AGENT => self.remove_as::<v1::Agent>(stored).await,
             kind::SECRET => self.remove_as::<v1::Secret>(stored).await,
+            kind::MCP_SERVER => self.remove_as::<v1::McpServer>(stored).await,
             kind::APPROVAL => self.remove_as::<v1::Approval>(stored).await,
             kind::SKILL => self.remove_as::<v1::Skill>(stored).await,
             kind::ARTIFACT => self.remove_as::<v1::Artifact>(stored).await,
@@ -331,6 +333,7 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
         kind::WORKFLOW => (owners(v1::Workflow::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::AGENT => (owners(v1::Agent::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SECRET => (owners(v1::Secret::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::MCP_SERVER => (owners(v1::McpServer::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::APPROVAL => (owners(v1::Approval::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::ARTIFACT => (owners(v1::Artifact::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SKILL => (owners(v1::Skill::decode_stored(&stored.body, stored.revision)?.metadata()), false),

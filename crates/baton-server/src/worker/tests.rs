@@ -111,6 +111,7 @@ fn door_of(app: App, worker: Option<WorkerSide>, stopping: &CancellationToken) -
         app,
         metrics_page: Arc::new(String::new),
         stopping: stopping.clone(),
+        egress: Arc::default(),
         temporal_compatible: false,
         worker,
     };

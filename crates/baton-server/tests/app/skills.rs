@@ -83,10 +83,10 @@ async fn a_skill_that_is_not_there_is_told_early() {
     let named = json!({"metadata": {"name": "a"}, "spec": {"agent": "triage", "message": "Hi"}});
     let refused = server.create::<AgentExecution>(named).await.unwrap_err();
     assert_eq!((refused.kind, fields(&refused)), (ErrorKind::InvalidArgument, vec!["spec.agent".to_owned()]));
-    assert!(refused.to_string().contains("its skill 'refunds' is not there"), "{refused}");
+    assert!(refused.to_string().contains("agent 'triage': no skill 'refunds' in namespace 'default'"), "{refused}");
     let inline = json!({"metadata": {"name": "b"}, "spec": {"definition": agent()["spec"], "message": "Hi"}});
     let refused = server.create::<AgentExecution>(inline).await.unwrap_err();
-    assert_eq!(fields(&refused), ["spec.definition.skills"]);
+    assert_eq!(fields(&refused), ["spec.definition.skills[0]"]);
     server.stop().await;
 }
 

@@ -45,7 +45,8 @@ fn describe(root: &Value, id: &str) -> Result<Described, String> {
             }
         }
     }
-    let known = if known.is_empty() { "it has none with an id".to_owned() } else { format!("there are {}", known.join(", ")) };
+    let known =
+        if known.is_empty() { "it has none with an id".to_owned() } else { format!("there are {}", known.join(", ")) };
     Err(format!("the document has no operation with the id '{}'; {known}", cut(id, 64)))
 }
 

@@ -1,7 +1,7 @@
-//! Values of secrets in answers to callback tokens: taken out before the answer is recorded.
+//! Values of secrets in answers to callback tokens and to questions: taken out before the answer is recorded.
 //!
-//! Whoever was handed a token may have been handed a secret in the same request, and may repeat it. What is looked for are the
-//! values, as they are now, of the secrets that the definition of the waiting execution lists.
+//! Whoever was handed a token may have been handed a secret in the same request, and may repeat it; a person who decides may paste
+//! one. What is looked for are the values, as they are now, of the secrets that the definition of the waiting execution lists.
 //!
 //! # Failure
 //! A secret that cannot be read is passed over, and logged: the answer must not be lost for it.
@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use baton_activities::redact_outcome;
 use baton_execution::{Outcome, ProgramKind};
-use baton_proto::v1::{Secret, WorkflowExecution};
+use baton_proto::v1::{AgentExecution, Secret, WorkflowExecution};
 use baton_store::{ListQuery, Store, StoreError};
 use baton_types::{ApiError, Digest, Uid};
 use bytes::Bytes;
 
-use super::{App, Resource, ServedResource};
+use super::{App, Hidden, Resource, ServedResource};
 
 /// Whether there are secrets at all: where there are none, an answer costs nothing more.
 ///
@@ -40,6 +40,7 @@ impl SecretPresence {
 
 /// What a waiting execution runs.
 struct Waiting {
+    program: ProgramKind,
     namespace: String,
     digest: Digest,
     content: Bytes,
@@ -51,37 +52,57 @@ impl App {
     /// # Errors
     /// What the store says.
     pub(in crate::app) async fn without_secrets(&self, waits: Uid, answer: Outcome) -> Result<Outcome, ApiError> {
+        let values = self.values_used_by(waits).await?;
+        Ok(if values.is_empty() { answer } else { redact_outcome(&values, answer) })
+    }
+
+    /// The values, as they are now, of the secrets that the definition of an execution lists.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(in crate::app) async fn values_used_by(&self, execution: Uid) -> Result<Vec<Hidden>, ApiError> {
         if self.0.secrets.are_absent() {
-            return Ok(answer);
+            return Ok(Vec::new());
         }
         let written = self.0.secrets.written.load(SeqCst);
         let none = |store: &Store| Ok(store.list(&ListQuery::new(Secret::KIND, 1))?.items.is_empty());
         if self.read(none).await? {
             self.0.secrets.absent_after.store(written + 1, SeqCst);
-            return Ok(answer);
+            return Ok(Vec::new());
         }
-        let Some(Waiting { namespace, digest, content }) = self.read(move |store| waiting(store, waits)).await? else {
-            return Ok(answer);
+        let Some(Waiting { program, namespace, digest, content }) =
+            self.read(move |store| waiting(store, execution)).await?
+        else {
+            return Ok(Vec::new());
         };
-        let Ok(compiled) = self.programs().get(ProgramKind::Workflow, &digest, &content) else { return Ok(answer) };
+        let Ok(compiled) = self.programs().get(program, &digest, &content) else { return Ok(Vec::new()) };
         let mut values = Vec::new();
-        for name in compiled.secrets() {
+        for (_, name) in compiled.secrets() {
             match self.secret_values(&namespace, name).await {
                 Ok(secret) => values.extend(secret.into_iter().flatten().map(|(_, value)| value)),
                 Err(error) => tracing::error!(name, namespace, "a secret is not looked for in an answer: {error}"),
             }
         }
-        Ok(if values.is_empty() { answer } else { redact_outcome(&values, answer) })
+        Ok(values)
     }
 }
 
-/// `None` for what has no secrets: an agent.
+/// `None` for what is no execution, or has not been pinned yet.
 fn waiting(store: &Store, uid: Uid) -> Result<Option<Waiting>, StoreError> {
-    let stored = store.get_by_uid(*uid.as_bytes())?.filter(|stored| stored.key.kind == WorkflowExecution::KIND);
-    let Some(stored) = stored else { return Ok(None) };
-    let execution = WorkflowExecution::decode_stored(&stored.body, stored.revision).ok();
-    let template = execution.and_then(|it| it.status).and_then(|status| status.template);
+    let Some(stored) = store.get_by_uid(*uid.as_bytes())? else { return Ok(None) };
+    let (body, revision) = (&stored.body, stored.revision);
+    let (program, template) = match stored.key.kind.as_ref() {
+        WorkflowExecution::KIND => {
+            let execution = WorkflowExecution::decode_stored(body, revision).ok();
+            (ProgramKind::Workflow, execution.and_then(|it| it.status).and_then(|status| status.template))
+        }
+        AgentExecution::KIND => {
+            let execution = AgentExecution::decode_stored(body, revision).ok();
+            (ProgramKind::Agent, execution.and_then(|it| it.status).and_then(|status| status.template))
+        }
+        _ => return Ok(None),
+    };
     let Some(digest) = template.and_then(|it| it.digest.parse::<Digest>().ok()) else { return Ok(None) };
     let content = store.blob(digest.as_bytes())?;
-    Ok(content.map(|content| Waiting { namespace: stored.key.namespace.clone(), digest, content }))
+    Ok(content.map(|content| Waiting { program, namespace: stored.key.namespace.clone(), digest, content }))
 }
