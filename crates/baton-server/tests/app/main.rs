@@ -6,6 +6,7 @@
 
 mod admission;
 mod artifacts;
+mod documentation;
 mod events;
 mod executions;
 mod legacy;
