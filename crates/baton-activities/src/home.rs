@@ -1,4 +1,4 @@
-//! What activities need of the installation that they run for: its secrets, and its events.
+//! What activities need of the installation that they run for: its secrets, its events, and what it keeps.
 //!
 //! In a server that is the server itself, in a worker elsewhere the server that it works for.
 
@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use baton_execution::{Fault, fault_type};
+use baton_types::Digest;
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::options::Secret;
@@ -31,6 +33,12 @@ pub trait Home: Send + Sync {
     /// # Errors
     /// The subscription is none, or it cannot be kept now.
     async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault>;
+
+    /// Content that is kept by its digest; `None` if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read now.
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault>;
 }
 
 /// Who wants to be told of which events.
@@ -55,7 +63,7 @@ pub struct Subscription {
 pub struct Homeless;
 
 fn nobody() -> Fault {
-    Fault::new(fault_type::CONFIGURATION, 400, "this process has no server to ask for secrets and events")
+    Fault::new(fault_type::CONFIGURATION, 400, "this process has no server to ask for secrets, events and contents")
         .non_retryable()
 }
 
@@ -70,6 +78,9 @@ impl Home for Homeless {
     }
 
     async fn subscribe(&self, _namespace: &str, _subscription: Subscription) -> Result<(), Fault> {
+        Err(nobody())
+    }
+    async fn content(&self, _digest: Digest) -> Result<Option<Bytes>, Fault> {
         Err(nobody())
     }
 }

@@ -43,6 +43,7 @@ mod redact;
 mod sandbox;
 mod secrets;
 mod subscribe;
+mod traces;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -52,6 +53,7 @@ use serde_json::Value;
 use auth::Authenticator;
 pub use egress::{EgressPolicy, Refused};
 pub use home::{Home, Homeless, Subscription};
+pub use model::Prices;
 pub use options::{
     ActivitiesError, ActivitiesOptions, Commands, ModelsOptions, ProviderOptions, RunOptions, Secret, UnknownPrice,
     is_container_name,
@@ -60,6 +62,8 @@ use outgoing::Outgoing;
 pub use redact::{redact_data, redact_outcome};
 use sandbox::Sandbox;
 use secrets::Vault;
+use traces::Watched;
+pub use traces::{Attribute, CONVENTIONS, Span, SpanId, Tracer, TracesOptions};
 
 /// Time between two looks for what killed processes left.
 const SWEEP_PAUSE: Duration = Duration::from_mins(5);
@@ -82,6 +86,7 @@ trait Activity: Send + Sync {
 pub struct WorldActivities {
     by_name: BTreeMap<&'static str, Box<dyn Activity>>,
     vault: Arc<Vault>,
+    tracer: Option<Tracer>,
 }
 
 /// What activities are made of.
@@ -93,7 +98,8 @@ struct Means {
 }
 
 impl WorldActivities {
-    /// Makes ready what activities need; does not connect to anything. `home` is the installation that they run for.
+    /// Makes ready what activities need; does not connect to anything. `home` is the installation that they run for. With
+    /// `options.traces` it is to be called in a runtime, in which spans are then sent.
     ///
     /// # Errors
     /// An option that cannot be used, or a system without usable TLS.
@@ -104,7 +110,14 @@ impl WorldActivities {
         let authenticator = Arc::new(Authenticator::new(&outgoing, &home));
         let sandbox = Sandbox::new(options.run.clone());
         let means = Means { outgoing, authenticator, sandbox, home };
-        Ok(Self { by_name: registry(&means, options.models)?, vault })
+        let tls = &means.outgoing.tls;
+        let tracer = options.traces.map(|traces| Tracer::start(traces, tls.clone())).transpose()?;
+        Ok(Self { by_name: registry(&means, options.models)?, vault, tracer })
+    }
+
+    /// What takes spans; `None` if there are to be none.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
     }
 
     /// Takes up what other processes that were killed left behind on this machine: containers, and files of commands.
@@ -161,7 +174,18 @@ fn registry(
 
 #[async_trait::async_trait]
 impl Activities for WorldActivities {
-    async fn run(&self, mut task: ActivityTask) -> Result<Value, Fault> {
+    async fn run(&self, task: ActivityTask) -> Result<Value, Fault> {
+        let Some(watched) = self.tracer.as_ref().and_then(|tracer| Watched::begin(tracer, &task)) else {
+            return self.perform(task).await;
+        };
+        let result = outgoing::within_trace(watched.traceparent(), self.perform(task)).await;
+        watched.end(&result);
+        result
+    }
+}
+
+impl WorldActivities {
+    async fn perform(&self, mut task: ActivityTask) -> Result<Value, Fault> {
         if let Some(activity) = self.by_name.get(task.activity.as_str()) {
             let work = async {
                 if activity.is_kept() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use baton_agent::{Price, Provider};
 
-use crate::egress::EgressPolicy;
+use crate::{egress::EgressPolicy, traces::TracesOptions};
 
 /// Largest response that is read where nothing else is said: 8 MiB.
 const RESPONSE_BYTES_MAX_DEFAULT: usize = 8 * 1024 * 1024;
@@ -161,6 +161,8 @@ pub struct ActivitiesOptions {
     pub response_bytes_max: usize,
     /// What commands and scripts may do.
     pub run: RunOptions,
+    /// Where traces go; `None` for nowhere.
+    pub traces: Option<TracesOptions>,
 }
 
 impl Default for ActivitiesOptions {
@@ -171,6 +173,7 @@ impl Default for ActivitiesOptions {
             connect_timeout_ms: 10_000,
             response_bytes_max: RESPONSE_BYTES_MAX_DEFAULT,
             run: RunOptions::default(),
+            traces: None,
         }
     }
 }
@@ -195,4 +198,12 @@ pub enum ActivitiesError {
     /// The key of a provider cannot be used.
     #[error("the model API key holds characters that cannot be sent in a header; allowed are visible ASCII characters")]
     ModelApiKey,
+    /// Traces cannot be sent with these settings.
+    #[error("the {what} of traces cannot be used: {why}")]
+    Traces {
+        /// Which setting.
+        what: String,
+        /// What is wrong and what is allowed.
+        why: String,
+    },
 }

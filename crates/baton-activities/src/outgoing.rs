@@ -26,6 +26,23 @@ const REDIRECTS_MAX: usize = 10;
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// The trace that a request belongs to (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+tokio::task_local! {
+    /// What requests of the activity that runs here say of their trace.
+    static TRACE: Option<HeaderValue>;
+}
+
+/// Work whose requests belong to a trace.
+pub(crate) async fn within_trace<T>(parent: Option<HeaderValue>, work: impl Future<Output = T>) -> T {
+    TRACE.scope(parent, work).await
+}
+
+fn traceparent() -> Option<HeaderValue> {
+    TRACE.try_with(Clone::clone).ok().flatten()
+}
+
 pub(crate) struct Outgoing {
     client: Client,
     /// For ports of the installation's own API: a name that is called with one leads elsewhere.
@@ -180,6 +197,9 @@ impl Outgoing {
         let Request { mut method, mut url, mut headers, mut body, follow_redirects, .. } = request;
         for _ in 0..=REDIRECTS_MAX {
             let mut builder = self.client_for(&url)?.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(parent) = traceparent().filter(|_| !headers.contains_key(TRACEPARENT)) {
+                builder = builder.header(TRACEPARENT, parent);
+            }
             if let Some(body) = &body {
                 builder = builder.body(body.clone());
             }

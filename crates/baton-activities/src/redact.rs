@@ -10,6 +10,8 @@
 //! # Deliberately absent
 //! Other encodings, and values put together from parts: a service that hides a credential on purpose holds it anyway.
 
+mod partial;
+
 use std::{
     cell::Cell,
     sync::{Arc, OnceLock},

@@ -18,7 +18,11 @@ use std::{
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
-use baton_execution::{BrokenPlaceholder, Fault, fault_type, replace_secrets, secret_placeholder_start, secrets_named};
+use baton_execution::{
+    BrokenPlaceholder, Fault, disarm_secrets, fault_type, replace_secrets, secret_placeholder_start, secrets_named,
+};
+use baton_types::Digest;
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{Home, Secret, Subscription, redact::Secrets};
@@ -54,6 +58,10 @@ impl Home for Vault {
     async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
         self.0.subscribe(namespace, subscription).await
     }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault> {
+        self.0.content(digest).await
+    }
 }
 
 impl Vault {
@@ -86,6 +94,11 @@ impl Vault {
         })
     }
 
+    /// What the activity that runs here has been given so far.
+    pub(crate) fn given() -> Secrets {
+        GIVEN.try_with(|given| given.borrow().clone()).unwrap_or_default()
+    }
+
     /// Refuses secrets in what the installation keeps for others to read.
     ///
     /// # Errors
@@ -116,6 +129,14 @@ impl Vault {
     /// beginning, nobody can tell the rest.
     pub(crate) fn redact(text: &str) -> String {
         GIVEN.try_with(|given| given.borrow().redact(text)).unwrap_or_else(|_| text.to_owned())
+    }
+
+    /// Data as it will be recorded of the activity that runs here: without what it was given, and without anything that could be
+    /// taken for a placeholder. For what is compared with something that was recorded.
+    pub(crate) fn as_recorded(data: Value) -> Value {
+        let mut data = GIVEN.try_with(|given| given.borrow().redact_value(data.clone())).unwrap_or(data);
+        disarm_secrets(&mut data);
+        data
     }
 
     /// Puts values in place of the placeholders in an activity's input.
@@ -223,6 +244,10 @@ mod tests {
 
         async fn subscribe(&self, _: &str, _: Subscription) -> Result<(), Fault> {
             Ok(())
+        }
+
+        async fn content(&self, _: Digest) -> Result<Option<Bytes>, Fault> {
+            Ok(None)
         }
     }
 

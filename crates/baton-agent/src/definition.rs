@@ -12,6 +12,7 @@ use crate::{
     model::{INSTRUCTIONS_BYTES_MAX, ModelSpec, ToolDescription},
     policy::Policy,
     schema::Schema,
+    secrets,
     servers::{self, ToolServer},
     skills::{self, Skill},
     tools::{self, Tool},
@@ -55,7 +56,9 @@ pub struct Reference {
 pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
     let report = Report::default();
     reserved_places(spec).into_iter().for_each(|place| report.add(place, RESERVED_CHARACTERS));
-    let definition = Fields::of(&report, "", spec).and_then(read);
+    let definition = Fields::of(&report, "", spec)
+        .and_then(read)
+        .map(|definition| AgentDefinition { secrets: secrets::named_in(spec), ..definition });
     match (definition, report.into_violations()) {
         (Some(definition), violations) if violations.is_empty() => Ok(definition),
         (_, violations) => Err(violations),
@@ -112,16 +115,9 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         .and_then(|schema| Schema::compile(schema).map_err(|why| fields.violation("outputSchema", why)).ok());
     let timeout_ms = fields.duration_ms("timeout");
     fields.finish();
-    let model = model?;
-    let mut secrets = model.secrets();
-    for (field, name) in tools.iter().flat_map(|tool| tool.secrets()) {
-        if !secrets.iter().any(|known| known.name == name) {
-            secrets.push(Reference { field: field.to_owned(), name: name.to_owned() });
-        }
-    }
     Some(AgentDefinition {
         instructions: instructions.to_owned(),
-        model,
+        model: model?,
         tools,
         servers,
         limits: limits.unwrap_or_default(),
@@ -129,8 +125,8 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         policy,
         timeout_ms,
         skills,
-        secrets,
         artifacts,
+        secrets: Vec::new(),
     })
 }
 
@@ -199,6 +195,11 @@ impl AgentDefinition {
         format!("{}{}", self.instructions, skills::announcement(&self.skills))
     }
 
+    /// Names of those servers, and what stands before the names of their tools.
+    pub fn prefixes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.servers.iter().map(|server| (server.name.as_str(), server.prefix.as_str()))
+    }
+
     /// Its own tools as the model sees them; those of servers are not known before they are asked.
     pub fn tools(&self) -> Vec<ToolDescription> {
         self.tools.iter().map(|tool| tool.description()).collect()
@@ -215,7 +216,7 @@ impl AgentDefinition {
     }
 
     /// Secrets that it may use, with the first field that names each: what their values are looked for in, and what is warned of
-    /// if they are not there. Whatever part of an agent can name a secret belongs into this list.
+    /// if they are not there.
     pub fn secrets(&self) -> &[Reference] {
         &self.secrets
     }

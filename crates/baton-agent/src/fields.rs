@@ -36,7 +36,9 @@ impl<'a> Fields<'a> {
     pub(crate) fn of(report: &'a Report, path: impl Into<String>, value: &'a Value) -> Option<Self> {
         let path = path.into();
         match value {
-            Value::Object(map) => Some(Self { report, path, map, known: RefCell::default(), inner: RefCell::default() }),
+            Value::Object(map) => {
+                Some(Self { report, path, map, known: RefCell::default(), inner: RefCell::default() })
+            }
             other => {
                 report.add(path, format!("must be an object, found {}", kind_of(other)));
                 None

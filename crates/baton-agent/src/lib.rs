@@ -16,8 +16,9 @@
 //!   with one set of arguments, and is used up by it.
 //!
 //! # Deliberately absent
-//! Clients of models, of tools and of their servers: those are activities. Sessions. Who may decide: a Program asks a
-//! question and gets an answer, and whom it comes from is the server's business.
+//! Clients of models, of tools and of their servers: those are activities. Where the turns of a session are kept, and whose
+//! turn it is: see [`TurnRecord`]. Who may decide: a Program asks a question and gets an answer, and whom it comes from is the
+//! server's business.
 //!
 //! # Failure
 //! What a model answers is never trusted: text that is not what was demanded becomes a message to the
@@ -31,22 +32,27 @@ mod model;
 mod policy;
 mod program;
 mod schema;
+mod secrets;
 mod servers;
+mod session;
 mod skills;
 mod tools;
 mod untrusted;
 
 pub use definition::{AgentDefinition, Reference, TOOLS_MAX, check, parse};
 pub use depth::{DATA_DEPTH_MAX, is_deeper_than};
-pub use limits::{Limits, MAX_TURNS_DEFAULT, check_limits};
+pub use limits::{Limits, MAX_TURNS_DEFAULT, OnSoftMark, TreeLimits, check_limits};
 pub use model::{
-    ATTACHMENTS_MAX, Attachment, FinishReason, Message, ModelRequest, ModelResponse, ModelSpec, Playback, PlaybackCall,
-    PlaybackConversation, PlaybackTurn, Price, Provider, ProviderData, ReasoningEffort, RetrySpec, SecretKey, Tokens,
-    ToolCall, ToolDescription, check_attachments, is_media_type, play_model,
+    ATTACHMENTS_MAX, Attachment, FinishReason, Message, ModelDelta, ModelRequest, ModelResponse, ModelSpec, Playback,
+    PlaybackCall, PlaybackConversation, PlaybackTurn, Price, Provider, ProviderData, ReasoningEffort, RetrySpec,
+    SecretKey, Tokens, ToolCall, ToolCallDelta, ToolDescription, check_attachments, is_media_type, play_model,
 };
 pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};
 pub use schema::Schema;
 pub use servers::{Listed, Listing, check_mcp_server, secrets_of_mcp_server};
+pub use session::{
+    Compaction, CompactionPolicy, Earlier, NewSummary, Recall, Spoken, Summarise, TurnRecord, check_compaction,
+};
 pub use skills::{PINNED_SKILLS, SKILLS_MAX, check_skill};
 pub use tools::CHILD_WAIT_MS_DEFAULT;

@@ -14,7 +14,8 @@ use baton_proto::{
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
         artifact_service_client::ArtifactServiceClient, event_service_client::EventServiceClient,
         mcp_server_service_client::McpServerServiceClient, secret_service_client::SecretServiceClient,
-        skill_service_client::SkillServiceClient, workflow_execution_service_client::WorkflowExecutionServiceClient,
+        session_service_client::SessionServiceClient, skill_service_client::SkillServiceClient,
+        workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
 };
@@ -136,6 +137,7 @@ impl Client {
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
             Object::McpServer(it) => Written::of(v1::McpServer::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
+            Object::Session(it) => Written::of(v1::Session::create(channel, *it, dry_run).await?),
             Object::Skill(it) => Written::of(v1::Skill::create(channel, *it, dry_run).await?),
             Object::Artifact(it) => Written::of(v1::Artifact::create(channel, *it, dry_run).await?),
         })
@@ -152,6 +154,7 @@ impl Client {
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
             Object::McpServer(it) => Written::of(v1::McpServer::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
+            Object::Session(it) => Written::of(v1::Session::update(channel, *it, dry_run).await?),
             Object::Skill(it) => Written::of(v1::Skill::update(channel, *it, dry_run).await?),
             Object::Artifact(it) => Written::of(v1::Artifact::update(channel, *it, dry_run).await?),
         })
@@ -268,6 +271,7 @@ impl Client {
             | Kind::Secret
             | Kind::Approval
             | Kind::McpServer
+            | Kind::Session
             | Kind::Skill
             | Kind::Artifact => {
                 return Err(not_an_execution(kind));
@@ -293,6 +297,14 @@ impl Client {
         Ok(v1::Approval::client(self.channel.clone()).decide(request).await?.into_inner())
     }
 
+    /// The turns of a session that have ended, oldest first.
+    pub(crate) async fn export_session(
+        &self,
+        request: v1::ExportSessionRequest,
+    ) -> Result<Streaming<v1::ExportedTurn>, Failure> {
+        Ok(v1::Session::client(self.channel.clone()).export_session(request).await?.into_inner())
+    }
+
     /// The content of an artifact that was uploaded.
     pub(crate) async fn artifact_content(&self, namespace: &str, name: &str) -> Result<v1::ArtifactContent, Failure> {
         let request = v1::GetRequest { namespace: namespace.to_owned(), name: name.to_owned() };
@@ -316,6 +328,7 @@ impl Client {
             | Kind::Secret
             | Kind::Approval
             | Kind::McpServer
+            | Kind::Session
             | Kind::Skill
             | Kind::Artifact => {
                 return Err(not_an_execution(kind));
@@ -326,24 +339,25 @@ impl Client {
         Ok(page?)
     }
 
-    /// The history of an execution as it is recorded, until it has ended.
-    pub(crate) async fn watch_history(
+    /// What happens to an execution, and what it is making, until it has ended.
+    pub(crate) async fn stream(
         &self,
         kind: Kind,
-        request: v1::HistoryRequest,
-    ) -> Result<Streaming<history_v1::HistoryEvent>, Failure> {
+        request: v1::StreamRequest,
+    ) -> Result<Streaming<v1::StreamItem>, Failure> {
         let stream = match kind {
             Kind::Workflow
             | Kind::Agent
             | Kind::Secret
             | Kind::Approval
             | Kind::McpServer
+            | Kind::Session
             | Kind::Skill
             | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
-            Kind::AgentExecution => v1::AgentExecution::follow(self.channel.clone(), request).await,
-            Kind::WorkflowExecution => v1::WorkflowExecution::follow(self.channel.clone(), request).await,
+            Kind::AgentExecution => v1::AgentExecution::stream(self.channel.clone(), request).await,
+            Kind::WorkflowExecution => v1::WorkflowExecution::stream(self.channel.clone(), request).await,
         };
         Ok(stream?)
     }
@@ -360,6 +374,7 @@ impl Client {
             | Kind::Secret
             | Kind::Approval
             | Kind::McpServer
+            | Kind::Session
             | Kind::Skill
             | Kind::Artifact => {
                 return Err(not_an_execution(kind));
@@ -388,6 +403,7 @@ impl Client {
             | Kind::Secret
             | Kind::Approval
             | Kind::McpServer
+            | Kind::Session
             | Kind::Skill
             | Kind::Artifact => {
                 return Err(not_an_execution(kind));
@@ -416,6 +432,7 @@ impl Client {
             | Kind::Secret
             | Kind::Approval
             | Kind::McpServer
+            | Kind::Session
             | Kind::Skill
             | Kind::Artifact => {
                 return Err(not_an_execution(kind));
@@ -489,10 +506,7 @@ fn not_an_execution(kind: Kind) -> Failure {
 trait ExecutionApi: Api {
     async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status>;
     async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status>;
-    async fn follow(
-        channel: Channel,
-        request: v1::HistoryRequest,
-    ) -> Result<Streaming<history_v1::HistoryEvent>, Status>;
+    async fn stream(channel: Channel, request: v1::StreamRequest) -> Result<Streaming<v1::StreamItem>, Status>;
 }
 
 macro_rules! api {
@@ -542,7 +556,7 @@ macro_rules! api {
 }
 
 macro_rules! execution_api {
-    ($kind:ident, $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $follow:ident) => {
+    ($kind:ident, $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $stream:ident) => {
         impl ExecutionApi for v1::$kind {
             async fn ask(channel: Channel, ask: Ask, request: v1::EndRequest) -> Result<Self, Status> {
                 let mut client = Self::client(channel);
@@ -558,11 +572,8 @@ macro_rules! execution_api {
             async fn history(channel: Channel, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Status> {
                 Ok(Self::client(channel).$history(request).await?.into_inner())
             }
-            async fn follow(
-                channel: Channel,
-                request: v1::HistoryRequest,
-            ) -> Result<Streaming<history_v1::HistoryEvent>, Status> {
-                Ok(Self::client(channel).$follow(request).await?.into_inner())
+            async fn stream(channel: Channel, request: v1::StreamRequest) -> Result<Streaming<v1::StreamItem>, Status> {
+                Ok(Self::client(channel).$stream(request).await?.into_inner())
             }
         }
     };
@@ -589,6 +600,10 @@ api!(
 api!(
     McpServer, McpServerServiceClient, mcp_server, create_mcp_server CreateMcpServerRequest, update_mcp_server UpdateMcpServerRequest,
     get_mcp_server, list_mcp_servers, delete_mcp_server, watch_mcp_servers
+);
+api!(
+    Session, SessionServiceClient, session, create_session CreateSessionRequest, update_session UpdateSessionRequest,
+    get_session, list_sessions, delete_session, watch_sessions
 );
 api!(
     Artifact, ArtifactServiceClient, artifact, create_artifact CreateArtifactRequest, update_artifact UpdateArtifactRequest,
@@ -654,7 +669,7 @@ execution_api!(
     suspend_workflow_execution,
     resume_workflow_execution,
     get_workflow_execution_history,
-    watch_workflow_execution_history
+    stream_workflow_execution
 );
 execution_api!(
     AgentExecution,
@@ -663,5 +678,5 @@ execution_api!(
     suspend_agent_execution,
     resume_agent_execution,
     get_agent_execution_history,
-    watch_agent_execution_history
+    stream_agent_execution
 );

@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     Secret,
     Approval,
     McpServer,
+    Session,
     Skill,
     Artifact,
 }
@@ -52,6 +53,10 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::McpServer;
                 $body
             }
+            $crate::kind::Kind::Session => {
+                type $type = baton_proto::v1::Session;
+                $body
+            }
             $crate::kind::Kind::Skill => {
                 type $type = baton_proto::v1::Skill;
                 $body
@@ -67,13 +72,14 @@ pub(crate) use with_kind;
 
 impl Kind {
     /// All kinds, each after those that it refers to.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Secret,
         Self::McpServer,
         Self::Skill,
         Self::Artifact,
         Self::Agent,
         Self::Workflow,
+        Self::Session,
         Self::AgentExecution,
         Self::WorkflowExecution,
         Self::Approval,
@@ -199,7 +205,7 @@ impl Kind {
         match self {
             Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
             Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
-            Self::Secret | Self::Approval | Self::McpServer | Self::Skill | Self::Artifact => None,
+            Self::Secret | Self::Approval | Self::McpServer | Self::Session | Self::Skill | Self::Artifact => None,
         }
     }
 }
@@ -214,6 +220,7 @@ pub(crate) enum Object {
     Secret(Box<v1::Secret>),
     Approval(Box<v1::Approval>),
     McpServer(Box<v1::McpServer>),
+    Session(Box<v1::Session>),
     Skill(Box<v1::Skill>),
     Artifact(Box<v1::Artifact>),
 }
@@ -228,6 +235,7 @@ macro_rules! each {
             $crate::kind::Object::Secret($it) => $body,
             $crate::kind::Object::Approval($it) => $body,
             $crate::kind::Object::McpServer($it) => $body,
+            $crate::kind::Object::Session($it) => $body,
             $crate::kind::Object::Skill($it) => $body,
             $crate::kind::Object::Artifact($it) => $body,
         }
@@ -244,7 +252,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer, Skill, Artifact);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer, Session, Skill, Artifact);
 
 impl Object {
     /// Its kind.
@@ -257,6 +265,7 @@ impl Object {
             Self::Secret(_) => Kind::Secret,
             Self::Approval(_) => Kind::Approval,
             Self::McpServer(_) => Kind::McpServer,
+            Self::Session(_) => Kind::Session,
             Self::Skill(_) => Kind::Skill,
             Self::Artifact(_) => Kind::Artifact,
         }
@@ -303,6 +312,7 @@ impl Object {
             | Self::Secret(_)
             | Self::Approval(_)
             | Self::McpServer(_)
+            | Self::Session(_)
             | Self::Skill(_)
             | Self::Artifact(_) => None,
         }
@@ -323,7 +333,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), skills (sk), artifacts (art), agents (ag), workflows (wf), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
+            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), skills (sk), artifacts (art), agents (ag), workflows (wf), sessions (ses), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
         );
     }
 

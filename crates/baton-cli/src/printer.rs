@@ -58,6 +58,21 @@ impl Printer {
         Ok(())
     }
 
+    #[expect(clippy::unused_self, reason = "only who was handed a printer may output")]
+    /// Writes a part of a line of data to stdout, at once.
+    pub(crate) fn piece(self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "only who was handed a printer may output")]
+    /// Whether stdout is a terminal.
+    pub(crate) fn data_is_interactive(self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Says something on stderr, unless it is to be quiet.
     pub(crate) fn message(self, text: &str) {
         if !self.quiet {

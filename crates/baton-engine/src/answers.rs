@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_execution::{Fault, HistoryEventKind, Input, OperationId, Outcome, fault_type};
+use baton_execution::{Fault, HistoryEventKind, Input, OperationId, Outcome, Used, fault_type};
 use baton_store::TimerRow;
 use baton_types::{ApiError, ErrorKind, Phase};
 use prost::Message as _;
@@ -18,15 +18,23 @@ use crate::{
     worker::{Shared, now_ms},
 };
 
+/// What is answered.
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    pub(crate) used: Option<Used>,
+}
+
 pub(crate) fn answer(
     shared: &Arc<Shared>,
     entry: &mut Entry,
     claims: &Claims,
     fingerprint: String,
-    outcome: &Outcome,
+    answer: Answer,
     reply: AnswerReply,
 ) {
-    match take_answer(shared, entry, claims, &fingerprint, outcome) {
+    let Answer { outcome, used } = answer;
+    let outcome = &outcome;
+    match take_answer(shared, entry, claims, &fingerprint, outcome, used) {
         Ok(()) => entry.draft.after.push(AfterCommit::Answered { reply, fingerprint }),
         // The same answer once more, before its first taking is durable: it shares the fate of that.
         Err(_) if matches!(reply, AnswerReply::Outbox { .. }) && is_under_way(entry, &claims.operation(), outcome) => {
@@ -53,6 +61,7 @@ fn take_answer(
     claims: &Claims,
     fingerprint: &str,
     outcome: &Outcome,
+    used: Option<Used>,
 ) -> Result<(), ApiError> {
     if claims.uid() != Some(entry.uid) {
         return Err(errors::callback_gone(fingerprint));
@@ -87,7 +96,7 @@ fn take_answer(
         return Err(errors::token_expired(fingerprint));
     }
     entry.heartbeats.remove(&id);
-    if feed(shared, entry, Input::CallbackAnswered { id, outcome: outcome.clone() }) {
+    if feed(shared, entry, Input::CallbackAnswered { id, outcome: outcome.clone(), used }) {
         return Ok(());
     }
     Err(ApiError::new(
@@ -102,7 +111,7 @@ fn is_under_way(entry: &Entry, id: &OperationId, outcome: &Outcome) -> bool {
         return answered.digest == hosted::outcome_digest(outcome);
     }
     entry.draft.step.events.iter().any(|event| match &event.kind {
-        HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) => {
+        HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded, .. }) => {
             answered == id && recorded == outcome
         }
         HistoryEventKind::Input(_) | HistoryEventKind::Command(_) => false,
@@ -125,7 +134,7 @@ fn was_answered_so(shared: &Arc<Shared>, entry: &Entry, id: &OperationId, outcom
             .flat_map(|record| record.events)
         {
             if let Ok(event) = baton_proto::decode_event(&event, &blobs)
-                && let HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded }) =
+                && let HistoryEventKind::Input(Input::CallbackAnswered { id: answered, outcome: recorded, .. }) =
                     &event.kind
                 && answered == id
             {
@@ -178,7 +187,7 @@ pub(crate) fn heartbeat_due(shared: &Arc<Shared>, entry: &mut Entry, row: TimerR
     let detail = format!("no heartbeat came within {timeout_ms} ms");
     let fault = Fault::new(fault_type::TIMEOUT, 408, detail).at(&id.position);
     let id = id.clone();
-    feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) })
+    feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault), used: None })
 }
 
 /// Refuses an outcome that no receiver takes.

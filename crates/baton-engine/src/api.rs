@@ -1,6 +1,6 @@
 //! What an engine takes and gives: the words between it and the server.
 
-use baton_execution::{Fault, ProgramKind, StartChild};
+use baton_execution::{Fault, Grant, ProgramKind, StartChild};
 use baton_proto::{ExecutionResource, v1};
 use baton_types::{ApiError, Digest, Uid};
 use bytes::Bytes;
@@ -28,6 +28,34 @@ pub struct Admitted {
     pub timeout_ms: Option<u64>,
     /// Who started it, if that was an execution.
     pub parent: Option<ParentRef>,
+    /// If it is to wait before its first step: for what. It begins with [`Engine::release`](crate::Engine::release).
+    pub held: Option<Held>,
+}
+
+/// What an execution waits for before its first step: reason and message of its condition `Waiting`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// A CamelCase word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// With what an execution that was held begins.
+pub struct Released {
+    /// What it goes on from: [`Start::carried_over`](baton_execution::Start::carried_over).
+    pub carried_over: Value,
+    /// Changes of its status that tell so.
+    pub change: Box<dyn FnOnce(&mut ExecutionResource) + Send>,
+}
+
+/// What an execution has left for others, by [`Program::carry_over`](baton_execution::Program::carry_over).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CarriedOver {
+    /// Names the content in the store, for as long as the execution is there or somebody else refers to it.
+    pub digest: Digest,
+    /// The content, as JSON.
+    pub content: Bytes,
 }
 
 /// The execution that starts another one.
@@ -47,6 +75,8 @@ pub struct ParentRef {
     pub operation: String,
     /// How many executions are above the child, 1 for a child of a root.
     pub depth: u32,
+    /// What the child gets of what is left to the tree.
+    pub grant: Option<Grant>,
 }
 
 /// The answer to a create.

@@ -258,7 +258,7 @@ fn take_decision(shared: &Arc<Shared>, entry: &mut Entry, name: &str, decide: De
     let before = entry.draft.approvals.clone();
     write_decision(row.status(), &decision);
     keep(entry, row);
-    if steps::feed(shared, entry, Input::CallbackAnswered { id, outcome: decision.into_outcome() }) {
+    if steps::feed(shared, entry, Input::CallbackAnswered { id, outcome: decision.into_outcome(), used: None }) {
         return Ok(());
     }
     entry.draft.approvals = before;

@@ -30,12 +30,14 @@ pub(crate) fn update(shared: &Arc<Shared>, entry: &mut Entry, change: Change, re
         return reply_when_durable(entry, reply);
     }
     let (was, is) = (entry.resource.suspend(), changed.suspend());
-    if was != is && !entry.is_closed() && !steps::ensure_running(shared, entry) {
+    // One that has not begun looks at it when it does.
+    let told = was != is && !entry.is_closed() && entry.extra.held.is_none();
+    if told && !steps::ensure_running(shared, entry) {
         return drop(reply.send(Err(errors::stalled(entry.stalled.as_deref()))));
     }
     entry.resource = changed;
     entry.draft.put = true;
-    if was != is && !entry.is_closed() {
+    if told {
         steps::feed(shared, entry, if is { Input::Suspended } else { Input::Resumed });
         steps::write_running_status(shared, entry);
     }

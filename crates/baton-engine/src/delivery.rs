@@ -82,10 +82,11 @@ fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &R
             });
         }
         Some(claims) => {
+            let used = entry.extra.used.as_ref().map(baton_proto::decode_used);
             let reply = AnswerReply::Outbox { number, outbox_id: row.id };
             shared.route.send(Message {
                 number: claims.number,
-                kind: MessageKind::Answer { claims, fingerprint, outcome, reply },
+                kind: MessageKind::Answer { claims, fingerprint, outcome, used, reply },
             });
         }
     }

@@ -8,11 +8,13 @@ use std::{
     time::Duration,
 };
 
-use baton_execution::{Activities, ActivityTask, Fault, OperationId, fault_type, replace_callback_tokens};
-use baton_proto::v1::ExecutionReference;
+use baton_execution::{
+    Activities, ActivityTask, Emitter, Fault, OperationId, Origin, fault_type, replace_callback_tokens,
+};
+use baton_proto::{ExecutionResource, v1::ExecutionReference};
 use baton_types::{ApiError, Uid};
 use futures::FutureExt as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     api::ParentRef,
@@ -82,8 +84,28 @@ pub(crate) fn task_of(shared: &Shared, entry: &Entry, id: &OperationId) -> Optio
         activity: activity.activity.clone(),
         input,
         start_to_close_ms: activity.start_to_close_ms,
+        // Who was handed a token may repeat it, and what is emitted is not looked through for it.
+        emitter: match token {
+            None => shared.transients.emitter(entry.number, id.clone()),
+            Some(_) => Emitter::default(),
+        },
+        origin: origin_of(entry, execution.program().labels(id)),
     };
     Some(HostedTask { task, token })
+}
+
+fn origin_of(entry: &Entry, labels: Map<String, Value>) -> Origin {
+    let resource = &entry.resource;
+    Origin {
+        kind: Some(resource.program_kind()),
+        root: resource.root().and_then(Option::as_ref).and_then(|root| root.uid.parse().ok()),
+        template: resource.template().and_then(Option::as_ref).map(|it| it.name.clone()).unwrap_or_default(),
+        session: match resource {
+            ExecutionResource::Agent(agent) => agent.spec.as_ref().map(|it| it.session.clone()).unwrap_or_default(),
+            ExecutionResource::Workflow(_) => String::new(),
+        },
+        labels,
+    }
 }
 
 fn start_activity(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
@@ -181,6 +203,7 @@ fn start_child(shared: &Arc<Shared>, entry: &mut Entry, id: OperationId) {
         root: entry.resource.root().and_then(Option::as_ref).cloned().unwrap_or_else(own),
         operation: id.to_string(),
         depth: entry.extra.depth + 1,
+        grant: start.grant.clone(),
     };
     let name = child_name(&metadata.name, entry.uid, &id);
     let (children, route, number) = (Arc::clone(&shared.children), Arc::clone(&shared.route), entry.number);

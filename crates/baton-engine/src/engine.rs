@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     CALLBACK_TOKEN_BYTES_MAX, answers,
-    api::{Admitted, Children, Created, Deleted, Heartbeat, Mailbox},
+    api::{Admitted, CarriedOver, Children, Created, Deleted, Heartbeat, Mailbox, Released},
     approvals::Decide,
     delivery, errors,
     hide::Hidden,
@@ -29,6 +29,7 @@ use crate::{
     sealer::{Claims, Sealer},
     stored::Row,
     timers::Timers,
+    transients::Watching,
     worker::{Route, Shared, Worker, now_ms},
 };
 
@@ -132,6 +133,7 @@ impl Engine {
             mailbox_answered: Notify::new(),
             followers: Mutex::new(HashMap::new()),
             followers_count: AtomicUsize::new(0),
+            transients: Arc::default(),
             resident: AtomicUsize::new(0),
         });
         let engine = Self { shared: Arc::clone(&shared), threads: Arc::default(), scan: Arc::default() };
@@ -212,6 +214,28 @@ impl Engine {
         self.ask(self.number_of(uid)?, |reply| MessageKind::Delete { expected_revision, reply }).await
     }
 
+    /// Lets an execution that is held ([`Admitted::held`]) take its first step; any other is left as it is. Returns once the
+    /// step is durable.
+    ///
+    /// # Errors
+    /// NotFound; what the store refuses.
+    pub async fn release(&self, uid: Uid, released: Released) -> Result<ExecutionResource, ApiError> {
+        self.ask(self.number_of(uid)?, |reply| MessageKind::Release { released, reply }).await
+    }
+
+    /// What an execution that has ended leaves for others; `None` if nothing.
+    ///
+    /// # Errors
+    /// NotFound; the content cannot be read.
+    pub fn carried_over(&self, uid: Uid) -> Result<Option<CarriedOver>, ApiError> {
+        let row = self.row(uid)?;
+        let Ok(digest) = <[u8; 32]>::try_from(row.extra.carried_digest.as_slice()) else { return Ok(None) };
+        let digest = Digest::from_bytes(digest);
+        let content = self.shared.store.blob(digest.as_bytes()).map_err(|error| errors::read_failed(&error))?;
+        let missing = || ApiError::internal(format!("what execution {uid} left, {digest}, is not in the store"));
+        Ok(Some(CarriedOver { digest, content: content.ok_or_else(missing)? }))
+    }
+
     /// Adds a return address to an execution; one that has ended answers at once.
     ///
     /// # Errors
@@ -269,6 +293,7 @@ impl Engine {
                     claims,
                     fingerprint,
                     outcome,
+                    used: None,
                     reply: AnswerReply::Caller(reply),
                 })
                 .await;
@@ -379,6 +404,14 @@ impl Engine {
             drop(tokio::time::timeout(WAIT_MAX, follower.receiver.changed()).await);
         }
         Ok(())
+    }
+
+    /// Looks on while the activities of an execution run: at what they emit from their beginning on, and at each change of its row.
+    ///
+    /// # Errors
+    /// NotFound; ResourceExhausted if [`WATCHERS_MAX`](crate::WATCHERS_MAX) look on already.
+    pub fn watch(&self, uid: Uid) -> Result<Watching, ApiError> {
+        self.shared.transients.watch(self.number_of(uid)?)
     }
 
     /// The whole output of an execution as JSON text, also where it is too long for `status`.

@@ -133,7 +133,7 @@ pub(crate) fn give(shared: &Arc<Shared>, entry: &mut Entry, input: Input) -> boo
             push(shared, entry, HostMessage { cancel: Some(reason), ..HostMessage::default() });
             return true;
         }
-        Input::CallbackAnswered { ref id, ref outcome } => {
+        Input::CallbackAnswered { ref id, ref outcome, .. } => {
             if !wanted || answered(entry, id).is_some() {
                 return false;
             }

@@ -32,6 +32,7 @@ mod engine;
 mod entry;
 mod errors;
 mod execution;
+mod held;
 mod hide;
 mod history;
 mod host;
@@ -46,10 +47,13 @@ mod stored;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod transients;
 mod worker;
 
 pub use adopt::ended_row;
-pub use api::{Admitted, ChildCreated, Children, Created, Deleted, Heartbeat, Mailbox, ParentRef};
+pub use api::{
+    Admitted, CarriedOver, ChildCreated, Children, Created, Deleted, Heartbeat, Held, Mailbox, ParentRef, Released,
+};
 pub use approvals::Decide;
 pub use effects::{in_doubt, perform};
 pub use engine::{Elsewhere, Engine, EngineOptions, StartError};
@@ -62,6 +66,7 @@ pub use host::{
 pub use reconcile::ReconcileReport;
 pub use sealer::{KeyError, Sealer, TOKEN_PREFIX};
 pub use stored::decode_stored;
+pub use transients::{ACTIVITY_BYTES_MAX, BYTES_MAX, Emitted, WATCHERS_MAX, Watching};
 
 /// Longest callback token that is accepted, in bytes. Temporal's are about 110.
 pub const CALLBACK_TOKEN_BYTES_MAX: usize = 8 * 1024;

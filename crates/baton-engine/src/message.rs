@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use baton_execution::{Fault, OperationId, Outcome};
+use baton_execution::{Fault, OperationId, Outcome, Used};
 use baton_proto::ExecutionResource;
 use baton_store::{CommitError, Committed, Number, OutboxRow, TimerRow};
 use baton_types::{ApiError, Uid};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::{
-    api::{Admitted, ChildCreated, Created, Deleted, Heartbeat},
+    api::{Admitted, ChildCreated, Created, Deleted, Heartbeat, Released},
     approvals::Decide,
     host::{CallerState, HostError, HostState, HostedRun, HostedTask, Report, Reported},
     sealer::Claims,
@@ -57,6 +57,8 @@ pub(crate) enum MessageKind {
         claims: Claims,
         fingerprint: String,
         outcome: Outcome,
+        /// What whoever answers used, if that is an execution of ours and is known.
+        used: Option<Used>,
         reply: AnswerReply,
     },
     Heartbeat {
@@ -84,6 +86,11 @@ pub(crate) enum MessageKind {
     },
     Update {
         change: Change,
+        reply: Reply<ExecutionResource>,
+    },
+    /// Let it take its first step, if it is held before it.
+    Release {
+        released: Released,
         reply: Reply<ExecutionResource>,
     },
     Delete {

@@ -1,9 +1,11 @@
 //! `status` of an execution, derived from its Program and its ending.
 
+mod usage;
+
 use baton_execution::{ArtifactSummary, Ending, OperationId, Outcome, QuestionKind, WaitReason, Waiting};
 use baton_proto::{
     CallbackState, ExecutionResource, Timestamp, condition,
-    v1::{CallbackStatus, ExecutionArtifact, Json, Problem, ProgressStatus, TaskProgress, UsageStatus, WaitingFor},
+    v1::{CallbackStatus, ExecutionArtifact, Json, Problem, ProgressStatus, TaskProgress, WaitingFor},
 };
 use baton_types::{Digest, Phase};
 use serde_json::{Value, json};
@@ -41,20 +43,7 @@ pub(crate) fn write_progress(
             .collect(),
     });
     resource.set_artifacts(progress.artifacts.iter().map(artifact).collect());
-    let usage = progress.usage;
-    if usage != baton_execution::Usage::default() {
-        let cost = usage.cost();
-        *resource.usage_mut() = Some(UsageStatus {
-            model_calls: count(usage.model_calls),
-            tool_calls: count(usage.tool_calls),
-            input_tokens: count(usage.input_tokens),
-            output_tokens: count(usage.output_tokens),
-            cached_input_tokens: count(usage.cached_input_tokens),
-            cost: cost.clone().unwrap_or_default(),
-            currency: cost.map(|_| "USD".to_owned()).unwrap_or_default(),
-            cost_unknown_calls: count(usage.cost_unknown_calls),
-        });
-    }
+    usage::write(resource, progress.usage, &progress.tree, now);
     let parked: Vec<_> = progress.waiting.iter().filter(|it| it.reason != WaitReason::Activity).collect();
     // What a person is asked is told before whatever else is waited for.
     let first = parked.iter().find(|it| it.reason == WaitReason::Approval).or_else(|| parked.first());

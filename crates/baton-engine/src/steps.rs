@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use baton_execution::{Command, Ending, Fault, HistoryEventKind, Input, OperationId, Outcome, Start, fault_type};
+use baton_execution::{
+    Ancestor, Command, Ending, Fault, Grant, HistoryEventKind, Input, OperationId, Outcome, Start, Used,
+    canonical_json, fault_type,
+};
 use baton_proto::{
     CallbackState, ExecutionResource, Timestamp, condition,
     v1::{CallbackStatus, ExecutionReference, PinnedTemplate},
 };
 use baton_store::{ExecState, OutboxRow, TimerRow};
-use baton_types::{ApiError, ErrorKind, Phase, Uid};
+use baton_types::{ApiError, Digest, ErrorKind, Phase, Uid};
 use prost::Message as _;
 use serde_json::Value;
 
@@ -19,6 +22,7 @@ use crate::{
     entry::{AfterCommit, Definition, EXECUTION_TIMER, Entry, OutboxMessage},
     errors,
     execution::{Execution, Pinned, Stalled, StepEffect},
+    held,
     history::{LoadError, load_execution},
     hosted,
     message::{Ack, Reply},
@@ -40,8 +44,8 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     let uid: Uid = resource.metadata().uid.parse().unwrap_or_default();
     let token = resource.take_callback_token();
     resource.clear_status();
-    let timeout_at_ms =
-        admitted.timeout_ms.map_or(0, |limit| now.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX)));
+    let timeout_ms = admitted.timeout_ms.filter(|_| admitted.held.is_none());
+    let timeout_at_ms = timeout_ms.map_or(0, |limit| now.saturating_add(i64::try_from(limit).unwrap_or(i64::MAX)));
     let mut extra = StoredExecution {
         depth: admitted.parent.as_ref().map_or(0, |parent| parent.depth),
         timeout_at_ms,
@@ -61,10 +65,10 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
         generation: admitted.template_generation,
         digest: admitted.digest.to_string(),
     });
-    let start = start_of(&resource, uid, admitted.input, admitted.settings);
+    let grant = admitted.parent.and_then(|parent| parent.grant);
+    let start = start_of(&resource, uid, admitted.input, admitted.settings, grant);
     let pinned = Pinned { kind: resource.program_kind(), digest: admitted.digest, definition: &admitted.definition };
     let execution = Execution::new(shared.programs.as_ref(), &pinned);
-    let suspended = resource.suspend();
     let mut entry = Entry::from_row(crate::stored::Row {
         number,
         uid,
@@ -86,21 +90,15 @@ pub(crate) fn create(shared: &Arc<Shared>, number: i64, admitted: Admitted, repl
     match execution {
         Ok(execution) => {
             entry.execution = Some(execution);
-            if entry.extra.hosted {
-                hosted::start(shared, &mut entry, start);
-            } else if suspended {
-                feed(shared, &mut entry, Input::Suspended);
-                feed(shared, &mut entry, Input::Started(start));
-            } else {
-                feed(shared, &mut entry, Input::Started(start));
+            match &admitted.held {
+                Some(held) => held::hold(&mut entry, start, admitted.timeout_ms, held),
+                None => held::begin(shared, &mut entry, start),
             }
         }
-        Err(fault) => finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None }),
-    }
-    if let Some(why) = entry.stalled.clone() {
-        // Nothing of it has happened yet, so nothing can be gone on with later.
-        let fault = Fault::new(fault_type::RUNTIME, 500, why).non_retryable();
-        finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None });
+        Err(fault) => {
+            entry.extra.used = Some(baton_proto::encode_used(&Used::default()));
+            finish(shared, &mut entry, &Ending::Failed { fault, partial_output: None });
+        }
     }
     write_running_status(shared, &mut entry);
     entry.draft.after.push(AfterCommit::Created { reply, existing: false });
@@ -127,8 +125,14 @@ fn add_first_address(
     extra.addresses.push(address);
 }
 
-fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Value) -> Start {
+fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Value, grant: Option<Grant>) -> Start {
     let metadata = resource.metadata();
+    let template = resource.template().and_then(Option::as_ref).cloned().unwrap_or_default();
+    let itself = Ancestor {
+        kind: resource.program_kind().template_kind().to_owned(),
+        name: if template.name.is_empty() { template.digest } else { template.name },
+        input: baton_types::fingerprint(canonical_json(&input).to_string().as_bytes()),
+    };
     Start {
         uid,
         namespace: metadata.namespace.clone(),
@@ -136,6 +140,8 @@ fn start_of(resource: &ExecutionResource, uid: Uid, input: Value, settings: Valu
         input,
         env: resource.env().clone(),
         settings,
+        grant: Some(grant.unwrap_or_default().of(itself)),
+        carried_over: Value::Null,
     }
 }
 
@@ -303,7 +309,9 @@ pub(crate) fn push_outbox(shared: &Arc<Shared>, entry: &mut Entry, message: &Out
 /// The end of an execution: status, answers for every return address, and word to whoever still works for it.
 pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
     let at = Timestamp::from_millis(now_ms());
+    carry_over(entry, ending, at);
     let holders = entry.execution.take().is_some_and(|execution| {
+        entry.extra.used = Some(baton_proto::encode_used(&execution.program().progress().tree.used));
         write_progress(shared, &mut entry.resource, entry.number, &entry.uid, &execution, at);
         let holders = execution.open.waits.values().any(|wait| wait.asks.is_none());
         holders || !execution.open.children.is_empty() || execution.open.bound_children
@@ -343,6 +351,16 @@ pub(crate) fn finish(shared: &Arc<Shared>, entry: &mut Entry, ending: &Ending) {
     tracing::info!(execution_id = %entry.uid, namespace = entry.resource.metadata().namespace, name = entry.resource.metadata().name, phase = %entry.resource.phase(), "execution ended");
 }
 
+/// Keeps what the Program leaves for others.
+fn carry_over(entry: &mut Entry, ending: &Ending, at: Timestamp) {
+    let program = entry.execution.as_ref().map(Execution::program);
+    let Some(left) = program.and_then(|program| program.carry_over(ending.phase(), at.as_millis())) else { return };
+    let content = left.to_string().into_bytes();
+    let digest = Digest::of(&content);
+    entry.extra.carried_digest = digest.as_bytes().to_vec();
+    entry.draft.blobs.push((digest, content));
+}
+
 /// Whether an entry that has nothing to write now is to be looked at again a little later.
 pub(crate) fn wants_settling(entry: &Entry) -> bool {
     !entry.is_closed()
@@ -374,7 +392,7 @@ pub(crate) fn write_running_status(shared: &Arc<Shared>, entry: &mut Entry) {
     }
     if entry.draft.put {
         entry.status_written_ms = now;
-        if entry.extra.hosted && execution.next_event == 1 {
+        if entry.extra.held.is_some() || entry.extra.hosted && execution.next_event == 1 {
             return entry.resource.set_phase(Phase::Pending);
         }
         entry.resource.set_phase(if execution.suspended { Phase::Suspended } else { Phase::Running });
@@ -461,7 +479,12 @@ pub(crate) fn child_done(
             let taken = feed(
                 shared,
                 entry,
-                Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Failed(fault.clone()) },
+                // It never came to be, so it used nothing.
+                Input::CallbackAnswered {
+                    id: id.clone(),
+                    outcome: Outcome::Failed(fault.clone()),
+                    used: Some(Used::default()),
+                },
             );
             if !taken && wanted {
                 tracing::warn!(execution_id = %entry.uid, position = id.position, %fault, "a child that nobody awaits could not be started");
@@ -611,7 +634,7 @@ pub(crate) fn child_missing(shared: &Arc<Shared>, entry: &mut Entry, operation: 
     if let Some(id) = open.cloned().filter(|id| !exists(id)) {
         let fault = Fault::new(fault_type::RUNTIME, 500, "the execution that was waited for does not exist any more")
             .at(&id.position);
-        feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault) });
+        feed(shared, entry, Input::CallbackAnswered { id, outcome: Outcome::Failed(fault), used: None });
         write_running_status(shared, entry);
     }
 }

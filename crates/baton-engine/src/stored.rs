@@ -1,7 +1,7 @@
 //! The stored form of an execution: its public message, and beside it what only the engine may see.
 
 use baton_execution::ProgramKind;
-use baton_proto::{ExecutionResource, kind};
+use baton_proto::{ExecutionResource, history_v1, kind};
 use baton_store::{Number, ResourceKey, StoredResource};
 use baton_types::{ApiError, Uid};
 use bytes::Bytes;
@@ -39,6 +39,26 @@ pub(crate) struct StoredExecution {
     /// Due time of the timer by which callers elsewhere are heard from, in milliseconds since 1970; 0 for none.
     #[prost(int64, tag = "9")]
     pub(crate) callers_timer_ms: i64,
+    /// Of one that has ended: what it and all below it used; absent if nobody knows.
+    #[prost(message, optional, tag = "18")]
+    pub(crate) used: Option<history_v1::Used>,
+    /// What it begins with, as long as it is held before its first step.
+    #[prost(message, optional, tag = "10")]
+    pub(crate) held: Option<HeldStart>,
+    /// Digest of what it has left for others; empty for nothing.
+    #[prost(bytes = "vec", tag = "11")]
+    pub(crate) carried_digest: Vec<u8>,
+}
+
+/// The first step of an execution that is held.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct HeldStart {
+    /// Its first input.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) started: Option<history_v1::HistoryEvent>,
+    /// The whole execution's limit of time from then on, in milliseconds; 0 for none.
+    #[prost(uint64, tag = "2")]
+    pub(crate) timeout_ms: u64,
 }
 
 /// Where an answer is to go.

@@ -25,12 +25,13 @@ use crate::{
     approvals, callers, changes, delivery, effects,
     engine::Elsewhere,
     entry::{AfterCommit, Entry},
-    errors, hosted,
+    errors, held, hosted,
     message::{AnswerReply, DeliveryResult, Message, MessageKind},
     sealer::Sealer,
     steps,
     stored::Row,
     timers::Timers,
+    transients::Transients,
 };
 
 /// Messages taken before drafts are handed to the store.
@@ -100,6 +101,8 @@ pub(crate) struct Shared {
     /// Who follows which history; empty most of the time.
     pub(crate) followers: Mutex<HashMap<Number, watch::Sender<i64>>>,
     pub(crate) followers_count: AtomicUsize,
+    /// What activities emit while they run.
+    pub(crate) transients: Arc<Transients>,
     /// Executions held in memory, over all workers.
     pub(crate) resident: AtomicUsize,
 }
@@ -333,6 +336,9 @@ impl Worker {
         if let Some(last_event) = last_event {
             self.shared.tell_followers(number, last_event);
         }
+        if draft.put {
+            self.shared.transients.written(number);
+        }
         if draft.delete {
             let queue = std::mem::take(&mut entry.queue);
             self.entries.remove(&number);
@@ -497,8 +503,8 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         }
         MessageKind::ActivityDone { id, result } => steps::activity_done(shared, entry, id, result),
         MessageKind::ChildDone { id, result } => steps::child_done(shared, entry, id, result),
-        MessageKind::Answer { claims, fingerprint, outcome, reply } => {
-            answers::answer(shared, entry, &claims, fingerprint, &outcome, reply);
+        MessageKind::Answer { claims, fingerprint, outcome, used, reply } => {
+            answers::answer(shared, entry, &claims, fingerprint, answers::Answer { outcome, used }, reply);
         }
         MessageKind::Heartbeat { claims, fingerprint, reply } => {
             let _gone = reply.send(answers::heartbeat(shared, entry, &claims, fingerprint));
@@ -512,6 +518,7 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::ChildMissing { position } => steps::child_missing(shared, entry, &position),
         MessageKind::Settle => steps::settle(shared, entry),
         MessageKind::Update { change, reply } => changes::update(shared, entry, change, reply),
+        MessageKind::Release { released, reply } => held::release(shared, entry, released, reply),
         MessageKind::Delete { expected_revision, reply } => changes::delete(shared, entry, expected_revision, reply),
         MessageKind::Attach { token, reply } => changes::attach(shared, entry, &token, reply),
         MessageKind::Repeat { request_id, spec_digest, token, reply } => {
@@ -616,6 +623,7 @@ fn refuse(shared: &Arc<Shared>, kind: MessageKind, error: Option<&ApiError>) {
         MessageKind::Create { reply, .. } | MessageKind::Repeat { reply, .. } => drop(reply.send(Err(gone()))),
         MessageKind::End { reply, .. }
         | MessageKind::Update { reply, .. }
+        | MessageKind::Release { reply, .. }
         | MessageKind::Attach { reply, .. }
         | MessageKind::RetryCallbacks { reply, .. } => {
             drop(reply.send(Err(gone())));

@@ -1,9 +1,10 @@
 //! What a Program can ask of its engine.
 
+use baton_types::Phase;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Fault, OperationId, ProgramKind, Question};
+use crate::{Fault, Grant, OperationId, ProgramKind, Question};
 
 /// One decision of a Program. Recorded in history before anything of it is carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +112,9 @@ pub struct StartChild {
     /// The approval that allows it, used up by this; `None` if none was needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<String>,
+    /// What it gets of what is left to the tree; put in at the end of the step, by [`Account::end_step`](crate::Account::end_step).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
 }
 
 /// What a child runs.
@@ -230,4 +234,16 @@ pub enum Ending {
         /// What there was until then, if it is worth keeping.
         partial_output: Option<Value>,
     },
+}
+
+impl Ending {
+    /// The phase that it leaves the execution in.
+    pub const fn phase(&self) -> Phase {
+        match self {
+            Self::Completed { .. } => Phase::Completed,
+            Self::Failed { .. } => Phase::Failed,
+            Self::Cancelled { .. } => Phase::Cancelled,
+            Self::TimedOut { .. } => Phase::TimedOut,
+        }
+    }
 }

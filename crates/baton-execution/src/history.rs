@@ -6,7 +6,7 @@ use baton_types::Uid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Command, Fault, OperationId};
+use crate::{Command, Fault, Grant, OperationId, Used};
 
 /// One numbered entry of an event history.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +67,9 @@ pub enum Input {
         id: OperationId,
         /// The answer.
         outcome: Outcome,
+        /// What whoever answers and all below it used; `None` if that is not known, as of anybody but a child.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        used: Option<Used>,
     },
     /// Somebody asked for the end of the execution; the Program winds up and ends as cancelled.
     CancelRequested {
@@ -107,6 +110,15 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Limits or other settings of the execution that its Program understands; `null` if there are none.
     pub settings: Value,
+    /// What it may use of what is left to its tree. `None` for an execution that began before there were grants: it goes on
+    /// as it did then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
+    /// What it goes on from, where executions before it have left something ([`Program::carry_over`]); `null` if it does not.
+    ///
+    /// [`Program::carry_over`]: crate::Program::carry_over
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub carried_over: Value,
 }
 
 /// How a callee ended, as told to whoever holds the wait.

@@ -18,7 +18,9 @@
 mod activity;
 mod command;
 mod earlier;
+mod emitter;
 mod fault;
+mod grant;
 mod history;
 mod operation;
 mod program;
@@ -28,16 +30,19 @@ mod secret;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use activity::{Activities, ActivityTask};
+pub use activity::{Activities, ActivityTask, Origin};
 pub use command::{ChildTarget, Command, Effect, Ending, Note, ParentClosePolicy, ScheduleActivity, StartChild};
 pub use earlier::{is_same_event, with_present_placeholders};
+pub use emitter::{Emit, Emitter};
 pub use fault::{Fault, fault_type};
+pub use grant::{ANCESTORS_MAX, Account, Allowance, Amounts, Ancestor, Grant, Shortage, Used};
 pub use history::{HistoryEvent, HistoryEventKind, Input, Outcome, Recorded, Start};
 pub use operation::{
     AUTHORIZATION_PLACEHOLDER, OperationId, callback_token_placeholder, has_text, replace_callback_tokens, replace_text,
 };
 pub use program::{
-    ArtifactSummary, Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, Usage, WaitReason, Waiting,
+    ArtifactSummary, Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, TreeProgress, Usage,
+    WaitReason, Waiting, decimal_of_micros, micros_of_decimal,
 };
 pub use question::{Choice, Decision, QUESTION_BYTES_MAX, Question, QuestionKind, arguments_digest, canonical_json};
 pub use reserved::{RESERVED_CHARACTERS, reserved_places};

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use baton_types::Digest;
+use baton_types::{Digest, Phase};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{Command, Decision, Fault, OperationId, Recorded};
+use crate::{Allowance, Command, Decision, Fault, OperationId, Recorded, Used};
 
 /// A workflow or an agent as a state machine.
 ///
@@ -24,6 +24,11 @@ pub trait Program: Send {
     /// What an open activity is run with, where that is more than its command holds; `None` for the command's own input.
     fn activity_input(&self, id: &OperationId) -> Option<Value>;
 
+    /// What an open activity is for, in words of the Program, for whoever looks at it from outside: the tool that an agent calls.
+    fn labels(&self, _id: &OperationId) -> Map<String, Value> {
+        Map::new()
+    }
+
     /// Whether a decision on an open question is one that the Program can go on with. Asked before the decision is taken,
     /// so that whoever decides can correct it.
     ///
@@ -31,6 +36,12 @@ pub trait Program: Send {
     /// What is wrong with it, as sentences.
     fn check_decision(&self, _id: &OperationId, _decision: &Decision) -> Result<(), Vec<String>> {
         Ok(())
+    }
+
+    /// What is kept of the execution when it has ended, in this phase and at this time (milliseconds since 1970), for
+    /// executions that go on from it; `None` if nobody will. Never changes the state.
+    fn carry_over(&self, _phase: Phase, _ended_ms: i64) -> Option<Value> {
+        None
     }
 
     /// What `status` says of the execution.
@@ -113,6 +124,8 @@ pub struct Progress {
     pub usage: Usage,
     /// What was made so far, oldest first; few.
     pub artifacts: Vec<ArtifactSummary>,
+    /// The same of it and all below it.
+    pub tree: TreeProgress,
 }
 
 /// Something that an execution made.
@@ -126,6 +139,21 @@ pub struct ArtifactSummary {
     pub digest: String,
     /// Of its content.
     pub size_bytes: u64,
+}
+
+/// What an execution and all below it have used, and may use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TreeProgress {
+    /// What was used so far; what is reserved counts as unsettled.
+    pub used: Used,
+    /// What is left.
+    pub left: Allowance,
+    /// Levels of executions that may be below it; `None` is without a limit.
+    pub depth: Option<u32>,
+    /// When the time of the tree is over, in milliseconds since 1970.
+    pub deadline_ms: Option<i64>,
+    /// Limits whose soft mark is passed, in words for people.
+    pub marks: Vec<String>,
 }
 
 /// Something an execution waits for.
@@ -218,17 +246,67 @@ pub struct Usage {
     /// Calls whose price is not known.
     #[serde(default)]
     pub cost_unknown_calls: u32,
+    /// Executions that were started.
+    #[serde(default)]
+    pub children: u32,
 }
 
 impl Usage {
+    /// The sum.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            model_calls: self.model_calls.saturating_add(other.model_calls),
+            tool_calls: self.tool_calls.saturating_add(other.tool_calls),
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            cached_input_tokens: self.cached_input_tokens.saturating_add(other.cached_input_tokens),
+            cost_micros: self.cost_micros.saturating_add(other.cost_micros),
+            cost_unknown_calls: self.cost_unknown_calls.saturating_add(other.cost_unknown_calls),
+            children: self.children.saturating_add(other.children),
+        }
+    }
+
     /// What the calls of known price cost, in dollars as a decimal; `None` if no call that was answered is one.
     pub fn cost(&self) -> Option<String> {
-        const MICROS: u64 = 1_000_000;
         if self.cost_micros == 0 && (self.cost_unknown_calls > 0 || self.model_calls == 0) {
             return None;
         }
-        let (whole, part) = (self.cost_micros / MICROS, self.cost_micros % MICROS);
-        let text = format!("{whole}.{part:06}");
-        Some(text.trim_end_matches('0').trim_end_matches('.').to_owned())
+        Some(decimal_of_micros(self.cost_micros))
+    }
+}
+
+const MICROS: u64 = 1_000_000;
+
+/// Millionths of a dollar as a decimal of dollars, such as `0.0123`.
+pub fn decimal_of_micros(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / MICROS, micros % MICROS);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The millionths of a dollar of a decimal; `None` if it is none, has more than six places, or is too large.
+pub fn micros_of_decimal(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 6 {
+        return None;
+    }
+    let micros: u64 = format!("{part:0<6}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(MICROS)?.checked_add(micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_whole_millionths() {
+        for (text, micros) in [("0", 0), ("0.000001", 1), ("12.5", 12_500_000), ("0.05", 50_000), ("7", 7_000_000)] {
+            assert_eq!(micros_of_decimal(text), Some(micros), "{text}");
+            assert_eq!(decimal_of_micros(micros), text);
+        }
+        for wrong in ["", ".", "1.", ".5", "-1", "1e3", "0.0000001", "99999999999999", " 1"] {
+            assert_eq!(micros_of_decimal(wrong), None, "{wrong}");
+        }
     }
 }

@@ -47,6 +47,8 @@ pub enum QuestionKind {
     ToolChanged,
     /// What does the server of a tool want to know?
     Elicitation,
+    /// May this much more be used? The arguments are `{"extend": {…}}`.
+    Limit,
 }
 
 impl QuestionKind {
@@ -57,19 +59,20 @@ impl QuestionKind {
             Self::InDoubt => "InDoubt",
             Self::ToolChanged => "ToolChanged",
             Self::Elicitation => "Elicitation",
+            Self::Limit => "Limit",
         }
     }
 
     /// The kind of that word.
     pub fn of(word: &str) -> Option<Self> {
-        let all = [Self::ToolCall, Self::InDoubt, Self::ToolChanged, Self::Elicitation];
+        let all = [Self::ToolCall, Self::InDoubt, Self::ToolChanged, Self::Elicitation, Self::Limit];
         all.into_iter().find(|kind| kind.as_str() == word)
     }
 
     /// What can be decided.
     pub const fn choices(self) -> &'static [Choice] {
         match self {
-            Self::ToolCall | Self::ToolChanged => &[Choice::Approve, Choice::Deny],
+            Self::ToolCall | Self::ToolChanged | Self::Limit => &[Choice::Approve, Choice::Deny],
             Self::InDoubt => &[Choice::Retry, Choice::Result, Choice::Fail],
             Self::Elicitation => &[Choice::Approve, Choice::Result, Choice::Deny],
         }
@@ -80,9 +83,9 @@ impl QuestionKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
-    /// The call is made.
+    /// The call is made; or so much more may be used.
     Approve,
-    /// The call is not made.
+    /// The call is not made; or no more is used, and the execution ends.
     Deny,
     /// The call is made once more.
     Retry,
@@ -209,9 +212,13 @@ mod tests {
             result: None,
         };
         assert_eq!(Decision::of(&decision.clone().into_outcome()), Ok(decision));
-        for kind in
-            [QuestionKind::ToolCall, QuestionKind::InDoubt, QuestionKind::ToolChanged, QuestionKind::Elicitation]
-        {
+        for kind in [
+            QuestionKind::ToolCall,
+            QuestionKind::InDoubt,
+            QuestionKind::ToolChanged,
+            QuestionKind::Elicitation,
+            QuestionKind::Limit,
+        ] {
             assert_eq!(QuestionKind::of(kind.as_str()), Some(kind));
             assert!(kind.choices().iter().all(|choice| Choice::of(choice.as_str()) == Some(*choice)));
         }

@@ -275,7 +275,7 @@ mod tests {
             fault.title = None;
             Outcome::Failed(fault)
         };
-        let answered = |text: &str| Input::CallbackAnswered { id: id.clone(), outcome: failed(text) };
+        let answered = |text: &str| Input::CallbackAnswered { id: id.clone(), outcome: failed(text), used: None };
         assert_eq!(disarm_input(&answered(&armed)), Some(answered(harmless)));
         assert_eq!(disarm_input(&completed("plain")), None);
         for demand in [crate::AUTHORIZATION_PLACEHOLDER.to_owned(), crate::callback_token_placeholder(&id)] {

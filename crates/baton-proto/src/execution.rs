@@ -27,6 +27,8 @@ pub mod condition {
     pub const FAILED: &str = "Failed";
     /// A call may or may not have happened, and a person is to say what becomes of it.
     pub const IN_DOUBT: &str = "InDoubt";
+    /// The soft mark of a limit is passed.
+    pub const LIMIT_NEAR: &str = "LimitNear";
     /// Of a workflow: whether its schedule starts executions.
     pub const SCHEDULED: &str = "Scheduled";
     /// Whether every caller was told.

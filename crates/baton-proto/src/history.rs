@@ -3,6 +3,8 @@
 //! Data over 64 KiB leaves the event and is stored once by its digest. A variant that this build does not know is
 //! an error that names it, never skipped: a history with a hole must not be replayed.
 
+mod grant;
+
 use std::collections::BTreeMap;
 
 use baton_execution::{
@@ -103,6 +105,8 @@ pub fn event_type(event: &wire::HistoryEvent) -> &'static str {
     }
 }
 
+pub use grant::{decode_used, encode_used};
+
 /// The phase in which an outcome leaves the execution that gave it.
 pub const fn outcome_phase(outcome: &Outcome) -> Phase {
     match outcome {
@@ -167,6 +171,8 @@ fn encode_input(input: &Input, keep: Keep<'_>) -> Attributes {
             input: data(&start.input, keep),
             env: start.env.clone(),
             settings: data(&start.settings, keep),
+            grant: start.grant.as_ref().map(grant::encode),
+            carried_over: data(&start.carried_over, keep),
         }),
         Input::ActivityCompleted { id, output } => Attributes::ActivityCompleted(wire::ActivityCompleted {
             operation: operation(id),
@@ -177,9 +183,10 @@ fn encode_input(input: &Input, keep: Keep<'_>) -> Attributes {
             fault: Some(encode_fault(fault, keep)),
         }),
         Input::TimerFired { id } => Attributes::TimerFired(operation_only(id)),
-        Input::CallbackAnswered { id, outcome } => Attributes::CallbackAnswered(wire::CallbackAnswered {
+        Input::CallbackAnswered { id, outcome, used } => Attributes::CallbackAnswered(wire::CallbackAnswered {
             operation: operation(id),
             outcome: Some(encode_outcome(outcome, keep)),
+            used: used.as_ref().map(grant::encode_used),
         }),
         Input::CancelRequested { reason } => {
             Attributes::CancelRequested(wire::CancelRequested { reason: reason.clone() })
@@ -262,6 +269,7 @@ fn encode_child(it: &StartChild, keep: Keep<'_>) -> wire::ChildRequested {
         },
         execution_name: String::new(),
         approval: it.approval.clone().unwrap_or_default(),
+        grant: it.grant.as_ref().map(grant::encode),
     }
 }
 
@@ -392,6 +400,7 @@ impl Decoder<'_> {
                 ParentClosePolicy::Cancel
             },
             approval: Self::approval(&it.approval),
+            grant: it.grant.as_ref().map(grant::decode),
         })
     }
 
@@ -497,6 +506,8 @@ fn decode_input(attributes: &Attributes, decoder: &Decoder<'_>) -> Decoded<Input
             input: decoder.value(it.input.as_ref())?,
             env: BTreeMap::clone(&it.env),
             settings: decoder.value(it.settings.as_ref())?,
+            grant: it.grant.as_ref().map(grant::decode),
+            carried_over: decoder.value(it.carried_over.as_ref())?,
         }),
         Attributes::ActivityCompleted(it) => Input::ActivityCompleted {
             id: Decoder::id(it.operation.as_ref())?,
@@ -509,6 +520,7 @@ fn decode_input(attributes: &Attributes, decoder: &Decoder<'_>) -> Decoded<Input
         Attributes::CallbackAnswered(it) => Input::CallbackAnswered {
             id: Decoder::id(it.operation.as_ref())?,
             outcome: decoder.outcome(it.outcome.as_ref())?,
+            used: it.used.as_ref().map(grant::decode_used),
         },
         Attributes::CancelRequested(it) => Input::CancelRequested { reason: it.reason.clone() },
         Attributes::TimeoutReached(_) => Input::TimeoutReached,

@@ -18,7 +18,10 @@ mod timestamp;
 
 pub use data::{DataLoader, NoBlobs};
 pub use execution::{CallbackState, ExecutionResource, condition, set_condition};
-pub use history::{HistoryCodecError, decode_event, encode_event, encode_event_within, event_type, outcome_phase};
+pub use history::{
+    HistoryCodecError, decode_event, decode_used, encode_event, encode_event_within, encode_used, event_type,
+    outcome_phase,
+};
 pub use json::{JsonError, from_json, from_json_value, to_json, to_json_value};
 pub use resource::{API_VERSION, Resource, kind};
 pub use timestamp::Timestamp;

@@ -28,6 +28,8 @@ pub mod kind {
     pub const ARTIFACT: &str = "Artifact";
     /// Instructions that models load when they need them.
     pub const SKILL: &str = "Skill";
+    /// A conversation over several executions of agents.
+    pub const SESSION: &str = "Session";
 }
 
 /// A resource: `apiVersion`, `kind`, `metadata`, `spec`, `status`.
@@ -139,4 +141,5 @@ resource!(Secret, "secrets", "secret", &["sec"], SecretWatchEvent, SecretList);
 resource!(Approval, "approvals", "approval", &["apr"], ApprovalWatchEvent, ApprovalList);
 resource!(McpServer, "mcpservers", "MCP server", &["mcp"], McpServerWatchEvent, McpServerList);
 resource!(Skill, "skills", "skill", &["sk"], SkillWatchEvent, SkillList);
+resource!(Session, "sessions", "session", &["ses"], SessionWatchEvent, SessionList);
 resource!(Artifact, "artifacts", "artifact", &["art"], ArtifactWatchEvent, ArtifactList);

@@ -22,6 +22,21 @@ fn fault() -> Fault {
         .with_data(json!({"body": [1, 2.5]}))
 }
 
+fn grant() -> Grant {
+    let ancestor = Ancestor { kind: "Agent".into(), name: "triage".into(), input: "0123456789ab".into() };
+    Grant {
+        amounts: Allowance { model_calls: Some(0), tokens: Some(1 << 40), ..Allowance::default() },
+        depth: Some(2),
+        deadline_ms: Some(1_800_000_000_123),
+        ancestors: vec![ancestor],
+    }
+}
+
+fn used() -> Used {
+    let usage = Usage { model_calls: 3, input_tokens: 1 << 40, cost_micros: 17, children: 2, ..Usage::default() };
+    Used { usage, unsettled: Amounts { tokens: 5, ..Amounts::default() } }
+}
+
 #[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn every_event() -> Vec<HistoryEventKind> {
     let id = OperationId::new("/do/1/ask/for/3", 2);
@@ -33,13 +48,19 @@ fn every_event() -> Vec<HistoryEventKind> {
             input: json!({"a": 5}),
             env: BTreeMap::from([("K".into(), "v".into())]),
             settings: json!({"maxTurns": 3}),
+            grant: Some(grant()),
+            carried_over: json!({"turn": 2}),
         }),
         Input::ActivityCompleted { id: id.clone(), output: json!([9_007_199_254_740_993_i64, 5.0, null]) },
         Input::ActivityFailed { id: id.clone(), fault: fault() },
         Input::TimerFired { id: id.clone() },
-        Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Completed(Value::Null) },
-        Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Failed(fault()) },
-        Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Cancelled { reason: "r".into() } },
+        Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Completed(Value::Null), used: None },
+        Input::CallbackAnswered { id: id.clone(), outcome: Outcome::Failed(fault()), used: None },
+        Input::CallbackAnswered {
+            id: id.clone(),
+            outcome: Outcome::Cancelled { reason: "r".into() },
+            used: Some(used()),
+        },
         Input::CancelRequested { reason: "enough".into() },
         Input::TimeoutReached,
         Input::Suspended,
@@ -65,6 +86,7 @@ fn every_event() -> Vec<HistoryEventKind> {
         expires_ms: Some(1_800_000_000_123),
         parent_close_policy: ParentClosePolicy::Abandon,
         approval: Some("run-pay-1".into()),
+        grant: Some(Grant::default()),
     };
     let text = || "p".to_owned();
     let notes = [

@@ -14,6 +14,7 @@ mod models;
 mod place;
 mod run;
 mod temporal;
+mod traces;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -31,6 +32,7 @@ pub use self::{
     place::{Advertise, StoreUrl, StoreUrlSetting},
     run::{CommandsSetting, RunConfig},
     temporal::{EngineKind, Names, TemporalConfig, Tls},
+    traces::TracesConfig,
 };
 use crate::{EventsOptions, Lifecycle, PORT_DEFAULT, ReportOptions, ServerOptions, UpkeepOptions};
 
@@ -60,6 +62,11 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("BATON_EVENTS_SINK", "events.sink"),
     ("BATON_LIFECYCLE_SINK", "events.lifecycle-sink"),
     ("BATON_LIFECYCLE", "events.lifecycle"),
+    ("BATON_TRACES_ENDPOINT", "traces.endpoint"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "traces.endpoint"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "traces.headers"),
+    ("BATON_TRACES_CONTENT", "traces.content"),
+    ("OTEL_SERVICE_NAME", "traces.service-name"),
     ("BATON_ENGINE", "engine.kind"),
     ("BATON_TEMPORAL_COMPATIBLE", "temporal-compatible"),
     ("BATON_TEMPORAL_ADDRESS", "temporal.address"),
@@ -118,6 +125,8 @@ pub struct Config {
     pub upkeep: UpkeepConfig,
     /// Events.
     pub events: EventsConfig,
+    /// Traces.
+    pub traces: TracesConfig,
 }
 
 impl Default for Config {
@@ -138,6 +147,7 @@ impl Default for Config {
             temporal: TemporalConfig::default(),
             upkeep: UpkeepConfig::default(),
             events: EventsConfig::default(),
+            traces: TracesConfig::default(),
         }
     }
 }
@@ -472,6 +482,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     config.egress.check()?;
+    config.traces.check()?;
     for (name, url) in [("events.sink", &config.events.sink), ("events.lifecycle-sink", &config.events.lifecycle_sink)]
     {
         if !url.is_empty() && !is_receiver(url) {
@@ -539,6 +550,7 @@ impl From<Config> for ServerOptions {
             temporal: _,
             upkeep,
             events,
+            traces,
         } = config;
         let engine_default = EngineOptions::default();
         let text = |text: String| (!text.is_empty()).then_some(text);
@@ -553,6 +565,7 @@ impl From<Config> for ServerOptions {
             egress: egress.policy(),
             allow_own_api: egress.allow_own_api,
             run: run.into(),
+            traces: traces.options(),
             store: StoreOptions {
                 cache_bytes: usize::try_from(store.cache.0).unwrap_or(usize::MAX),
                 readers: store.readers,

@@ -4,7 +4,8 @@
 //! would send the secret to whoever that activity calls.
 
 use baton_execution::{Command, Decision, OperationId, Program, ProgramError, Progress, Recorded, disarm_input};
-use serde_json::Value;
+use baton_types::Phase;
+use serde_json::{Map, Value};
 
 /// A Program behind the fence that every input passes.
 pub(crate) struct Fenced<P>(pub(crate) P);
@@ -21,8 +22,16 @@ impl<P: Program> Program for Fenced<P> {
         self.0.activity_input(id)
     }
 
+    fn labels(&self, id: &OperationId) -> Map<String, Value> {
+        self.0.labels(id)
+    }
+
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
         self.0.check_decision(id, decision)
+    }
+
+    fn carry_over(&self, phase: Phase, ended_ms: i64) -> Option<Value> {
+        self.0.carry_over(phase, ended_ms)
     }
 
     fn progress(&self) -> Progress {

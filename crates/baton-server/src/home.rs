@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use baton_activities::{Home, Secret, Subscription};
 use baton_execution::{Fault, fault_type};
 use baton_store::Lane;
-use baton_types::{ApiError, ErrorKind};
+use baton_types::{ApiError, Digest, ErrorKind};
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::app::{App, WeakApp};
@@ -54,6 +55,11 @@ impl Home for ServerHome {
 
     async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
         self.app()?.subscribe(namespace, &subscription).await.map_err(|error| fault_of(&error))
+    }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault> {
+        let read = self.app()?.read(move |store| store.blob(digest.as_bytes())).await;
+        read.map_err(|error| fault_of(&error))
     }
 }
 

@@ -29,7 +29,9 @@ mod rest;
 mod schedule;
 mod serve;
 mod server;
+mod sessions;
 mod templates;
+mod traces;
 mod upkeep;
 pub mod worker;
 
@@ -42,9 +44,10 @@ pub use server::{KEY_FILE, PORT_DEFAULT, RunningServer, ServerOptions, StartErro
 pub use upkeep::UpkeepOptions;
 
 // For programs that run a server or work on its data directory, so that they need no crate of the layers below.
-pub use baton_activities::{EgressPolicy, Secret};
+pub use baton_activities::{EgressPolicy, Secret, TracesOptions};
 pub use baton_agent::{
-    AgentDefinition, PINNED_SKILLS, check as check_agent, check_mcp_server, check_skill, load as load_agent, play_model,
+    AgentDefinition, PINNED_SKILLS, check as check_agent, check_compaction, check_mcp_server, check_skill,
+    load as load_agent, play_model,
 };
 pub use baton_engine::EngineOptions;
 pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};

@@ -109,6 +109,11 @@ fn describe() {
     describe_counter!(activities::MODEL_INPUT_TOKENS, "Tokens that models have read");
     describe_counter!(activities::MODEL_OUTPUT_TOKENS, "Tokens that models have written");
     describe_counter!(activities::MODEL_COST, "What calls of known price cost, in millionths of a US dollar");
+    describe_counter!(activities::SPANS_SENT, "Spans that were sent to the collector of traces");
+    describe_counter!(
+        activities::SPANS_DROPPED,
+        "Spans that were dropped: too many waited, or the collector refused them"
+    );
     describe_counter!(EXECUTIONS_CREATED, "Executions created, by kind");
     describe_counter!(EXECUTIONS_ENDED, "Executions ended, by kind and phase");
     describe_counter!(CALLBACKS_SETTLED, "Answers to return addresses that were delivered, rejected or abandoned");

@@ -16,7 +16,8 @@ use std::{
 };
 
 use baton_activities::{
-    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, RunOptions, WorldActivities,
+    ActivitiesError, ActivitiesOptions, EgressPolicy, Home, ModelsOptions, Prices, RunOptions, Tracer, TracesOptions,
+    WorldActivities,
 };
 use baton_engine::{Engine, EngineOptions, KeyError, Ledger, Sealer};
 use baton_engine_temporal::ConnectError;
@@ -38,6 +39,8 @@ use crate::{
     reports::{self, ReportOptions},
     schedule::{ScheduleOptions, Scheduler},
     serve::{self, Front, Serving},
+    sessions::Keeper,
+    traces,
     upkeep::{Upkeep, UpkeepOptions},
     worker::{Parts, Supervised, TemporalSettings, WORKER_KEY_FILE, WorkerKey, WorkerKeyError, joined::Temporal},
 };
@@ -70,6 +73,8 @@ pub struct ServerOptions {
     pub allow_own_api: bool,
     /// What commands, scripts and containers may do.
     pub run: RunOptions,
+    /// Where traces go; `None` for nowhere.
+    pub traces: Option<TracesOptions>,
     /// Limits of the store.
     pub store: StoreOptions,
     /// Threads and memory of the engine.
@@ -102,6 +107,7 @@ impl ServerOptions {
             egress: EgressPolicy::default(),
             allow_own_api: false,
             run: RunOptions::default(),
+            traces: None,
             store: StoreOptions::default(),
             engine: EngineOptions::default(),
             upkeep: UpkeepOptions::default(),
@@ -225,6 +231,7 @@ pub struct RunningServer {
     post: Arc<Post>,
     /// Gives what ran while this server led.
     leading: JoinHandle<Option<Running>>,
+    tracer: Option<Tracer>,
 }
 
 impl std::fmt::Debug for RunningServer {
@@ -270,6 +277,7 @@ pub async fn start_with(
         Err(stopped) => return Err(refused(std::io::Error::other(stopped))),
     };
     let activity_names = activities.names().collect();
+    let tracer = activities.tracer().cloned();
     let activities = Arc::new(activities);
     activities.keep_sweeping();
     let activities = around(activities);
@@ -284,6 +292,7 @@ pub async fn start_with(
         programs,
         activities,
         activity_names,
+        tracer: tracer.clone(),
         home,
         worker_key,
         temporal,
@@ -312,7 +321,7 @@ pub async fn start_with(
     let door = Door::new(Arc::clone(&post), Arc::new(healthy), Arc::new(metrics::render), stopping.clone());
     let serving = tokio::spawn(serve::serve(listener, door, stopping.clone()));
     tracing::info!(%address, data_dir = %options.data_dir.display(), "server started");
-    Ok(RunningServer { address, app, store, stopping, serving, post, leading })
+    Ok(RunningServer { address, app, store, stopping, serving, post, leading, tracer })
 }
 
 /// What is made before anything runs.
@@ -329,6 +338,7 @@ fn open(options: &ServerOptions, home: Arc<dyn Home>) -> Result<Opened, StartErr
         egress: options.egress.clone(),
         models: options.models.clone(),
         run: options.run.clone(),
+        traces: options.traces.clone(),
         ..ActivitiesOptions::default()
     };
     let activities = WorldActivities::new(activities, home).map_err(StartError::Activities)?;
@@ -369,6 +379,7 @@ struct Begin {
     programs: Arc<ProgramCache>,
     activities: Arc<dyn Activities>,
     activity_names: Vec<&'static str>,
+    tracer: Option<Tracer>,
     home: Arc<ServerHome>,
     worker_key: Option<WorkerKey>,
     temporal: Option<Temporal>,
@@ -384,8 +395,10 @@ struct Running {
     upkeep: JoinHandle<()>,
     events: JoinHandle<()>,
     schedules: JoinHandle<()>,
+    sessions: JoinHandle<()>,
     reports: JoinHandle<()>,
     pushes: JoinHandle<()>,
+    traces: Option<traces::Following>,
     worker: Option<Supervised>,
     temporal: Option<Temporal>,
 }
@@ -394,6 +407,7 @@ impl Begin {
     /// Starts the engine and everything that acts by itself, and lets requests in.
     fn lead(self) -> Result<Running, StartError> {
         let Self { app, store, sealer, programs, activities, activity_names, home, worker_key, temporal, .. } = self;
+        let traces = self.tracer.map(|tracer| traces::Following::start(store.clone(), tracer));
         let children = Arc::new(ChildAdmission::new(&app));
         let elsewhere = temporal.as_ref().map(Temporal::elsewhere).unwrap_or_default();
         let engine = Engine::start(
@@ -407,6 +421,7 @@ impl Begin {
         )
         .map_err(StartError::Engine)?;
         app.join_engine(engine.clone());
+        app.join_prices(Prices::new(&self.options.models));
         app.join_fetcher(Fetcher::new(Arc::clone(&activities), self.options.default_catalog.clone()));
         app.join_events(Bus::new(store.clone(), Arc::clone(&sealer), self.options.events));
         if let Some(reach) = temporal.as_ref().and_then(Temporal::reach) {
@@ -434,9 +449,10 @@ impl Begin {
         let upkeep = tokio::spawn(Upkeep::new(app.clone(), self.options.upkeep).run(self.stopping.clone()));
         let reports = tokio::spawn(reporting);
         let pushes = tokio::spawn(pushes);
+        let sessions = tokio::spawn(Keeper::new(app.clone()).run(self.stopping.clone()));
         let schedules = tokio::spawn(Scheduler::new(app, self.options.schedule).run(self.stopping));
         self.post.lead(front);
-        Ok(Running { engine, upkeep, events, schedules, reports, pushes, worker, temporal })
+        Ok(Running { engine, upkeep, events, schedules, sessions, reports, pushes, traces, worker, temporal })
     }
 }
 
@@ -458,6 +474,9 @@ impl Running {
         if let Err(error) = self.schedules.await {
             tracing::error!(%error, "the scheduler stopped");
         }
+        if let Err(error) = self.sessions.await {
+            tracing::error!(%error, "the keeper of sessions stopped");
+        }
         if let Err(error) = self.reports.await {
             tracing::error!(%error, "reporting events stopped");
         }
@@ -465,6 +484,9 @@ impl Running {
             tracing::error!(%error, "push notifications stopped");
         }
         self.engine.shutdown().await;
+        if let Some(traces) = self.traces {
+            traces.stop().await;
+        }
         drop(self.temporal);
     }
 }
@@ -490,6 +512,7 @@ impl RunningServer {
         if let Some(running) = running {
             running.shutdown().await;
         }
+        traces::flush(self.tracer.as_ref()).await;
         let store = self.store;
         if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
             tracing::error!(%error, "closing the store stopped");

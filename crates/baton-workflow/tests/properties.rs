@@ -236,7 +236,7 @@ impl Open {
                         )
                     }
                 };
-                Input::CallbackAnswered { id, outcome }
+                Input::CallbackAnswered { id, outcome, used: None }
             }
         }
     }
@@ -282,6 +282,8 @@ fn start() -> Input {
         input: json!({}),
         env: std::collections::BTreeMap::new(),
         settings: Value::Null,
+        grant: None,
+        carried_over: Value::Null,
     })
 }
 
@@ -373,7 +375,11 @@ fn a_snapshot_with_placeholders_of_before_is_gone_on_with() {
     let definition = Arc::new(check(&support::definition(text)).unwrap());
     let mut program = load(Arc::clone(&definition));
     let id = OperationId::new("/do/0/ask", 1);
-    let answer = Input::CallbackAnswered { id: id.clone(), outcome: baton_execution::Outcome::Completed(Value::Null) };
+    let answer = Input::CallbackAnswered {
+        id: id.clone(),
+        outcome: baton_execution::Outcome::Completed(Value::Null),
+        used: None,
+    };
     for input in [start(), answer] {
         program.on_input(&Recorded { time_ms: 1, input }).unwrap();
     }

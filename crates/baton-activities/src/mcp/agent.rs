@@ -33,7 +33,7 @@ use super::{
     failure::{Trouble, runtime},
     refused, version_named,
 };
-use crate::{Activity, jsonrpc};
+use crate::{Activity, jsonrpc, secrets::Vault};
 
 /// What a list may have when nobody wants less, in bytes: it is kept in the history of each execution.
 const LISTING_BYTES_MAX: usize = 1 << 20;
@@ -201,7 +201,8 @@ impl Question<'_> {
 
     async fn listed(&self, who: &str, peer: &Peer<RoleClient>) -> Result<Vec<Listed>, Trouble> {
         let mut list = self.all_pages(who, peer, "tools/list", &json!({}), "tools").await?;
-        Vec::deserialize(list["tools"].take())
+        // The digest is of what is recorded, now as then.
+        Vec::deserialize(Vault::as_recorded(list["tools"].take()))
             .map_err(|error| Trouble::Fault(jsonrpc::not_an_answer(who, &format!("its list of tools: {error}"))))
     }
 

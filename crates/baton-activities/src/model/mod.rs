@@ -15,23 +15,24 @@ mod places;
 mod playback;
 mod prices;
 mod remote;
+mod speech;
 mod wire;
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use baton_agent::{DATA_DEPTH_MAX, ModelRequest, ModelResponse, ModelSpec, Provider, is_deeper_than};
+use baton_agent::{DATA_DEPTH_MAX, Message, ModelRequest, ModelResponse, ModelSpec, Provider, Spoken, is_deeper_than};
 use baton_execution::{ActivityTask, Fault, fault_type};
 use metrics::counter;
 use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::{
-    Activity, Means, metric_names,
+    Activity, Home, Means, metric_names,
     options::{ActivitiesError, ModelsOptions},
     outgoing::Deadline,
 };
 use places::Places;
-use prices::Prices;
+pub use prices::Prices;
 use remote::Remote;
 
 /// Characters that a fault shows of each model that failed.
@@ -59,6 +60,7 @@ pub(crate) struct Model {
     remote: Box<dyn ModelProvider>,
     playback: Box<dyn ModelProvider>,
     prices: Prices,
+    home: Arc<dyn Home>,
 }
 
 impl Model {
@@ -68,8 +70,23 @@ impl Model {
         Ok(Self {
             remote: Box::new(Remote::new(&means.outgoing, places, retry_initial)),
             playback: Box::new(playback::Player),
-            prices: Prices::new(options),
+            prices: Prices::new(&options),
+            home: Arc::clone(&means.home),
         })
+    }
+
+    /// What was said in earlier turns of the session.
+    async fn recall(&self, earlier: &Spoken) -> Result<Vec<Message>, Fault> {
+        let mut recall = earlier.recall();
+        while let Some(digest) = recall.wanted()? {
+            let gone = || {
+                let detail =
+                    format!("what was said in an earlier turn of the session, {digest}, is not there any more");
+                Fault::new(fault_type::RUNTIME, 410, detail).non_retryable()
+            };
+            recall.take(&self.home.content(digest).await?.ok_or_else(gone)?)?;
+        }
+        Ok(recall.into_messages())
     }
 
     fn provider(&self, request: &ModelRequest) -> &dyn ModelProvider {
@@ -145,7 +162,7 @@ fn failed(model: &ModelSpec, fault: &Fault) -> String {
 #[async_trait::async_trait]
 impl Activity for Model {
     async fn run(&self, task: &ActivityTask) -> Result<Value, Fault> {
-        let request = ModelRequest::deserialize(&task.input).map_err(|error| {
+        let mut request = ModelRequest::deserialize(&task.input).map_err(|error| {
             Fault::new(
                 fault_type::CONFIGURATION,
                 400,
@@ -153,6 +170,9 @@ impl Activity for Model {
             )
             .non_retryable()
         })?;
+        if let Some(earlier) = request.earlier.take() {
+            request.put_before(self.recall(&earlier).await?);
+        }
         let mut response = self.ask_in_turn(&request, task).await?;
         for call in response.tool_calls.iter_mut().filter(|call| is_deeper_than(&call.arguments, DATA_DEPTH_MAX)) {
             // A text is no object: the loop tells the model so, which finds here what was wrong.

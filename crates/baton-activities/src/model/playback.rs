@@ -3,7 +3,8 @@
 use baton_agent::{ModelRequest, ModelResponse};
 use baton_execution::{Fault, fault_type};
 
-use super::{ModelCall, ModelProvider};
+use super::{ModelCall, ModelProvider, speech::Speech};
+use crate::secrets::Vault;
 
 pub(super) struct Player;
 
@@ -13,10 +14,12 @@ impl ModelProvider for Player {
         request.model.playback.is_some()
     }
 
-    async fn answer(&self, request: &ModelRequest, _call: &ModelCall<'_>) -> Result<ModelResponse, Fault> {
+    async fn answer(&self, request: &ModelRequest, call: &ModelCall<'_>) -> Result<ModelResponse, Fault> {
         let script = request.model.playback.as_ref().ok_or_else(|| {
             Fault::new(fault_type::CONFIGURATION, 400, "the agent has no model.playback to play").non_retryable()
         })?;
-        script.answer(request)
+        let response = script.answer(request)?;
+        Speech::new(&call.task.emitter, Vault::given()).say(&response);
+        Ok(response)
     }
 }

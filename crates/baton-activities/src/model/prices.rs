@@ -33,14 +33,22 @@ struct Table {
     providers: BTreeMap<String, BTreeMap<String, Vec<f64>>>,
 }
 
-pub(super) struct Prices {
+/// What this server knows of prices.
+#[derive(Clone, Debug)]
+pub struct Prices {
     own: BTreeMap<String, Price>,
     unknown: UnknownPrice,
 }
 
 impl Prices {
-    pub(super) fn new(options: ModelsOptions) -> Self {
-        Self { own: options.prices, unknown: options.unknown_price }
+    /// The prices of these settings, and the shipped table.
+    pub fn new(options: &ModelsOptions) -> Self {
+        Self { own: options.prices.clone(), unknown: options.unknown_price }
+    }
+
+    /// The price that a model is taken to have; `None` if it is not known.
+    pub fn known(&self, model: &ModelSpec) -> Option<Price> {
+        self.of(model).ok().flatten()
     }
 
     /// The price of a model; `None` if it is not known.

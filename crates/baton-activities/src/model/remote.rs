@@ -31,11 +31,13 @@ use super::{
     ModelCall, ModelProvider,
     origin::framed,
     places::{Place, Places},
+    speech::Speech,
     wire::{self, Broken, Heard, Listener, Question, Said, Wire},
 };
 use crate::{
     outgoing::{IDEMPOTENCY_KEY, Opened, Outgoing, Request, header_text, shown, status_fault},
     redact::Secrets,
+    secrets::Vault,
 };
 
 /// Attempts where the agent says nothing.
@@ -131,6 +133,7 @@ impl Remote {
             return Err(Attempt { fault, retry, retry_after: retry_after(&response.headers) });
         }
         let mut listener = asking.wire.listen();
+        let mut aloud = Speech::new(&asking.call.task.emitter, asking.secrets.clone());
         let is_events = opened.is("text/event-stream");
         if is_events || opened.is("application/x-ndjson") {
             let max = self.outgoing.response_bytes_max();
@@ -141,10 +144,11 @@ impl Remote {
                     Err(sse_stream::Error::Body(stopped)) => Err(stopped.downcast::<Stopped>().ok().map(|it| *it)),
                     Err(_) => Err(None),
                 });
-                hear(asking, frames, listener.as_mut()).await?;
+                hear(asking, frames, listener.as_mut(), &mut aloud).await?;
             } else {
-                hear(asking, lines(bytes).map_err(Some), listener.as_mut()).await?;
+                hear(asking, lines(bytes).map_err(Some), listener.as_mut(), &mut aloud).await?;
             }
+            aloud.end();
             return listener.finish().map_err(|broken| asking.broken(broken, true));
         }
         let response = self.outgoing.read(opened).await.map_err(broken_off)?;
@@ -153,7 +157,8 @@ impl Remote {
             let start = asking.secrets.redact(&start);
             asking.corrupt(&format!("gave an answer that is not JSON ({error}): {start}"), false)
         })?;
-        listener.hear(whole).map_err(|broken| asking.broken(broken, false))?;
+        listener.hear(whole, &mut aloud).map_err(|broken| asking.broken(broken, false))?;
+        aloud.end();
         listener.finish().map_err(|broken| asking.broken(broken, false))
     }
 }
@@ -163,6 +168,7 @@ async fn hear(
     asking: &Asking<'_>,
     frames: impl Stream<Item = Result<String, Option<Stopped>>>,
     listener: &mut dyn Listener,
+    aloud: &mut Speech<'_>,
 ) -> Result<(), Attempt> {
     let mut frames = std::pin::pin!(frames);
     while let Some(frame) = frames.next().await {
@@ -179,7 +185,7 @@ async fn hear(
         }
         let frame = serde_json::from_str(frame)
             .map_err(|error| asking.corrupt(&format!("gave a stream with a part that is not JSON ({error})"), false))?;
-        if listener.hear(frame).map_err(|broken| asking.broken(broken, true))? == Heard::Whole {
+        if listener.hear(frame, aloud).map_err(|broken| asking.broken(broken, true))? == Heard::Whole {
             break;
         }
     }
@@ -217,7 +223,7 @@ impl ModelProvider for Remote {
         let Question { url, body } = wire.question(&framed(request), &place.base)?;
         let body = body.to_string().into_bytes();
         let headers = headers(wire, &place, call)?;
-        let mut secrets = Secrets::default();
+        let mut secrets = Vault::given();
         place.key.iter().for_each(|key| secrets.add(key.expose()));
         let asking = Asking { wire, url, body, headers, secrets, call };
         let said = (|| self.attempt(&asking))

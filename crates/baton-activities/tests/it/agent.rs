@@ -22,6 +22,8 @@ async fn run_to_end(spec: &Value, options: ActivitiesOptions) -> Ending {
         input: json!({"message": "Where is order 17?", "input": {"id": "17"}}),
         env: std::collections::BTreeMap::new(),
         settings: Value::Null,
+        grant: None,
+        carried_over: Value::Null,
     };
     let mut inputs = vec![Input::Started(start)];
     while let Some(input) = inputs.pop() {

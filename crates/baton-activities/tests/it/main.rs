@@ -24,5 +24,6 @@ mod programs;
 mod providers;
 mod script;
 mod secrets;
+mod speech;
 mod support;
 mod wires;

@@ -18,7 +18,7 @@ use baton_activities::{ActivitiesOptions, EgressPolicy, RunOptions, WorldActivit
 use baton_agent::{AgentProgram, check, load};
 use baton_execution::{
     Activities as _, ActivityTask, Choice, Command, Decision, Ending, Input, Program as _, Question, QuestionKind,
-    Recorded, Start, arguments_digest,
+    Recorded, Start, arguments_digest, disarm_input,
 };
 use baton_types::Uid;
 use serde_json::{Value, json};
@@ -48,6 +48,7 @@ impl Drive {
             input: json!({"message": "Go", "input": null}),
             env: BTreeMap::new(),
             settings: Value::Null,
+            grant: None,
         };
         Self {
             program: load(Arc::new(check(spec).expect("the spec is good"))),
@@ -67,6 +68,8 @@ impl Drive {
             else {
                 panic!("the agent waits for something that nobody does")
             };
+            // As engines do.
+            let input = disarm_input(&input).unwrap_or(input);
             self.recorded.push(format!("{input:?}"));
             self.now_ms += 1;
             let commands =
@@ -87,7 +90,7 @@ impl Drive {
                         let decision = decide(&question);
                         assert_eq!(self.program.check_decision(&question.id, &decision), Ok(()));
                         let outcome = decision.into_outcome();
-                        self.inputs.push_back(Input::CallbackAnswered { id: question.id.clone(), outcome });
+                        self.inputs.push_back(Input::CallbackAnswered { id: question.id.clone(), outcome, used: None });
                         self.questions.push(question);
                     }
                     Command::StartTimer { id, .. } => timers.push_back(id),
@@ -169,6 +172,28 @@ async fn a_server_of_files_that_others_wrote_is_used_by_stdio() {
 }
 
 #[tokio::test]
+async fn the_example_of_the_documentation_runs() {
+    let page = include_str!("../../../../docs/agents/mcp.md");
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    std::fs::write(path.join("tea.txt"), "darjeeling").unwrap();
+    let program = filesystem();
+    let here = example
+        .replace("/opt/mcp/server-filesystem/dist/index.js", program.to_str().unwrap())
+        .replace("/srv/docs", path.to_str().unwrap());
+    let (server, agent) = here.split_once("---\n").unwrap();
+    let yaml = |text: &str| serde_yaml_ng::from_str::<Value>(text).unwrap();
+    let (server, mut agent) = (yaml(server), yaml(agent)["spec"].clone());
+    agent["toolServers"][0]["definition"] = server["spec"].clone();
+    agent["policy"] = json!({});
+    let mut drive = Drive::new(&agent, world(with_tools(&path)));
+    assert_eq!(drive.to_end(nobody).await, Ending::Completed { output: json!("It is about tea.") });
+    let all = drive.recorded.join("\n");
+    assert!(all.contains("darjeeling") && all.contains("[FILE] tea.txt"), "{all}");
+}
+
+#[tokio::test]
 async fn a_server_that_has_everything_is_used_by_http_whatever_it_speaks() {
     let program = Program::everything().await;
     for lifecycle in ["auto", "legacy"] {
@@ -222,6 +247,24 @@ async fn the_environment_of_a_server_is_what_is_declared_and_secrets_stay_hidden
     assert!(!all.contains("hunter2"), "the secret is nowhere in what is recorded");
 }
 
+#[tokio::test]
+async fn a_tool_that_tells_a_secret_is_the_same_tool_at_each_call() {
+    let home = TestHome::with(&[("trips", [("token", "hunter2-hunter2")].as_slice())]);
+    let server = modern(|method, _| match method {
+        "tools/list" => tools("Books with hunter2-hunter2, \u{fdd0}secret~trips~token\u{fdd1}"),
+        _ => done(),
+    })
+    .await;
+    let mut entry = at(&server);
+    entry["definition"]["http"]["headers"] = json!({"X-Token": {"secret": "trips", "key": "token"}});
+    let world = WorldActivities::new(ActivitiesOptions::default(), home).unwrap();
+    let mut drive = Drive::new(&agent(entry, booking()), world);
+    assert_eq!(drive.to_end(nobody).await, Ending::Completed { output: json!("done") });
+    assert!(server.seen().iter().all(|request| request.header("x-token") == "hunter2-hunter2"));
+    let all = drive.recorded.join("\n");
+    assert!(all.contains("Books with ***") && !all.contains("hunter2"), "{all}");
+}
+
 /// A server of the newest version: `answer` gets method and message, and gives the result.
 async fn modern(answer: impl Fn(&str, &Value) -> Value + Clone + Send + Sync + 'static) -> Server {
     Server::answering(move |_, request: &Seen| {
@@ -263,6 +306,27 @@ fn at(server: &Server) -> Value {
 
 fn booking() -> Value {
     json!([called("trips__book", json!({"to": "Bonn"})), {"text": "done"}])
+}
+
+#[tokio::test]
+async fn a_server_of_the_newest_version_that_others_wrote_asks_and_goes_on() {
+    let program = Program::trips().await;
+    for lifecycle in ["auto", "modern"] {
+        let server =
+            json!({"server": "trips", "definition": {"http": {"url": program.url("/mcp")}, "lifecycle": lifecycle}});
+        let turns = json!([
+            called("trips__book", json!({"to": "Bonn"})),
+            called("trips__weather", json!({"city": "Bonn"})),
+            {"text": "done"},
+        ]);
+        let mut drive = Drive::new(&agent(server, turns), world(ActivitiesOptions::default()));
+        let seat = |question: &Question| decision(question, Choice::Result, Some(json!({"seat": "12a"})));
+        assert_eq!(drive.to_end(seat).await, Ending::Completed { output: json!("done") });
+        assert_eq!(drive.questions.len(), 1, "{lifecycle}");
+        assert_eq!(drive.questions[0].arguments["message"], "Which seat to Bonn?");
+        let all = drive.recorded.join("\n");
+        assert!(all.contains("booked 12a to Bonn") && told(&drive).contains("degrees"), "{all}");
+    }
 }
 
 #[tokio::test]

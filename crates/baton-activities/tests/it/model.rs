@@ -13,7 +13,7 @@ use baton_agent::{FinishReason, Message, ModelRequest, ModelResponse, ModelSpec,
 use baton_execution::{Activities as _, Fault, fault_type};
 use serde_json::{Value, json};
 
-use crate::support::{Server, raw_server, run, stream_endlessly, task, told, world};
+use crate::support::{Server, raw_server, run, stream_endlessly, task, told, unframed, world};
 
 fn request() -> ModelRequest {
     ModelRequest {
@@ -28,6 +28,8 @@ fn request() -> ModelRequest {
         messages: vec![Message::user("Hi")],
         tools: Vec::new(),
         output_schema: None,
+        earlier: None,
+        recalled: 0,
     }
 }
 
@@ -99,8 +101,10 @@ async fn a_question_goes_out_as_a_chat_completion() {
         (seen.uri.path(), seen.header("authorization"), seen.header("idempotency-key")),
         ("/v1/chat/completions", "Bearer sk-hunter2", "uid/do/0/pr%C3%BCfen/1")
     );
+    let mut asked = seen.json();
+    asked["messages"][3]["content"] = unframed(&asked["messages"][3]["content"]).into();
     assert_eq!(
-        seen.json(),
+        asked,
         json!({
             "model": "gpt-x", "stream": true, "stream_options": {"include_usage": true}, "temperature": 0.5, "max_tokens": 100,
             "messages": [

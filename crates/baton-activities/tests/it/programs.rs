@@ -43,6 +43,14 @@ impl Program {
         Self::start(command).await
     }
 
+    /// The MCP server in `servers/trips.py`.
+    pub(crate) async fn trips() -> Self {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/servers/trips.py");
+        let mut command = Command::new(tool("venv/bin/python", "BATON_TEST_PYTHON"));
+        command.arg(script);
+        Self::start(command).await
+    }
+
     /// The server that stands for the providers of models, with the answers in `servers/models.json`.
     pub(crate) async fn models() -> Self {
         let servers = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/servers");

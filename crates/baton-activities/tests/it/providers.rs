@@ -49,6 +49,8 @@ fn asking(mock: &Program, provider: Provider, message: &str) -> ModelRequest {
         messages: vec![Message::user(message)],
         tools: Vec::new(),
         output_schema: None,
+        earlier: None,
+        recalled: 0,
     }
 }
 

@@ -14,8 +14,8 @@ use axum::{
     response::Response,
 };
 use baton_activities::{ActivitiesOptions, Home, Homeless, Secret, Subscription, WorldActivities};
-use baton_execution::{Activities as _, ActivityTask, Fault, OperationId};
-use baton_types::Uid;
+use baton_execution::{Activities as _, ActivityTask, Emitter, Fault, OperationId, Origin};
+use baton_types::{Digest, Uid};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -134,6 +134,10 @@ impl Home for TestHome {
     async fn subscribe(&self, namespace: &str, subscription: Subscription) -> Result<(), Fault> {
         Homeless.subscribe(namespace, subscription).await
     }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault> {
+        Homeless.content(digest).await
+    }
 }
 
 pub(crate) fn world(options: ActivitiesOptions) -> WorldActivities {
@@ -150,6 +154,8 @@ pub(crate) fn task(activity: &str, input: Value, start_to_close_ms: u64) -> Acti
         activity: activity.into(),
         input,
         start_to_close_ms,
+        emitter: Emitter::default(),
+        origin: Origin::default(),
     }
 }
 
@@ -161,4 +167,13 @@ pub(crate) async fn run(options: ActivitiesOptions, activity: &str, input: Value
 /// All that a fault tells.
 pub(crate) fn told(fault: &Fault) -> String {
     serde_json::to_string(fault).unwrap()
+}
+
+/// The result of a tool without the frame in which a model is shown it.
+pub(crate) fn unframed(shown: &Value) -> String {
+    let text = shown.as_str().unwrap_or_else(|| panic!("no text: {shown}"));
+    let (head, rest) = text.split_once('\n').unwrap();
+    let (result, mark) = rest.rsplit_once('\n').unwrap();
+    assert!(head.contains(&format!("up to the line '{mark}': data")), "{text}");
+    result.to_owned()
 }

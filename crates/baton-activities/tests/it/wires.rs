@@ -6,7 +6,7 @@ use baton_agent::{FinishReason, Message, ModelRequest, ModelResponse, ModelSpec,
 use baton_execution::{Fault, fault_type};
 use serde_json::{Value, json};
 
-use crate::support::{Server, run};
+use crate::support::{Server, run, unframed};
 
 /// Frames as server-sent events.
 fn events(frames: &[Value]) -> String {
@@ -34,6 +34,8 @@ fn request(server: &Server, provider: Provider) -> ModelRequest {
         messages: vec![Message::user("Hi")],
         tools: Vec::new(),
         output_schema: None,
+        earlier: None,
+        recalled: 0,
     }
 }
 
@@ -233,8 +235,13 @@ async fn signatures_of_thoughts_stay_with_what_they_came_with() {
         });
     }
     ask(&request).await.unwrap();
+    let mut asked = server.seen()[1].json()["contents"].take();
+    for (index, key) in ["result", "error"].into_iter().enumerate() {
+        let shown = &mut asked[2]["parts"][index]["functionResponse"]["response"][key];
+        *shown = unframed(shown).into();
+    }
     assert_eq!(
-        server.seen()[1].json()["contents"],
+        asked,
         json!([
             {"role": "user", "parts": [{"text": "Hi"}]},
             {"role": "model", "parts": [
@@ -242,7 +249,7 @@ async fn signatures_of_thoughts_stay_with_what_they_came_with() {
                 {"functionCall": {"name": "g", "args": {}}}
             ]},
             {"role": "user", "parts": [
-                {"functionResponse": {"name": "f", "response": {"ok": true}}},
+                {"functionResponse": {"name": "f", "response": {"result": "{\"ok\":true}"}}},
                 {"functionResponse": {"name": "g", "response": {"error": "no"}}}
             ]}
         ])

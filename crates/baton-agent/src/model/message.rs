@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Attachment, ModelSpec, Tokens};
+use crate::session::Spoken;
 
 /// One question to a model: input of the `model` activity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,22 @@ pub struct ModelRequest {
     /// JSON schema of the final answer; `None` for text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
+    /// What was said in earlier turns of the session, before `messages`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Spoken>,
+    /// How many of `messages` were said in earlier turns, once they have been put there in place of `earlier`.
+    #[serde(skip)]
+    pub recalled: usize,
+}
+
+impl ModelRequest {
+    /// Puts what was said in earlier turns before the messages.
+    pub fn put_before(&mut self, mut earlier: Vec<Message>) {
+        self.earlier = None;
+        self.recalled = earlier.len();
+        earlier.append(&mut self.messages);
+        self.messages = earlier;
+    }
 }
 
 /// One message of a conversation.

@@ -1,7 +1,8 @@
 //! Scripted turns that stand for a model.
 //!
 //! The conversation is the first whose `match` occurs in the first message; the turn is the number of
-//! answers so far. So a repeated call is answered alike, and two executions never disturb each other.
+//! answers so far, both of the execution alone: what was said in earlier turns of its session does not count. So a repeated
+//! call is answered alike, and two executions never disturb each other.
 
 use baton_execution::{Fault, fault_type};
 use serde::{Deserialize, Serialize};
@@ -137,12 +138,13 @@ impl Playback {
     /// # Errors
     /// A configuration fault: it has no conversation for the first message, or no such turn.
     pub fn answer(&self, request: &ModelRequest) -> Result<ModelResponse, Fault> {
-        let first = request.messages.iter().find_map(|message| match message {
+        let own = request.messages.get(request.recalled..).unwrap_or_default();
+        let first = own.iter().find_map(|message| match message {
             Message::User { content, .. } => Some(content.as_str()),
             Message::Assistant { .. } | Message::Tool { .. } => None,
         });
         let (index, conversation) = choose(self, first.unwrap_or_default())?;
-        let turn = request.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count();
+        let turn = own.iter().filter(|message| matches!(message, Message::Assistant { .. })).count();
         let scripted = conversation.turns.get(turn).ok_or_else(|| {
             refused(format!(
                 "playback.conversations[{index}] has {} turns, turn {} was asked for",

@@ -4,10 +4,7 @@ use baton_types::check_name;
 use serde::{Deserialize, Serialize};
 
 use super::{Playback, Price};
-use crate::{
-    definition::Reference,
-    fields::{Fields, cut, kind_of},
-};
+use crate::fields::{Fields, cut, kind_of};
 
 /// Longest name of a model, in bytes.
 const MODEL_NAME_BYTES_MAX: usize = 256;
@@ -184,19 +181,6 @@ impl ModelSpec {
     /// How long a call and those of the fallbacks may take, one after the other, in milliseconds.
     pub(crate) fn whole_timeout_ms(&self) -> u64 {
         self.fallbacks.iter().fold(self.call_timeout_ms(), |sum, model| sum.saturating_add(model.call_timeout_ms()))
-    }
-
-    /// The secrets that it and its fallbacks take their keys from.
-    pub(crate) fn secrets(&self) -> Vec<Reference> {
-        let mut secrets: Vec<Reference> = Vec::new();
-        let fallbacks = self.fallbacks.iter().enumerate().map(|(index, it)| (format!("model.fallbacks[{index}]"), it));
-        for (path, model) in std::iter::once(("model".to_owned(), self)).chain(fallbacks) {
-            let Some(key) = &model.api_key else { continue };
-            if !secrets.iter().any(|known| known.name == key.secret) {
-                secrets.push(Reference { field: format!("{path}.apiKey.secret"), name: key.secret.clone() });
-            }
-        }
-        secrets
     }
 
     pub(crate) fn read(fields: &Fields<'_>) -> Self {

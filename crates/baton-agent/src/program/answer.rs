@@ -28,13 +28,11 @@ impl AgentProgram {
             }
             Err(fault) => return self.fail(fault.clone().at(&format!("/turns/{}/model", self.state.turn)), step),
         };
-        let usage = &mut self.state.usage;
-        usage.input_tokens = usage.input_tokens.saturating_add(response.input_tokens);
-        usage.output_tokens = usage.output_tokens.saturating_add(response.output_tokens);
-        usage.cached_input_tokens = usage.cached_input_tokens.saturating_add(response.cached_input_tokens);
-        match response.cost_micros {
-            Some(micros) => usage.cost_micros = usage.cost_micros.saturating_add(micros),
-            None => usage.cost_unknown_calls = usage.cost_unknown_calls.saturating_add(1),
+        let bound = self.answer_bound();
+        self.settle_call(response.cost_micros.is_some());
+        self.count_usage(&response);
+        if let Some(turn) = &mut self.state.session {
+            turn.tokens = response.input_tokens.saturating_add(response.output_tokens);
         }
 
         let text = response.text.filter(|text| !text.trim().is_empty());
@@ -53,6 +51,13 @@ impl AgentProgram {
         self.state.conversation.push(Message::Assistant { content, tool_calls: calls.clone(), provider_data });
 
         match response.finish_reason {
+            FinishReason::Length if bound.is_some() => {
+                let limit = match bound.map(|bound| bound.limit).as_deref() {
+                    Some("tokens") => "tokens",
+                    _ => "cost",
+                };
+                self.fail(self.left_nothing(limit, "the model's answer was cut off where nothing was left"), step);
+            }
             FinishReason::Length => {
                 let allowed = u64::from(self.definition.model.max_output_tokens.unwrap_or_default());
                 self.fail(limit("maxOutputTokens", allowed, "the model's answer was cut off"), step);
@@ -126,10 +131,12 @@ impl AgentProgram {
                 Message::User { .. } | Message::Tool { .. } => false,
             })
         };
+        // In a session, calls of other turns are shown to the model beside these.
+        let session = self.state.session.as_ref().map_or_else(String::new, |turn| format!("{}_", turn.earlier.turn));
         for index in 0..calls.len() {
             let id = &calls[index].id;
             if id.is_empty() || taken(id) || calls[..index].iter().any(|call| call.id == *id) {
-                calls[index].id = format!("call_{}_{index}", self.state.turn);
+                calls[index].id = format!("call_{session}{}_{index}", self.state.turn);
             }
         }
         calls

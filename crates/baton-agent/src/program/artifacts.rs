@@ -35,17 +35,26 @@ impl AgentProgram {
     }
 
     /// Keeps a result that is too long to be shown; what the model is told in its place. `None` if it cannot be kept.
-    pub(super) fn keep_result(&mut self, id: &OperationId, result: &Value, content: &str, step: &mut Step) -> Option<Value> {
+    pub(super) fn keep_result(
+        &mut self,
+        id: &OperationId,
+        result: &Value,
+        content: &str,
+        step: &mut Step,
+    ) -> Option<Value> {
         if !self.definition.artifacts {
             return None;
         }
-        let (media_type, ending) = if result.is_string() { ("text/plain", "txt") } else { ("application/json", "json") };
+        let (media_type, ending) =
+            if result.is_string() { ("text/plain", "txt") } else { ("application/json", "json") };
         let place = id.position.trim_start_matches("/turns/").replace("/tools/", "-");
-        let place: String = place.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+        let place: String =
+            place.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
         let name = format!("result-{place}.{ending}");
         let kept = self.keep(name, media_type.to_owned(), content.to_owned(), step).ok()?;
         let head = &content[..content.floor_char_boundary(HEAD_BYTES_MAX)];
-        let note = format!("the result has {} bytes: this is its beginning, all of it is kept as an artifact", content.len());
+        let note =
+            format!("the result has {} bytes: this is its beginning, all of it is kept as an artifact", content.len());
         let artifact = json!({"name": kept.name, "digest": kept.digest, "sizeBytes": kept.size_bytes});
         Some(json!({"note": note, "artifact": artifact, "beginning": head}))
     }
@@ -59,7 +68,9 @@ impl AgentProgram {
     ) -> Result<ArtifactSummary, String> {
         if content.len() > ARTIFACT_BYTES_MAX {
             let length = content.len();
-            return Err(format!("the artifact has {length} bytes and was not kept; allowed are up to {ARTIFACT_BYTES_MAX}"));
+            return Err(format!(
+                "the artifact has {length} bytes and was not kept; allowed are up to {ARTIFACT_BYTES_MAX}"
+            ));
         }
         let artifacts = &mut self.state.artifacts;
         let others = artifacts.iter().filter(|other| other.name != name).count();
@@ -67,8 +78,12 @@ impl AgentProgram {
             return Err(format!("an execution keeps at most {ARTIFACTS_MAX} artifacts; this one was not kept"));
         }
         let digest = Digest::of(content.as_bytes()).to_string();
-        let kept =
-            ArtifactSummary { name: name.clone(), media_type: media_type.clone(), digest, size_bytes: content.len() as u64 };
+        let kept = ArtifactSummary {
+            name: name.clone(),
+            media_type: media_type.clone(),
+            digest,
+            size_bytes: content.len() as u64,
+        };
         artifacts.retain(|other| other.name != name);
         artifacts.push(kept.clone());
         step.push(Command::Note(Note::Artifact { name, media_type, content }));

@@ -61,7 +61,9 @@ impl AgentProgram {
         };
         match verdict.action {
             // Nothing happens outside of the agent: there is nothing to ask about.
-            PolicyAction::Ask if matches!(action, Action::Answer(_) | Action::Keep { .. }) => self.make_call(id, call, action, step),
+            PolicyAction::Ask if matches!(action, Action::Answer(_) | Action::Keep { .. }) => {
+                self.make_call(id, call, action, step)
+            }
             PolicyAction::Allow => self.make_call(id, call, action, step),
             PolicyAction::Deny => {
                 let why = format!("the policy of the agent does not allow this call ({})", verdict.why);
@@ -85,9 +87,7 @@ impl AgentProgram {
     fn make_call(&mut self, id: &OperationId, call: &ToolCall, action: Action, step: &mut Step) -> CallState {
         match action {
             Action::Answer(text) => self.call_completed(id, &call.name, Value::String(text), step),
-            Action::Keep { name, media_type, content } => {
-                self.save(id, &call.name, (name, media_type, content), step)
-            }
+            Action::Keep { name, media_type, content } => self.save(id, &call.name, (name, media_type, content), step),
             action @ (Action::Activity { .. } | Action::Child { .. }) => begin(id, action, None, step),
         }
     }
@@ -197,6 +197,8 @@ impl AgentProgram {
             (QuestionKind::ToolChanged | QuestionKind::Elicitation, _) => {
                 self.answer_decided(&asking.id, asking.kind, outcome, step);
             }
+            // A question of the run, see `extending`: no call has it.
+            (QuestionKind::Limit, _) => {}
         }
     }
 
@@ -215,6 +217,7 @@ impl AgentProgram {
             (QuestionKind::ToolChanged | QuestionKind::Elicitation, _) => {
                 self.answer_overdue(&asking.id, asking.kind, step);
             }
+            (QuestionKind::Limit, _) => {}
         }
     }
 
@@ -251,6 +254,11 @@ impl AgentProgram {
             });
         match (action, asking.kind) {
             (Ok(action), QuestionKind::ToolCall) => {
+                if matches!(action, Action::Child { .. })
+                    && let Err(shortage) = self.state.account.check_children(self.own_usage(), 1)
+                {
+                    return self.fail(shortage.fault("the call that was approved starts another execution"), step);
+                }
                 let state = begin(&asking.id, action, Some(decision.approval), step);
                 self.set_call(&asking.id, step, |call| {
                     call.state = state;
@@ -261,7 +269,7 @@ impl AgentProgram {
                 self.begin_again(&asking.id, action, Some(decision.approval), decision.arguments, step);
             }
             // Those are decided elsewhere.
-            (Ok(_), QuestionKind::ToolChanged | QuestionKind::Elicitation) => {}
+            (Ok(_), QuestionKind::ToolChanged | QuestionKind::Elicitation | QuestionKind::Limit) => {}
             (Err(why), _) => self.refuse(asking, &Fault::new(fault_type::VALIDATION, 400, why), step),
         }
     }
@@ -307,6 +315,8 @@ pub(super) fn question_id(kind: QuestionKind, call: &OperationId, number: usize)
         QuestionKind::InDoubt => "/in-doubt/".to_owned(),
         QuestionKind::ToolChanged => "/changes/".to_owned(),
         QuestionKind::Elicitation => format!("/elicitations/{number}/"),
+        // Not asked about a call.
+        QuestionKind::Limit => "/limits/".to_owned(),
     };
     OperationId::new(call.position.replacen("/tools/", &segment, 1), call.attempt)
 }

@@ -47,6 +47,12 @@ impl AgentProgram {
         if let Some(fault) = self.limit_before_model() {
             return Some(fault);
         }
+        // What a person may extend before the next turn forbids nothing now.
+        if !self.is_to_extend()
+            && let Err(fault) = self.plan_call(&self.priced_models())
+        {
+            return Some(fault);
+        }
         if calls.len() > CALLS_PER_TURN_MAX {
             return Some(limit(
                 "toolCallsPerTurn",
@@ -62,6 +68,17 @@ impl AgentProgram {
                 u64::from(max),
                 &format!("{made} tool calls were made and {} more are asked for", calls.len()),
             ));
+        }
+        let (own, count) = (self.own_usage(), calls.len() as u64);
+        if let Err(shortage) = self.state.account.check_tool_calls(own, count) {
+            return Some(shortage.fault(&format!("{count} more tool calls are asked for")));
+        }
+        let children = self.children_of(calls);
+        if let Err(shortage) = self.state.account.check_children(own, children) {
+            return Some(shortage.fault(&format!("{children} more executions are asked for")));
+        }
+        if let Some(fault) = self.circle(calls) {
+            return Some(fault);
         }
         calls.iter().find(|call| self.streak_with(call) >= SAME_CALL_MAX).map(|call| {
             let what = format!(
@@ -139,7 +156,9 @@ impl AgentProgram {
         let tool = self.definition.tools.iter().find(|tool| tool.name == call.asked.name)?;
         match tool.action(call.sent()) {
             Ok(Action::Activity { input, recorded: Some(_), .. }) => Some(input),
-            Ok(Action::Activity { .. } | Action::Child { .. } | Action::Answer(_) | Action::Keep { .. }) | Err(_) => None,
+            Ok(Action::Activity { .. } | Action::Child { .. } | Action::Answer(_) | Action::Keep { .. }) | Err(_) => {
+                None
+            }
         }
     }
 
@@ -222,13 +241,17 @@ impl AgentProgram {
             return;
         }
         let Stage::Tools(calls) = std::mem::replace(&mut self.state.stage, Stage::New) else { return };
+        let all_failed = calls.iter().all(|call| matches!(call.state, CallState::Done { failed: true, .. }));
         for Call { asked, state, .. } in calls {
             if let CallState::Done { content, failed } = state {
                 self.state.conversation.push(Message::Tool { call_id: asked.id, name: asked.name, content, failed });
             }
         }
         self.turn_completed(step);
-        self.begin_turn(step);
+        match self.in_vain(all_failed) {
+            Some(fault) => self.fail(fault, step),
+            None => self.begin_turn(step),
+        }
     }
 }
 
@@ -264,6 +287,7 @@ pub(super) fn begin(id: &OperationId, action: Action, approval: Option<String>, 
                 expires_ms: Some(due_ms),
                 parent_close_policy: ParentClosePolicy::Cancel,
                 approval,
+                grant: None,
             }));
             step.push(Command::StartTimer { id: id.clone(), due_ms });
             CallState::Child { on, until_ms: due_ms }

@@ -1,19 +1,32 @@
 //! The ways in which a run ends. Whatever is open is closed by the engine.
 
-use baton_execution::{Command, Ending, Fault, Note};
+use baton_execution::{Command, Ending, Fault, Note, fault_type};
 use serde_json::Value;
 
 use super::{
     AgentProgram, Step,
+    session::SUMMARY_POSITION,
     state::{CallState, Stage},
     turn::turn_position,
 };
 
 impl AgentProgram {
     pub(super) fn fail(&mut self, fault: Fault, step: &mut Step) {
+        let fault = self.scoped(fault);
         self.stop_open(Some(&fault), step);
         let partial_output = self.partial_output();
         self.end(Ending::Failed { fault, partial_output }, step);
+    }
+
+    /// Says of a limit that it is one of this execution alone, if it is not one of the tree.
+    fn scoped(&self, mut fault: Fault) -> Fault {
+        if fault.kind == fault_type::LIMIT
+            && self.state.account.is_granted()
+            && let Some(Value::Object(data)) = &mut fault.data
+        {
+            data.entry("scope").or_insert_with(|| Value::from("execution"));
+        }
+        fault
     }
 
     pub(super) fn cancel(&mut self, reason: &str, step: &mut Step) {
@@ -48,12 +61,12 @@ impl AgentProgram {
                 .filter(|call| !matches!(call.state, CallState::Done { .. }))
                 .map(|call| call.id.position.clone())
                 .collect(),
-            Stage::Model(_) => Vec::new(),
+            Stage::Model(_) | Stage::Summary(_) => Vec::new(),
             Stage::Servers(all) => {
                 all.iter().filter(|asked| !asked.is_done()).map(|asked| asked.id.position.clone()).collect()
             }
             // No turn is open.
-            Stage::New | Stage::Ended => return,
+            Stage::New | Stage::Limit(_) | Stage::Ended => return,
         };
         let has_turn = !matches!(self.state.stage, Stage::Servers(_));
         for position in open {
@@ -63,7 +76,10 @@ impl AgentProgram {
         if !has_turn {
             return;
         }
-        let position = turn_position(self.state.turn);
+        let position = match self.state.stage {
+            Stage::Summary(_) => SUMMARY_POSITION.to_owned(),
+            _ => turn_position(self.state.turn),
+        };
         self.state.timeline.end(&position, if fault.is_some() { "Faulted" } else { "Cancelled" }, step.now_ms);
         step.push(Command::Note(match fault {
             Some(fault) => Note::TaskFaulted { position, fault: fault.clone() },

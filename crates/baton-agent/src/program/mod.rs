@@ -2,8 +2,8 @@
 //!
 //! One turn is one model call and the tool calls that it asks for; the calls of a turn run in parallel, and
 //! the next turn begins when all have ended. Positions are `/turns/<k>/model` and
-//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person, and [`servers`] for what
-//! comes before the first turn.
+//! `/turns/<k>/tools/<index>/<name>`, `k` from 1; see [`asking`] for those of questions to a person, and [`servers`] and
+//! [`session`] for what comes before the first turn.
 //!
 //! # Invariants
 //! - Results enter the conversation in the order of the calls, whatever order they come back in.
@@ -18,11 +18,15 @@
 mod answer;
 mod artifacts;
 mod asking;
+mod budget;
 mod calls;
 mod ending;
 mod exchange;
+mod extending;
+mod loops;
 mod progress;
 mod servers;
+mod session;
 mod state;
 mod turn;
 
@@ -31,10 +35,12 @@ use std::sync::Arc;
 use baton_execution::{
     Command, Decision, Fault, Input, OperationId, Outcome, Program, ProgramError, Progress, Recorded, fault_type,
 };
-use serde_json::Value;
+use baton_types::Phase;
+use serde_json::{Map, Value};
 
 use crate::{definition::AgentDefinition, tools::Tool};
 use state::{SNAPSHOT_FORMAT, Stage, State};
+use turn::{is_deadline, out_of_time};
 
 /// One run of an agent.
 pub struct AgentProgram {
@@ -85,32 +91,53 @@ impl Step {
 impl Program for AgentProgram {
     fn on_input(&mut self, input: &Recorded) -> Result<Vec<Command>, ProgramError> {
         let mut step = Step { now_ms: input.time_ms, commands: Vec::new() };
+        if let Input::CallbackAnswered { id, used, .. } = &input.input {
+            self.state.account.answered(id, used.as_ref());
+        }
         match (&self.state.stage, &input.input) {
             (Stage::Ended, _) | (_, Input::Suspended | Input::Resumed | Input::ChildStarted { .. }) => {}
             (Stage::New, Input::Started(start)) => self.start(start, &mut step),
             (_, Input::CancelRequested { reason }) => self.cancel(reason, &mut step),
+            (_, Input::TimerFired { id }) if is_deadline(id) => {
+                self.fail(out_of_time(), &mut step);
+            }
             (_, Input::TimeoutReached) => self.time_out(&mut step),
             (Stage::Servers(_), Input::ActivityCompleted { id, output }) => {
                 self.server_listed(id, Ok(output), &mut step)
             }
             (Stage::Servers(_), Input::ActivityFailed { id, fault }) => self.server_listed(id, Err(fault), &mut step),
             (Stage::Servers(_), Input::TimerFired { id }) => self.server_due(id, &mut step),
-            (Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
+            (Stage::Limit(_), Input::CallbackAnswered { id, outcome, .. }) if self.extends(id) => {
+                self.extension_decided(outcome, &mut step);
+            }
+            (Stage::Limit(_), Input::TimerFired { id }) if self.extends(id) => self.extension_overdue(&mut step),
+            (Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_), Input::ActivityCompleted { id, output }) => {
                 self.activity_ended(id, Ok(output), &mut step);
             }
-            (Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
+            (Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_), Input::ActivityFailed { id, fault }) => {
                 self.activity_ended(id, Err(fault), &mut step);
             }
-            (Stage::Tools(_), Input::CallbackAnswered { id, outcome }) if self.asks(id) => {
+            (Stage::Tools(_), Input::CallbackAnswered { id, outcome, .. }) if self.asks(id) => {
                 self.decided(id, outcome, &mut step);
             }
             (Stage::Tools(_), Input::TimerFired { id }) if self.asks(id) => self.undecided(id, &mut step),
             (Stage::Tools(_), Input::TimerFired { id }) if self.pauses(id) => self.pause_over(id, &mut step),
-            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome }) => {
+            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_), Input::CallbackAnswered { id, outcome, .. }) => {
                 self.child_ended(id, outcome, &mut step);
             }
             (Stage::Model(_) | Stage::Tools(_), Input::TimerFired { id }) => self.child_overdue(id, &mut step),
-            (Stage::Servers(_) | Stage::Model(_) | Stage::Tools(_), Input::Started(_)) => {
+            (
+                Stage::Limit(_),
+                Input::ActivityCompleted { .. }
+                | Input::ActivityFailed { .. }
+                | Input::TimerFired { .. }
+                | Input::CallbackAnswered { .. },
+            ) => {}
+            (Stage::Summary(_), Input::CallbackAnswered { .. } | Input::TimerFired { .. }) => {}
+            (
+                Stage::Servers(_) | Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_) | Stage::Limit(_),
+                Input::Started(_),
+            ) => {
                 return Err(unexpected("started", &input.input));
             }
             (
@@ -121,24 +148,44 @@ impl Program for AgentProgram {
                 | Input::CallbackAnswered { .. },
             ) => return Err(unexpected("not yet started", &input.input)),
         }
+        self.end_step(&mut step);
         Ok(step.commands)
     }
 
     fn activity_input(&self, id: &OperationId) -> Option<Value> {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => serde_json::to_value(self.request()).ok(),
+            Stage::Summary(call) if call.id == *id => serde_json::to_value(self.summary_request()?).ok(),
             Stage::Tools(_) => self.call_input(id),
-            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Ended => None,
+            Stage::Summary(_) | Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => {
+                None
+            }
         }
     }
 
+    fn labels(&self, id: &OperationId) -> Map<String, Value> {
+        let Stage::Tools(calls) = &self.state.stage else { return Map::new() };
+        let called = calls.iter().find(|call| call.id == *id);
+        called.map_or_else(Map::new, |call| {
+            Map::from_iter([
+                ("tool".to_owned(), call.asked.name.as_str().into()),
+                ("callId".to_owned(), call.asked.id.as_str().into()),
+                ("arguments".to_owned(), call.sent().clone()),
+            ])
+        })
+    }
+
+    fn carry_over(&self, phase: Phase, ended_ms: i64) -> Option<Value> {
+        serde_json::to_value(self.turn_record(phase, ended_ms)?).ok()
+    }
+
     fn check_decision(&self, id: &OperationId, decision: &Decision) -> Result<(), Vec<String>> {
-        let wrong = self.wrong_with(id, decision);
+        let wrong = if self.extends(id) { self.wrong_with_extension(decision) } else { self.wrong_with(id, decision) };
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
     fn progress(&self) -> Progress {
-        progress::of(&self.definition, &self.state)
+        progress::of(&self.definition, &self.state, self.marks_said())
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -152,8 +199,9 @@ impl AgentProgram {
     fn activity_ended(&mut self, id: &OperationId, result: Result<&Value, &Fault>, step: &mut Step) {
         match &self.state.stage {
             Stage::Model(call) if call.id == *id => self.model_answered(result, step),
+            Stage::Summary(call) if call.id == *id => self.summary_ended(result, step),
             Stage::Tools(_) => self.call_ended(id, false, result.cloned().map_err(Fault::clone), step),
-            Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Ended => {}
+            Stage::Summary(_) | Stage::Model(_) | Stage::New | Stage::Servers(_) | Stage::Limit(_) | Stage::Ended => {}
         }
     }
 

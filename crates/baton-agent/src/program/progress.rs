@@ -1,14 +1,14 @@
 //! What `status` says of a run.
 
-use baton_execution::{Progress, WaitReason, Waiting};
+use baton_execution::{Progress, TreeProgress, Usage, WaitReason, Waiting};
 
-use super::state::{AskedState, CallState, Stage, State};
+use super::state::{AskedState, CallState, ModelCall, Stage, State};
 use crate::definition::AgentDefinition;
 
 /// Waits that `status` shows.
 const WAITING_MAX: usize = 32;
 
-pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
+pub(super) fn of(definition: &AgentDefinition, state: &State, marks: Vec<String>) -> Progress {
     let waiting = match &state.stage {
         Stage::Servers(all) => all
             .iter()
@@ -28,13 +28,8 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
                 })
             })
             .collect(),
-        Stage::Model(call) => vec![Waiting {
-            id: call.id.clone(),
-            reason: WaitReason::Activity,
-            on: format!("model {}", definition.model.name),
-            since_ms: call.since_ms,
-            until_ms: Some(call.until_ms),
-        }],
+        Stage::Model(call) => vec![waiting_for(call, format!("model {}", definition.model.name))],
+        Stage::Summary(call) => vec![waiting_for(call, "summary of the session".to_owned())],
         Stage::Tools(calls) => calls
             .iter()
             .filter_map(|call| {
@@ -55,6 +50,13 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
             })
             .take(WAITING_MAX)
             .collect(),
+        Stage::Limit(asked) => vec![Waiting {
+            id: asked.id.clone(),
+            reason: WaitReason::Approval,
+            on: asked.on.clone(),
+            since_ms: asked.since_ms,
+            until_ms: Some(asked.until_ms),
+        }],
         Stage::New | Stage::Ended => Vec::new(),
     };
     Progress {
@@ -62,7 +64,18 @@ pub(super) fn of(definition: &AgentDefinition, state: &State) -> Progress {
         tasks_started: state.timeline.started,
         tasks_ended: state.timeline.ended,
         recent: state.timeline.recent.clone(),
-        usage: state.usage,
         artifacts: state.artifacts.clone(),
+        usage: Usage { children: state.account.children(), ..state.usage },
+        tree: TreeProgress { marks, ..state.account.progress(state.usage) },
+    }
+}
+
+fn waiting_for(call: &ModelCall, on: String) -> Waiting {
+    Waiting {
+        id: call.id.clone(),
+        reason: WaitReason::Activity,
+        on,
+        since_ms: call.since_ms,
+        until_ms: Some(call.until_ms),
     }
 }

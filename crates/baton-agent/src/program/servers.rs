@@ -43,6 +43,9 @@ impl AgentProgram {
         if definition.servers.is_empty() {
             return self.begin_turn(step);
         }
+        if let Some(fault) = definition.servers.iter().find_map(|server| server.endpoint().err()) {
+            return self.fail(fault, step);
+        }
         let mut all = Vec::new();
         for (index, server) in definition.servers.iter().enumerate() {
             let id = OperationId::new(format!("/servers/{index}/{}", server.name), 1);

@@ -1,14 +1,16 @@
 //! Everything a run remembers, as data.
 
-use baton_execution::{ArtifactSummary, OperationId, QuestionKind, TaskSummary, Usage};
+use baton_execution::{Account, ArtifactSummary, OperationId, QuestionKind, TaskSummary, Usage};
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::{budget::Bound, loops::Trail, session::Turn};
 use crate::{
     limits::Limits,
-    model::{Message, ToolCall},
+    model::{Message, Price, ToolCall},
     servers::{Listed, PinnedServer},
+    session::Spoken,
     tools::Exchange,
 };
 
@@ -39,6 +41,20 @@ pub(super) struct State {
     /// Whether a call has given a result: whoever wrote it may speak through the model from then on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) untrusted: bool,
+    /// What the execution and those below it may use.
+    #[serde(default)]
+    pub(super) account: Account,
+    /// Of the model and its fallbacks, where money is limited.
+    #[serde(default)]
+    pub(super) prices: Vec<Option<Price>>,
+    /// How often a person was asked to extend limits.
+    #[serde(default)]
+    pub(super) extensions_asked: u32,
+    #[serde(default)]
+    pub(super) trail: Trail,
+    /// If this is a turn of a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<Turn>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) artifacts: Vec<ArtifactSummary>,
 }
@@ -49,10 +65,14 @@ pub(super) enum Stage {
     New,
     /// The servers of the agent are asked what tools they have, in the order of the spec.
     Servers(Vec<Asked>),
+    /// A model is asked for the summary of earlier turns.
+    Summary(ModelCall),
     /// The model is asked.
     Model(ModelCall),
     /// Its tool calls run.
     Tools(Vec<Call>),
+    /// A person is asked to extend limits.
+    Limit(Extending),
     /// Every further input is ignored.
     Ended,
 }
@@ -87,6 +107,21 @@ pub(super) struct ModelCall {
     pub(super) id: OperationId,
     pub(super) since_ms: i64,
     pub(super) until_ms: i64,
+    /// The longest answer that fits into the limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bound: Option<Bound>,
+}
+
+/// A question whether more may be used.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Extending {
+    pub(super) id: OperationId,
+    /// What is proposed.
+    pub(super) arguments: Value,
+    /// For people: what was used.
+    pub(super) on: String,
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
 }
 
 /// One tool call of the present turn.
@@ -108,6 +143,11 @@ impl Call {
     /// What the call is made with.
     pub(super) fn sent(&self) -> &Value {
         self.edited.as_ref().unwrap_or(&self.asked.arguments)
+    }
+
+    /// Whether a person is asked if it may be made.
+    pub(super) fn is_asked_about(&self) -> bool {
+        matches!(self.state, CallState::Asking { kind: QuestionKind::ToolCall, .. })
     }
 }
 
@@ -147,6 +187,15 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
+    /// Goes on from what was said before: the digest and the size cover that too.
+    pub(super) fn go_on_from(&mut self, spoken: &Spoken) {
+        self.digest = Digest::of(serde_json::to_string(spoken).unwrap_or_default().as_bytes()).to_string();
+        self.bytes = spoken.bytes;
+        for message in std::mem::take(&mut self.messages) {
+            self.push(message);
+        }
+    }
+
     pub(super) fn push(&mut self, message: Message) {
         // A message is strings and JSON, which always serialize; were one to fail, its digest would still be the same on replay.
         let text = serde_json::to_string(&message).unwrap_or_default();
@@ -212,6 +261,11 @@ impl Default for State {
             timeline: Timeline::default(),
             servers: Vec::new(),
             untrusted: false,
+            account: Account::default(),
+            prices: Vec::new(),
+            extensions_asked: 0,
+            trail: Trail::default(),
+            session: None,
             artifacts: Vec::new(),
         }
     }

@@ -1,26 +1,29 @@
 //! The beginning of a run and of each turn: what the model is asked.
 
-use baton_execution::{Command, Effect, Fault, Note, OperationId, ScheduleActivity, Start, fault_type};
+use baton_execution::{Account, Command, Effect, Fault, Note, OperationId, ScheduleActivity, Start, fault_type};
 use serde_json::{Map, Value, json};
 
 use super::{
     AgentProgram, Step,
+    budget::{Bound, Settings},
     state::{ModelCall, Stage},
 };
 use crate::{
-    check_attachments, check_limits,
-    model::{Attachment, Message, ModelRequest},
+    check_attachments,
+    model::{Attachment, Message, ModelRequest, ModelResponse, ModelSpec},
 };
 
 /// Largest conversation, in bytes of its JSON: beyond it no model of today could read it.
 const CONVERSATION_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Position of the timer of the tree's time.
+const DEADLINE: &str = "/limits/wallTime";
+
 impl AgentProgram {
     pub(super) fn start(&mut self, start: &Start, step: &mut Step) {
-        match check_limits(&start.settings) {
-            Ok(limits) => self.state.limits = self.definition.limits.overridden_by(limits),
-            Err(violations) => {
-                let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        match Settings::read(&start.settings) {
+            Ok(settings) => self.open_account(start, settings, step),
+            Err(why) => {
                 return self.fail(
                     Fault::new(
                         fault_type::CONFIGURATION,
@@ -32,11 +35,29 @@ impl AgentProgram {
                 );
             }
         }
+        if let Some(fault) = self.recursion() {
+            return self.fail(fault, step);
+        }
+        if let Err(fault) = self.join_session(start, step) {
+            return self.fail(fault, step);
+        }
         match attachments(&start.input) {
             Ok(attachments) => self.tell_with(first_message(&start.input), attachments, step),
             Err(fault) => return self.fail(fault, step),
         }
-        self.ask_servers(step);
+        if !self.begin_summary(step) {
+            self.ask_servers(step);
+        }
+    }
+
+    /// Puts together what the execution may use.
+    fn open_account(&mut self, start: &Start, settings: Settings, step: &mut Step) {
+        let limits = self.definition.limits.overridden_by(settings.limits);
+        let mut account = Account::new(start.grant.clone(), limits.tree.amounts(), limits.tree.depth);
+        if let Some(due_ms) = account.limit_time(limits.tree.wall_time_ms.map(|millis| step.after(millis))) {
+            step.push(Command::StartTimer { id: OperationId::new(DEADLINE, 1), due_ms });
+        }
+        (self.state.limits, self.state.account, self.state.prices) = (limits, account, settings.prices);
     }
 
     /// Says something to the model in the user's place.
@@ -58,6 +79,14 @@ impl AgentProgram {
         if let Some(fault) = self.limit_before_model() {
             return self.fail(fault, step);
         }
+        if self.is_to_extend() {
+            return self.ask_to_extend(step);
+        }
+        let plan = match self.plan_call(&self.priced_models()) {
+            Ok(plan) => plan,
+            Err(fault) => return self.fail(fault, step),
+        };
+        self.state.account.reserve_call(plan.reserve);
         self.state.turn += 1;
         self.state.usage.model_calls = self.state.usage.model_calls.saturating_add(1);
         let turn = self.state.turn;
@@ -69,16 +98,21 @@ impl AgentProgram {
         let id = OperationId::new(format!("/turns/{turn}/model"), 1);
         let start_to_close_ms = model.whole_timeout_ms();
         let conversation = &self.state.conversation;
+        let before = self.state.session.as_ref().map_or(0, |turn| turn.earlier.spoken.messages as usize);
         step.push(Command::ScheduleActivity(ScheduleActivity {
             id: id.clone(),
             activity: "model".to_owned(),
-            input: json!({"model": model.name, "turn": turn, "messages": conversation.messages.len(), "digest": conversation.digest}),
+            input: json!({"model": model.name, "turn": turn, "messages": before + conversation.messages.len(), "digest": conversation.digest}),
             start_to_close_ms,
             effect: Effect::Repeatable,
             approval: None,
         }));
-        self.state.stage =
-            Stage::Model(ModelCall { id, since_ms: step.now_ms, until_ms: step.after(start_to_close_ms) });
+        self.state.stage = Stage::Model(ModelCall {
+            id,
+            since_ms: step.now_ms,
+            until_ms: step.after(start_to_close_ms),
+            bound: plan.bound,
+        });
     }
 
     /// The limit that forbids another model call.
@@ -99,14 +133,32 @@ impl AgentProgram {
             limit(
                 "conversation",
                 CONVERSATION_BYTES_MAX,
-                &format!("the conversation has {} bytes", self.state.conversation.bytes),
+                &format!("the conversation has {} bytes{}", self.state.conversation.bytes, self.shorten_hint()),
             )
         })
     }
 
+    /// What would make the conversation of a session shorter.
+    fn shorten_hint(&self) -> &'static str {
+        let hint = " (spec.compaction of the session leaves out older turns, or summarises them)";
+        if self.state.session.is_some() { hint } else { "" }
+    }
+
     /// The whole question of the present turn.
     pub(super) fn request(&self) -> ModelRequest {
-        let mut model = self.definition.model.clone();
+        ModelRequest {
+            model: self.within_tokens(self.definition.model.clone()),
+            instructions: self.definition.whole_instructions(),
+            messages: self.state.conversation.messages.clone(),
+            tools: self.tools().map(|tool| tool.description()).collect(),
+            output_schema: self.definition.output.as_ref().map(|schema| schema.source().clone()),
+            earlier: self.spoken(),
+            recalled: 0,
+        }
+    }
+
+    /// A model that may say no more than the tokens that are left.
+    pub(super) fn within_tokens(&self, mut model: ModelSpec) -> ModelSpec {
         if let Some(max) = self.state.limits.max_tokens {
             let used = self.state.usage.input_tokens.saturating_add(self.state.usage.output_tokens);
             let left = u32::try_from(u64::from(max).saturating_sub(used)).unwrap_or(u32::MAX).max(1);
@@ -116,14 +168,39 @@ impl AgentProgram {
                 fallback.max_output_tokens = fallback.max_output_tokens.map(within);
             }
         }
-        ModelRequest {
-            model,
-            instructions: self.definition.whole_instructions(),
-            messages: self.state.conversation.messages.clone(),
-            tools: self.tools().map(|tool| tool.description()).collect(),
-            output_schema: self.definition.output.as_ref().map(|schema| schema.source().clone()),
+        if let Some(Bound { tokens, .. }) = self.answer_bound() {
+            for model in std::iter::once(&mut model.max_output_tokens)
+                .chain(model.fallbacks.iter_mut().map(|fallback| &mut fallback.max_output_tokens))
+            {
+                *model = Some(model.map_or(tokens, |most| most.min(tokens)));
+            }
+        }
+        model
+    }
+
+    /// Counts what a model call has used.
+    pub(super) fn count_usage(&mut self, response: &ModelResponse) {
+        let usage = &mut self.state.usage;
+        usage.input_tokens = usage.input_tokens.saturating_add(response.input_tokens);
+        usage.output_tokens = usage.output_tokens.saturating_add(response.output_tokens);
+        usage.cached_input_tokens = usage.cached_input_tokens.saturating_add(response.cached_input_tokens);
+        match response.cost_micros {
+            Some(micros) => usage.cost_micros = usage.cost_micros.saturating_add(micros),
+            None => usage.cost_unknown_calls = usage.cost_unknown_calls.saturating_add(1),
         }
     }
+}
+
+/// Whether a timer is that of the tree's time.
+pub(super) fn is_deadline(id: &OperationId) -> bool {
+    id.position == DEADLINE
+}
+
+/// The time of the tree is over.
+pub(super) fn out_of_time() -> Fault {
+    Fault::new(fault_type::LIMIT, 429, "the limit wallTime of the tree is reached: its time is over")
+        .non_retryable()
+        .with_data(json!({"limit": "wallTime", "scope": "tree"}))
 }
 
 /// Position of a turn in the timeline.
@@ -150,9 +227,8 @@ fn attachments(input: &Value) -> Result<Vec<Attachment>, Fault> {
         Fault::new(fault_type::CONFIGURATION, 400, format!("the attachments of the execution cannot be used: {why}"))
             .non_retryable()
     };
-    let read = check_attachments(given.unwrap_or(&Value::Null)).map_err(|violations| {
-        unusable(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
+    let read = check_attachments(given.unwrap_or(&Value::Null))
+        .map_err(|violations| unusable(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     match read.iter().find_map(|attachment| attachment.digest.as_ref()) {
         Some(digest) => Err(unusable(format!("the content of {digest} is not there"))),
         None => Ok(read),

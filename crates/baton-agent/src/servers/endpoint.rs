@@ -23,6 +23,10 @@ const SECRET_KEY_BYTES_MAX: usize = 253;
 /// Deepest authentication; what the schemes need, with room.
 const DEPTH_MAX: usize = 8;
 const LIFECYCLES: [(&str, &str); 3] = [("auto", "auto"), ("modern", "modern"), ("legacy", "legacy")];
+/// Fields of an authentication, and headers, whose values are credentials.
+const CREDENTIALS: [&str; 4] = ["password", "token", "secret", "assertion"];
+const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+const IN_THE_OPEN: &str = "must be {secret: NAME, key: KEY}: credentials are not kept in the open";
 const SCHEMES: [&str; 4] = ["basic", "bearer", "oauth2", "oidc"];
 
 /// A server that can be asked.
@@ -146,6 +150,10 @@ fn read_values(fields: &Fields<'_>, field: &'static str, is_name: impl Fn(&str) 
                 if !is_name(name) {
                     fields.violation(&path, "is not a name that is allowed here");
                 }
+                let is_header = field == "headers";
+                if is_header && value.is_string() && CREDENTIAL_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+                    fields.violation(&path, IN_THE_OPEN);
+                }
                 match filled(fields, &path, value, 0) {
                     Some(Value::String(text)) if !text.contains(['\0', '\n', '\r']) => {
                         values.insert(name.clone(), Value::String(text));
@@ -187,6 +195,10 @@ fn filled(fields: &Fields<'_>, path: &str, value: &Value, depth: usize) -> Optio
                 .iter()
                 .map(|(name, value)| {
                     let inner = format!("{path}.{}", cut(name, 64));
+                    if CREDENTIALS.contains(&name.as_str()) && value.is_string() {
+                        fields.violation(&inner, IN_THE_OPEN);
+                        return None;
+                    }
                     Some((name.clone(), filled(fields, &inner, value, depth + 1)?))
                 })
                 .collect::<Option<Map<_, _>>>()
@@ -222,7 +234,13 @@ pub(super) fn secrets_of(spec: &Value) -> Vec<String> {
             Value::Object(object) => match reference(object) {
                 Some((secret, _)) if !found.iter().any(|known| known == secret) => found.push(secret.to_owned()),
                 Some(_) => {}
-                None => object.values().for_each(|value| find(value, depth + 1, found)),
+                None => {
+                    let used = object.get("use").and_then(Value::as_str).filter(|_| object.len() == 1);
+                    if let Some(name) = used.filter(|name| !found.iter().any(|known| known == name)) {
+                        found.push(name.to_owned());
+                    }
+                    object.values().for_each(|value| find(value, depth + 1, found));
+                }
             },
             Value::Array(items) => items.iter().for_each(|item| find(item, depth + 1, found)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

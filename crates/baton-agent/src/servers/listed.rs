@@ -117,8 +117,9 @@ pub(crate) fn tools_of(server: &ToolServer, pinned: &PinnedServer) -> Result<Vec
             text => text.to_owned(),
         };
         let read_only = server.read_only.matches(&listed.name);
-        let tool = of(&name, description, &listed.input_schema, read_only, remote)
+        let mut tool = of(&name, description, &listed.input_schema, read_only, remote)
             .map_err(|why| unusable(server, &listed.name, &why))?;
+        tool.egress = server.egress.matches(&listed.name);
         tools.push(Arc::new(tool));
     }
     let more = RESOURCE_TOOLS.iter().filter(|_| server.resources);

@@ -44,6 +44,7 @@ pub(crate) struct ToolServer {
     pub(crate) tools: Patterns,
     pub(crate) read_only: Patterns,
     pub(crate) idempotent: Patterns,
+    pub(crate) egress: Patterns,
     pub(crate) resources: bool,
     pub(crate) prompts: bool,
     /// Path within the spec.
@@ -105,6 +106,7 @@ impl ToolServer {
         };
         let tools = Patterns::read(&fields, "tools");
         let (read_only, idempotent) = (Patterns::read(&fields, "readOnly"), Patterns::read(&fields, "idempotent"));
+        let egress = Patterns::read(&fields, "egress");
         let (resources, prompts) = (fields.flag("resources"), fields.flag("prompts"));
         let endpoint = match fields.object("definition") {
             Some(definition) => Some(Endpoint::read(definition)?),
@@ -112,7 +114,18 @@ impl ToolServer {
         };
         let path = fields.path("");
         fields.finish();
-        Some(Self { name: name?, endpoint, prefix: prefix?, tools, read_only, idempotent, resources, prompts, path })
+        Some(Self {
+            name: name?,
+            endpoint,
+            prefix: prefix?,
+            tools,
+            read_only,
+            idempotent,
+            egress,
+            resources,
+            prompts,
+            path,
+        })
     }
 
     /// How the server is reached.

@@ -32,7 +32,8 @@ impl Behaviour for Save {
         if !is_media_type(&media_type) {
             return Err("'mediaType' must be a media type without parameters, such as 'text/markdown'".to_owned());
         }
-        let (name, content) = (text("name").unwrap_or_default().to_owned(), text("content").unwrap_or_default().to_owned());
+        let (name, content) =
+            (text("name").unwrap_or_default().to_owned(), text("content").unwrap_or_default().to_owned());
         Ok(Action::Keep { name, media_type, content })
     }
 }

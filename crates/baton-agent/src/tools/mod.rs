@@ -76,11 +76,6 @@ trait Behaviour: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Names of the secrets that it uses.
-    fn secrets(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
     /// What the output of its activity comes to.
     fn answer(&self, output: Value) -> Answer {
         Answer::Value(output)
@@ -214,9 +209,7 @@ impl Tool {
     ) -> Result<Self, String> {
         let parameters = arguments_schema(schema)?;
         let (kind, behaviour) = ("tool mcp".to_owned(), Box::new(remote));
-        // Whoever runs the server reads the arguments.
-        let egress = true;
-        Ok(Self { name, description, kind, read_only, egress, path: String::new(), parameters, behaviour })
+        Ok(Self { name, description, kind, read_only, egress: false, path: String::new(), parameters, behaviour })
     }
 
     /// A tool that is no part of the spec: it only reads.
@@ -243,14 +236,14 @@ impl Tool {
         }
     }
 
+    /// Length of [`Self::description`] in bytes, about.
+    pub(crate) fn described_bytes(&self) -> usize {
+        self.name.len() + self.description.len() + self.parameters.source().to_string().len()
+    }
+
     /// The template that it refers to, with the path of the field that names it.
     pub(crate) fn target(&self) -> Option<(ProgramKind, String, &str)> {
         self.behaviour.target().map(|(kind, name)| (kind, format!("{}.name", self.path), name))
-    }
-
-    /// The secrets that it uses, with the path of the field that names the kind.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.behaviour.secrets().into_iter().map(|name| (self.path.as_str(), name))
     }
 
     /// The server that it comes from; `None` for one of the agent's own.

@@ -121,14 +121,6 @@ impl Shell {
 }
 
 impl Behaviour for Shell {
-    fn secrets(&self) -> Vec<&str> {
-        let named = self.environment.values().filter_map(|variable| match variable {
-            Variable::Secret(it) => Some(it.secret.as_str()),
-            Variable::Text(_) => None,
-        });
-        named.collect()
-    }
-
     fn action(&self, arguments: &Value) -> Result<Action, String> {
         let mut command = Vec::with_capacity(self.words.len());
         let mut options_end = false;

@@ -57,7 +57,8 @@ fn what_a_model_saves_is_kept_and_nobody_is_asked() {
 
 #[test]
 fn there_is_an_end_to_it() {
-    let mut run = Run::started(&spec_with(json!({"artifacts": true, "policy": {"default": "allow"}})), "Hi", Value::Null);
+    let mut run =
+        Run::started(&spec_with(json!({"artifacts": true, "policy": {"default": "allow"}})), "Hi", Value::Null);
     let many: Vec<(String, String)> = (0..33).map(|index| (format!("{index}.txt"), index.to_string())).collect();
     let many: Vec<(&str, Value)> = many.iter().map(|(name, content)| saves(name, content)).collect();
     run.model(1, calls(&many));

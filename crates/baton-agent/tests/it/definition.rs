@@ -138,16 +138,3 @@ fn what_was_admitted_is_read_again_from_its_bytes() {
         assert!(parse(bytes).unwrap_err().detail.unwrap().starts_with("the agent cannot be loaded"));
     }
 }
-
-#[test]
-fn the_examples_of_the_reference_are_good() {
-    let page = include_str!("../../../../docs/agents/README.md");
-    let examples: Vec<Value> = page
-        .split("```yaml\n")
-        .skip(1)
-        .map(|rest| serde_yaml_ng::from_str(rest.split("```").next().unwrap()).unwrap())
-        .collect();
-    assert_eq!(examples.len(), 2);
-    check(&examples[0]["spec"]).unwrap();
-    check(&spec_with(examples[1].clone())).unwrap();
-}

@@ -8,6 +8,7 @@
 
 mod artifacts;
 mod definition;
+mod forest;
 mod http_tool;
 mod injection;
 mod limits;
@@ -21,3 +22,4 @@ mod shell_tool;
 mod skills;
 mod support;
 mod tools;
+mod tree;

@@ -176,6 +176,7 @@ fn an_approved_call_is_made_once_with_what_was_approved() {
         Input::CallbackAnswered {
             id: question.id.clone(),
             outcome: decision(&question, Choice::Approve).into_outcome(),
+            used: None,
         },
         Input::TimerFired { id: question.id.clone() },
     ] {

@@ -207,6 +207,7 @@ fn input(open: &mut Open, happening: Happening) -> Option<Input> {
                 } else {
                     Outcome::Cancelled { reason: "r".into() }
                 },
+                used: None,
             },
             (id, false) if well => Input::ActivityCompleted { id, output: json!({"ok": true}) },
             (id, false) => Input::ActivityFailed { id, fault: Fault::new(fault_type::COMMUNICATION, 503, "down") },
@@ -229,7 +230,7 @@ fn input(open: &mut Open, happening: Happening) -> Option<Input> {
                 arguments: edits.then(|| json!({"id": "edited"})),
                 result: Some(json!("result")),
             };
-            Input::CallbackAnswered { id: question.id, outcome: decision.into_outcome() }
+            Input::CallbackAnswered { id: question.id, outcome: decision.into_outcome(), used: None }
         }
         Happening::Undecided(which) => {
             Input::TimerFired { id: open.questions.get(which % open.questions.len().max(1))?.id.clone() }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use baton_agent::{AgentDefinition, FinishReason, ModelRequest, ModelResponse, ToolCall, check, load, restore};
 use baton_execution::{
-    Command, Ending, Fault, Input, Note, OperationId, Outcome, ScheduleActivity, Start, StartChild, testing::Harness,
+    Allowance, Command, Ending, Fault, Grant, Input, Note, OperationId, Outcome, Question, ScheduleActivity, Start,
+    StartChild, Used, testing::Harness,
 };
 use baton_types::Uid;
 use serde_json::{Value, json};
@@ -49,6 +50,15 @@ impl Run {
     }
 
     pub(crate) fn started_with(spec: &Value, input: Value, settings: Value) -> Self {
+        Self::begun(spec, input, settings, None)
+    }
+
+    /// A run that was begun with a grant from above.
+    pub(crate) fn granted(spec: &Value, settings: Value, grant: Grant) -> Self {
+        Self::begun(spec, json!({"message": "Hi", "input": null}), settings, Some(grant))
+    }
+
+    pub(crate) fn begun(spec: &Value, input: Value, settings: Value, grant: Option<Grant>) -> Self {
         let mut run = Self::new(spec);
         run.give(Input::Started(Start {
             uid: Uid::from_bytes([7; 16]),
@@ -57,6 +67,8 @@ impl Run {
             input,
             env: BTreeMap::new(),
             settings,
+            grant,
+            carried_over: Value::Null,
         }));
         run
     }
@@ -99,7 +111,26 @@ impl Run {
     }
 
     pub(crate) fn answered(&mut self, id: &OperationId, outcome: Outcome) -> &mut Self {
-        self.give(Input::CallbackAnswered { id: id.clone(), outcome })
+        self.give(Input::CallbackAnswered { id: id.clone(), outcome, used: None })
+    }
+
+    /// A child answers that used this.
+    pub(crate) fn child(&mut self, id: &OperationId, outcome: Outcome, used: Used) -> &mut Self {
+        self.give(Input::CallbackAnswered { id: id.clone(), outcome, used: Some(used) })
+    }
+
+    /// What the run and all below it may still use.
+    pub(crate) fn left(&self) -> Allowance {
+        self.program().progress().tree.left
+    }
+
+    /// The question that the last input led to.
+    pub(crate) fn question(&self) -> &Question {
+        let mut questions = self.commands.iter().filter_map(|command| match command {
+            Command::Ask(question) => Some(question),
+            _ => None,
+        });
+        questions.next().expect("a person is asked")
     }
 
     /// The whole question of the turn, which must be open.

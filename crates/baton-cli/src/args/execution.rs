@@ -27,6 +27,9 @@ pub(crate) struct HistoryArgs {
     /// Go on as events are recorded, until the execution has ended
     #[arg(long)]
     pub(crate) follow: bool,
+    /// Also what models say, while they say it; on a terminal this is the default
+    #[arg(long, requires = "follow")]
+    pub(crate) deltas: bool,
     /// Only events after this number
     #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) after: i32,

@@ -4,12 +4,14 @@ mod approval;
 mod artifact;
 mod author;
 mod callback;
+mod chat;
 mod create;
 mod event;
 mod execution;
 mod resource;
 mod run;
 mod server;
+mod session;
 mod temporal;
 
 use std::path::PathBuf;
@@ -20,12 +22,14 @@ pub(crate) use approval::{ApprovalsArgs, ApproveArgs, DeciderArgs, DenyArgs, Res
 pub(crate) use artifact::{ArtifactCommand, ArtifactGetArgs, ArtifactListArgs, ArtifactPutArgs};
 pub(crate) use author::{FormatArgs, GraphArgs, GraphFormat, TestArgs, ValidateArgs};
 pub(crate) use callback::{CallbackCommand, TokenArgs};
+pub(crate) use chat::ChatArgs;
 pub(crate) use create::{CreateCommand, CreateSecretArgs};
 pub(crate) use event::{EventCommand, SendArgs};
 pub(crate) use execution::{AskArgs, HistoryArgs, TreeArgs};
 pub(crate) use resource::{ApplyArgs, DeleteArgs, DescribeArgs, GetArgs, ListArgs, SelectorArgs, WatchArgs};
 pub(crate) use run::RunArgs;
 pub(crate) use server::{BackupArgs, ImportArgs, RestoreArgs, ServerArgs, WorkerArgs};
+pub(crate) use session::{ExportArgs, SessionCommand};
 
 /// Durable executions with a return address.
 #[derive(Debug, Parser)]
@@ -120,6 +124,13 @@ pub(crate) enum Command {
     Deny(DenyArgs),
     /// Say what becomes of a call that may or may not have happened
     Resolve(ResolveArgs),
+    /// Talk to an agent: a line in, its answer out
+    ///
+    /// Each line of stdin is a turn of a session. Answers go to stdout, what is done for them is shown on stderr.
+    Chat(ChatArgs),
+    /// Look after conversations
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Files for executions, and what executions made
     #[command(subcommand)]
     Artifact(ArtifactCommand),
@@ -133,6 +144,11 @@ pub(crate) enum Command {
     /// Publish events
     #[command(subcommand)]
     Event(EventCommand),
+    /// Offer published workflows and agents to clients of MCP, over stdin and stdout
+    ///
+    /// For clients that start a program. It forwards to /mcp/NAMESPACE of the server (--server), where clients that speak
+    /// HTTP go themselves.
+    Mcp,
     /// Check manifests without a server
     Validate(ValidateArgs),
     /// Put manifests into the usual form: order of fields, quotes, indentation

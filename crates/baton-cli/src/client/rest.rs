@@ -1,5 +1,5 @@
-//! The one call that the API has in REST only: an import, whose body is bytes as another system left them. It goes over
-//! the same connection as the others.
+//! What goes over the same connection as the other calls and is no gRPC: the one call that the API has in REST only, an import,
+//! whose body is bytes as another system left them; and messages of MCP.
 
 use std::future::poll_fn;
 
@@ -16,6 +16,26 @@ use super::{ANSWER_BYTES_MAX, Client};
 use crate::{failure::Failure, kind::Object};
 
 impl Client {
+    /// Posts to a path that is not of the API; the answer as it begins.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        headers: http::HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<http::Response<Body>, Failure> {
+        let broken = |error: &(dyn std::error::Error + 'static)| {
+            Failure::environment(format!("ask {}", self.address())).because(error)
+        };
+        let mut request = http::Request::post(path);
+        if let Some(own) = request.headers_mut() {
+            *own = headers;
+        }
+        let request = request.body(Body::new(Full::new(Bytes::from(body)))).map_err(|error| broken(&error))?;
+        let mut channel = self.channel.clone();
+        poll_fn(|context| channel.poll_ready(context)).await.map_err(|error| broken(&error))?;
+        channel.call(request).await.map_err(|error| broken(&error))
+    }
+
     /// Takes over one serialized WorkflowExecution into a namespace; the object as it is stored.
     pub(crate) async fn import(&self, namespace: &str, execution: Vec<u8>) -> Result<Object, Failure> {
         // It becomes a part of the path, where it must not mean anything else.

@@ -2,7 +2,7 @@
 
 use baton_proto::{
     history_v1::{HistoryEvent, history_event::Attributes},
-    v1,
+    v1::{self, stream_item::Item},
 };
 use serde_json::json;
 
@@ -12,14 +12,14 @@ use crate::{
     client::Client,
     failure::{Blame, Failure},
     kind::Kind,
-    output::{self, HistoryRow},
+    output::{self, HistoryRow, Speech},
 };
 
 pub(crate) async fn history(context: &Context, args: HistoryArgs) -> Result<(), Failure> {
-    let (kind, name) = args.kind.execution(args.name)?;
+    let (kind, name) = args.kind.execution(args.name.clone())?;
     let client = context.client().await?;
     if args.follow {
-        return follow(context, &client, kind, &name, args.after).await;
+        return follow(context, &client, kind, &name, &args).await;
     }
     let (mut after, mut all) = (args.after, Vec::new());
     let format = context.settings.output.value;
@@ -54,21 +54,27 @@ pub(crate) async fn history(context: &Context, args: HistoryArgs) -> Result<(), 
 }
 
 /// Events as they are recorded; a broken stream is opened again after the last number.
-async fn follow(context: &Context, client: &Client, kind: Kind, name: &str, mut after: i32) -> Result<(), Failure> {
-    let (mut is_first, mut tries) = (true, 0);
+async fn follow(context: &Context, client: &Client, kind: Kind, name: &str, args: &HistoryArgs) -> Result<(), Failure> {
+    let with_deltas = args.deltas || context.printer.data_is_interactive();
+    let (mut is_first, mut tries, mut after) = (true, 0, args.after);
+    let mut speech = Speech::default();
     loop {
-        let request =
-            v1::HistoryRequest { namespace: context.namespace().to_owned(), name: name.to_owned(), after, limit: 0 };
-        let mut stream = client.watch_history(kind, request).await?;
+        let request = v1::StreamRequest { namespace: context.namespace().to_owned(), name: name.to_owned(), after };
+        let mut stream = client.stream(kind, request).await?;
         let failure = loop {
             match stream.message().await {
-                Ok(Some(event)) => {
+                Ok(Some(v1::StreamItem { item: Some(Item::Event(event)), .. })) => {
+                    context.printer.piece(speech.end())?;
                     show(context, &event, is_first)?;
                     (after, is_first, tries) = (event.number, false, 0);
                     if matches!(event.attributes, Some(Attributes::Ended(_))) {
                         return Ok(());
                     }
                 }
+                Ok(Some(v1::StreamItem { item: Some(Item::Delta(delta)), .. })) if with_deltas => {
+                    show_delta(context, &delta, &mut speech)?;
+                }
+                Ok(Some(_)) => {}
                 // It had ended before the number that was asked for.
                 Ok(None) => return Ok(()),
                 Err(status) => break Failure::from(status),
@@ -78,6 +84,16 @@ async fn follow(context: &Context, client: &Client, kind: Kind, name: &str, mut 
         if failure.blame() != Blame::Environment || tries > 3 {
             return Err(failure);
         }
+    }
+}
+
+/// For people the words as they come; for programs each part as a document of its own.
+fn show_delta(context: &Context, delta: &v1::Delta, speech: &mut Speech) -> Result<(), Failure> {
+    let json = || json!({"delta": baton_proto::to_json_value(delta)});
+    match context.settings.output.value {
+        Format::Table | Format::Name => context.printer.piece(&speech.words(delta)),
+        Format::Json | Format::Jsonl => context.printer.data(&json().to_string()),
+        Format::Yaml => context.printer.data(&format!("---\n{}", output::yaml(&json()))),
     }
 }
 

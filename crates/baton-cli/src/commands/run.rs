@@ -212,6 +212,7 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             | Object::Secret(_)
             | Object::Approval(_)
             | Object::McpServer(_)
+            | Object::Session(_)
             | Object::Skill(_)
             | Object::Artifact(_) => None,
         })

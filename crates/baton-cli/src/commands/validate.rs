@@ -136,6 +136,14 @@ impl Findings {
                     violations.into_iter().for_each(|it| self.violate(manifest, it.under("spec")));
                 }
             }
+            Object::Session(it) => {
+                self.present.insert((Kind::Session, metadata.name.clone()));
+                let name = it.spec.as_ref().map(|spec| spec.agent.clone()).unwrap_or_default();
+                self.want(Kind::Agent, &name, manifest, "spec.agent");
+                if let Err(found) = baton_server::check_compaction(spec.get("compaction").unwrap_or(&Value::Null)) {
+                    found.into_iter().for_each(|it| self.violate(manifest, it.under("spec.compaction")));
+                }
+            }
             Object::Artifact(_) => {}
             Object::Skill(_) => {
                 for found in check_skill(&spec).err().unwrap_or_default() {
@@ -194,6 +202,9 @@ impl Findings {
                 }
                 for it in definition.workflows() {
                     self.want(Kind::Workflow, &it.name, manifest, &under(prefix, &it.field));
+                }
+                for it in definition.secrets() {
+                    self.want(Kind::Secret, &it.name.to_ascii_lowercase(), manifest, &under(prefix, &it.field));
                 }
                 for (name, field, _) in definition.servers().filter(|(.., is_defined)| !is_defined) {
                     self.want(Kind::McpServer, name, manifest, &under(prefix, &field));

@@ -40,7 +40,7 @@ pub(crate) fn describe(object: &Object, events: &[baton_proto::history_v1::Histo
     }
     match object.execution() {
         Some(execution) => execution_parts(&mut text, &execution, now_ms),
-        None => template_parts(&mut text, object),
+        None => template_parts(&mut text, object, now_ms),
     }
     let conditions = each!(object, it => baton_proto::Resource::conditions(it.as_ref()).to_vec());
     if !conditions.is_empty() {
@@ -63,7 +63,7 @@ pub(crate) fn describe(object: &Object, events: &[baton_proto::history_v1::Histo
     text
 }
 
-fn template_parts(text: &mut String, object: &Object) {
+fn template_parts(text: &mut String, object: &Object, now_ms: i64) {
     if let Object::Approval(approval) = object {
         return approval_parts(text, approval);
     }
@@ -73,8 +73,26 @@ fn template_parts(text: &mut String, object: &Object) {
         rows.extend(keys.map(|key| vec![key.name.clone(), key.fingerprint.clone()]));
         return section(text, "Keys", &aligned(&rows));
     }
+    if let Object::Session(session) = object {
+        session_parts(text, session, now_ms);
+    }
     let spec = object.to_json().get("spec").cloned().unwrap_or_default();
     section(text, "Spec", &yaml(&spec));
+}
+
+fn session_parts(text: &mut String, session: &v1::Session, now_ms: i64) {
+    let status = session.status.clone().unwrap_or_default();
+    field(text, "Turns", &status.turns.to_string());
+    field(text, "Active", &status.active.map(|active| active.name).unwrap_or_default());
+    let more = if usize::try_from(status.queued).unwrap_or(0) > status.queue.len() { ", …" } else { "" };
+    if status.queued > 0 {
+        field(text, "Queued", &format!("{}: {}{more}", status.queued, status.queue.join(", ")));
+    }
+    field(text, "Last activity", &moment(status.last_activity_time, now_ms));
+    let before = if status.summarised { ", and a summary of those before" } else { "" };
+    let shown = format!("{} turns ({} messages, {} bytes){before}", status.kept_turns, status.messages, status.bytes);
+    field(text, "Next begins with", &shown);
+    field(text, "Digest", &status.digest);
 }
 
 fn approval_parts(text: &mut String, approval: &v1::Approval) {

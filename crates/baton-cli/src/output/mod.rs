@@ -2,6 +2,7 @@
 
 mod describe;
 mod history;
+mod speech;
 mod table;
 
 use baton_proto::{API_VERSION, v1};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 pub(crate) use describe::describe;
 pub(crate) use history::{Row as HistoryRow, fault as fault_words, header as history_header};
+pub(crate) use speech::Speech;
 pub(crate) use table::{Columns, aligned, artifacts_table, callbacks_table, change_rows, objects_table, waiting_words};
 
 use crate::{

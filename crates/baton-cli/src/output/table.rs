@@ -97,6 +97,7 @@ fn header(kind: Kind) -> &'static [&'static str] {
         Kind::Artifact => &["NAME", "MEDIA-TYPE", "BYTES", "EXPIRES", "AGE"],
         Kind::Skill => &["NAME", "FILES", "DESCRIPTION", "AGE"],
         Kind::Approval => &["NAME", "TYPE", "TOOL", "PHASE", "BY", "WHAT", "AGE"],
+        Kind::Session => &["NAME", "AGENT", "TURNS", "ACTIVE", "QUEUED", "BYTES", "LAST-ACTIVITY", "AGE"],
         Kind::WorkflowExecution => &["NAME", "WORKFLOW", "PHASE", "TASKS", "WAITING-FOR", "AGE"],
         Kind::AgentExecution => &["NAME", "AGENT", "PHASE", "TOKENS", "WAITING-FOR", "AGE"],
     }
@@ -155,6 +156,7 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
             let by = if status.decided_by.is_empty() { "-".to_owned() } else { status.decided_by };
             vec![name, spec.r#type, spec.tool, status.phase, by, spec.message, age]
         }
+        Object::Session(it) => session(it, name, age, now_ms),
         Object::WorkflowExecution(it) => {
             let execution = ExecutionResource::Workflow(it.clone());
             let progress = execution
@@ -172,6 +174,21 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
             vec![name, template(&execution), phase(&execution), tokens.to_string(), waiting(&execution), age]
         }
     }
+}
+
+fn session(it: &v1::Session, name: String, made: String, now_ms: i64) -> Vec<String> {
+    let (spec, status) = (it.spec.clone().unwrap_or_default(), it.status.clone().unwrap_or_default());
+    let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    vec![
+        name,
+        or_none(spec.agent),
+        status.turns.to_string(),
+        or_none(status.active.map(|active| active.name).unwrap_or_default()),
+        status.queued.to_string(),
+        status.bytes.to_string(),
+        age(status.last_activity_time, now_ms),
+        made,
+    ]
 }
 
 /// When executions start by themselves, whether they do now, how many run, and how long ago the last one was due.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt};
 
 use baton_proto::{
     history_v1::{self as wire, HistoryEvent, history_event::Attributes, note},
-    v1::WaitingFor,
+    v1::{self, WaitingFor, delta::Delta as Part},
 };
 use baton_types::Phase;
 
@@ -15,6 +15,8 @@ use crate::kind::Kind;
 pub(crate) const EXECUTIONS_MAX: usize = 256;
 /// Tasks of one execution that are shown at most; a loop of a million tasks must not fill the memory.
 const TASKS_MAX: usize = 5000;
+/// Characters of what is being said that are kept: more than a line has.
+const SAYING_MAX: usize = 240;
 
 /// Which execution.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +69,8 @@ pub(super) struct Task {
     pub(super) ended_ms: Option<i64>,
     pub(super) waits_for: Option<Wait>,
     pub(super) fault: Option<String>,
+    /// The last of what a model says in it, while it does.
+    pub(super) saying: String,
     /// Tasks within it.
     pub(super) tasks: Vec<usize>,
     /// Executions that it started.
@@ -234,10 +238,34 @@ impl Progress {
                 vec![execution.says("resumed")]
             }
             Attributes::Ended(it) => execution.end(it, time_ms),
-            Attributes::ActivityScheduled(_)
-            | Attributes::ActivityCompleted(_)
-            | Attributes::ActivityFailed(_)
-            | Attributes::ActivityCancelled(_) => Vec::new(),
+            Attributes::ActivityCompleted(wire::ActivityCompleted { operation, .. })
+            | Attributes::ActivityFailed(wire::ActivityFailed { operation, .. })
+            | Attributes::ActivityCancelled(wire::OperationOnly { operation }) => {
+                execution.says_in(operation.as_ref()).map(String::clear);
+                Vec::new()
+            }
+            Attributes::ActivityScheduled(_) => Vec::new(),
+        }
+    }
+
+    /// Takes in a part of what an execution is making: of that, the end is shown.
+    pub(crate) fn on_delta(&mut self, index: usize, delta: &v1::Delta) {
+        let Some(saying) = self.executions[index].says_in(delta.operation.as_ref()) else { return };
+        if delta.index <= 1 {
+            saying.clear();
+        }
+        match &delta.delta {
+            Some(Part::Text(more) | Part::Reasoning(more)) => saying.push_str(more),
+            Some(Part::ToolCall(call)) => {
+                if !call.name.is_empty() {
+                    saying.push_str(&format!(" {} ", call.name));
+                }
+                saying.push_str(&call.arguments);
+            }
+            Some(Part::Reset(_) | Part::Value(_)) | None => {}
+        }
+        if let Some((from, _)) = saying.char_indices().rev().nth(SAYING_MAX) {
+            saying.drain(..from);
         }
     }
 
@@ -296,6 +324,14 @@ impl Execution {
         self.tasks.get_mut(at)
     }
 
+    /// What is said in the task of an activity, or in the task around it.
+    fn says_in(&mut self, operation: Option<&wire::Operation>) -> Option<&mut String> {
+        let position = &operation?.position;
+        let mut around = std::iter::once(position.as_str()).chain(ancestors(position));
+        let at = around.find_map(|position| self.by_position.get(position).copied())?;
+        self.tasks.get_mut(at).map(|task| &mut task.saying)
+    }
+
     fn wait(&mut self, operation: Option<&wire::Operation>, what: Wait) {
         if let Some(task) = operation.and_then(|it| self.task(&it.position)) {
             task.waits_for = Some(what);
@@ -327,6 +363,7 @@ impl Execution {
                 ended_ms: None,
                 waits_for: None,
                 fault: None,
+                saying: String::new(),
                 children: std::mem::take(&mut task.children),
                 tasks: std::mem::take(&mut task.tasks),
                 ..task.clone()
@@ -353,6 +390,7 @@ impl Execution {
             ended_ms: None,
             waits_for: None,
             fault: None,
+            saying: String::new(),
             tasks: Vec::new(),
             children: Vec::new(),
         });
@@ -364,6 +402,7 @@ impl Execution {
         task.state = state;
         task.ended_ms = Some(time_ms);
         task.waits_for = None;
+        task.saying.clear();
         let took = super::render::elapsed(time_ms - task.started_ms);
         let words = match state {
             State::Completed => format!("completed in {took}"),

@@ -6,6 +6,9 @@ use super::{
 };
 use crate::printer::{one_line, shortened};
 
+/// Characters that are shown of what a model is saying.
+const SAID_MAX: usize = 48;
+
 /// Room and looks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Canvas {
@@ -109,6 +112,11 @@ fn task_line(task: &Task, above: Option<&str>, depth: usize, now_ms: i64) -> Lin
     }
     details.extend(task.waits_for.as_ref().map(|wait| format!("waiting for {}", wait_words(wait, now_ms))));
     details.extend(task.fault.clone());
+    // What was said last stands at the end of the line, whatever its length.
+    let said = one_line(&task.saying);
+    let said = said.trim_end();
+    let from = said.char_indices().rev().nth(SAID_MAX - 1).map_or(0, |(from, _)| from);
+    details.extend((!said.is_empty()).then(|| format!("{}{}", if from > 0 { "…" } else { "" }, &said[from..])));
     let text = label_below(&task.position, above);
     let text = if text.is_empty() { label(&task.position) } else { text };
     Line { depth, state: task.state, waiting: task.waits_for.is_some(), text, detail: details.join("  ") }

@@ -157,3 +157,29 @@ fn a_loop_of_many_tasks_stays_small() {
     let (progress, _) = picture(&events);
     assert_eq!((progress.executions[0].tasks.len(), progress.executions[0].unshown), (5000, 1000));
 }
+
+#[test]
+fn what_a_model_says_stands_at_its_turn_until_it_has_said_it() {
+    let (mut progress, _) = picture(&story());
+    let delta = |fields: Value| -> baton_proto::v1::Delta {
+        let mut delta = fields;
+        delta["operation"] = json!({"position": "/turns/1/model", "attempt": 1});
+        baton_proto::from_json_value(delta).unwrap()
+    };
+    let says = |progress: &Progress| {
+        let canvas = Canvas { rows: 40, columns: 100, colour: false, now_ms: 1_767_225_665_000 };
+        render(progress, canvas).into_iter().find(|line| line.contains("turn 1")).unwrap().trim().to_owned()
+    };
+    progress.on_delta(1, &delta(json!({"index": 1, "text": "Never mind "})));
+    progress.on_delta(1, &delta(json!({"reset": true})));
+    progress.on_delta(1, &delta(json!({"index": 1, "text": "Good\n"})));
+    progress.on_delta(1, &delta(json!({"index": 2, "text": "\u{1b}day"})));
+    assert_eq!(says(&progress), "● turn 1  turn  1m04s  Good \u{fffd}day");
+    progress.on_delta(1, &delta(json!({"index": 3, "text": " and so on and so on".repeat(40)})));
+    progress.on_delta(1, &delta(json!({"index": 4, "toolCall": {"name": "look", "arguments": "{}"}})));
+    let line = says(&progress);
+    assert!(line.contains("  …") && line.ends_with("and so on look {}") && line.chars().count() < 80, "{line}");
+    let answered = json!({"activityCompleted": {"operation": {"position": "/turns/1/model", "attempt": 1}}});
+    progress.on_event(1, &event(5, &answered));
+    assert_eq!(says(&progress), "● turn 1  turn  1m04s");
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use baton_proto::{
     history_v1::{HistoryEvent, history_event::Attributes},
-    v1,
+    v1::{self, stream_item::Item},
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -27,6 +27,8 @@ const TRIES_MAX: u32 = 12;
 pub(crate) enum Update {
     /// The next event of its history.
     Event(usize, Box<HistoryEvent>),
+    /// A part of what it is making.
+    Delta(usize, Box<v1::Delta>),
     /// What its status says it waits for.
     Waiting(usize, Vec<v1::WaitingFor>),
     /// Its history cannot be followed.
@@ -89,15 +91,24 @@ async fn follow(
 ) -> Result<(), Failure> {
     let (mut after, mut tries, mut pause) = (0, 0, PAUSE);
     loop {
-        let request = v1::HistoryRequest { namespace: namespace.to_owned(), name: key.name.clone(), after, limit: 0 };
-        let failure = match client.watch_history(key.kind, request).await {
+        let request = v1::StreamRequest { namespace: namespace.to_owned(), name: key.name.clone(), after };
+        let failure = match client.stream(key.kind, request).await {
             Err(failure) => failure,
             Ok(mut stream) => loop {
                 match stream.message().await {
-                    Ok(Some(event)) => {
-                        (after, tries, pause) = (event.number, 0, PAUSE);
-                        let is_last = matches!(event.attributes, Some(Attributes::Ended(_)));
-                        if sender.send(Update::Event(index, Box::new(event))).await.is_err() || is_last {
+                    Ok(Some(item)) => {
+                        (tries, pause) = (0, PAUSE);
+                        let mut is_last = false;
+                        let update = match item.item {
+                            Some(Item::Event(event)) => {
+                                after = event.number;
+                                is_last = matches!(event.attributes, Some(Attributes::Ended(_)));
+                                Update::Event(index, Box::new(event))
+                            }
+                            Some(Item::Delta(delta)) => Update::Delta(index, Box::new(delta)),
+                            Some(Item::State(_)) | None => continue,
+                        };
+                        if sender.send(update).await.is_err() || is_last {
                             return Ok(());
                         }
                     }

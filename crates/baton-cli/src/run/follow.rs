@@ -124,6 +124,10 @@ impl Watching {
                 }
                 effects
             }
+            Update::Delta(index, delta) => {
+                self.progress.on_delta(index, &delta);
+                Vec::new()
+            }
             Update::Waiting(index, waiting) => self.progress.on_waiting(index, &waiting),
             Update::Lost(0, failure) => return Err(failure),
             Update::Lost(index, failure) => {

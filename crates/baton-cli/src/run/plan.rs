@@ -111,6 +111,12 @@ fn set_request_id(execution: &mut Object, digest: &str) {
         Object::WorkflowExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
         Object::AgentExecution(it) => digest.clone_into(&mut it.spec.get_or_insert_default().request_id),
         Object::Workflow(_)
+        | Object::Agent(_)
+        | Object::Secret(_)
+        | Object::Approval(_)
+        | Object::McpServer(_)
+        | Object::Session(_) => {}
+            }
             | Object::Agent(_)
             | Object::Secret(_)
             | Object::Approval(_)
@@ -220,6 +226,7 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
         | Kind::Secret
         | Kind::Approval
         | Kind::McpServer
+        | Kind::Session
         | Kind::Skill
         | Kind::Artifact => {}
     }
@@ -282,6 +289,7 @@ impl Plan {
             | Object::Secret(_)
             | Object::Approval(_)
             | Object::McpServer(_)
+            | Object::Session(_)
             | Object::Skill(_)
             | Object::Artifact(_) => return,
         };

@@ -11,6 +11,7 @@ mod file;
 mod play;
 mod record;
 mod report;
+mod servers;
 mod subject;
 
 pub(crate) use file::{Suite, load, workflow_of};

@@ -9,7 +9,7 @@ use baton_server::{
 use baton_types::Violation;
 use serde_json::{Map, Value, json};
 
-use super::file::Case;
+use super::{file::Case, servers};
 
 /// Where the turns of a case stand in the spec that is made of them.
 const TURNS: &str = "model.playback.conversations[0].";
@@ -33,6 +33,7 @@ impl Subject {
         if let Value::Object(fields) = &mut spec {
             fields.entry("policy").or_insert_with(|| Value::Object(Map::new()));
         }
+        servers::define(&mut spec);
         let definition = Arc::new(check_agent(&spec)?);
         Ok(Self::Agent { name, spec, definition })
     }
@@ -82,7 +83,7 @@ impl Subject {
     pub(super) fn rehearse(&self, case: &Case) -> Rehearsal {
         match self {
             Self::Workflow(definition) => rehearse(definition, &case.script),
-            Self::Agent { definition, .. } => {
+            Self::Agent { definition, spec, .. } => {
                 // The turns were checked when the file was read.
                 let definition = self.with_turns(case.turns.as_ref()).unwrap_or_else(|_| Arc::clone(definition));
                 let mut script: Script = case.script.clone();
@@ -94,6 +95,7 @@ impl Subject {
                     reply,
                     times: None,
                 });
+                script.answers.extend(servers::lists(&definition, spec, case));
                 rehearse_program(Box::new(load_agent(definition)), &script)
             }
         }
@@ -115,7 +117,10 @@ impl Subject {
                 let graph = definition.graph();
                 ran.filter_map(|task| graph.task_at(&task.position)).map(|task| task.pointer.clone()).collect()
             }
-            Self::Agent { .. } => ran.filter(|task| task.kind != "turn").map(|task| task.name.clone()).collect(),
+            Self::Agent { .. } => ran
+                .filter(|task| !matches!(task.kind.as_str(), "turn" | "server"))
+                .map(|task| task.name.clone())
+                .collect(),
         }
     }
 

@@ -255,6 +255,26 @@ cases:
 }
 
 #[test]
+fn tools_of_servers_are_mocked_by_their_names_and_the_server_may_be_elsewhere() {
+    let page = include_str!("../../../../docs/agents/mcp.md");
+    let examples: Vec<&str> = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let (example, test) = (examples[0], *examples.last().unwrap());
+    let baton = Baton::new();
+    let both = baton.file("librarian.yaml", example);
+    assert_eq!(baton.run(&["validate", &both]).stderr, "2 documents are valid\n");
+    let tests = baton.file("librarian.test.yaml", test);
+    let output = baton.run(&["test", &tests]).ok();
+    assert!(output.contains("ok   it reads what it found (6 calls"), "{output}");
+
+    let agent = baton.file("alone.yaml", example.split("---\n").nth(1).unwrap());
+    let said = baton.run(&["validate", &agent]);
+    assert!(said.stderr.contains("the MCP server 'files' is not in these manifests"), "{said:?}");
+    let listed = "\nagent: alone.yaml\ncases:\n  - name: a server without it\n    message: Hi\n    calls: [{task: files, returns: {tools: []}}]\n    expect: {tasks: [{files__read_text_file: faulted}], output: It is about tea.}\n";
+    let tests = baton.file("alone.test.yaml", listed);
+    baton.run(&["test", &tests]).ok();
+}
+
+#[test]
 fn what_is_wrong_with_a_test_file_is_told_at_once() {
     let baton = Baton::new();
     baton.file("flow.yaml", FLOW);

@@ -4,7 +4,7 @@ use expect_test::expect_file;
 
 use crate::support::Baton;
 
-const COMMANDS: [&str; 32] = [
+const COMMANDS: [&str; 33] = [
     "run",
     "server",
     "worker",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 32] = [
     "callback fail",
     "event",
     "event send",
+    "mcp",
     "validate",
     "fmt",
     "graph",

@@ -8,6 +8,7 @@ mod events;
 mod examples;
 mod help;
 mod offline;
+mod pages;
 mod run;
 mod server;
 mod support;

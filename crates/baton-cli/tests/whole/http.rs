@@ -128,7 +128,7 @@ pub(crate) struct Open {
 
 impl Open {
     /// Reads until `mark` has come.
-    fn until(&mut self, mark: &[u8]) -> io::Result<()> {
+    pub(crate) fn until(&mut self, mark: &[u8]) -> io::Result<()> {
         while find(&self.bytes, mark).is_none() {
             self.more()?;
         }
@@ -157,6 +157,11 @@ impl Open {
         // Between the lines there are lengths of chunks.
         let text = String::from_utf8_lossy(&self.bytes[..end]);
         Ok(text.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    /// What has come so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
     /// Sends the body.

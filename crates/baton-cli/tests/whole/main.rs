@@ -14,15 +14,19 @@ mod http;
 mod process;
 mod stub;
 
+mod agent_secrecy;
 mod approvals;
 mod boundaries;
 mod crash;
 mod data_dir;
 mod events;
+mod injection;
+mod interop;
 mod outside;
 mod secrecy;
 mod several;
 mod signals;
+mod streams;
 mod temporal;
 
 use std::{

@@ -43,6 +43,8 @@ pub(crate) enum Reply {
     Raw(u16, String, Vec<u8>),
     /// Nothing, while the client waits.
     Hang,
+    /// Server-sent events that begin so and do not go on.
+    Begin(String),
     /// A body of which half is missing.
     Half,
     /// A body that goes on for as long as it is read.
@@ -96,6 +98,12 @@ fn serve(stream: &TcpStream, handler: &(impl Fn(&Request) -> Reply + ?Sized)) ->
             Reply::Raw(status, head, body) => write(out, status, &head, &body)?,
             Reply::Hang => {
                 // Until the client gives up.
+                io::copy(&mut reader, &mut io::sink())?;
+                return Ok(());
+            }
+            Reply::Begin(events) => {
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+                out.write_all(format!("{head}{:x}\r\n{events}\r\n", events.len()).as_bytes())?;
                 io::copy(&mut reader, &mut io::sink())?;
                 return Ok(());
             }

@@ -10,7 +10,8 @@ use std::{
 use async_trait::async_trait;
 use baton_engine::{Execution, HostedStart, HostedTask, Ledger, Pinned, Report, Reported, Step};
 use baton_execution::{
-    ActivityTask, Command, Ending, HistoryEvent, HistoryEventKind, Input, OperationId, ProgramKind, Start,
+    ActivityTask, Command, Emitter, Ending, HistoryEvent, HistoryEventKind, Input, OperationId, Origin, ProgramKind,
+    Start,
 };
 use baton_proto::{DataLoader, decode_event, encode_event, history_v1};
 use baton_types::{ApiError, Digest, ErrorKind, Uid};
@@ -121,6 +122,8 @@ impl Books {
             input,
             env: BTreeMap::new(),
             settings: Value::Null,
+            grant: None,
+            carried_over: Value::Null,
         });
         let mut long = Vec::new();
         let started =
@@ -388,6 +391,8 @@ impl Ledger for Books {
             activity: activity.activity.clone(),
             input: activity.input.clone(),
             start_to_close_ms: activity.start_to_close_ms,
+            emitter: Emitter::default(),
+            origin: Origin::default(),
         };
         Ok(Some(HostedTask { task, token: None }))
     }

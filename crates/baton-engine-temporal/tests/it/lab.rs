@@ -215,13 +215,13 @@ impl Lab {
         let id = OperationId::new(position, 1);
         HostedInput::Events(vec![event(
             &self.books,
-            Input::CallbackAnswered { id, outcome: Outcome::Completed(output) },
+            Input::CallbackAnswered { id, outcome: Outcome::Completed(output), used: None },
         )])
     }
 
     pub(crate) async fn answer(&self, started: &Started, position: &str, output: Value) {
         let id = OperationId::new(position, 1);
-        self.give(started, vec![Input::CallbackAnswered { id, outcome: Outcome::Completed(output) }]).await;
+        self.give(started, vec![Input::CallbackAnswered { id, outcome: Outcome::Completed(output), used: None }]).await;
     }
 
     pub(crate) async fn until_async(&self, what: &str, ask: impl AsyncFn() -> bool) {

@@ -166,7 +166,7 @@ impl Program for Script {
             Input::ActivityCompleted { id, output } => self.came(id, output.clone(), now_ms),
             Input::ActivityFailed { id, fault } => self.came(id, json!(fault.kind), now_ms),
             Input::TimerFired { id } => self.came(id, json!("due"), now_ms),
-            Input::CallbackAnswered { id, outcome } => {
+            Input::CallbackAnswered { id, outcome, .. } => {
                 let result = match outcome {
                     Outcome::Completed(output) => output.clone(),
                     Outcome::Failed(fault) => json!(fault.kind),

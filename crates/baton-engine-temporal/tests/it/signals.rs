@@ -22,7 +22,7 @@ async fn answers_are_taken_once_and_strange_signals_are_ignored() {
     lab.books.opened(started.uid, "/0/0").await;
     let answer = |position: &str, output: Value| {
         let id = OperationId::new(position, 1);
-        Input::CallbackAnswered { id, outcome: Outcome::Completed(output) }
+        Input::CallbackAnswered { id, outcome: Outcome::Completed(output), used: None }
     };
     let server = TemporalServer::shared();
     for (name, input) in [("other", "1"), ("input", "7"), ("input", "[3]"), ("input", "\"text\"")] {
@@ -59,7 +59,7 @@ async fn signals_that_come_with_the_end_do_not_keep_it_from_ending() {
         // It is at its end while these come. Some find it gone, which is as it should be.
         let late = (0..20).map(|late| {
             let id = OperationId::new("/0", 2 + late);
-            let input = Input::CallbackAnswered { id, outcome: Outcome::Completed(json!(late)) };
+            let input = Input::CallbackAnswered { id, outcome: Outcome::Completed(json!(late)), used: None };
             lab.host.give(&started.run.workflow_id, HostedInput::Events(vec![crate::lab::event(&lab.books, input)]))
         });
         for given in futures::future::join_all(late).await {

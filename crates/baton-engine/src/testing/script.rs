@@ -84,6 +84,7 @@ impl Script {
                     ParentClosePolicy::Cancel
                 },
                 approval: None,
+                grant: None,
             })]
         } else if let Some(ask) = step.get("ask") {
             self.ask(id, ask, now)
@@ -143,11 +144,11 @@ impl Program for Script {
                 [vec![Command::CloseWait { id: id.clone() }], self.advance(now)].concat()
             }
             Input::TimerFired { id } if self.open.as_ref() == Some(id) => self.advance(now),
-            Input::CallbackAnswered { id, outcome } if self.open.as_ref() == Some(id) && self.asks() => {
+            Input::CallbackAnswered { id, outcome, .. } if self.open.as_ref() == Some(id) && self.asks() => {
                 self.last = Decision::of(outcome).map_or(Value::Null, |decision| json!(decision));
                 [vec![Command::CancelTimer { id: id.clone() }], self.advance(now)].concat()
             }
-            Input::CallbackAnswered { id, outcome } if self.open.as_ref() == Some(id) => {
+            Input::CallbackAnswered { id, outcome, .. } if self.open.as_ref() == Some(id) => {
                 self.last = match outcome {
                     Outcome::Completed(output) => json!({"completed": output}),
                     Outcome::Failed(fault) => json!({"failed": fault.kind, "detail": fault.detail}),

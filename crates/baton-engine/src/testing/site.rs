@@ -120,6 +120,7 @@ pub fn admitted(name: &str, steps: &Value, token: Vec<u8>) -> Admitted {
         settings: Value::Null,
         timeout_ms: None,
         parent: None,
+        held: None,
     }
 }
 

@@ -103,7 +103,7 @@ async fn an_answer_is_taken_once_and_reaches_the_workflow_even_if_the_host_is_do
     assert_eq!(again.reason, "CALLBACK_ALREADY_COMPLETED");
     host.down.store(false, Ordering::SeqCst);
     let given = only(host.told().await);
-    assert_eq!(given, Input::CallbackAnswered { id, outcome: Outcome::Completed(json!(7)) });
+    assert_eq!(given, Input::CallbackAnswered { id, outcome: Outcome::Completed(json!(7)), used: None });
     let mut workflow = Workflow::of(&site, workflow.start).await;
     let Reported::Taken { state: Some(state) } = workflow.report(&[], true).await.unwrap() else { panic!("the state") };
     workflow.restore(state).await;

@@ -190,6 +190,9 @@ impl Message {
                 }
             }
         }
+        if violations.is_empty() && said.text.is_empty() && data.is_empty() && said.attachments.is_empty() {
+            violations.push(Violation::new("message.parts", "say nothing"));
+        }
         said.input = if data.len() > 1 { Some(Value::Array(data)) } else { data.pop() };
         if violations.is_empty() { Ok(said) } else { Err(baton_types::ApiError::violations(violations).into()) }
     }

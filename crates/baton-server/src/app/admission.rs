@@ -67,6 +67,19 @@ pub(crate) trait ExecutionStrategy: ExecutionKind {
     fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts;
     /// Takes over what the present object's definition refers to, if nothing else is said.
     fn keep_resources(&mut self, _present: &Self) {}
+    /// Adds to the settings what the Program needs to know of the server, of the content that it is to run.
+    fn complete_settings(
+        _app: &App,
+        _settings: &mut Value,
+        _content: (&Digest, &[u8]),
+        _parent: Option<&ParentRef>,
+    ) -> Result<(), ApiError> {
+        Ok(())
+    }
+    /// Fills in what is left out and said elsewhere.
+    fn complete(&mut self, _app: &App) -> impl Future<Output = Result<(), ApiError>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// Drops what a caller put in `status`, and `metadata.resourceVersion`.
     fn clear_system_fields(&mut self) {
         self.metadata_mut().resource_version.clear();
@@ -96,6 +109,7 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         metadata::prepare_new(object.metadata_mut(), metadata::new_uid(), metadata::now_ms(), &mut violations);
     metadata::check(object.metadata_mut(), &mut violations);
     object.clear_system_fields();
+    object.complete(app).await?;
     let mut parts = object.parts(&mut violations);
     free_data::check_depth(&parts.input, DATA_DEPTH_MAX + R::LEVELS_AROUND_INPUT, "spec.input", &mut violations);
     template::check_size(&object)?;
@@ -113,6 +127,8 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         template::check_size(&**it)?;
     }
     let timeout_ms = own_timeout_ms.or(content.timeout_ms);
+    let mut settings = parts.settings;
+    R::complete_settings(app, &mut settings, (&content.digest, &content.definition), parent.as_ref())?;
     let admitted = Admitted {
         resource: execution,
         definition: content.definition,
@@ -120,9 +136,10 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
         template_name: content.name,
         template_generation: content.generation,
         input: parts.input,
-        settings: parts.settings,
+        settings,
         timeout_ms,
         parent,
+        held: None,
     };
     Ok(Admission { admitted, generated })
 }
@@ -285,7 +302,7 @@ fn check_common(execution: &ExecutionResource, violations: &mut Vec<Violation>) 
     timeout_ms
 }
 
-fn check_duration(field: &str, text: &str, violations: &mut Vec<Violation>) -> Option<u64> {
+pub(super) fn check_duration(field: &str, text: &str, violations: &mut Vec<Violation>) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

@@ -84,11 +84,7 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
         free_data::canonicalize(&mut document.authentication, &format!("{field}.authentication"), violations);
     }
     if let Some(model) = spec.model.as_mut() {
-        let fallbacks = model.fallbacks.iter_mut().enumerate();
-        for (index, fallback) in fallbacks {
-            canonicalize_playback(fallback, &format!("{field}.model.fallbacks[{index}]"), violations);
-        }
-        canonicalize_playback(model, &format!("{field}.model"), violations);
+        canonicalize_model(model, &format!("{field}.model"), violations);
     }
     for (index, server) in spec.tool_servers.iter_mut().enumerate() {
         if let Some(definition) = server.definition.as_mut() {
@@ -107,6 +103,14 @@ pub(crate) fn agent_content(spec: &mut AgentSpec, field: &str, violations: &mut 
         }
         content
     })
+}
+
+/// Brings the free data of a model to one form.
+pub(super) fn canonicalize_model(model: &mut Model, field: &str, violations: &mut Vec<Violation>) {
+    for (index, fallback) in model.fallbacks.iter_mut().enumerate() {
+        canonicalize_playback(fallback, &format!("{field}.fallbacks[{index}]"), violations);
+    }
+    canonicalize_playback(model, field, violations);
 }
 
 fn canonicalize_playback(model: &mut Model, field: &str, violations: &mut Vec<Violation>) {

@@ -1,12 +1,14 @@
 //! The kind `AgentExecution`.
 
+use baton_agent::AgentDefinition;
+use baton_engine::ParentRef;
 use baton_execution::ProgramKind;
 use baton_proto::{
-    ExecutionResource,
+    ExecutionResource, Resource as _,
     v1::{AgentExecution, AgentLimits},
 };
 use baton_store::StoredResource;
-use baton_types::{ApiError, Violation, check_name};
+use baton_types::{ApiError, Digest, Violation, check_name};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -15,6 +17,7 @@ use super::{
     admission::{ExecutionStrategy, Inline, SpecParts},
     agent, execution, free_data, strategy,
 };
+use crate::programs::Compiled;
 
 impl ServedResource for AgentExecution {
     const SELECTABLE_FIELDS: &'static [&'static str] =
@@ -69,6 +72,29 @@ impl ExecutionStrategy for AgentExecution {
     const TEMPLATE_FIELD: &'static str = "agent";
     const LEVELS_AROUND_INPUT: usize = 1;
 
+    fn complete_settings(
+        app: &App,
+        settings: &mut Value,
+        (digest, content): (&Digest, &[u8]),
+        parent: Option<&ParentRef>,
+    ) -> Result<(), ApiError> {
+        let compiled = app.programs().get(ProgramKind::Agent, digest, content);
+        match compiled.map_err(|fault| ApiError::internal(fault.to_string()))? {
+            Compiled::Agent(agent) => add_prices(app, settings, &agent, parent),
+            Compiled::Workflow(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn complete(&mut self, app: &App) -> Result<(), ApiError> {
+        let namespace = self.metadata_mut().namespace.clone();
+        let spec = self.spec.get_or_insert_default();
+        if spec.agent.is_empty() && spec.definition.is_none() && check_name(&spec.session).is_ok() {
+            spec.agent = app.agent_of_session(&namespace, &spec.session).await?;
+        }
+        Ok(())
+    }
+
     fn parts(&mut self, violations: &mut Vec<Violation>) -> SpecParts {
         let spec = self.spec.get_or_insert_default();
         let inline = match spec.definition.as_mut() {
@@ -102,12 +128,22 @@ impl ExecutionStrategy for AgentExecution {
 
 fn check_limits(limits: Option<&AgentLimits>, violations: &mut Vec<Violation>) {
     let Some(limits) = limits else { return };
-    for (field, value) in
-        [("maxTurns", limits.max_turns), ("maxTokens", limits.max_tokens), ("maxToolCalls", limits.max_tool_calls)]
-    {
-        if let Some(value) = value.filter(|value| *value < 0) {
-            violations
-                .push(Violation::new(format!("spec.limits.{field}"), format!("is {value}, allowed are 0 and more")));
-        }
+    if let Err(wrong) = baton_agent::check_limits(&baton_proto::to_json_value(limits)) {
+        violations.extend(wrong.into_iter().map(|it| it.under("spec.limits")));
     }
+}
+
+/// Where money is limited, the prices of its models as they are now: what a call may cost at most is worked out before it.
+fn add_prices(app: &App, settings: &mut Value, agent: &AgentDefinition, parent: Option<&ParentRef>) {
+    let own = baton_agent::check_limits(settings).unwrap_or_default();
+    let is_granted =
+        |parent: &ParentRef| parent.grant.as_ref().is_some_and(|grant| grant.amounts.cost_micros.is_some());
+    let is_limited = agent.limits().overridden_by(own).tree.cost_micros.is_some() || parent.is_some_and(is_granted);
+    let Some(prices) = app.prices().filter(|_| is_limited) else { return };
+    let model = agent.model();
+    let prices: Vec<_> = std::iter::once(model).chain(&model.fallbacks).map(|model| prices.known(model)).collect();
+    if settings.is_null() {
+        *settings = json!({});
+    }
+    settings["prices"] = json!(prices);
 }

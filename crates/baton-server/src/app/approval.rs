@@ -191,4 +191,25 @@ mod tests {
         let fields: Vec<&str> = refused.violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["decision", "reason", "arguments", "result", "Impersonate-User"]);
     }
+
+    #[test]
+    fn a_value_of_a_secret_is_taken_out_of_what_is_said_and_refused_in_what_is_sent() {
+        let values = [Hidden::new("hunter22")];
+        let decide = |arguments: Option<Value>| Decide {
+            choice: Choice::Result,
+            decided_by: UNAUTHENTICATED.to_owned(),
+            reason: "it was hunter22".to_owned(),
+            arguments_digest: String::new(),
+            arguments,
+            result: Some(serde_json::json!({"token": "hunter22", "n": 1})),
+        };
+        let cleared = without_secrets(&values, decide(Some("nothing".into()))).unwrap();
+        assert_eq!(cleared.reason, "it was ***");
+        assert_eq!(cleared.result, Some(serde_json::json!({"token": "***", "n": 1})));
+        assert_eq!(cleared.arguments, Some("nothing".into()));
+        let refused = without_secrets(&values, decide(Some("x=hunter22".into()))).unwrap_err();
+        assert!(refused.violations[0].field == "arguments" && !format!("{refused:?}").contains("hunter22"));
+        let same = without_secrets(&[], decide(Some("x=hunter22".into()))).unwrap();
+        assert_eq!(same.reason, "it was hunter22", "an execution that uses none has none");
+    }
 }

@@ -7,6 +7,7 @@
 //! - A content is read by whoever may read the object that refers to it, in its namespace: a digest alone opens nothing.
 //! - An execution gets the content of its attachments when it is created: what becomes of an artifact afterwards, changes nothing.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use baton_agent::is_media_type;
 use baton_proto::{
     Resource, Timestamp,
@@ -14,15 +15,14 @@ use baton_proto::{
 };
 use baton_store::{BlobPut, CommitError, Expect, Lane, ResourceKey, ResourcePut, StoredResource, Txn};
 use baton_types::{ApiError, Digest, ErrorKind, Violation};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, metadata,
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written,
     declared::{self, DeclaredKind},
-    strategy, template,
+    error, metadata, strategy, template,
 };
 
 /// Largest artifact that can be uploaded, in bytes: what a request can carry in Base64.
@@ -150,7 +150,8 @@ async fn store(
                 (stored.number, Expect::Revision(stored.revision))
             }
             None => {
-                object.status.get_or_insert_default().expires = Some(Timestamp::from_millis(expires_ms).whole_seconds());
+                object.status.get_or_insert_default().expires =
+                    Some(Timestamp::from_millis(expires_ms).whole_seconds());
                 (app.store().next_number(), Expect::Absent)
             }
         };
@@ -207,7 +208,8 @@ impl App {
         let all = self.execution_artifacts(&request.namespace, &request.name).await?;
         let Some(found) = all.iter().find(|artifact| artifact.name == request.artifact) else {
             let names: Vec<String> = all.iter().map(|artifact| format!("'{}'", artifact.name)).collect();
-            let made = if names.is_empty() { "it made none".to_owned() } else { format!("it made {}", names.join(", ")) };
+            let made =
+                if names.is_empty() { "it made none".to_owned() } else { format!("it made {}", names.join(", ")) };
             let message = format!(
                 "agent execution '{}' made no artifact '{}'; {made}",
                 request.name,
@@ -245,7 +247,9 @@ pub(super) async fn attach(
                     fields.insert("data".to_owned(), BASE64_STANDARD.encode(content.data).into());
                 }
                 Err(refused) if refused.kind == ErrorKind::NotFound => {
-                    let message = format!("no artifact {digest} in namespace '{namespace}'; upload it first with baton artifact put FILE");
+                    let message = format!(
+                        "no artifact {digest} in namespace '{namespace}'; upload it first with baton artifact put FILE"
+                    );
                     violations.push(Violation::new(format!("spec.attachments[{index}].digest"), message));
                 }
                 Err(refused) => return Err(refused),

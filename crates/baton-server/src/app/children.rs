@@ -19,7 +19,7 @@ use super::{
     execution::Repeatable,
     template_title,
 };
-use crate::metrics;
+use crate::{metrics, sessions};
 
 /// Executions above a child at most: a chain of calls that is longer is taken for one that never ends.
 const DEPTH_MAX: u32 = 32;
@@ -107,7 +107,7 @@ async fn submit<R: ExecutionStrategy>(app: &App, object: R, parent: ParentRef) -
     let repeatable = Repeatable::of(&object);
     let resource = match admission::admit(app, object, Some(parent)).await {
         Ok(admission) => {
-            let created = app.engine()?.create(admission.admitted).await?;
+            let created = sessions::create(app, admission.admitted).await?;
             if !created.existing {
                 metrics::execution_created(R::KIND);
             }

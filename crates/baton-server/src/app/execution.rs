@@ -14,7 +14,7 @@ use super::{
     fetch::CANNOT_BE_USED,
     merge, metadata,
 };
-use crate::metrics;
+use crate::{metrics, sessions};
 
 /// Names tried for a `generateName` before giving up.
 const NAME_ATTEMPTS_MAX: usize = 8;
@@ -52,7 +52,7 @@ pub(crate) async fn create<R: ExecutionStrategy>(
     for attempt in 1.. {
         let retried = admission.generated && attempt < NAME_ATTEMPTS_MAX;
         let (this, next) = if retried { (admitted.clone(), Some(admitted)) } else { (admitted, None) };
-        match app.engine()?.create(this).await {
+        match sessions::create(app, this).await {
             Ok(created) => {
                 if !created.existing {
                     metrics::execution_created(R::KIND);
@@ -188,14 +188,18 @@ fn apply<R: Resource>(mut new: ExecutionResource, current: &mut ExecutionResourc
     let suspend = new.suspend();
     let requested = std::mem::take(new.metadata_mut());
     let meta = current.metadata_mut();
-    let held_for_callers = meta.finalizers.iter().any(|it| it == CALLBACK_FINALIZER);
+    // The system's own: a caller must not be left without its answer, or a session without its turn, because somebody
+    // replaced the metadata.
+    let ours = |it: &String| it == CALLBACK_FINALIZER || it == sessions::SESSION_FINALIZER;
+    let held: Vec<String> = meta.finalizers.iter().filter(|it| ours(it)).cloned().collect();
     meta.labels = requested.labels;
     meta.annotations = requested.annotations;
     meta.owner_references = requested.owner_references;
     meta.finalizers = requested.finalizers;
-    if held_for_callers && !meta.finalizers.iter().any(|it| it == CALLBACK_FINALIZER) {
-        // The engine's own: a caller must not be left without its answer because somebody replaced the metadata.
-        meta.finalizers.push(CALLBACK_FINALIZER.to_owned());
+    for finalizer in held {
+        if !meta.finalizers.contains(&finalizer) {
+            meta.finalizers.push(finalizer);
+        }
     }
     set_suspend(current, suspend)
 }

@@ -11,7 +11,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use baton_execution::{Activities, ActivityTask, OperationId};
+use baton_execution::{Activities, ActivityTask, Emitter, OperationId, Origin};
 use baton_types::{RESOURCE_BYTES_MAX, Uid, Violation};
 use baton_workflow::{CATALOG_DEFAULT, External, ExternalKind, RESOURCES, catalog_uri};
 use futures::{StreamExt as _, stream};
@@ -118,6 +118,8 @@ impl Fetcher {
                 "authentication": external.authentication,
             }),
             start_to_close_ms: FILE_MS_MAX,
+            emitter: Emitter::default(),
+            origin: Origin::default(),
         };
         let fetched = self.activities.run(task).await.map_err(|fault| fault.detail.unwrap_or(fault.kind))?;
         let text = fetched.as_str().and_then(|text| STANDARD.decode(text).ok());

@@ -29,14 +29,16 @@ mod history;
 mod legacy;
 mod mcp_server;
 mod merge;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod outside;
 mod read;
 mod secret;
 mod selector;
+mod session;
 mod skill;
 mod strategy;
-mod template;
+mod stream;
+pub(crate) mod template;
 mod watch;
 mod workflow;
 mod workflow_execution;
@@ -47,6 +49,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
+use baton_activities::Prices;
 use baton_engine::{Engine, Sealer};
 use baton_execution::ProgramKind;
 use baton_proto::v1;
@@ -61,6 +64,7 @@ use crate::{
     events::Bus,
     programs::ProgramCache,
     reports::Reported,
+    sessions::Sessions,
     templates::{Template, TemplateCache},
     worker::joined::Reach,
 };
@@ -92,9 +96,11 @@ struct Inner {
     /// Whether the host can be reached that executions run at, if they run at one.
     host: OnceLock<Reach>,
     fetcher: OnceLock<Fetcher>,
+    prices: OnceLock<Prices>,
     /// How far lifecycle events were sent, if they are.
     reported: OnceLock<Arc<Reported>>,
     secrets: SecretPresence,
+    sessions: Sessions,
 }
 
 /// An application layer that is not kept alive.
@@ -212,8 +218,10 @@ impl App {
             collect: Notify::new(),
             host: OnceLock::new(),
             fetcher: OnceLock::new(),
+            prices: OnceLock::new(),
             reported: OnceLock::new(),
             secrets: SecretPresence::default(),
+            sessions: Sessions::default(),
         }))
     }
 
@@ -243,6 +251,17 @@ impl App {
         if self.0.fetcher.set(fetcher).is_err() {
             tracing::error!("a second fetcher was joined and is not used");
         }
+    }
+
+    /// Joins what models cost; only the first call counts.
+    pub(crate) fn join_prices(&self, prices: Prices) {
+        if self.0.prices.set(prices).is_err() {
+            tracing::error!("a second table of prices was joined and is not used");
+        }
+    }
+
+    pub(crate) fn prices(&self) -> Option<&Prices> {
+        self.0.prices.get()
     }
 
     /// Joins how far lifecycle events were sent; only the first call counts.
@@ -286,6 +305,10 @@ impl App {
 
     pub(crate) fn template_writes(&self) -> &tokio::sync::Mutex<()> {
         &self.0.template_writes
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     pub(crate) fn downgrade(&self) -> WeakApp {

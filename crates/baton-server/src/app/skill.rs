@@ -6,10 +6,7 @@
 
 use baton_agent::{PINNED_SKILLS, SKILLS_MAX, check_skill};
 use baton_execution::ProgramKind;
-use baton_proto::{
-    Resource,
-    v1::Skill,
-};
+use baton_proto::{Resource, v1::Skill};
 use baton_store::{ResourceKey, StoredResource};
 use baton_types::{ApiError, Digest, Violation};
 use bytes::Bytes;

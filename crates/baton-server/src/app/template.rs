@@ -26,7 +26,7 @@ use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, e
 use crate::programs::Compiled;
 
 /// Names tried for a `generateName` before giving up.
-pub(super) const NAME_ATTEMPTS_MAX: usize = 8;
+pub(crate) const NAME_ATTEMPTS_MAX: usize = 8;
 /// Templates that are looked at for a circle of calls.
 const CALLS_VISITED_MAX: usize = 10_000;
 
@@ -268,7 +268,7 @@ pub(crate) async fn remove<R: TemplateKind>(app: &App, stored: StoredResource) -
 }
 
 /// Deletes the row of an object, or marks the object while finalizers hold it; `body` is its stored form.
-pub(super) async fn remove_row<R: ServedResource>(
+pub(crate) async fn remove_row<R: ServedResource>(
     app: &App,
     stored: &StoredResource,
     body: impl Fn(&R) -> Bytes,
@@ -294,7 +294,7 @@ pub(super) async fn remove_row<R: ServedResource>(
     Ok(DeletedObject { gone: !held, object })
 }
 
-pub(super) fn write_failed<R: Resource>(stored: &StoredResource, failed: &CommitError) -> ApiError {
+pub(crate) fn write_failed<R: Resource>(stored: &StoredResource, failed: &CommitError) -> ApiError {
     match failed {
         CommitError::Conflict { expected, found, .. } => {
             error::conflict::<R>(&stored.key.namespace, &stored.key.name, &found.to_string(), &expected.to_string())
@@ -304,7 +304,7 @@ pub(super) fn write_failed<R: Resource>(stored: &StoredResource, failed: &Commit
     }
 }
 
-pub(super) async fn delete_row<R: ServedResource>(
+pub(crate) async fn delete_row<R: ServedResource>(
     app: &App,
     stored: &StoredResource,
     object: &R,
@@ -322,13 +322,13 @@ pub(super) async fn delete_row<R: ServedResource>(
     Ok(committed.revisions.first().copied().unwrap_or_default())
 }
 
-pub(super) async fn commit_put(app: &App, put: ResourcePut) -> Result<u64, CommitError> {
+pub(crate) async fn commit_put(app: &App, put: ResourcePut) -> Result<u64, CommitError> {
     let committed = app.store().commit_async(Lane::External, Txn { puts: vec![put], ..Txn::default() }).await?;
     Ok(committed.revisions.first().copied().unwrap_or_default())
 }
 
 /// The row of an object whose `resourceVersion` is empty.
-pub(super) fn put_of<R: ServedResource>(
+pub(crate) fn put_of<R: ServedResource>(
     object: &R,
     key: ResourceKey,
     number: i64,
@@ -372,7 +372,7 @@ fn write_status<R: TemplateKind>(object: &mut R, digest: &Digest, now_ms: i64) {
 }
 
 /// Writes that the present generation was accepted.
-pub(super) fn write_accepted<R: Resource>(object: &mut R, now_ms: i64) {
+pub(crate) fn write_accepted<R: Resource>(object: &mut R, now_ms: i64) {
     let generation = object.metadata_mut().generation;
     object.set_observed_generation(generation);
     let conditions = object.conditions_mut();

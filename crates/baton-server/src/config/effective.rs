@@ -44,11 +44,12 @@ impl Resolved {
         environment: &Variables,
     ) -> Result<WorkerProcessOptions, ConfigError> {
         let temporal = temporal_settings(&self.config, environment)?;
-        let ServerOptions { mut egress, allow_own_api, models, run, .. } = ServerOptions::from(self.config.clone());
+        let ServerOptions { mut egress, allow_own_api, models, run, traces, .. } =
+            ServerOptions::from(self.config.clone());
         if !allow_own_api {
             egress.own = addresses(&servers);
         }
-        Ok(WorkerProcessOptions { servers, key, temporal, egress, models, run })
+        Ok(WorkerProcessOptions { servers, key, temporal, egress, models, run, traces })
     }
 
     /// Every setting, in order of its name, with what Temporal's own settings decide.

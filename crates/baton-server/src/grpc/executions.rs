@@ -59,6 +59,15 @@ impl Grpc {
         Ok(Response::new(self.until_stopping(events.map(|event| event.map_err(status::of)))))
     }
 
+    pub(super) async fn stream<R: ExecutionKind>(
+        &self,
+        mut request: v1::StreamRequest,
+    ) -> Result<Response<Answers<v1::StreamItem>>, Status> {
+        fill_namespace(&mut request.namespace);
+        let items = self.app.stream::<R>(&request).await.map_err(status::of)?;
+        Ok(Response::new(self.until_stopping(items.map(|item| item.map_err(status::of)))))
+    }
+
     pub(super) async fn callbacks<R: ExecutionKind>(
         &self,
         mut request: v1::ListCallbacksRequest,

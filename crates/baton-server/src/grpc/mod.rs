@@ -19,6 +19,7 @@ mod executions;
 mod health;
 mod resources;
 mod services;
+mod sessions;
 mod status;
 mod temporal;
 mod worker;
@@ -81,6 +82,7 @@ pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Er
         .add_service(service!(v1::workflow_execution_service_server::WorkflowExecutionServiceServer))
         .add_service(service!(v1::agent_execution_service_server::AgentExecutionServiceServer))
         .add_service(service!(v1::approval_service_server::ApprovalServiceServer))
+        .add_service(service!(v1::session_service_server::SessionServiceServer))
         .add_service(service!(v1::callback_service_server::CallbackServiceServer))
         .add_service(service!(v1::event_service_server::EventServiceServer))
         .add_service(health)

@@ -63,6 +63,7 @@ macro_rules! execution_service {
         ($create:ident, $create_request:ident), ($update:ident, $update_request:ident),
         $get:ident, $list:ident, $patch:ident, $delete:ident, $watch:ident,
         $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $watch_history:ident,
+        ($stream:ident, $stream_items:ident),
         $callbacks:ident, $attach:ident, $retry:ident,
         { $($more:tt)* }
     ) => {
@@ -94,6 +95,12 @@ macro_rules! execution_service {
 
                 async fn $watch_history(&self, request: Request<v1::HistoryRequest>) -> Result<Response<Self::$history_events>, Status> {
                     self.watch_history::<v1::$kind>(request.into_inner()).await
+                }
+
+                type $stream_items = Answers<v1::StreamItem>;
+
+                async fn $stream(&self, request: Request<v1::StreamRequest>) -> Result<Response<Self::$stream_items>, Status> {
+                    self.stream::<v1::$kind>(request.into_inner()).await
                 }
 
                 async fn $callbacks(&self, request: Request<v1::ListCallbacksRequest>) -> Result<Response<v1::CallbackList>, Status> {
@@ -158,13 +165,29 @@ resource_service! {
     get_skill, list_skills, patch_skill, delete_skill, watch_skills, {}
 }
 
+resource_service! {
+    Session, session, v1::session_service_server::SessionService, WatchSessionsStream,
+    (create_session, CreateSessionRequest), (update_session, UpdateSessionRequest),
+    get_session, list_sessions, patch_session, delete_session, watch_sessions,
+    {
+        type ExportSessionStream = Answers<v1::ExportedTurn>;
+
+        async fn export_session(
+            &self,
+            request: Request<v1::ExportSessionRequest>,
+        ) -> Result<Response<Self::ExportSessionStream>, Status> {
+            self.export(request.into_inner()).await
+        }
+    }
+}
+
 execution_service! {
     WorkflowExecution, workflow_execution, v1::workflow_execution_service_server::WorkflowExecutionService,
     WatchWorkflowExecutionsStream, WatchWorkflowExecutionHistoryStream,
     (create_workflow_execution, CreateWorkflowExecutionRequest), (update_workflow_execution, UpdateWorkflowExecutionRequest),
     get_workflow_execution, list_workflow_executions, patch_workflow_execution, delete_workflow_execution, watch_workflow_executions,
     cancel_workflow_execution, terminate_workflow_execution, suspend_workflow_execution, resume_workflow_execution,
-    get_workflow_execution_history, watch_workflow_execution_history,
+    get_workflow_execution_history, watch_workflow_execution_history, (stream_workflow_execution, StreamWorkflowExecutionStream),
     list_workflow_execution_callbacks, attach_workflow_execution_callback, retry_workflow_execution_callback, {}
 }
 
@@ -174,7 +197,7 @@ execution_service! {
     (create_agent_execution, CreateAgentExecutionRequest), (update_agent_execution, UpdateAgentExecutionRequest),
     get_agent_execution, list_agent_executions, patch_agent_execution, delete_agent_execution, watch_agent_executions,
     cancel_agent_execution, terminate_agent_execution, suspend_agent_execution, resume_agent_execution,
-    get_agent_execution_history, watch_agent_execution_history,
+    get_agent_execution_history, watch_agent_execution_history, (stream_agent_execution, StreamAgentExecutionStream),
     list_agent_execution_callbacks, attach_agent_execution_callback, retry_agent_execution_callback,
     {
         async fn get_agent_execution_artifact(

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use baton_execution::{Activities, ActivityTask, Fault, OperationId};
+use baton_execution::{Activities, ActivityTask, Emitter, Fault, OperationId, Origin};
 use baton_types::Uid;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -69,6 +69,8 @@ impl Sink {
                 "output": "response",
             }),
             start_to_close_ms: REQUEST_MS_MAX,
+            emitter: Emitter::default(),
+            origin: Origin::default(),
         };
         self.activities.run(task).await
     }

@@ -44,8 +44,10 @@ fn file(content: v1::ArtifactContent, name: &str) -> Response {
     headers.insert(header::CONTENT_TYPE, media_type.unwrap_or(fallback));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
-    headers.extend([(header::ETAG, etag), (header::CONTENT_DISPOSITION, disposition)].into_iter().filter_map(
-        |(name, value)| value.ok().map(|value| (name, value)),
-    ));
+    headers.extend(
+        [(header::ETAG, etag), (header::CONTENT_DISPOSITION, disposition)]
+            .into_iter()
+            .filter_map(|(name, value)| value.ok().map(|value| (name, value))),
+    );
     response
 }

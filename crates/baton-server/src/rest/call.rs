@@ -61,7 +61,7 @@ impl FromRequest<Rest> for Call {
         // The body is read even if the path is wrong, or the connection could not carry another request.
         let body = body::read(&parts.headers, stream).await?;
         let (namespace, name) = place?;
-        refuse_unacceptable(&parts.headers)?;
+        refuse_unacceptable(&parts)?;
         let query = Query::of(&parts.uri)?;
         Ok(Self { rest: rest.clone(), namespace, name, query, headers: parts.headers, body })
     }
@@ -86,10 +86,11 @@ async fn place(parts: &mut axum::http::request::Parts) -> Result<(String, String
     if violations.is_empty() { Ok((namespace, name)) } else { Err(ApiError::violations(violations).into()) }
 }
 
-/// Answers are JSON; a caller that takes only something else is told. The first form that is known is what counts, so
+/// Answers are JSON, streams server-sent events; a caller that takes only something else is told. The first form that is known is what counts, so
 /// that clients asking for a table or protobuf first and JSON after get JSON.
-fn refuse_unacceptable(headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut accepts = headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
+fn refuse_unacceptable(parts: &axum::http::request::Parts) -> Result<(), Refusal> {
+    let is_stream = parts.uri.path().ends_with("/stream");
+    let mut accepts = parts.headers.get_all(header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).peekable();
     if accepts.peek().is_none() {
         return Ok(());
     }
@@ -97,7 +98,8 @@ fn refuse_unacceptable(headers: &HeaderMap) -> Result<(), Refusal> {
     let known = |range: &&str| {
         let mut parts = range.split(';').map(str::trim);
         let essence = parts.next().unwrap_or_default();
-        ["application/json", "application/*", "*/*"].iter().any(|it| essence.eq_ignore_ascii_case(it))
+        let is_events = is_stream && ["text/event-stream", "text/*"].iter().any(|it| essence.eq_ignore_ascii_case(it));
+        (is_events || ["application/json", "application/*", "*/*"].iter().any(|it| essence.eq_ignore_ascii_case(it)))
             && !parts.any(|it| it.starts_with("as="))
     };
     if ranges.is_empty() || ranges.iter().any(known) {
@@ -300,8 +302,14 @@ mod tests {
             ("application/json;as=Table;v=v1;g=meta.k8s.io", false),
             ("text/html", false),
         ] {
-            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
-            assert_eq!(refuse_unacceptable(&headers).is_ok(), good, "{accept}");
+            let request = |path: &str| {
+                axum::http::Request::get(path).header(header::ACCEPT, accept).body(()).unwrap().into_parts().0
+            };
+            assert_eq!(refuse_unacceptable(&request("/x")).is_ok(), good, "{accept}");
+        }
+        for (path, good) in [("/x/stream", true), ("/x", false)] {
+            let request = axum::http::Request::get(path).header(header::ACCEPT, "text/event-stream").body(()).unwrap();
+            assert_eq!(refuse_unacceptable(&request.into_parts().0).is_ok(), good, "{path}");
         }
     }
 

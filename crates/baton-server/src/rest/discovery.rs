@@ -21,7 +21,7 @@ const VERSION: &str = "v1";
 const VERBS: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
 
 /// Subresources of executions, with their verbs.
-const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 9] = [
+const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 10] = [
     ("status", &["get"]),
     ("cancel", &["create"]),
     ("terminate", &["create"]),
@@ -29,6 +29,7 @@ const EXECUTION_SUBRESOURCES: [(&str, &[&str]); 9] = [
     ("resume", &["create"]),
     ("output", &["get"]),
     ("history", &["get"]),
+    ("stream", &["get"]),
     ("callbacks", &["create", "get"]),
     ("callbacks/retry", &["create"]),
 ];
@@ -127,7 +128,7 @@ fn index() -> Value {
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}", "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}",
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}/{subresource}",
             "/apis/baton.dev/v1/namespaces/{namespace}/workflowexecutions:import",
-            "/apis/baton.dev/v1/secrets", "/apis/baton.dev/v1/skills",
+            "/apis/baton.dev/v1/secrets", "/apis/baton.dev/v1/sessions", "/apis/baton.dev/v1/skills",
             "/apis/baton.dev/v1/workflowexecutions", "/apis/baton.dev/v1/workflows",
             "/healthz", "/livez", "/metrics", "/openapi/v3", "/openapi/v3/apis/baton.dev/v1", "/readyz", "/version",
         ],
@@ -173,6 +174,8 @@ fn resources() -> Value {
     for name in ["approve", "deny", "decide"] {
         subresource::<v1::Approval>(&mut list, name, &["create"]);
     }
+    template::<v1::Session>(&mut list);
+    subresource::<v1::Session>(&mut list, "export", &["get"]);
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": API_VERSION, "resources": list})
 }
 

@@ -28,6 +28,8 @@ mod openapi;
 mod query;
 mod refusal;
 mod resources;
+mod sessions;
+mod stream;
 mod tokens;
 mod value;
 mod watch;
@@ -92,6 +94,8 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(execution::<v1::WorkflowExecution>())
         .merge(execution::<v1::AgentExecution>())
         .merge(approval_routes())
+        .merge(resource::<v1::Session>())
+        .route(&in_namespace::<v1::Session>("/{name}/export"), get(handle::<v1::Session, _>(sessions::export)))
         .route(
             &in_namespace::<v1::WorkflowExecution>(":import"),
             post(handle::<v1::WorkflowExecution, _>(executions::import)),
@@ -191,6 +195,7 @@ fn execution<R: ExecutionKind>() -> Router<Rest> {
         .route(&in_namespace::<R>("/{name}/resume"), post(handle::<R, _>(executions::resume::<R>)))
         .route(&in_namespace::<R>("/{name}/output"), get(handle::<R, _>(executions::output::<R>)))
         .route(&in_namespace::<R>("/{name}/history"), get(handle::<R, _>(executions::history::<R>)))
+        .route(&in_namespace::<R>("/{name}/stream"), get(handle::<R, _>(stream::stream::<R>)))
         .route(
             &in_namespace::<R>("/{name}/callbacks"),
             get(handle::<R, _>(executions::callbacks::<R>)).post(handle::<R, _>(executions::attach_callback::<R>)),
@@ -220,10 +225,7 @@ fn artifact_routes() -> Router<Rest> {
     type Execution = v1::AgentExecution;
     Router::new()
         .route(&in_namespace::<Of>("/{name}/content"), get(handle::<Of, _>(artifacts::content)))
-        .route(
-            &in_namespace::<Execution>("/{name}/artifacts"),
-            get(handle::<Execution, _>(artifacts::of_execution)),
-        )
+        .route(&in_namespace::<Execution>("/{name}/artifacts"), get(handle::<Execution, _>(artifacts::of_execution)))
 }
 
 fn callback_routes() -> Router<Rest> {

@@ -60,6 +60,7 @@ static TEXT: LazyLock<Result<Arc<str>, String>> = LazyLock::new(|| {
     document.add::<v1::WorkflowExecution>(&pool)?;
     document.add::<v1::AgentExecution>(&pool)?;
     document.add_readable::<v1::Approval>(&pool)?;
+    document.add::<v1::Session>(&pool)?;
     Ok(document.finish().to_string().into())
 });
 

@@ -69,7 +69,7 @@ impl Default for UpkeepOptions {
 }
 
 /// The kinds whose objects can be owned.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     kind::WORKFLOW_EXECUTION,
     kind::AGENT_EXECUTION,
     kind::WORKFLOW,
@@ -78,6 +78,7 @@ const KINDS: [&str; 9] = [
     kind::APPROVAL,
     kind::MCP_SERVER,
     kind::SKILL,
+    kind::SESSION,
     kind::ARTIFACT,
 ];
 
@@ -250,6 +251,7 @@ impl Upkeep {
             kind::MCP_SERVER => self.remove_as::<v1::McpServer>(stored).await,
             kind::APPROVAL => self.remove_as::<v1::Approval>(stored).await,
             kind::SKILL => self.remove_as::<v1::Skill>(stored).await,
+            kind::SESSION => self.remove_as::<v1::Session>(stored).await,
             kind::ARTIFACT => self.remove_as::<v1::Artifact>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
@@ -337,6 +339,7 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
         kind::APPROVAL => (owners(v1::Approval::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::ARTIFACT => (owners(v1::Artifact::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SKILL => (owners(v1::Skill::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::SESSION => (owners(v1::Session::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::WORKFLOW_EXECUTION | kind::AGENT_EXECUTION => {
             let execution = baton_engine::decode_stored(&stored.key.kind, &stored.body, stored.revision)?;
             (owners(Some(execution.metadata())), execution.parent_close_policy() == "Abandon")

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use baton_activities::{Home, Secret, Subscription};
+use baton_engine::Ledger;
 use baton_execution::Fault;
 use baton_proto::worker_v1;
+use baton_types::Digest;
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::RemoteLedger;
@@ -37,5 +40,8 @@ impl Home for RemoteHome {
         let wire = worker_v1::SubscribeRequest { namespace: namespace.to_owned(), subscription_json };
         let answer = self.0.call(wire, |mut client, request| async move { client.subscribe(request).await }).await;
         answer.map(|_| ()).map_err(|error| fault_of(&error))
+    }
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault> {
+        Ledger::content(&self.0, digest).await.map_err(|error| fault_of(&error))
     }
 }

@@ -19,7 +19,9 @@ pub(crate) mod wire;
 
 use std::sync::Arc;
 
-use baton_activities::{ActivitiesError, ActivitiesOptions, EgressPolicy, ModelsOptions, RunOptions, WorldActivities};
+use baton_activities::{
+    ActivitiesError, ActivitiesOptions, EgressPolicy, ModelsOptions, RunOptions, Tracer, TracesOptions, WorldActivities,
+};
 use baton_engine::Ledger;
 use baton_engine_temporal::{ConnectError, Connection, TemporalOptions};
 use baton_types::ErrorKind;
@@ -29,7 +31,7 @@ pub use remote::{AddressError, RemoteLedger};
 
 use self::home::RemoteHome;
 pub(crate) use self::supervise::{Parts, Supervised};
-use crate::programs::ProgramCache;
+use crate::{programs::ProgramCache, traces};
 
 /// Largest message between a worker and its server, in bytes: long data goes whole, and the history of a step with it.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 32 << 20;
@@ -81,6 +83,8 @@ pub struct WorkerProcessOptions {
     pub models: ModelsOptions,
     /// What commands, scripts and containers may do.
     pub run: RunOptions,
+    /// Where traces go; `None` for nowhere.
+    pub traces: Option<TracesOptions>,
 }
 
 /// Why a worker did not start.
@@ -120,6 +124,7 @@ impl WorkerStartError {
 pub struct RunningWorker {
     ledger: RemoteLedger,
     supervised: Supervised,
+    tracer: Option<Tracer>,
 }
 
 /// Starts a worker: sees that its server lets it in (if the server is there), and begins to connect to Temporal.
@@ -139,12 +144,14 @@ pub async fn start_worker(options: WorkerProcessOptions) -> Result<RunningWorker
         egress: options.egress,
         models: options.models,
         run: options.run,
+        traces: options.traces,
         ..ActivitiesOptions::default()
     };
     let activities =
         WorldActivities::new(activities, Arc::new(RemoteHome(ledger.clone()))).map_err(WorkerStartError::Activities)?;
     let activities = Arc::new(activities);
     activities.keep_sweeping();
+    let tracer = activities.tracer().cloned();
     let connection = Connection::start(options.temporal.connection.clone()).map_err(WorkerStartError::Temporal)?;
     let parts = Parts {
         ledger: Arc::new(ledger.clone()) as Arc<dyn Ledger>,
@@ -153,7 +160,7 @@ pub async fn start_worker(options: WorkerProcessOptions) -> Result<RunningWorker
         activities,
     };
     let supervised = Supervised::start(connection, &options.temporal, parts);
-    Ok(RunningWorker { ledger, supervised })
+    Ok(RunningWorker { ledger, supervised, tracer })
 }
 
 impl RunningWorker {
@@ -170,6 +177,7 @@ impl RunningWorker {
     /// Stops it: takes no new work, lets activities finish for a while. What is not finished runs again elsewhere.
     pub async fn shutdown(self) {
         self.supervised.shutdown().await;
+        traces::flush(self.tracer.as_ref()).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use baton_activities::{Home, Homeless, Secret, Subscription};
 use baton_engine::{HostedRun, HostedTask, Ledger, Report, Reported, Sealer};
-use baton_execution::{ActivityTask, Fault, OperationId, fault_type};
+use baton_execution::{ActivityTask, Emitter, Fault, OperationId, Origin, fault_type};
 use baton_proto::history_v1::{CancelRequested, HistoryEvent, history_event::Attributes};
 use baton_store::{Store, StoreOptions};
 use baton_types::{ApiError, Digest, ErrorKind, Uid};
@@ -22,6 +22,7 @@ use super::{MESSAGE_BYTES_MAX, RemoteLedger, WorkerKey, home::RemoteHome};
 use crate::{
     app::App,
     grpc::WorkerSide,
+    home::fault_of,
     leading::{Door, Post},
     programs::ProgramCache,
     serve::{Front, Serving, serve},
@@ -102,6 +103,10 @@ impl Home for Script {
         }
         self.note(format!("subscribe in {namespace} {}", serde_json::to_string(&subscription).unwrap()));
         Ok(())
+    }
+
+    async fn content(&self, digest: Digest) -> Result<Option<Bytes>, Fault> {
+        Ledger::content(self, digest).await.map_err(|error| fault_of(&error))
     }
 }
 
@@ -202,6 +207,8 @@ async fn every_answer_comes_back_as_it_was_given() {
             activity: "http".to_owned(),
             input: json!({"n": 9_007_199_254_740_993_i64, "token": "baton1.x", "list": [1.5, null]}),
             start_to_close_ms: 1234,
+            emitter: Emitter::default(),
+            origin: Origin::default(),
         },
         token: Some("baton1.x".to_owned()),
     };

@@ -5,9 +5,10 @@
 //! - Every pair is the inverse of the other; a test holds that.
 
 use baton_engine::{HostedRun, HostedTask, Report, Reported};
-use baton_execution::{ActivityTask, OperationId};
+use baton_execution::{ActivityTask, Emitter, OperationId, Origin, ProgramKind};
 use baton_proto::{history_v1, worker_v1};
 use baton_types::{ApiError, Digest, Uid, Violation};
+use serde_json::{Map, Value};
 
 /// A uid in its text form.
 pub(crate) fn uid(field: &str, text: &str) -> Result<Uid, ApiError> {
@@ -103,6 +104,9 @@ pub(crate) fn task(wire: worker_v1::GetTaskResponse) -> Result<Option<HostedTask
         activity: task.activity,
         input,
         start_to_close_ms: task.start_to_close_ms,
+        // Those who look on look at the server: from here they see what is recorded.
+        emitter: Emitter::default(),
+        origin: task.origin.map(origin).transpose()?.unwrap_or_default(),
     };
     Ok(Some(HostedTask { task, token: wire.token }))
 }
@@ -119,8 +123,35 @@ pub(crate) fn of_task(task: Option<HostedTask>) -> worker_v1::GetTaskResponse {
         activity: task.activity,
         input_json: task.input.to_string(),
         start_to_close_ms: task.start_to_close_ms,
+        origin: Some(of_origin(task.origin)),
     };
     worker_v1::GetTaskResponse { task: Some(task), token }
+}
+
+fn origin(wire: worker_v1::Origin) -> Result<Origin, ApiError> {
+    let kinds = [ProgramKind::Workflow, ProgramKind::Agent];
+    let labels = if wire.labels_json.is_empty() {
+        Map::new()
+    } else {
+        serde_json::from_str(&wire.labels_json).map_err(|error| refused("task.origin.labels_json", &error))?
+    };
+    Ok(Origin {
+        kind: kinds.into_iter().find(|kind| kind.template_kind() == wire.kind),
+        root: if wire.root.is_empty() { None } else { Some(uid("task.origin.root", &wire.root)?) },
+        template: wire.template,
+        session: wire.session,
+        labels,
+    })
+}
+
+fn of_origin(origin: Origin) -> worker_v1::Origin {
+    worker_v1::Origin {
+        kind: origin.kind.map(|kind| kind.template_kind().to_owned()).unwrap_or_default(),
+        root: origin.root.map(|root| root.to_string()).unwrap_or_default(),
+        template: origin.template,
+        session: origin.session,
+        labels_json: Value::Object(origin.labels).to_string(),
+    }
 }
 
 fn refused(field: &str, why: &dyn std::fmt::Display) -> ApiError {

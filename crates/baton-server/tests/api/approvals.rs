@@ -1,34 +1,13 @@
 //! Approvals over REST and gRPC: read, listed across namespaces, watched, decided once, and gone with their execution.
 
-use std::time::Duration;
-
 use baton_proto::v1::{self, approval_service_client::ApprovalServiceClient};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::harness::{LIMIT, Server, agent_execution, send, workflow};
+use crate::harness::{LIMIT, Server, agent_execution, greeter, send, workflow};
 
 const PENDING: &str = "approvals?fieldSelector=status.phase%3DPending";
-
-/// An agent that greets somebody through a workflow, which nobody declared to be harmless.
-fn greeter() -> Value {
-    json!({
-        "metadata": {"name": "greeter"},
-        "spec": {
-            "instructions": "Greet.",
-            "model": {"name": "scripted", "provider": "playback", "playback": {"conversations": [{"turns": [
-                {"toolCalls": [{"name": "greet", "arguments": {"who": "you"}}]},
-                {"text": "Done."},
-            ]}]}},
-            "tools": [{
-                "name": "greet", "description": "Greets",
-                "parameters": {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]},
-                "workflow": {"name": "quick"},
-            }],
-        },
-    })
-}
 
 impl Server {
     /// Starts the greeter in a namespace; the approval that it waits for.
@@ -43,20 +22,6 @@ impl Server {
         assert_eq!(waits["status"]["waitingFor"][0]["reason"], "Approval", "{waits}");
         let approval = waits["status"]["waitingFor"][0]["approval"].as_str().unwrap();
         self.get(&format!("namespaces/{namespace}/approvals/{approval}")).await.expect(StatusCode::OK)
-    }
-
-    /// Reads an object until it is as wanted.
-    async fn until(&self, path: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let look = async {
-            loop {
-                let object = self.get(path).await.json();
-                if is(&object) {
-                    return object;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LIMIT, look).await.unwrap_or_else(|_| panic!("{path} did not become what was waited for"))
     }
 }
 

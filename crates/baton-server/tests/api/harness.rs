@@ -16,7 +16,7 @@ pub(crate) struct Server {
     pub(crate) running: RunningServer,
     pub(crate) url: String,
     pub(crate) client: Client,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// An answer, read whole.
@@ -40,7 +40,16 @@ impl Server {
         change(&mut options);
         let running = start(options).await.unwrap();
         let url = format!("http://{}", running.address);
-        Self { running, url, client: client().build().unwrap(), _directory: directory }
+        Self { running, url, client: client().build().unwrap(), directory }
+    }
+
+    /// Stops it and starts it again, on the same data and the same port.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { running, url, client, directory } = self;
+        let listen = running.address;
+        running.shutdown().await;
+        let running = start(ServerOptions { listen, ..ServerOptions::new(directory.path()) }).await.unwrap();
+        Self { running, url, client, directory }
     }
 
     /// A request of a path; what has no scheme is below the API's root if it does not begin with a slash.
@@ -87,11 +96,28 @@ impl Server {
             ("agents", agent("echo")),
             ("secrets", secret("key")),
             ("skills", skill("greeting")),
-            ("artifacts", json!({"apiVersion": "baton.dev/v1", "kind": "Artifact", "spec": {"mediaType": "text/plain", "data": "aGVsbG8="}})),
+            (
+                "artifacts",
+                json!({"apiVersion": "baton.dev/v1", "kind": "Artifact", "spec": {"mediaType": "text/plain", "data": "aGVsbG8="}}),
+            ),
         ] {
             self.post(&format!("namespaces/default/{plural}"), &object).await.expect(StatusCode::CREATED);
         }
         self
+    }
+
+    /// Reads an object until it is as wanted.
+    pub(crate) async fn until(&self, path: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let look = async {
+            loop {
+                let object = self.get(path).await.json();
+                if is(&object) {
+                    return object;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, look).await.unwrap_or_else(|_| panic!("{path} did not become what was waited for"))
     }
 
     /// Follows an execution to its end and gives it.
@@ -176,6 +202,14 @@ pub(crate) fn skill(name: &str) -> Value {
     })
 }
 
+/// A server of tools.
+pub(crate) fn mcp_server(name: &str) -> Value {
+    json!({
+        "apiVersion": "baton.dev/v1", "kind": "McpServer", "metadata": {"name": name},
+        "spec": {"stdio": {"command": "files", "environment": {"LEVEL": "info"}}},
+    })
+}
+
 pub(crate) fn agent(name: &str) -> Value {
     let playback = json!({"conversations": [{"turns": [{"text": "hello"}]}]});
     json!({
@@ -190,4 +224,23 @@ pub(crate) fn workflow_execution(name: &str, workflow: &str) -> Value {
 
 pub(crate) fn agent_execution(name: &str, agent: &str) -> Value {
     json!({"apiVersion": "baton.dev/v1", "kind": "AgentExecution", "metadata": {"name": name}, "spec": {"agent": agent, "message": "hi"}})
+}
+
+/// An agent that greets somebody through a workflow, which nobody declared to be harmless.
+pub(crate) fn greeter() -> Value {
+    json!({
+        "metadata": {"name": "greeter"},
+        "spec": {
+            "instructions": "Greet.",
+            "model": {"name": "scripted", "provider": "playback", "playback": {"conversations": [{"turns": [
+                {"toolCalls": [{"name": "greet", "arguments": {"who": "you"}}]},
+                {"text": "Done."},
+            ]}]}},
+            "tools": [{
+                "name": "greet", "description": "Greets",
+                "parameters": {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]},
+                "workflow": {"name": "quick"},
+            }],
+        },
+    })
 }

@@ -21,13 +21,14 @@ const RESOURCE_CASES: [(&str, &str, Code); 7] = [
     ("Watch", "s", Code::Ok),
 ];
 
-const EXECUTION_CASES: [(&str, &str, Code); 9] = [
+const EXECUTION_CASES: [(&str, &str, Code); 10] = [
     ("Cancel", "", Code::NotFound),
     ("Terminate", "", Code::NotFound),
     ("Suspend", "", Code::NotFound),
     ("Resume", "", Code::NotFound),
     ("Get", "History", Code::NotFound),
     ("Watch", "History", Code::NotFound),
+    ("Stream", "", Code::NotFound),
     ("List", "Callbacks", Code::NotFound),
     ("Attach", "Callback", Code::InvalidArgument),
     ("Retry", "Callback", Code::NotFound),
@@ -58,8 +59,7 @@ fn cases() -> BTreeMap<String, Code> {
     cases.insert("baton.v1.ArtifactService/GetArtifactContent".to_owned(), Code::NotFound);
     cases.insert("baton.v1.AgentExecutionService/GetAgentExecutionArtifact".to_owned(), Code::NotFound);
     cases.insert("baton.v1.EventService/PublishEvents".to_owned(), Code::InvalidArgument);
-    for kind in
-        ["Workflow", "Agent", "Secret", "McpServer", "Skill", "Artifact", "WorkflowExecution", "AgentExecution"]
+    for kind in ["Workflow", "Agent", "Secret", "McpServer", "Skill", "Artifact", "WorkflowExecution", "AgentExecution"]
     {
         let more = EXECUTION_CASES.iter().filter(|_| kind.ends_with("Execution"));
         for (before, after, code) in RESOURCE_CASES.iter().chain(more) {

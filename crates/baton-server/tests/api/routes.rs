@@ -11,9 +11,10 @@ use crate::harness::{self, Server, agent_execution, send, workflow_execution};
 type Write = fn(&str) -> Value;
 
 /// Kinds, with how one of them is written.
-const KINDS: [(&str, Write); 6] = [
+const KINDS: [(&str, Write); 7] = [
     ("secrets", harness::secret),
     ("skills", harness::skill),
+    ("mcpservers", harness::mcp_server),
     ("workflows", harness::workflow),
     ("agents", harness::agent),
     ("workflowexecutions", |name| workflow_execution(name, "slow")),
@@ -48,7 +49,7 @@ async fn every_kind_has_its_verbs() {
         let replaced = server.put(&one, &current).await.expect(StatusCode::OK);
         assert_eq!(replaced["metadata"]["annotations"]["note"], "x");
         let deleted = server.delete(&one).await.expect(StatusCode::OK);
-        if ["secrets", "skills", "workflows", "agents"].contains(&plural) {
+        if ["secrets", "skills", "mcpservers", "workflows", "agents"].contains(&plural) {
             assert_eq!((&deleted["kind"], &deleted["status"]), (&json!("Status"), &json!("Success")), "{deleted}");
             server.get(&one).await.refused(StatusCode::NOT_FOUND, "NotFound");
         }

@@ -36,17 +36,26 @@ async fn what_is_uploaded_is_named_by_its_digest_and_kept_once() {
     assert_eq!(all.len(), 1);
     let content = app.artifact_content("", &name).await.unwrap();
     assert_eq!((content.data.as_slice(), content.media_type.as_str()), (b"hello".as_slice(), "text/plain"));
-    assert_eq!(app.artifact_content("other", &name).await.unwrap_err().kind, ErrorKind::NotFound, "of another namespace");
+    assert_eq!(
+        app.artifact_content("other", &name).await.unwrap_err().kind,
+        ErrorKind::NotFound,
+        "of another namespace"
+    );
 
     let labels = json!({"metadata": {"labels": {"a": "b"}}});
     let patched = app.patch::<Artifact>("", &name, labels, REAL).await.unwrap().object;
     assert!(patched.status.unwrap().digest.ends_with("9824"));
-    let refused = app.patch::<Artifact>("", &name, json!({"spec": {"mediaType": "text/html"}}), REAL).await.unwrap_err();
+    let refused =
+        app.patch::<Artifact>("", &name, json!({"spec": {"mediaType": "text/html"}}), REAL).await.unwrap_err();
     assert_eq!(fields(&refused), ["spec"]);
 
     let server = server.restart().await;
     assert_eq!(server.app().artifact_content("", &name).await.unwrap().data, b"hello");
-    server.app().delete::<Artifact>(&baton_proto::v1::DeleteRequest { name: name.clone(), ..Default::default() }).await.unwrap();
+    server
+        .app()
+        .delete::<Artifact>(&baton_proto::v1::DeleteRequest { name: name.clone(), ..Default::default() })
+        .await
+        .unwrap();
     assert!(server.app().artifact_content("", &name).await.is_err());
     server.stop().await;
 }
@@ -131,7 +140,8 @@ async fn what_a_model_saves_can_be_read_by_its_name() {
 
     let server = server.restart().await;
     let read_one = async |name: &str| {
-        let request = GetExecutionArtifactRequest { name: "writer".into(), artifact: name.into(), ..Default::default() };
+        let request =
+            GetExecutionArtifactRequest { name: "writer".into(), artifact: name.into(), ..Default::default() };
         server.app().execution_artifact(&request).await
     };
     assert_eq!(read_one("report.md").await.unwrap().data, long.as_bytes());

@@ -5,21 +5,25 @@
 #![expect(clippy::unwrap_used, reason = "what must hold in a test is unwrapped, in its helpers too")]
 
 mod admission;
+mod agent_secrets;
 mod artifacts;
 mod documentation;
 mod events;
 mod executions;
 mod legacy;
 mod lists;
+mod mcp_servers;
 mod models;
 mod reports;
 mod resources;
 mod schedules;
 mod secrets;
 mod server;
+mod sessions;
 mod skills;
 mod support;
 mod templates;
 mod tools;
+mod traces;
 mod upkeep;
 mod watches;

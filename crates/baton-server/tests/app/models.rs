@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use axum::{Router, extract::Request};
+use baton_agent::Price;
 use baton_proto::v1::{AgentExecution, Secret};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -72,5 +73,33 @@ async fn attachments_are_checked_when_the_execution_is_created() {
         fields(&refused),
         ["spec.attachments[1].mediaType", "spec.attachments[1].name", "spec.attachments[1].url"]
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn calls_tokens_and_cost_are_counted_by_model() {
+    let price = Price::from_dollars(1.0, 10.0, Some(0.5)).unwrap();
+    let server = Server::start_with(|options| drop(options.models.prices.insert("metered".to_owned(), price))).await;
+    let (url, _) = model().await;
+    for (name, base_url) in [("one", url.as_str()), ("two", url.as_str()), ("none", "http://127.0.0.1:1/v1")] {
+        let model = json!({"name": "metered", "baseUrl": base_url, "retry": {"maximumAttempts": 1}});
+        let spec = json!({"definition": {"instructions": "Look.", "model": model}, "message": "What is it?"});
+        server.create::<AgentExecution>(json!({"metadata": {"name": name}, "spec": spec})).await.unwrap();
+        server.ended::<AgentExecution>(name).await;
+    }
+    let page = reqwest::Client::builder().no_proxy().build().unwrap();
+    let page =
+        page.get(format!("http://{}/metrics", server.running.address)).send().await.unwrap().text().await.unwrap();
+    // 400 fresh tokens at a dollar for a million, 600 kept ones at half of it, 10 written ones at ten.
+    for (metric, count) in [
+        ("baton_model_calls_total", 2),
+        ("baton_model_failures_total", 1),
+        ("baton_model_input_tokens_total", 2000),
+        ("baton_model_output_tokens_total", 20),
+        ("baton_model_cost_microdollars_total", 2 * (400 + 300 + 100)),
+    ] {
+        let line = format!("{metric}{{provider=\"openai\",model=\"metered\"}} {count}");
+        assert!(page.lines().any(|found| found == line), "{line}: {page}");
+    }
     server.stop().await;
 }

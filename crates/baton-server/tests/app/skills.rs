@@ -35,7 +35,8 @@ async fn told(server: &Server, execution: &str) -> Vec<String> {
     let request = baton_proto::v1::HistoryRequest { name: execution.to_owned(), ..Default::default() };
     let page = server.app().history::<AgentExecution>(&request).await.unwrap();
     let events = page.events.iter().map(baton_proto::to_json_value);
-    let notes = events.filter_map(|event| event.pointer("/note/message").cloned()).filter(|message| message["role"] == "tool");
+    let notes =
+        events.filter_map(|event| event.pointer("/note/message").cloned()).filter(|message| message["role"] == "tool");
     notes.map(|message| message["content"].to_string()).collect()
 }
 
@@ -47,9 +48,7 @@ async fn an_execution_goes_on_with_the_skill_that_it_began_with() {
     assert!(digest.starts_with("sha256:"));
     assert_eq!(created.spec.as_ref().unwrap().files[0].path, "a.png", "files are in order of their paths");
     server.create::<Agent>(agent()).await.unwrap();
-    let execution = |name: &str, suspend: bool| {
-        json!({"metadata": {"name": name}, "spec": {"agent": "triage", "message": "Hi", "suspend": suspend}})
-    };
+    let execution = |name: &str, suspend: bool| json!({"metadata": {"name": name}, "spec": {"agent": "triage", "message": "Hi", "suspend": suspend}});
     server.create::<AgentExecution>(execution("held", true)).await.unwrap();
 
     let patch = json!({"spec": {"instructions": "The second text."}});
@@ -62,13 +61,20 @@ async fn an_execution_goes_on_with_the_skill_that_it_began_with() {
     let fresh = server.ended::<AgentExecution>("fresh").await.status.unwrap();
     assert_eq!(fresh.phase, "Completed", "{:?}", fresh.error);
 
-    server.app().delete::<Skill>(&baton_proto::v1::DeleteRequest { name: "refunds".into(), ..Default::default() }).await.unwrap();
+    server
+        .app()
+        .delete::<Skill>(&baton_proto::v1::DeleteRequest { name: "refunds".into(), ..Default::default() })
+        .await
+        .unwrap();
     let server = server.restart().await;
     server.app().patch::<AgentExecution>("", "held", json!({"spec": {"suspend": false}}), REAL).await.unwrap();
     let held = server.ended::<AgentExecution>("held").await.status.unwrap();
     assert_eq!(held.phase, "Completed", "{:?}", held.error);
     let (of_held, of_fresh) = (told(&server, "held").await, told(&server, "fresh").await);
-    assert!(of_held[0].contains("The first text.") && of_fresh[0].contains("The second text."), "{of_held:?} {of_fresh:?}");
+    assert!(
+        of_held[0].contains("The first text.") && of_fresh[0].contains("The second text."),
+        "{of_held:?} {of_fresh:?}"
+    );
     assert!(of_held[0].contains("limits.md (12 bytes)") && of_held[0].contains("a.png"), "{of_held:?}");
     assert!(of_held[1].contains("At most 100."), "{of_held:?}");
     assert_ne!(held.template.unwrap().digest, fresh.template.unwrap().digest);
@@ -101,7 +107,8 @@ async fn all_that_is_wrong_with_a_skill_is_told() {
     let large = "x".repeat(190_000);
     let files: Vec<Value> = (0..6).map(|index| json!({"path": format!("{index}.txt"), "text": large})).collect();
     let spec = json!({"description": "d", "instructions": "i", "files": files});
-    let refused = server.app().create(read::<Skill>(json!({"metadata": {"name": "a"}, "spec": spec})), REAL).await.unwrap_err();
+    let refused =
+        server.app().create(read::<Skill>(json!({"metadata": {"name": "a"}, "spec": spec})), REAL).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::TooLarge, "{refused}");
     server.app().create(read::<Skill>(skill("x")), DRY).await.unwrap();
     let (_, listed) = server.app().list::<Skill>(&ListRequest::default()).await.unwrap();

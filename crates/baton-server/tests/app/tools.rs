@@ -24,7 +24,10 @@ async fn told(server: &Server, execution: &str) -> Value {
     let mut events = page.events.iter().map(baton_proto::to_json_value);
     let told = events.find(|event| event.pointer("/note/message/role") == Some(&json!("tool"))).unwrap();
     let content = &told["note"]["message"]["content"];
-    content.get("text").and_then(Value::as_str).map_or_else(|| content.clone(), |text| serde_json::from_str(text).unwrap())
+    content
+        .get("text")
+        .and_then(Value::as_str)
+        .map_or_else(|| content.clone(), |text| serde_json::from_str(text).unwrap())
 }
 
 #[tokio::test]

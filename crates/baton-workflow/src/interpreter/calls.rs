@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use baton_execution::{
-    ChildTarget, Command, Effect, Fault, Outcome, ParentClosePolicy, ProgramKind, ScheduleActivity, StartChild,
+    ChildTarget, Command, Effect, Fault, Outcome, ParentClosePolicy, ProgramKind, ScheduleActivity, StartChild, Usage,
     WaitReason, fault_type, secrets_named,
 };
 use baton_types::{DURATION_MS_MAX, format_duration};
@@ -150,6 +150,7 @@ impl Run {
             expires_ms: None,
             parent_close_policy: if awaited { ParentClosePolicy::Cancel } else { ParentClosePolicy::Abandon },
             approval: None,
+            grant: None,
         }
     }
 
@@ -157,6 +158,9 @@ impl Run {
     pub(crate) fn start_child(&mut self, number: FrameId, child: Child) -> Result<Step, Fault> {
         let Child { mut start, on } = child;
         let timeout_ms = self.timeout_ms(number)?;
+        let begun = self.commands.iter().filter(|command| matches!(command, Command::StartChild(_))).count() as u64;
+        let fits = self.execution.account.check_children(Usage::default(), begun + 1);
+        fits.map_err(|shortage| shortage.fault(&format!("{on} is not started")))?;
         if !start.awaited {
             self.emit(Command::StartChild(start));
             return Ok(Step::Done(self.input(number)));

@@ -34,7 +34,8 @@ impl Run {
             tasks_ended: execution.tasks_ended,
             recent: execution.recent.iter().cloned().collect(),
             artifacts: Vec::new(),
-            usage: Usage::default(),
+            usage: Usage { children: execution.account.children(), ..Usage::default() },
+            tree: execution.account.progress(Usage::default()),
         }
     }
 

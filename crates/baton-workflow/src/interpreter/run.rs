@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use baton_execution::{Command, Fault, Input, OperationId, Outcome, Recorded, fault_type};
+use baton_execution::{
+    Account, Allowance, Amounts, Command, Fault, Input, OperationId, Outcome, Recorded, Usage, fault_type,
+};
 use serde_json::Value;
 
 use crate::{
@@ -58,18 +60,27 @@ impl Run {
         self.now_ms = recorded.time_ms;
         self.pure_tasks = 0;
         match &recorded.input {
-            Input::Started(start) => self.begin(start),
+            Input::Started(start) => {
+                // A workflow has no limits of its own: it gives to those below it what it was given.
+                self.execution.account = Account::new(start.grant.clone(), Allowance::default(), None);
+                self.begin(start);
+            }
             Input::ActivityCompleted { id, output } => self.activity_completed(id, output),
             Input::ActivityFailed { id, fault } => self.activity_failed(id, fault),
             Input::TimerFired { id } => self.timer_fired(id),
-            Input::CallbackAnswered { id, outcome } => self.answered(id, outcome),
+            Input::CallbackAnswered { id, outcome, used } => {
+                self.execution.account.answered(id, used.as_ref());
+                self.answered(id, outcome);
+            }
             Input::CancelRequested { reason } => self.cancelled(reason),
             Input::TimeoutReached => self.timed_out(),
             // Kept for readers of the history; they change nothing here.
             Input::Suspended | Input::Resumed | Input::ChildStarted { .. } => {}
         }
         self.drive();
-        std::mem::take(&mut self.commands)
+        let mut commands = std::mem::take(&mut self.commands);
+        self.execution.account.end_step(Usage::default(), &mut commands, Amounts::default(), 0);
+        commands
     }
 
     fn activity_completed(&mut self, id: &OperationId, output: &Value) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use baton_execution::{OperationId, TaskSummary, WaitReason};
+use baton_execution::{Account, OperationId, TaskSummary, WaitReason};
 use baton_types::Uid;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub(crate) struct Execution {
     /// Where the last event that was consumed stands among those of the bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) events_cursor: Option<String>,
+    /// What it may use of what is left to its tree, and has given to its children.
+    #[serde(default)]
+    pub(crate) account: Account,
 }
 
 /// What the execution knows from its first input.

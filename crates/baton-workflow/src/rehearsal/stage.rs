@@ -6,8 +6,8 @@ use std::{
 };
 
 use baton_execution::{
-    ChildTarget, Choice, Command, Decision, Ending, Fault, Input, Note, OperationId, Outcome, Program, ProgramKind,
-    Question, Recorded, ScheduleActivity, Start, StartChild, arguments_digest, fault_type,
+    ChildTarget, Choice, Command, Decision, Ending, Fault, Grant, Input, Note, OperationId, Outcome, Program,
+    ProgramKind, Question, Recorded, ScheduleActivity, Start, StartChild, arguments_digest, fault_type,
 };
 use baton_types::Uid;
 use serde_json::{Map, Value, json};
@@ -156,6 +156,8 @@ impl<'s> Stage<'s> {
                 input: self.script.input.clone(),
                 env: self.script.env.clone(),
                 settings: self.script.limits.clone(),
+                grant: Some(Grant::default()),
+                carried_over: Value::Null,
             })),
             Coming::Timer(id) => self.timers.remove(&id).then_some(Input::TimerFired { id }),
             Coming::Activity(id, result) => self.activities.remove(&id).then_some(match result {
@@ -164,7 +166,7 @@ impl<'s> Stage<'s> {
             }),
             Coming::Wait(id, outcome) => {
                 self.waits.remove(&id)?;
-                Some(Input::CallbackAnswered { id, outcome })
+                Some(Input::CallbackAnswered { id, outcome, used: None })
             }
             Coming::Event(event) => {
                 self.events.push((at_ms, event));

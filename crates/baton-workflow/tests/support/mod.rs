@@ -81,18 +81,20 @@ impl Session {
                 input,
                 env: self.env.clone(),
                 settings: Value::Null,
+                grant: None,
+                carried_over: Value::Null,
             }),
             Give::Completed { at, output } => Input::ActivityCompleted { id: operation(&at), output },
             Give::Failed { at, fault: found } => Input::ActivityFailed { id: operation(&at), fault: fault(&found) },
             Give::Fired(at) => Input::TimerFired { id: operation(&at) },
             Give::Answered { at, output } => {
-                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Completed(output) }
+                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Completed(output), used: None }
             }
             Give::AnsweredFault { at, fault: found } => {
-                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Failed(fault(&found)) }
+                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Failed(fault(&found)), used: None }
             }
             Give::AnsweredCancelled { at, reason } => {
-                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Cancelled { reason } }
+                Input::CallbackAnswered { id: operation(&at), outcome: Outcome::Cancelled { reason }, used: None }
             }
             Give::Cancel(reason) => Input::CancelRequested { reason },
             Give::Timeout => Input::TimeoutReached,

@@ -15,6 +15,7 @@ use super::{
     parts::{Part, Source, part},
     put, text, tool_name, unsupported,
 };
+use crate::model::speech::Speech;
 
 /// Tokens of an answer where the agent says nothing, which this provider must be told: of models since 3.7, and before.
 const OUTPUT_TOKENS_DEFAULT: u32 = 16_384;
@@ -225,6 +226,8 @@ struct Hearing {
     blocks: BTreeMap<u64, Block>,
     tokens: Tokens,
     counted: bool,
+    /// Calls that have begun.
+    calls: usize,
 }
 
 /// A block of which parts have come.
@@ -237,7 +240,7 @@ struct Block {
 }
 
 impl Listener for Hearing {
-    fn hear(&mut self, mut frame: Value) -> Result<Heard, Broken> {
+    fn hear(&mut self, mut frame: Value, aloud: &mut Speech<'_>) -> Result<Heard, Broken> {
         let kind = text(&frame, "/type").unwrap_or_default().to_owned();
         match kind.as_str() {
             "message_start" => {
@@ -247,12 +250,23 @@ impl Listener for Hearing {
             "content_block_start" => {
                 let index = count(&frame, "/index").unwrap_or(0);
                 let start = frame.get_mut("content_block").map(Value::take).unwrap_or_default();
+                aloud.text(text(&start, "/text").unwrap_or_default());
+                if text(&start, "/type") == Some("tool_use") {
+                    let word = |name: &str| text(&start, name).unwrap_or_default();
+                    aloud.call(self.calls, word("/id"), word("/name"));
+                    self.calls += 1;
+                }
                 self.blocks.insert(index, Block { start, written: String::new(), signature: String::new() });
             }
             "content_block_delta" => {
                 let index = count(&frame, "/index").unwrap_or(0);
                 let block =
                     self.blocks.get_mut(&index).ok_or(Broken::Nonsense("has a part of a block that has not begun"))?;
+                let part = |name: &str| text(&frame, name).unwrap_or_default();
+                aloud.text(part("/delta/text"));
+                aloud.reasoning(part("/delta/thinking"));
+                // Blocks come one after the other: it is of the last call that has begun.
+                aloud.arguments(self.calls.saturating_sub(1), part("/delta/partial_json"));
                 for name in ["/delta/text", "/delta/partial_json", "/delta/thinking"] {
                     block.written.push_str(text(&frame, name).unwrap_or_default());
                 }

@@ -13,6 +13,7 @@ use super::{
     parts::{Part, Source, part},
     put, text, unsupported,
 };
+use crate::model::speech::Speech;
 
 /// The protocol.
 pub(super) struct Chat;
@@ -127,7 +128,7 @@ struct Call {
 }
 
 impl Listener for Hearing {
-    fn hear(&mut self, mut frame: Value) -> Result<Heard, Broken> {
+    fn hear(&mut self, mut frame: Value, aloud: &mut Speech<'_>) -> Result<Heard, Broken> {
         let is_one = frame.as_object().is_some_and(|fields| fields.get("choices").is_none_or(Value::is_array));
         if !is_one {
             return Err(Broken::Nonsense("is not a chat completion"));
@@ -148,7 +149,7 @@ impl Listener for Hearing {
         let Some(choice) = frame.pointer_mut("/choices/0").map(Value::take) else { return Ok(Heard::More) };
         for name in ["delta", "message"] {
             if let Some(part) = choice.get(name).filter(|part| part.is_object()) {
-                self.part(part);
+                self.part(part, aloud);
             }
         }
         if let Some(reason) = text(&choice, "/finish_reason") {
@@ -186,7 +187,8 @@ impl Listener for Hearing {
 }
 
 impl Hearing {
-    fn part(&mut self, part: &Value) {
+    fn part(&mut self, part: &Value, aloud: &mut Speech<'_>) {
+        let before = self.said.text.len();
         match part.get("content") {
             Some(Value::String(content)) => self.said.text.push_str(content),
             Some(Value::Array(parts)) => {
@@ -194,36 +196,47 @@ impl Hearing {
             }
             Some(_) | None => {}
         }
+        aloud.text(&self.said.text[before..]);
         self.refusal.push_str(text(part, "/refusal").unwrap_or_default());
-        self.reasoning.push_str(text(part, "/reasoning_content").unwrap_or_default());
+        let thought = text(part, "/reasoning_content").unwrap_or_default();
+        aloud.reasoning(thought);
+        self.reasoning.push_str(thought);
         self.details.extend(part.get("reasoning_details").and_then(Value::as_array).into_iter().flatten().cloned());
         for call in part.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
-            self.call(call);
+            self.call(call, aloud);
         }
     }
 
-    fn call(&mut self, part: &Value) {
+    fn call(&mut self, part: &Value, aloud: &mut Speech<'_>) {
         let index = count(part, "/index");
         let id = text(part, "/id").unwrap_or_default();
-        let continues = |call: &&mut Call| match index {
+        let continues = |call: &Call| match index {
             Some(_) => call.index == index && (id.is_empty() || call.id.is_empty() || call.id == id),
             None => !id.is_empty() && call.id == id,
         };
-        let found = self.calls.iter_mut().rev().find(continues);
-        let call = match found {
-            Some(call) => call,
-            None => self.calls.push_mut(Call { index, ..Call::default() }),
-        };
+        let found = self.calls.iter().rposition(continues);
+        let place = found.unwrap_or_else(|| {
+            self.calls.push(Call { index, ..Call::default() });
+            self.calls.len() - 1
+        });
+        let call = &mut self.calls[place];
         if call.id.is_empty() {
             id.clone_into(&mut call.id);
         }
         if let Some(name) = text(part, "/function/name").filter(|_| call.name.is_empty()) {
             name.clone_into(&mut call.name);
         }
+        aloud.call(place, &call.id, &call.name);
         match part.pointer("/function/arguments") {
-            Some(Value::String(text)) => call.written.push_str(text),
+            Some(Value::String(text)) => {
+                aloud.arguments(place, text);
+                call.written.push_str(text);
+            }
             Some(Value::Null) | None => {}
-            Some(given) => call.given = Some(given.clone()),
+            Some(given) => {
+                aloud.arguments(place, &given.to_string());
+                call.given = Some(given.clone());
+            }
         }
         if let Some(extra) = part.get("extra_content").filter(|extra| !extra.is_null()) {
             call.extra = Some(extra.clone());

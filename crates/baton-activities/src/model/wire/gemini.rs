@@ -15,6 +15,7 @@ use super::{
     put, text, tool_name,
 };
 use crate::body::RESERVED;
+use crate::model::speech::Speech;
 
 /// The protocol.
 pub(super) struct Gemini;
@@ -140,7 +141,7 @@ struct Hearing {
 }
 
 impl Listener for Hearing {
-    fn hear(&mut self, mut frame: Value) -> Result<Heard, Broken> {
+    fn hear(&mut self, mut frame: Value, aloud: &mut Speech<'_>) -> Result<Heard, Broken> {
         if !frame.is_object() {
             return Err(Broken::Nonsense("is not a response of generateContent"));
         }
@@ -171,7 +172,7 @@ impl Listener for Hearing {
         }
         if let Some(Value::Array(parts)) = frame.pointer_mut("/candidates/0/content/parts").map(Value::take) {
             for part in parts {
-                self.part(part);
+                self.part(part, aloud);
             }
         }
         Ok(Heard::More)
@@ -186,13 +187,15 @@ impl Listener for Hearing {
 }
 
 impl Hearing {
-    fn part(&mut self, mut part: Value) {
+    fn part(&mut self, mut part: Value, aloud: &mut Speech<'_>) {
         // A summary of thoughts is not part of the answer.
         if part.get("thought").and_then(Value::as_bool) == Some(true) {
+            aloud.reasoning(text(&part, "/text").unwrap_or_default());
             return;
         }
         let signature = text(&part, "/thoughtSignature").map(str::to_owned);
         if let Some(said) = text(&part, "/text") {
+            aloud.text(said);
             self.said.text.push_str(said);
             self.text_signature = signature.or(self.text_signature.take());
         } else if let Some(mut call) = part.get_mut("functionCall").map(Value::take) {
@@ -202,6 +205,7 @@ impl Hearing {
                 name: text(&call, "/name").unwrap_or_default().to_owned(),
                 arguments: arguments.unwrap_or_else(|| json!({})),
             });
+            aloud.calls(&self.said.calls, self.signatures.len());
             self.signatures.push(signature);
         }
     }

@@ -24,6 +24,7 @@ use baton_execution::Fault;
 use reqwest::{Url, header::HeaderName};
 use serde_json::{Map, Value, json};
 
+use super::speech::Speech;
 use crate::exchange::refused;
 
 /// Characters of a provider's words that a fault shows.
@@ -58,8 +59,8 @@ pub(super) struct Question {
 
 /// Puts the frames of one answer together.
 pub(super) trait Listener: Send {
-    /// Takes the next frame.
-    fn hear(&mut self, frame: Value) -> Result<Heard, Broken>;
+    /// Takes the next frame, and says aloud what is new in it.
+    fn hear(&mut self, frame: Value, aloud: &mut Speech<'_>) -> Result<Heard, Broken>;
 
     /// What was said, once there are no more frames.
     fn finish(self: Box<Self>) -> Result<Said, Broken>;

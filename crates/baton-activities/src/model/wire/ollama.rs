@@ -10,6 +10,7 @@ use super::{
     parts::{Part, Source, part},
     put, text, unsupported,
 };
+use crate::model::speech::Speech;
 
 /// The protocol.
 pub(super) struct Ollama;
@@ -101,16 +102,20 @@ struct Hearing {
 }
 
 impl Listener for Hearing {
-    fn hear(&mut self, mut frame: Value) -> Result<Heard, Broken> {
+    fn hear(&mut self, mut frame: Value, aloud: &mut Speech<'_>) -> Result<Heard, Broken> {
         if let Some(error) = text(&frame, "/error") {
             return Err(Broken::Refused { said: error.chars().take(super::SHOWN_MAX).collect(), transient: false });
         }
         if !frame.get("message").is_some_and(Value::is_object) && frame.get("done").is_none() {
             return Err(Broken::Nonsense("is not an answer of Ollama's chat"));
         }
-        self.said.text.push_str(text(&frame, "/message/content").unwrap_or_default());
-        self.thoughts.push_str(text(&frame, "/message/thinking").unwrap_or_default());
+        let (said, thought) = (text(&frame, "/message/content"), text(&frame, "/message/thinking"));
+        aloud.reasoning(thought.unwrap_or_default());
+        aloud.text(said.unwrap_or_default());
+        self.said.text.push_str(said.unwrap_or_default());
+        self.thoughts.push_str(thought.unwrap_or_default());
         if let Some(Value::Array(calls)) = frame.pointer_mut("/message/tool_calls").map(Value::take) {
+            let before = self.said.calls.len();
             self.said.calls.extend(calls.into_iter().map(|mut call| {
                 let given = call.pointer_mut("/function/arguments").map(Value::take).unwrap_or_default();
                 ToolCall {
@@ -123,6 +128,7 @@ impl Listener for Hearing {
                     },
                 }
             }));
+            aloud.calls(&self.said.calls, before);
         }
         if frame.get("done").and_then(Value::as_bool) != Some(true) {
             return Ok(Heard::More);

@@ -13,6 +13,7 @@ use super::{
     parts::{Part, Source, part},
     put, refusal, text, tool_name, unsupported,
 };
+use crate::model::speech::Speech;
 
 /// The protocol.
 pub(super) struct Responses;
@@ -100,13 +101,34 @@ struct Hearing {
     /// Text as it came, for servers that send no finished items.
     written: String,
     items: Vec<Value>,
+    /// The place in the output of each call that has begun.
+    calls: Vec<Option<u64>>,
 }
 
 impl Listener for Hearing {
-    fn hear(&mut self, mut frame: Value) -> Result<Heard, Broken> {
+    fn hear(&mut self, mut frame: Value, aloud: &mut Speech<'_>) -> Result<Heard, Broken> {
         let kind = text(&frame, "/type").unwrap_or_default().to_owned();
         match kind.as_str() {
-            "response.output_text.delta" => self.written.push_str(text(&frame, "/delta").unwrap_or_default()),
+            "response.output_text.delta" => {
+                let more = text(&frame, "/delta").unwrap_or_default();
+                aloud.text(more);
+                self.written.push_str(more);
+            }
+            // What follows is repeated by finished items.
+            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+                aloud.reasoning(text(&frame, "/delta").unwrap_or_default());
+            }
+            "response.output_item.added" if text(&frame, "/item/type") == Some("function_call") => {
+                let word = |name: &str| text(&frame, name).unwrap_or_default();
+                aloud.call(self.calls.len(), word("/item/call_id"), word("/item/name"));
+                self.calls.push(count(&frame, "/output_index"));
+            }
+            "response.function_call_arguments.delta" => {
+                let index = count(&frame, "/output_index");
+                if let Some(call) = self.calls.iter().rposition(|it| *it == index) {
+                    aloud.arguments(call, text(&frame, "/delta").unwrap_or_default());
+                }
+            }
             "response.output_item.done" => self.items.extend(frame.get_mut("item").map(Value::take)),
             "response.completed" | "response.incomplete" | "response.failed" => {
                 let response = frame.get_mut("response").map(Value::take);

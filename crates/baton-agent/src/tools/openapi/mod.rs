@@ -97,12 +97,6 @@ impl Operation {
 }
 
 impl Behaviour for Operation {
-    fn secrets(&self) -> Vec<&str> {
-        let schemes = [Some(&self.authentication), self.document.get("authentication")].into_iter().flatten();
-        let own = schemes.filter_map(Value::as_object).flat_map(Map::values);
-        own.filter_map(|scheme| scheme.get("use").and_then(Value::as_str)).collect()
-    }
-
     fn action(&self, arguments: &Value) -> Result<Action, String> {
         let given: Map<String, Value> = arguments.as_object().cloned().unwrap_or_default();
         let arguments = Value::Object(given.into_iter().filter(|(_, value)| !value.is_null()).collect());
