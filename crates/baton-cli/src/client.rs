@@ -11,8 +11,8 @@ use baton_proto::{
     Resource, history_v1,
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
-        approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
-        artifact_service_client::ArtifactServiceClient, event_service_client::EventServiceClient,
+        approval_service_client::ApprovalServiceClient, artifact_service_client::ArtifactServiceClient,
+        callback_service_client::CallbackServiceClient, event_service_client::EventServiceClient,
         mcp_server_service_client::McpServerServiceClient, secret_service_client::SecretServiceClient,
         session_service_client::SessionServiceClient, skill_service_client::SkillServiceClient,
         workflow_execution_service_client::WorkflowExecutionServiceClient,

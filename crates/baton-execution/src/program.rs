@@ -38,6 +38,11 @@ pub trait Program: Send {
         Ok(())
     }
 
+    /// What there is so far and is worth keeping, for an end that the Program is not asked about.
+    fn partial_output(&self) -> Option<Value> {
+        None
+    }
+
     /// What is kept of the execution when it has ended, in this phase and at this time (milliseconds since 1970), for
     /// executions that go on from it; `None` if nobody will. Never changes the state.
     fn carry_over(&self, _phase: Phase, _ended_ms: i64) -> Option<Value> {

@@ -92,9 +92,9 @@ impl AgentProgram {
         }
     }
 
-    /// Whether the model has read content from outside.
+    /// Whether the model has read content from outside, in this execution or, perhaps, in an earlier turn of its session.
     fn has_read_untrusted(&self) -> bool {
-        self.state.untrusted
+        self.state.untrusted || self.state.session.as_ref().is_some_and(|turn| turn.earlier.turn > 1)
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a part of the question")]

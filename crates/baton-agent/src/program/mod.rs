@@ -184,6 +184,10 @@ impl Program for AgentProgram {
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
+    fn partial_output(&self) -> Option<Value> {
+        self.state.last_text.clone().map(Value::String)
+    }
+
     fn progress(&self) -> Progress {
         progress::of(&self.definition, &self.state, self.marks_said())
     }

@@ -24,7 +24,7 @@ use crate::{
     schema::Schema,
 };
 
-pub(crate) use remote::{Answer, Exchange, InputRequest, Remote, TaskHandle};
+pub(crate) use remote::{Answer, Change, Exchange, InputRequest, Remote, TaskHandle};
 
 /// Every kind of tool, in the order in which they are named to people.
 const KINDS: &[Kind] = &[http::KIND, openapi::KIND, shell::KIND, agent::KIND, workflow::KIND];

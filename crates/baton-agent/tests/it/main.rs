@@ -18,6 +18,7 @@ mod openapi_tool;
 mod policy;
 mod properties;
 mod run;
+mod sessions;
 mod shell_tool;
 mod skills;
 mod support;

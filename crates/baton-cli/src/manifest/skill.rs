@@ -55,7 +55,8 @@ pub(super) fn read(folder: &Path) -> Result<(Arc<Source>, Value), Failure> {
     let main = folder.join(FILE);
     let shown = main.display().to_string();
     let source = text::decode(&shown, &read_bytes(&main)?)?;
-    let (front, instructions) = front_matter(source.text()).map_err(|why| Failure::refused(format!("{shown}: {why}")))?;
+    let (front, instructions) =
+        front_matter(source.text()).map_err(|why| Failure::refused(format!("{shown}: {why}")))?;
     let documents = text::parse_yaml(&shown, front.as_bytes())?;
     let [Value::Object(front)] = documents.as_slice() else {
         return Err(Failure::refused(format!("{shown}: the front matter must be an object with name and description")));
@@ -81,10 +82,7 @@ pub(super) fn read(folder: &Path) -> Result<(Arc<Source>, Value), Failure> {
         spec["files"] = Value::Array(files);
     }
     let name = front.get("name").cloned().unwrap_or_default();
-    Ok((
-        source,
-        json!({"apiVersion": API_VERSION, "kind": kinds::SKILL, "metadata": {"name": name}, "spec": spec}),
-    ))
+    Ok((source, json!({"apiVersion": API_VERSION, "kind": kinds::SKILL, "metadata": {"name": name}, "spec": spec})))
 }
 
 /// What stands between the first two lines `---`, and what is behind them.

@@ -56,7 +56,8 @@ pub(crate) fn change_rows(what: &str, object: &Object, columns: Columns, with_he
 pub(crate) fn artifacts_table(made: &[v1::ExecutionArtifact]) -> String {
     let mut rows = vec![["NAME", "MEDIA-TYPE", "BYTES", "DIGEST"].map(str::to_owned).to_vec()];
     rows.extend(
-        made.iter().map(|it| vec![it.name.clone(), it.media_type.clone(), it.size_bytes.to_string(), it.digest.clone()]),
+        made.iter()
+            .map(|it| vec![it.name.clone(), it.media_type.clone(), it.size_bytes.to_string(), it.digest.clone()]),
     );
     aligned(&rows)
 }

@@ -115,14 +115,9 @@ fn set_request_id(execution: &mut Object, digest: &str) {
         | Object::Secret(_)
         | Object::Approval(_)
         | Object::McpServer(_)
-        | Object::Session(_) => {}
-            }
-            | Object::Agent(_)
-            | Object::Secret(_)
-            | Object::Approval(_)
-            | Object::McpServer(_)
-            | Object::Skill(_)
-            | Object::Artifact(_) => {}
+        | Object::Session(_)
+        | Object::Skill(_)
+        | Object::Artifact(_) => {}
     }
 }
 

@@ -20,9 +20,9 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, Change, DeletedObject, ServedResource, WriteOptions, Written,
-    declared::{self, DeclaredKind},
-    error, metadata, strategy, template,
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, metadata,
+    plain::{self, PlainKind},
+    strategy, template,
 };
 
 /// Largest artifact that can be uploaded, in bytes: what a request can carry in Base64.
@@ -105,7 +105,7 @@ impl ServedResource for Artifact {
             let message = "cannot be changed: another content is another artifact";
             Err(ApiError::violations(vec![Violation::new("spec", message)]))
         };
-        declared::replace(app, stored, Box::new(of_metadata), options).await
+        plain::replace(app, &stored, Box::new(of_metadata), options).await
     }
 
     async fn remove(
@@ -113,18 +113,14 @@ impl ServedResource for Artifact {
         stored: StoredResource,
         _expected: Option<u64>,
     ) -> Result<DeletedObject<Self>, ApiError> {
-        declared::remove(app, stored).await
+        plain::remove(app, &stored).await
     }
 }
 
-impl DeclaredKind for Artifact {
+impl PlainKind for Artifact {
     fn check(&mut self, _violations: &mut Vec<Violation>) {}
 
-    async fn warnings(&self, _app: &App) -> Result<Vec<String>, ApiError> {
-        Ok(Vec::new())
-    }
-
-    fn written(_app: &App, _namespace: &str) {}
+    fn write_status(&mut self) {}
 }
 
 /// Stores an artifact; one that is there already gets the later of both ends.

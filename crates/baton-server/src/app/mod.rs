@@ -19,7 +19,6 @@ mod approval;
 mod artifact;
 mod callback;
 mod children;
-mod declared;
 mod error;
 mod event;
 mod execution;

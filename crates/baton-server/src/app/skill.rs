@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::{
     App, Change, DeletedObject, ServedResource, WriteOptions, Written,
-    declared::{self, DeclaredKind},
+    plain::{self, PlainKind},
     strategy,
 };
 
@@ -37,7 +37,7 @@ impl ServedResource for Skill {
     }
 
     async fn admit_new(app: &App, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
-        declared::create(app, object, options).await
+        plain::create(app, object, options).await
     }
 
     async fn replace(
@@ -46,7 +46,7 @@ impl ServedResource for Skill {
         change: Change<Self>,
         options: WriteOptions,
     ) -> Result<Written<Self>, ApiError> {
-        declared::replace(app, stored, change, options).await
+        plain::replace(app, &stored, change, options).await
     }
 
     async fn remove(
@@ -54,11 +54,11 @@ impl ServedResource for Skill {
         stored: StoredResource,
         _expected: Option<u64>,
     ) -> Result<DeletedObject<Self>, ApiError> {
-        declared::remove(app, stored).await
+        plain::remove(app, &stored).await
     }
 }
 
-impl DeclaredKind for Skill {
+impl PlainKind for Skill {
     fn check(&mut self, violations: &mut Vec<Violation>) {
         let Some(spec) = self.spec.as_mut() else {
             violations.push(Violation::new("spec", "must be set: description, instructions"));
@@ -69,11 +69,11 @@ impl DeclaredKind for Skill {
         if let Err(found) = check_skill(&content) {
             violations.extend(found.into_iter().map(|violation| violation.under("spec")));
         }
-        self.status.get_or_insert_default().digest = Digest::of(content.to_string().as_bytes()).to_string();
     }
 
-    async fn warnings(&self, _app: &App) -> Result<Vec<String>, ApiError> {
-        Ok(Vec::new())
+    fn write_status(&mut self) {
+        let content = self.spec.as_ref().map(baton_proto::to_json_value).unwrap_or_default();
+        self.status.get_or_insert_default().digest = Digest::of(content.to_string().as_bytes()).to_string();
     }
 
     fn written(app: &App, namespace: &str) {

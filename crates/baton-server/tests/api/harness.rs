@@ -202,6 +202,12 @@ pub(crate) fn skill(name: &str) -> Value {
     })
 }
 
+pub(crate) fn session(name: &str) -> Value {
+    json!({
+        "apiVersion": "baton.dev/v1", "kind": "Session", "metadata": {"name": name}, "spec": {"agent": "echo", "retention": "1h"},
+    })
+}
+
 /// A server of tools.
 pub(crate) fn mcp_server(name: &str) -> Value {
     json!({

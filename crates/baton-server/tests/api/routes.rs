@@ -11,9 +11,10 @@ use crate::harness::{self, Server, agent_execution, send, workflow_execution};
 type Write = fn(&str) -> Value;
 
 /// Kinds, with how one of them is written.
-const KINDS: [(&str, Write); 7] = [
+const KINDS: [(&str, Write); 8] = [
     ("secrets", harness::secret),
     ("skills", harness::skill),
+    ("sessions", harness::session),
     ("mcpservers", harness::mcp_server),
     ("workflows", harness::workflow),
     ("agents", harness::agent),
@@ -49,7 +50,7 @@ async fn every_kind_has_its_verbs() {
         let replaced = server.put(&one, &current).await.expect(StatusCode::OK);
         assert_eq!(replaced["metadata"]["annotations"]["note"], "x");
         let deleted = server.delete(&one).await.expect(StatusCode::OK);
-        if ["secrets", "skills", "mcpservers", "workflows", "agents"].contains(&plural) {
+        if ["secrets", "skills", "sessions", "mcpservers", "workflows", "agents"].contains(&plural) {
             assert_eq!((&deleted["kind"], &deleted["status"]), (&json!("Status"), &json!("Success")), "{deleted}");
             server.get(&one).await.refused(StatusCode::NOT_FOUND, "NotFound");
         }

@@ -1,7 +1,7 @@
-//! Writing kinds that are only declared: checked and kept, and read by others when they need them.
+//! Writing objects of kinds that nothing runs: checked whole, stored as they are, read by others when they need them.
 //!
 //! # Invariants
-//! - A stored object has been checked whole.
+//! - A stored object has been checked whole; its digest and generation tell whether it changed.
 //! - A write that changes nothing keeps `resourceVersion` and tells watchers nothing.
 
 use baton_store::{CommitError, Expect, ResourceKey, ResourcePut, StoredResource};
@@ -10,19 +10,22 @@ use bytes::Bytes;
 
 use super::{App, Change, DeletedObject, ServedResource, WriteOptions, Written, error, metadata, template};
 
-/// A kind of resource that is only declared.
-pub(super) trait DeclaredKind: ServedResource {
-    /// Brings the spec to one form, checks it, and writes what the status says of it.
+/// A kind whose objects only hold something.
+pub(super) trait PlainKind: ServedResource {
+    /// Brings the spec to one form and notes what is wrong with it.
     fn check(&mut self, violations: &mut Vec<Violation>);
-
+    /// Writes what `status` says of a spec that passed its check.
+    fn write_status(&mut self);
     /// What is odd in it and stops nothing, as sentences.
-    fn warnings(&self, app: &App) -> impl Future<Output = Result<Vec<String>, ApiError>> + Send;
-
-    /// Notes that an object was written or removed.
-    fn written(app: &App, namespace: &str);
+    fn warnings(&self, _app: &App) -> impl Future<Output = Result<Vec<String>, ApiError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+    /// Notes that an object of a namespace was written or removed.
+    fn written(_app: &App, _namespace: &str) {}
 }
 
-pub(super) async fn create<R: DeclaredKind>(
+/// Creates an object.
+pub(super) async fn create<R: PlainKind>(
     app: &App,
     mut object: R,
     options: WriteOptions,
@@ -38,6 +41,7 @@ pub(super) async fn create<R: DeclaredKind>(
         return Err(ApiError::violations(violations));
     }
     let warnings = object.warnings(app).await?;
+    object.write_status();
     template::write_accepted(&mut object, now);
     for attempt in 1.. {
         template::check_size(&object)?;
@@ -68,9 +72,10 @@ pub(super) async fn create<R: DeclaredKind>(
     Ok(Written { object, created: true, warnings })
 }
 
-pub(super) async fn replace<R: DeclaredKind>(
+/// Replaces an object.
+pub(super) async fn replace<R: PlainKind>(
     app: &App,
-    stored: StoredResource,
+    stored: &StoredResource,
     change: Change<R>,
     options: WriteOptions,
 ) -> Result<Written<R>, ApiError> {
@@ -90,6 +95,7 @@ pub(super) async fn replace<R: DeclaredKind>(
     if !object.same_spec(&old) {
         object.metadata_mut().generation += 1;
     }
+    object.write_status();
     template::write_accepted(&mut object, metadata::now_ms());
     template::check_size(&object)?;
     object.metadata_mut().resource_version.clone_from(&before.resource_version);
@@ -99,20 +105,21 @@ pub(super) async fn replace<R: DeclaredKind>(
     object.metadata_mut().resource_version.clear();
     let ends = before.deletion_timestamp.is_some() && object.metadata_mut().finalizers.is_empty();
     let revision = if ends {
-        template::delete_row(app, &stored, &object).await
+        template::delete_row(app, stored, &object).await
     } else {
         let expect = Expect::Revision(stored.revision);
         let put = template::put_of(&object, stored.key.clone(), stored.number, expect)?;
         template::commit_put(app, ResourcePut { expires_at_ms: stored.expires_at_ms, ..put }).await
     };
     R::written(app, &stored.key.namespace);
-    let revision = revision.map_err(|failed| template::write_failed::<R>(&stored, &failed))?;
+    let revision = revision.map_err(|failed| template::write_failed::<R>(stored, &failed))?;
     object.metadata_mut().resource_version = revision.to_string();
     Ok(Written { object, created: false, warnings })
 }
 
-pub(super) async fn remove<R: DeclaredKind>(app: &App, stored: StoredResource) -> Result<DeletedObject<R>, ApiError> {
-    let removed = template::remove_row(app, &stored, |object: &R| Bytes::from(object.encode_to_vec())).await;
+/// Deletes an object, or marks it while finalizers hold it.
+pub(super) async fn remove<R: PlainKind>(app: &App, stored: &StoredResource) -> Result<DeletedObject<R>, ApiError> {
+    let removed = template::remove_row(app, stored, |object: &R| Bytes::from(object.encode_to_vec())).await;
     R::written(app, &stored.key.namespace);
     removed
 }
