@@ -30,6 +30,7 @@ mod mcp_server;
 mod merge;
 pub(crate) mod metadata;
 pub(crate) mod outside;
+mod plain;
 mod read;
 mod secret;
 mod selector;
