@@ -16,6 +16,7 @@
 //! the last text of the model as partial output. A tool's fault is a message to the model, and so is a refusal.
 
 mod answer;
+mod artifacts;
 mod asking;
 mod budget;
 mod calls;
