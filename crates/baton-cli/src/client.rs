@@ -8,7 +8,7 @@ mod rest;
 use std::{error::Error as _, io, time::Duration};
 
 use baton_proto::{
-    Resource, history_v1,
+    Resource,
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
         approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use baton_execution::{Activities, ActivityTask, Fault, OperationId};
+use baton_execution::{Activities, ActivityTask, Emitter, Fault, OperationId, Origin};
 use baton_proto::kind;
 use baton_store::{Change, ChangeKind, CommitError, ListQuery, ResourceKey, StoredResource};
 use baton_types::{ApiError, Digest, Uid};
@@ -296,6 +296,8 @@ impl Pushing {
             activity: "http".to_owned(),
             input,
             start_to_close_ms: REQUEST_MS_MAX,
+            emitter: Emitter::default(),
+            origin: Origin::default(),
         };
         self.activities.run(request).await.map(drop)
     }
