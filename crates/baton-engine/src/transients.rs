@@ -14,7 +14,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use baton_execution::{Emit, Emitter, OperationId};
@@ -36,13 +39,16 @@ const VALUE_BYTES: usize = 64;
 
 /// The values of all activities of this process that run now.
 #[derive(Default)]
-pub(crate) struct Transients(Mutex<Inner>);
+pub(crate) struct Transients {
+    inner: Mutex<Inner>,
+    /// Those who look on; none most of the time.
+    watchers: AtomicUsize,
+}
 
 #[derive(Default)]
 struct Inner {
     executions: HashMap<Number, Emitting>,
     bytes: usize,
-    watchers: usize,
     runs: u64,
 }
 
@@ -84,7 +90,7 @@ pub struct Emitted {
 
 impl Transients {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where an activity emits to.
@@ -95,25 +101,28 @@ impl Transients {
     /// Somebody looks at an execution from now on.
     pub(crate) fn watch(self: &Arc<Self>, number: Number) -> Result<Watching, ApiError> {
         let mut inner = self.lock();
-        if inner.watchers >= WATCHERS_MAX {
+        if self.watchers.load(Ordering::Relaxed) >= WATCHERS_MAX {
             let message = format!("{WATCHERS_MAX} streams are open on this server, which is the limit");
             return Err(ApiError::new(ErrorKind::ResourceExhausted, "STREAMS_LIMIT", message)
                 .hint("close those that are not looked at, or read the history by pages"));
         }
-        inner.watchers += 1;
+        self.watchers.fetch_add(1, Ordering::Relaxed);
         let emitting = inner.executions.entry(number).or_insert_with(Emitting::new);
         emitting.watchers += 1;
         let seen = emitting.seen.subscribe();
+        // What has ended is shown to those who looked on before: to others its recorded result says everything.
+        let ended = emitting.activities.iter().filter(|it| it.ended);
+        let at = ended.map(|it| (it.id.clone(), (it.run, it.values.len()))).collect();
         drop(inner);
-        Ok(Watching { transients: Arc::clone(self), number, seen, at: HashMap::new() })
+        Ok(Watching { transients: Arc::clone(self), number, seen, at })
     }
 
     /// The row of an execution was written.
     pub(crate) fn written(&self, number: Number) {
-        let inner = self.lock();
-        if inner.watchers > 0
-            && let Some(emitting) = inner.executions.get(&number)
-        {
+        if self.watchers.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        if let Some(emitting) = self.lock().executions.get(&number) {
             emitting.seen.send_modify(|seen| seen.written += 1);
         }
     }
@@ -242,7 +251,7 @@ impl Watching {
     pub async fn changed(&mut self) {
         if self.seen.changed().await.is_err() {
             // The sender lives as long as somebody looks on.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -278,7 +287,7 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         let mut inner = self.transients.lock();
-        inner.watchers -= 1;
+        self.transients.watchers.fetch_sub(1, Ordering::Relaxed);
         if let Some(emitting) = inner.executions.get_mut(&self.number) {
             emitting.watchers -= 1;
         }
@@ -359,9 +368,11 @@ mod tests {
             transients.emitter(7, id(&format!("/{n}"))).emit(json!(n));
         }
         assert_eq!(fetched(&mut watching), ["/6.1 6", "/7.1 7", "/8.1 8", "/9.1 9"]);
-        drop(watching);
+        let mut late = transients.watch(7).unwrap();
+        assert!(fetched(&mut late).is_empty(), "to those who come later it is over");
+        drop((watching, late));
         let inner = transients.lock();
-        assert_eq!((inner.bytes, inner.watchers, inner.executions.len()), (0, 0, 0));
+        assert_eq!((inner.bytes, inner.executions.len()), (0, 0));
     }
 
     #[test]

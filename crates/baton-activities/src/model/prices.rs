@@ -145,17 +145,17 @@ mod tests {
             unknown_price,
             ..ModelsOptions::default()
         };
-        let prices = Prices::new(options(UnknownPrice::Allow));
+        let prices = Prices::new(&options(UnknownPrice::Allow));
         assert_eq!(prices.of(&named("gpt-4o")).unwrap(), Some(price(7.0)));
         let own = ModelSpec { price: Some(price(1.0)), ..named("gpt-4o") };
         assert_eq!(prices.of(&own).unwrap(), Some(price(1.0)));
         assert_eq!(prices.of(&named("x")).unwrap(), None);
         assert_eq!((prices.label(&named("gpt-4o")), prices.label(&named("x"))), ("gpt-4o", "other"));
-        let assumed = Prices::new(options(UnknownPrice::Assume(price(9.0))));
+        let assumed = Prices::new(&options(UnknownPrice::Assume(price(9.0))));
         assert_eq!(assumed.of(&named("x")).unwrap(), Some(price(9.0)));
-        let fault = Prices::new(options(UnknownPrice::Refuse)).of(&named("x")).unwrap_err();
+        let fault = Prices::new(&options(UnknownPrice::Refuse)).of(&named("x")).unwrap_err();
         assert!(fault.non_retryable && fault.to_string().contains("models.prices.\"x\""), "{fault}");
         let scripted = ModelSpec { provider: Provider::Playback, ..named("x") };
-        assert_eq!(Prices::new(options(UnknownPrice::Refuse)).of(&scripted).unwrap(), Some(Price::FREE));
+        assert_eq!(Prices::new(&options(UnknownPrice::Refuse)).of(&scripted).unwrap(), Some(Price::FREE));
     }
 }

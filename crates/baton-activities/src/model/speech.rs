@@ -70,7 +70,7 @@ impl<'e> Speech<'e> {
             if is_new {
                 now.clone_into(said);
             }
-            is_new.then(|| self.secrets.redact(now)).unwrap_or_default()
+            if is_new { self.secrets.redact(now) } else { String::new() }
         };
         let (id, name) = (fresh(&mut said.0, id), fresh(&mut said.1, name));
         if !id.is_empty() || !name.is_empty() {

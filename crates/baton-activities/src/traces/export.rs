@@ -57,7 +57,7 @@ struct Refused {
 }
 
 impl Exporter {
-    pub(super) fn new(options: TracesOptions, tls: rustls::ClientConfig) -> Result<Self, ActivitiesError> {
+    pub(super) fn new(options: &TracesOptions, tls: rustls::ClientConfig) -> Result<Self, ActivitiesError> {
         let endpoint = options.endpoint.trim_end_matches('/');
         let refused = |why: &str| ActivitiesError::Traces { what: "endpoint".to_owned(), why: why.to_owned() };
         let url = Url::parse(&format!("{endpoint}/v1/traces"))

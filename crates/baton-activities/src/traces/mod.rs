@@ -154,11 +154,10 @@ impl Tracer {
     /// # Errors
     /// An endpoint that is no URL, or a header that is none.
     pub(crate) fn start(options: TracesOptions, tls: rustls::ClientConfig) -> Result<Self, ActivitiesError> {
-        let content = options.content;
-        let exporter = Exporter::new(options, tls)?;
+        let exporter = Exporter::new(&options, tls)?;
         let (orders, ordered) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(exporter.run(ordered));
-        Ok(Self(Arc::new(Inner { orders, content })))
+        Ok(Self(Arc::new(Inner { orders, content: options.content })))
     }
 
     /// Whether spans are to hold what was said and given.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(crate) async fn history(context: &Context, args: HistoryArgs) -> Result<(), Failure> {
-    let (kind, name) = args.kind.execution(args.name.clone())?;
+    let (kind, name) = args.kind.clone().execution(args.name.clone())?;
     let client = context.client().await?;
     if args.follow {
         return follow(context, &client, kind, &name, &args).await;

@@ -138,7 +138,7 @@ impl<R: ExecutionKind> Streaming<R> {
         let (events, emitted) = self.catch_up().await?;
         self.tell(events, emitted);
         let at_end = matches!(self.log, Log::Read | Log::Awaited(_));
-        if at_end && self.written != Some(self.watching.written()) {
+        if at_end && (self.has_ended || self.written != Some(self.watching.written())) {
             self.tell_state().await?;
         }
         if at_end && self.has_ended {

@@ -406,7 +406,7 @@ impl<'s> Stage<'s> {
             Note::TaskCompleted { position } => self.ended(&position, TaskState::Completed),
             Note::TaskFaulted { position, .. } => self.ended(&position, TaskState::Faulted),
             Note::TaskCancelled { position } => self.ended(&position, TaskState::Cancelled),
-            Note::TaskRetried { .. } | Note::Message { .. } => {}
+            Note::TaskRetried { .. } | Note::Message { .. } | Note::Artifact { .. } => {}
         }
     }
 
