@@ -141,7 +141,9 @@ async fn take_place(
             refuse_own_ancestors(app, &kept, parent).await?;
         }
         let after = kept.books.places.iter().rfind(|it| it.stand() != Stand::Over).map(|it| it.name.clone());
-        kept.books.places.push(Place { after: after.clone().unwrap_or_default(), ..place.clone() });
+        let mut own = place.clone();
+        own.after = after.clone().unwrap_or_default();
+        kept.books.places.push(own);
         kept.touch();
         match kept.save(app).await {
             Ok(()) => return Ok(after),
