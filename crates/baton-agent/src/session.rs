@@ -172,6 +172,30 @@ impl Spoken {
         self.turns == 0 && self.summary.is_none()
     }
 
+    /// The last of these turns, without a summary; how long they are is not known yet.
+    #[must_use]
+    pub fn last_turns(&self, turns: u32) -> Self {
+        let turns = turns.min(self.turns);
+        Self { last: self.last.clone().filter(|_| turns > 0), turns, ..Self::default() }
+    }
+
+    /// Divides these turns where the last of them, which were recalled, begin: what lies before, with the summary of what
+    /// lies before that; and the last ones.
+    pub fn divide(&self, last: &Recall) -> (Self, Self) {
+        let messages = last.turns.iter().map(|turn| turn.messages.len()).sum::<usize>();
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        let bytes = last.turns.iter().fold(0_u64, |sum, turn| sum.saturating_add(turn.bytes));
+        let turns = u32::try_from(last.turns.len()).unwrap_or(u32::MAX);
+        let older = Self {
+            summary: self.summary.clone(),
+            last: if last.turns.is_empty() { self.last.clone() } else { last.next.clone() },
+            turns: self.turns.saturating_sub(turns),
+            messages: self.messages.saturating_sub(messages),
+            bytes: self.bytes.saturating_sub(bytes),
+        };
+        (older, Self { messages, bytes, ..self.last_turns(turns) })
+    }
+
     /// Begins to bring the texts together.
     pub fn recall(&self) -> Recall {
         let summary = self.summary.as_ref().map(|text| Message::user(format!("{SUMMARY_INTRODUCTION}\n\n{text}")));
@@ -214,18 +238,6 @@ impl Recall {
         self.left = self.left.saturating_sub(1);
         self.turns.push(turn);
         Ok(())
-    }
-
-    /// What lies before the turns that were taken: the digest of the last of them.
-    pub fn before(&self) -> Option<&str> {
-        self.next.as_deref()
-    }
-
-    /// Messages, and bytes of their JSON, of the turns that were taken.
-    pub fn sums(&self) -> (u32, u64) {
-        let messages = self.turns.iter().map(|turn| turn.messages.len()).sum::<usize>();
-        let bytes = self.turns.iter().fold(0_u64, |sum, turn| sum.saturating_add(turn.bytes));
-        (u32::try_from(messages).unwrap_or(u32::MAX), bytes)
     }
 
     /// What was said, in order.

@@ -431,7 +431,7 @@ pub(crate) fn state(shared: &Arc<Shared>, entry: &mut Entry, state: HostState) {
         }
     };
     tracing::warn!(execution_id = %entry.uid, ?how, reason, "the workflow ended in Temporal without a report");
-    steps::finish_with(shared, entry, word, &ending);
+    steps::finish_with(shared, entry, word, ending);
 }
 
 fn or(text: &str, otherwise: &str) -> String {

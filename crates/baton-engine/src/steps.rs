@@ -568,19 +568,25 @@ pub(crate) fn finish_as(shared: &Arc<Shared>, entry: &mut Entry, word: &str, rea
     if entry.extra.hosted {
         hosted::terminate(shared, entry, reason);
     }
-    finish_with(shared, entry, word, &Ending::Cancelled { reason: reason.to_owned(), partial_output: None });
+    finish_with(shared, entry, word, Ending::Cancelled { reason: reason.to_owned(), partial_output: None });
 }
 
 /// Ends the execution without asking its Program; `word` is the reason of the condition.
-pub(crate) fn finish_with(shared: &Arc<Shared>, entry: &mut Entry, word: &str, ending: &Ending) {
+pub(crate) fn finish_with(shared: &Arc<Shared>, entry: &mut Entry, word: &str, mut ending: Ending) {
     if ensure_running(shared, entry)
         && let Some(execution) = &mut entry.execution
     {
+        if let Ending::Failed { partial_output, .. }
+        | Ending::Cancelled { partial_output, .. }
+        | Ending::TimedOut { partial_output } = &mut ending
+        {
+            *partial_output = partial_output.take().or_else(|| execution.program().partial_output());
+        }
         execution.end(ending.clone(), now_ms(), &mut entry.draft.step);
         entry.draft.step.ending = None;
         close_waits(shared, entry);
     }
-    finish(shared, entry, ending);
+    finish(shared, entry, &ending);
     let message =
         entry.resource.error().and_then(Option::as_ref).map(|problem| problem.detail.clone()).unwrap_or_default();
     entry.resource.set_condition(condition::FAILED, true, word, &message, Timestamp::from_millis(now_ms()));

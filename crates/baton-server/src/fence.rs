@@ -30,6 +30,10 @@ impl<P: Program> Program for Fenced<P> {
         self.0.check_decision(id, decision)
     }
 
+    fn partial_output(&self) -> Option<Value> {
+        self.0.partial_output()
+    }
+
     fn carry_over(&self, phase: Phase, ended_ms: i64) -> Option<Value> {
         self.0.carry_over(phase, ended_ms)
     }

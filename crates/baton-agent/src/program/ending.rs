@@ -1,6 +1,6 @@
 //! The ways in which a run ends. Whatever is open is closed by the engine.
 
-use baton_execution::{Command, Ending, Fault, Note, fault_type};
+use baton_execution::{Command, Ending, Fault, Note, Program, fault_type};
 use serde_json::Value;
 
 use super::{
@@ -14,7 +14,7 @@ impl AgentProgram {
     pub(super) fn fail(&mut self, fault: Fault, step: &mut Step) {
         let fault = self.scoped(fault);
         self.stop_open(Some(&fault), step);
-        let partial_output = self.partial_output();
+        let partial_output = Program::partial_output(self);
         self.end(Ending::Failed { fault, partial_output }, step);
     }
 
@@ -31,13 +31,13 @@ impl AgentProgram {
 
     pub(super) fn cancel(&mut self, reason: &str, step: &mut Step) {
         self.stop_open(None, step);
-        let partial_output = self.partial_output();
+        let partial_output = Program::partial_output(self);
         self.end(Ending::Cancelled { reason: reason.to_owned(), partial_output }, step);
     }
 
     pub(super) fn time_out(&mut self, step: &mut Step) {
         self.stop_open(None, step);
-        let partial_output = self.partial_output();
+        let partial_output = Program::partial_output(self);
         self.end(Ending::TimedOut { partial_output }, step);
     }
 
@@ -85,9 +85,5 @@ impl AgentProgram {
             Some(fault) => Note::TaskFaulted { position, fault: fault.clone() },
             None => Note::TaskCancelled { position },
         }));
-    }
-
-    fn partial_output(&self) -> Option<Value> {
-        self.state.last_text.clone().map(Value::String)
     }
 }

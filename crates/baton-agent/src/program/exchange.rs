@@ -28,7 +28,7 @@ use crate::{
     policy::{APPROVAL_TIMEOUT_MS_DEFAULT, OnExpiry},
     schema::Schema,
     servers::Listed,
-    tools::{Answer, Exchange, InputRequest, TaskHandle, Tool},
+    tools::{Answer, Change, Exchange, InputRequest, TaskHandle, Tool},
 };
 
 /// Times that a server may want to know something within one call.
@@ -163,8 +163,10 @@ impl AgentProgram {
     }
 
     fn ask_of_change(&mut self, id: &OperationId, tool: &Tool, listed: Listed, step: &mut Step) -> CallState {
-        let Some(call) = self.call(id) else { return CallState::Done { content: String::new(), failed: true } };
-        let arguments = self.change_of(call, tool, &listed);
+        let servers = self.state.servers.iter().filter(|pinned| Some(pinned.name.as_str()) == tool.server());
+        let was = servers.flat_map(|pinned| &pinned.tools).find(|was| was.name == listed.name).cloned();
+        let change = Change { was, is: listed };
+        let arguments = self.call(id).map_or(Value::Null, |call| shown_change(call, &change));
         if is_too_long(&arguments) {
             let why = "the tool has changed since the execution began, and is too long for a person to look at";
             return self.call_failed(id, &tool.name, &Fault::new(fault_type::TOO_LARGE, 413, why), step);
@@ -173,16 +175,9 @@ impl AgentProgram {
         let why = format!("the MCP server '{}' has changed the tool", tool.server().unwrap_or_default());
         let state = self.ask_person((QuestionKind::ToolChanged, 0), id, tool, arguments, message, why, step);
         self.set_call_silently(id, |call| {
-            call.exchange.get_or_insert_default().changed = Some(listed);
+            call.exchange.get_or_insert_default().changed = Some(change);
         });
         state
-    }
-
-    /// What a person looks at: the call, and the tool as it was and as it is.
-    fn change_of(&self, call: &Call, tool: &Tool, is: &Listed) -> Value {
-        let servers = self.state.servers.iter().filter(|pinned| Some(pinned.name.as_str()) == tool.server());
-        let was = servers.flat_map(|pinned| &pinned.tools).find(|was| was.name == is.name);
-        json!({"arguments": call.sent(), "was": was, "is": is})
     }
 
     pub(super) fn call(&self, id: &OperationId) -> Option<&Call> {
@@ -215,15 +210,15 @@ impl AgentProgram {
         if kind == QuestionKind::Elicitation {
             return self.input_given(id, &tool, Some(&decision), step);
         }
-        let Some(listed) = call.exchange.as_ref().and_then(|exchange| exchange.changed.clone()) else { return };
-        let matches = decision.arguments_digest == arguments_digest(&self.change_of(call, &tool, &listed));
+        let Some(change) = call.exchange.as_ref().and_then(|exchange| exchange.changed.clone()) else { return };
+        let matches = decision.arguments_digest == arguments_digest(&shown_change(call, &change));
         if decision.choice != Choice::Approve || !matches {
             let reason = if decision.reason.is_empty() { String::new() } else { format!(": {}", decision.reason) };
             let why = format!("the tool has changed, and a person was asked and did not allow the call{reason}");
             return self.refuse_call(id, &tool, &denied(why), step);
         }
         let server = tool.server().unwrap_or_default();
-        if let Err(fault) = self.pin(server, listed) {
+        if let Err(fault) = self.pin(server, change.is) {
             return self.refuse_call(id, &tool, &fault, step);
         }
         self.set_call_silently(id, |call| call.exchange.get_or_insert_default().changed = None);
@@ -337,6 +332,11 @@ impl AgentProgram {
             change(call);
         }
     }
+}
+
+/// What a person looks at: the call, and the tool as it was and as it is.
+fn shown_change(call: &Call, change: &Change) -> Value {
+    json!({"arguments": call.sent(), "was": change.was, "is": change.is})
 }
 
 /// What a person is shown of a request; the error says why it is not for a person.

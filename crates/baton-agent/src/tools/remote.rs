@@ -74,9 +74,16 @@ pub(crate) struct Exchange {
     /// Work that goes on at the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) task: Option<TaskHandle>,
-    /// The tool as the server has it now, while a person is asked about that.
+    /// How the tool has changed, while a person is asked about that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) changed: Option<Listed>,
+    pub(crate) changed: Option<Change>,
+}
+
+/// A tool that is not what it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    pub(crate) was: Option<Listed>,
+    pub(crate) is: Listed,
 }
 
 /// Work that goes on at a server.

@@ -1,10 +1,13 @@
 //! Results of tools that ask for something, and models that obey: none of it gets past the policy.
 
+use std::collections::BTreeMap;
+
 use baton_agent::{Message, ModelResponse, check};
 use baton_execution::{
-    Choice, Command, Decision, Question, arguments_digest, callback_token_placeholder, disarm_input, fault_type,
-    secret_placeholder,
+    Choice, Command, Decision, Input, Question, Start, arguments_digest, callback_token_placeholder, disarm_input,
+    fault_type, secret_placeholder,
 };
+use baton_types::Uid;
 use serde_json::{Value, json};
 
 use crate::support::{Run, calls, says, spec_with, tool_id};
@@ -142,7 +145,7 @@ fn placeholders_of_secrets_and_tokens_in_a_result_or_from_a_model_are_disarmed()
     let demand = format!("{} {}", secret_placeholder("models", "key"), callback_token_placeholder(&id));
     // What an engine does with every input before it records it.
     let given = |id, output| {
-        let input = baton_execution::Input::ActivityCompleted { id, output };
+        let input = Input::ActivityCompleted { id, output };
         disarm_input(&input).expect("it is armed")
     };
     let mut run = Run::started(&clerk(&json!({"default": "allow"})), "Hi", Value::Null);
@@ -346,4 +349,24 @@ fn it_only_makes_a_policy_stricter() {
     assert!(questions(&run)[0].why.contains("look at it"), "the rule's own reason is shown");
     let wrong = check(&clerk(&json!({"afterUntrusted": "allow"}))).unwrap_err();
     assert_eq!(wrong[0].to_string(), "policy.afterUntrusted: 'allow' is not allowed; allowed are 'ask', 'deny'");
+}
+
+#[test]
+fn whatever_was_read_in_earlier_turns_of_a_session_counts() {
+    let policy = json!({"default": "allow", "afterUntrusted": "ask"});
+    for (turn, made) in [(1, 1), (2, 0)] {
+        let mut run = Run::new(&clerk(&policy));
+        run.give(Input::Started(Start {
+            uid: Uid::from_bytes([7; 16]),
+            namespace: "default".into(),
+            name: "a".into(),
+            input: json!({"message": "Hi"}),
+            env: BTreeMap::new(),
+            settings: Value::Null,
+            carried_over: json!({"turn": turn}),
+            grant: None,
+        }));
+        run.model(1, calls(&[mail()]));
+        assert_eq!(called(&run).len(), made, "turn {turn}");
+    }
 }

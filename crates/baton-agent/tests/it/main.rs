@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test, and take what `json!` gives"
 )]
 
+mod artifacts;
 mod definition;
 mod forest;
 mod http_tool;
@@ -17,6 +18,7 @@ mod openapi_tool;
 mod policy;
 mod properties;
 mod run;
+mod sessions;
 mod shell_tool;
 mod skills;
 mod support;

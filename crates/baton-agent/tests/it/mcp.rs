@@ -331,6 +331,25 @@ fn a_tool_that_has_changed_is_called_only_if_a_person_agrees() {
     assert!(failed && content.contains("\\\"file\\\" is a required property"), "{content}");
 }
 
+#[test]
+fn two_calls_of_a_tool_that_has_changed_are_asked_about_one_by_one() {
+    let changed = Listed { description: "Does more".to_owned(), ..listed("read_file") };
+    let mut run = listing(&spec(&[server(json!({}))], json!({"default": "allow"})), &["read_file"]);
+    run.model(1, calls(&[("files__read_file", json!({"path": "a"})), ("files__read_file", json!({"path": "b"}))]));
+    let mut asked = Vec::new();
+    for index in 0..2 {
+        run.completes(&tool_id(1, index, "files__read_file"), json!({"changed": changed}));
+        asked.push(question(&run));
+    }
+    for question in &asked {
+        decided(&mut run, question, Choice::Approve, None);
+        let again = run.activities()[0].clone();
+        assert_eq!((again.id.attempt, &again.input["digest"]), (2, &json!(changed.digest())));
+        run.completes(&again.id, result("tea"));
+    }
+    assert!(told(&run, 2).0.contains("tea"));
+}
+
 fn elicitation(message: &str) -> Value {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]});
     json!({"method": "elicitation/create", "params": {"message": message, "requestedSchema": schema}})

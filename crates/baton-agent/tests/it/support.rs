@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use baton_agent::{AgentDefinition, FinishReason, ModelRequest, ModelResponse, ToolCall, check, load, restore};
+use baton_agent::{
+    AgentDefinition, Earlier, FinishReason, ModelRequest, ModelResponse, ToolCall, check, load, restore,
+};
 use baton_execution::{
     Allowance, Command, Ending, Fault, Grant, Input, Note, OperationId, Outcome, Question, ScheduleActivity, Start,
     StartChild, Used, testing::Harness,
@@ -69,6 +71,22 @@ impl Run {
             settings,
             grant,
             carried_over: Value::Null,
+        }));
+        run
+    }
+
+    /// A run that is a turn of a session.
+    pub(crate) fn in_session(spec: &Value, message: &str, earlier: &Earlier) -> Self {
+        let mut run = Self::new(spec);
+        run.give(Input::Started(Start {
+            uid: Uid::from_bytes([7; 16]),
+            namespace: "default".into(),
+            name: format!("turn-{}", earlier.turn),
+            input: json!({"message": message, "input": null}),
+            env: BTreeMap::new(),
+            settings: Value::Null,
+            grant: None,
+            carried_over: serde_json::to_value(earlier).unwrap(),
         }));
         run
     }

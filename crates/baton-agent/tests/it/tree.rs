@@ -342,3 +342,91 @@ fn what_began_before_there_were_grants_gives_none() {
     run.answered(&tool_id(1, 0, "ask_legal"), Outcome::Completed(json!("ok")));
     assert_eq!(run.program().progress().tree.used.unsettled, Amounts::default());
 }
+
+#[test]
+fn what_is_recorded_grows_with_what_is_said_and_not_with_its_square() {
+    let spec = spec_with(json!({"limits": {"maxTurns": 200}, "policy": {"default": "allow"}}));
+    let mut run = Run::granted(&spec, Value::Null, Grant::default());
+    let size = |run: &Run| serde_json::to_string(&run.commands).unwrap().len();
+    let (mut bytes, mut after) = (size(&run), Vec::new());
+    for turn in 1..=100 {
+        let said =
+            ModelResponse { text: Some("x".repeat(1000)), ..calls(&[("get_order", json!({"id": turn.to_string()}))]) };
+        bytes += serde_json::to_string(&said).unwrap().len();
+        run.model(turn, said);
+        bytes += size(&run);
+        run.completes(&tool_id(turn, 0, "get_order"), json!("y".repeat(1000)));
+        bytes += 1000 + size(&run);
+        if matches!(turn, 10 | 50 | 100) {
+            after.push(bytes / turn as usize);
+        }
+    }
+    let (least, most) = (after.iter().min().unwrap(), after.iter().max().unwrap());
+    assert!(most - least < least / 10, "bytes for each call after 10, 50 and 100 of them: {after:?}");
+}
+
+const PAGE: &str = include_str!("../../../../docs/agents/limits.md");
+
+#[test]
+fn the_limits_of_the_documentation_end_runs_as_it_says() {
+    let mut seen = 0;
+    for (at, _) in PAGE.match_indices("```yaml\nlimits:") {
+        let (block, rest) = PAGE[at + "```yaml\n".len()..].split_once("```").unwrap();
+        let mut fragment: Value = serde_yaml_ng::from_str(block).unwrap();
+        fragment["policy"] = json!({"default": "allow"});
+        let mut run = Run::granted(&spec_with(fragment), Value::Null, Grant::default());
+        if !run.activities().is_empty() {
+            run.model(1, calls(&[("get_order", json!({"id": "1"}))]));
+        }
+        let name = rest.split("`limit`: `").nth(1).unwrap().split('`').next().unwrap();
+        assert_tree_limit(&run, name);
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
+}
+
+/// The agents of the page's first example, by name.
+fn documented_agent(name: &str) -> Value {
+    let (_, rest) = PAGE.split_once("```yaml\n").unwrap();
+    let manifests = rest.split_once("```").unwrap().0.split("---\n");
+    let mut manifests = manifests.map(|text| serde_yaml_ng::from_str::<Value>(text).unwrap());
+    manifests.find(|it| it["metadata"]["name"] == name).unwrap()["spec"].clone()
+}
+
+/// Plays the next turn of the model.
+fn play(run: &mut Run, turn: u32) {
+    let request = serde_json::to_value(run.request(turn)).unwrap();
+    let response: ModelResponse = serde_json::from_value(baton_agent::play_model(&request).unwrap()).unwrap();
+    run.model(turn, ModelResponse { cost_micros: Some(0), ..response });
+}
+
+#[test]
+fn the_example_of_the_documentation_uses_what_it_says() {
+    let mut editor = Run::granted(&documented_agent("editor"), Value::Null, Grant::default());
+    play(&mut editor, 1);
+    let children: Vec<_> = editor.children().into_iter().cloned().collect();
+    for child in children {
+        let mut reader = Run::granted(&documented_agent("reader"), Value::Null, child.grant.unwrap());
+        play(&mut reader, 1);
+        let Ending::Completed { output } = reader.ending().clone() else { panic!("it reads") };
+        editor.child(&child.id, Outcome::Completed(output), reader.program().progress().tree.used);
+    }
+    play(&mut editor, 2);
+    let tree = editor.program().progress().tree;
+    let all = tree.used.usage;
+    let used = format!(
+        "with all below {} model calls, {} tool calls, {} tokens in, {} out, 0 USD, {} executions",
+        all.model_calls, all.tool_calls, all.input_tokens, all.output_tokens, all.children
+    );
+    assert!(PAGE.contains(&used), "{used}");
+    let left = tree.left;
+    let left = format!(
+        "{} model calls, {} tokens, 2.5 USD, {} executions, {} levels",
+        left.model_calls.unwrap(),
+        left.tokens.unwrap(),
+        left.children.unwrap(),
+        tree.depth.unwrap()
+    );
+    assert!(PAGE.contains(&left), "{left}");
+    assert_eq!(tree.left.cost_micros, Some(2_500_000));
+}

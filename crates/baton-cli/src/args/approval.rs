@@ -41,6 +41,9 @@ pub(crate) struct ApproveArgs {
     /// Have the call made with the arguments of this file (JSON or YAML) instead; - for stdin
     #[arg(long, value_name = "FILE|-")]
     pub(crate) arguments: Option<PathBuf>,
+    /// Of a limit that is near: add so much to it, such as tokens=50000 or cost=0.50; may be given again
+    #[arg(long, value_name = "LIMIT=AMOUNT", conflicts_with = "arguments")]
+    pub(crate) extend: Vec<String>,
 }
 
 #[derive(Debug, Args)]

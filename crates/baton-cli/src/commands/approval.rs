@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use baton_proto::v1;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{Context, get, watch};
 use crate::{
@@ -29,7 +29,11 @@ pub(crate) async fn approvals(context: &Context, args: ApprovalsArgs) -> Result<
 }
 
 pub(crate) async fn approve(context: &Context, args: ApproveArgs) -> Result<(), Failure> {
-    let arguments = args.arguments.as_deref().map(|path| json_of("--arguments", path)).transpose()?;
+    let arguments = if args.extend.is_empty() {
+        args.arguments.as_deref().map(|path| json_of("--arguments", path)).transpose()?
+    } else {
+        Some(v1::Json::from_value(&extension(&args.extend)?))
+    };
     let request = v1::DecideRequest {
         decision: "approve".to_owned(),
         reason: args.reason,
@@ -59,6 +63,26 @@ pub(crate) async fn resolve(context: &Context, args: ResolveArgs) -> Result<(), 
         ..v1::DecideRequest::default()
     };
     decide(context, args.decider, request).await
+}
+
+/// What is to be added to which limit, as the arguments of the question have it.
+fn extension(given: &[String]) -> Result<Value, Failure> {
+    let mut extend = Map::new();
+    for pair in given {
+        let Some((limit, amount)) = pair.split_once('=').filter(|(limit, _)| !limit.is_empty()) else {
+            return Err(Failure::usage(format!("--extend '{pair}' is not LIMIT=AMOUNT"))
+                .hint("name a limit of the execution, such as --extend tokens=50000 or --extend cost=0.50"));
+        };
+        // Money is a decimal, which a number of JSON is not.
+        let amount = match amount.parse::<u64>() {
+            Ok(amount) if limit != "cost" => Value::from(amount),
+            _ => Value::from(amount),
+        };
+        if extend.insert(limit.to_owned(), amount).is_some() {
+            return Err(Failure::usage(format!("--extend names '{limit}' twice")));
+        }
+    }
+    Ok(json!({ "extend": extend }))
 }
 
 fn json_of(flag: &str, path: &Path) -> Result<v1::Json, Failure> {
@@ -91,4 +115,19 @@ async fn decide(context: &Context, decider: DeciderArgs, request: v1::DecideRequ
         context.printer.data(&output::object(context.settings.output.value, &object))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_added_is_read_from_flags() {
+        let given = |pairs: &[&str]| extension(&pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>());
+        let extend = given(&["tokens=50000", "cost=0.50"]).expect("both are amounts");
+        assert_eq!(extend, json!({"extend": {"tokens": 50000, "cost": "0.50"}}));
+        for wrong in [&["tokens"][..], &["=5"], &["tokens=1", "tokens=2"]] {
+            assert!(given(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

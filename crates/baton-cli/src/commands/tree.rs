@@ -96,6 +96,7 @@ impl Family {
             "position": position,
             "waitingFor": execution.waiting_for().cloned().unwrap_or_default().iter().map(to_json_value).collect::<Vec<_>>(),
             "callbacks": execution.callbacks().cloned().unwrap_or_default().iter().map(to_json_value).collect::<Vec<_>>(),
+            "usage": execution.usage().and_then(Option::as_ref).map(to_json_value),
             "children": children,
         })
     }
@@ -110,6 +111,12 @@ fn draw(node: &Value, first: &str, rest: &str, asked: &str, lines: &mut Vec<Stri
     lines.push(format!("{first}{}", one_line(&line)));
     let children = list("children");
     let stem = if children.is_empty() { format!("{rest}   ") } else { format!("{rest}│  ") };
+    let usage = node.get("usage").filter(|usage| !usage.is_null());
+    let usage: Option<baton_proto::v1::UsageStatus> =
+        usage.and_then(|it| baton_proto::from_json_value(it.clone()).ok());
+    for words in usage.iter().flat_map(output::usage_words) {
+        lines.push(format!("{stem}{}", one_line(&words)));
+    }
     for it in list("waitingFor") {
         let waiting: Option<baton_proto::v1::WaitingFor> = baton_proto::from_json_value(it.clone()).ok();
         if let Some(it) = waiting {

@@ -9,7 +9,7 @@ use super::{
     history::Row,
     pretty,
     table::{age, aligned, template, waiting_words},
-    yaml,
+    usage_words, yaml,
 };
 use crate::{
     kind::{Object, each},
@@ -122,7 +122,9 @@ fn approval_parts(text: &mut String, approval: &v1::Approval) {
     }
     if status.phase == "Pending" {
         let name = approval.metadata.as_ref().map_or("", |metadata| &metadata.name);
-        let commands = if spec.r#type == "Elicitation" {
+        let commands = if spec.r#type == "Limit" {
+            format!("baton approve {name} --extend LIMIT=AMOUNT\nbaton deny {name} --reason TEXT")
+        } else if spec.r#type == "Elicitation" {
             format!("baton resolve {name} --result FILE\nbaton approve {name}\nbaton deny {name} --reason TEXT")
         } else if spec.choices.iter().any(|choice| choice == "approve") {
             format!("baton approve {name}\nbaton deny {name} --reason TEXT")
@@ -165,17 +167,10 @@ fn execution_parts(text: &mut String, execution: &ExecutionResource, now_ms: i64
             &format!("{} ({}): {}, {} attempts{error}", it.fingerprint, it.receiver, it.state, it.attempts),
         );
     }
-    if let Some(usage) = execution.usage().and_then(Option::as_ref) {
-        let cost = if usage.cost.is_empty() { String::new() } else { format!(", {} {}", usage.cost, usage.currency) };
-        let unknown = match usage.cost_unknown_calls {
-            0 => String::new(),
-            calls => format!(", {calls} calls of unknown cost"),
-        };
-        let words = format!(
-            "{} model calls, {} tool calls, {} tokens in, {} out{cost}{unknown}",
-            usage.model_calls, usage.tool_calls, usage.input_tokens, usage.output_tokens
-        );
-        field(text, "Used", &words);
+    for words in execution.usage().and_then(Option::as_ref).into_iter().flat_map(usage_words) {
+        let (label, words) = words.split_once(' ').unwrap_or(("used", &words));
+        let label = if label == "used" { "Used" } else { "Left" };
+        field(text, label, words);
     }
     if let Some(problem) = execution.error().and_then(Option::as_ref) {
         section(text, "Error", &pretty(&baton_proto::to_json_value(problem)));

@@ -4,6 +4,7 @@ mod describe;
 mod history;
 mod speech;
 mod table;
+mod usage;
 
 use baton_proto::{API_VERSION, v1};
 use serde_json::{Value, json};
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 pub(crate) use describe::describe;
 pub(crate) use history::{Row as HistoryRow, fault as fault_words, header as history_header};
 pub(crate) use speech::Speech;
-pub(crate) use table::{Columns, aligned, callbacks_table, change_rows, objects_table, waiting_words};
+pub(crate) use table::{Columns, aligned, artifacts_table, callbacks_table, change_rows, objects_table, waiting_words};
+pub(crate) use usage::usage_words;
 
 use crate::{
     args::Format,

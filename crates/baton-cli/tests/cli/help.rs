@@ -4,7 +4,7 @@ use expect_test::expect_file;
 
 use crate::support::Baton;
 
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 36] = [
     "run",
     "server",
     "worker",
@@ -20,6 +20,9 @@ const COMMANDS: [&str; 33] = [
     "terminate",
     "suspend",
     "resume",
+    "chat",
+    "session",
+    "session export",
     "history",
     "tree",
     "callback",

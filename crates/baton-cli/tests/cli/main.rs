@@ -11,5 +11,6 @@ mod offline;
 mod pages;
 mod run;
 mod server;
+mod sessions;
 mod support;
 mod worker;

@@ -195,7 +195,8 @@ fn model() -> (Stub, Arc<Mutex<Vec<Vec<u8>>>>) {
     let keeping = Arc::clone(&noted);
     let stub = Stub::start(move |request| {
         let key = key_in(request);
-        let said = repeated(&key);
+        // Tools of the agent itself are given none.
+        let said = if key.is_empty() { String::new() } else { repeated(&key) };
         let head = |more: &str| format!("content-type: application/json\r\nx-your-key: {key}\r\n{more}");
         let answered =
             request.json()["messages"].as_array().is_some_and(|all| all.iter().any(|one| one["role"] == "tool"));
@@ -240,7 +241,7 @@ fn model() -> (Stub, Arc<Mutex<Vec<Vec<u8>>>>) {
             "half" => Reply::Half,
             "reset" => Reply::Raw(200, "content-length: 5\r\n".to_owned(), Vec::new()),
             "anthropic" => Reply::Json(json!({
-                "model": key, "content": [{"type": "thinking", "thinking": said, "signature": said}, {"type": "text", "text": said}],
+                "type": "message", "model": key, "content": [{"type": "thinking", "thinking": said, "signature": said}, {"type": "text", "text": said}],
                 "stop_reason": "end_turn", "usage": {"input_tokens": 1, "output_tokens": 1},
             })),
             "gemini" => Reply::Json(json!({
@@ -327,7 +328,11 @@ fn a_key_is_seen_by_nobody_but_the_service_that_it_is_for() {
     }
     for (name, provider, phase) in WAYS {
         create(api, &repeating(stub, name, provider));
-        api.post(TALKS, &talk(name, name)).expect(201);
+        if name.starts_with("stream") {
+            streamed(api, name, &mut seen);
+        } else {
+            api.post(TALKS, &talk(name, name)).expect(201);
+        }
         let run = ended(api, TALKS, name);
         assert_eq!(run["status"]["phase"], phase, "{name}: {run}");
         if phase == "Completed" && !matches!(name, "calls" | "nameless" | "stream-calls") {
@@ -363,6 +368,27 @@ fn a_key_is_seen_by_nobody_but_the_service_that_it_is_for() {
     let leaks = seen.leaks();
     assert!(leaks.is_empty(), "{} leaks: {leaks:#?}", leaks.len());
     check_the_search();
+}
+
+/// A run whose words are heard as they come: what is told in parts is searched as a whole.
+fn streamed(api: Api, name: &str, seen: &mut Seen) {
+    let mut object = talk(name, name);
+    object["spec"]["suspend"] = json!(true);
+    api.post(TALKS, &object).expect(201);
+    let stream = api.follow(&format!("{TALKS}/{name}/stream")).unwrap();
+    api.post(&format!("{TALKS}/{name}/resume"), &json!({})).expect(200);
+    let text = stream.finish().unwrap().text;
+    let mut told = [String::new(), String::new(), String::new()];
+    for line in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        let delta = serde_json::from_str::<Value>(line).unwrap()["delta"].take();
+        let parts = [&delta["text"], &delta["reasoning"], &delta["toolCall"]["arguments"]];
+        for (told, part) in told.iter_mut().zip(parts) {
+            told.push_str(part.as_str().unwrap_or_default());
+        }
+    }
+    assert!(told.iter().any(|told| told.contains("your key is ***; ")), "{name}: {told:?}");
+    told.into_iter().for_each(|told| seen.add(format!("what is told of {name} in parts, as a whole"), told));
+    seen.add(format!("the stream of {name}"), text);
 }
 
 /// A person is asked about a call that holds the key, and gives it in every place of a decision.

@@ -24,6 +24,7 @@ mod injection;
 mod interop;
 mod outside;
 mod secrecy;
+mod sessions;
 mod several;
 mod signals;
 mod streams;

@@ -11,7 +11,7 @@ use baton_execution::{
     ParentClosePolicy, Program, ProgramError, ProgramKind, Programs, Progress, Question, QuestionKind, Recorded,
     ScheduleActivity, StartChild, WaitReason, Waiting, callback_token_placeholder, fault_type,
 };
-use baton_types::Digest;
+use baton_types::{Digest, Phase};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -27,6 +27,9 @@ struct Script {
     open: Option<OperationId>,
     waiting: Option<(OperationId, String, i64)>,
     ended: bool,
+    /// What it goes on from.
+    #[serde(default)]
+    carried: Value,
 }
 
 impl Script {
@@ -134,7 +137,10 @@ impl Program for Script {
             return Ok(Vec::new());
         }
         Ok(match &recorded.input {
-            Input::Started(_) => self.advance(now),
+            Input::Started(start) => {
+                self.carried.clone_from(&start.carried_over);
+                self.advance(now)
+            }
             Input::ActivityCompleted { id, output } if self.waiting.is_none() && self.open.as_ref() == Some(id) => {
                 self.last = output.clone();
                 self.advance(now)
@@ -175,6 +181,10 @@ impl Program for Script {
         if decision.arguments == Some(json!("bad")) { Err(vec!["is bad".to_owned()]) } else { Ok(()) }
     }
 
+    fn carry_over(&self, phase: Phase, _ended_ms: i64) -> Option<Value> {
+        (!self.carried.is_null()).then(|| json!({"before": self.carried, "phase": phase, "last": self.last}))
+    }
+
     fn progress(&self) -> Progress {
         let waiting = self.waiting.iter().map(|(id, on, since_ms)| Waiting {
             id: id.clone(),
@@ -207,7 +217,15 @@ impl Programs for Scripts {
     fn load(&self, _kind: ProgramKind, _digest: &Digest, definition: &[u8]) -> Result<Box<dyn Program>, Fault> {
         let steps = serde_json::from_slice(definition)
             .map_err(|error| Fault::new(fault_type::CONFIGURATION, 400, error.to_string()))?;
-        Ok(Box::new(Script { steps, next: 0, last: Value::Null, open: None, waiting: None, ended: false }))
+        Ok(Box::new(Script {
+            steps,
+            next: 0,
+            last: Value::Null,
+            open: None,
+            waiting: None,
+            ended: false,
+            carried: Value::Null,
+        }))
     }
 
     fn restore(

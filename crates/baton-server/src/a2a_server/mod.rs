@@ -33,7 +33,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, Request},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::Authority},
     response::{
         IntoResponse as _, Response,
         sse::{Event, KeepAlive, Sse},
@@ -42,7 +42,7 @@ use axum::{
 };
 use baton_activities::EgressPolicy;
 use baton_proto::v1::Agent;
-use baton_types::{ApiError, ErrorKind, Violation, check_name, check_namespace};
+use baton_types::{ApiError, Violation, check_name, check_namespace};
 use futures::{Stream, StreamExt as _};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -52,7 +52,10 @@ pub(crate) use push::Pushing;
 
 use self::error::{A2aError, Kind};
 use crate::{
-    app::{App, outside::Interface},
+    app::{
+        App,
+        outside::{Interface, not_offered},
+    },
     rest,
 };
 
@@ -165,11 +168,7 @@ impl A2aServer {
             return Err(ApiError::violations(violations));
         }
         let found = self.app.offered::<Agent>(Interface::A2a, &namespace, &agent).await?;
-        let found = found.ok_or_else(|| {
-            let message = format!("no agent '{agent}' is published to A2A in the namespace '{namespace}'");
-            ApiError::new(ErrorKind::NotFound, "PATH_NOT_FOUND", message)
-                .hint(format!("publish one with the annotation {}: a2a", crate::app::outside::PUBLISH))
-        })?;
+        let found = found.ok_or_else(|| not_offered(Interface::A2a, &namespace, &agent))?;
         Ok((Place { namespace, agent }, found))
     }
 
@@ -192,7 +191,7 @@ impl A2aServer {
 /// The URL of this server as a client wrote it.
 fn base(uri: &Uri, headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|it| it.to_str().ok());
-    let host = uri.authority().map(|it| it.as_str()).or(host).unwrap_or("localhost");
+    let host = uri.authority().map(Authority::as_str).or(host).unwrap_or("localhost");
     format!("http://{host}")
 }
 

@@ -184,12 +184,12 @@ async fn send(server: &A2aServer, place: &Place, request: wire::SendMessage) -> 
     let push = push
         .map(|config| push::check(config, &server.egress, "configuration.taskPushNotificationConfig."))
         .transpose()?;
-    if !message.task_id.is_empty() {
-        return Err(to_existing(&find(app, place, &message.task_id).await?));
+    if !message.task.is_empty() {
+        return Err(to_existing(&find(app, place, &message.task).await?));
     }
     let mut metadata = ObjectMeta {
         namespace: place.namespace.clone(),
-        name: Interface::A2a.execution_name(ProgramKind::Agent, &place.agent, &message.message_id),
+        name: Interface::A2a.execution_name(ProgramKind::Agent, &place.agent, &message.id),
         ..ObjectMeta::default()
     };
     metadata.labels.insert(INTERFACE.to_owned(), Interface::A2a.as_str().to_owned());
@@ -199,7 +199,7 @@ async fn send(server: &A2aServer, place: &Place, request: wire::SendMessage) -> 
         input: said.input.map(|input| Json::from_value(&input)),
         attachments: said.attachments,
         session: place.session_of(&context(place, message)?)?,
-        request_id: message.message_id.clone(),
+        request_id: message.id.clone(),
         ..AgentExecutionSpec::default()
     };
     let object = AgentExecution { metadata: Some(metadata), spec: Some(spec), ..AgentExecution::default() };
@@ -216,11 +216,11 @@ async fn send(server: &A2aServer, place: &Place, request: wire::SendMessage) -> 
 
 /// The id of the context of a message: the client's, or one that is the same for every repeat of the message.
 fn context(place: &Place, message: &Message) -> Result<String, A2aError> {
-    if !message.context_id.is_empty() {
-        place.session_of(&message.context_id)?;
-        return Ok(message.context_id.clone());
+    if !message.context.is_empty() {
+        place.session_of(&message.context)?;
+        return Ok(message.context.clone());
     }
-    let identity = ["a2a context", &place.namespace, &place.agent, &message.message_id].join("\0");
+    let identity = ["a2a context", &place.namespace, &place.agent, &message.id].join("\0");
     Ok(hex::encode(&Digest::of(identity.as_bytes()).as_bytes()[..16]))
 }
 

@@ -83,7 +83,7 @@ impl Updates {
             let status = json!({
                 "state": self.told.state, "message": remark, "timestamp": self.task.updated().to_string(),
             });
-            self.update("statusUpdate", "status", status);
+            self.update("statusUpdate", "status", &status);
         }
         Ok(())
     }
@@ -96,16 +96,16 @@ impl Updates {
             return Ok(());
         }
         if let Some(artifact) = self.task.artifact(&self.app).await? {
-            self.update("artifactUpdate", "artifact", artifact);
+            self.update("artifactUpdate", "artifact", &artifact);
         }
         let status = self.task.status(&self.app).await?;
-        self.update("statusUpdate", "status", status);
+        self.update("statusUpdate", "status", &status);
         self.told = standing;
         self.over = self.task.execution.phase().is_terminal();
         Ok(())
     }
 
-    fn update(&mut self, kind: &str, field: &str, value: Value) {
+    fn update(&mut self, kind: &str, field: &str, value: &Value) {
         let mut update = json!({"taskId": self.task.id, "contextId": self.task.context, field: value});
         if kind == "artifactUpdate" {
             update["lastChunk"] = true.into();

@@ -33,14 +33,13 @@ pub(super) struct Configuration {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Message {
-    #[serde(default)]
-    pub(super) message_id: String,
-    #[serde(default)]
-    pub(super) context_id: String,
-    #[serde(default)]
-    pub(super) task_id: String,
+    #[serde(default, rename = "messageId")]
+    pub(super) id: String,
+    #[serde(default, rename = "contextId")]
+    pub(super) context: String,
+    #[serde(default, rename = "taskId")]
+    pub(super) task: String,
     #[serde(default)]
     pub(super) role: String,
     #[serde(default)]
@@ -158,7 +157,7 @@ impl Message {
         let mut violations = Vec::new();
         let mut note =
             |field: &str, message: String| violations.push(Violation::new(format!("message.{field}"), message));
-        if self.message_id.is_empty() || self.message_id.len() > ID_BYTES_MAX {
+        if self.id.is_empty() || self.id.len() > ID_BYTES_MAX {
             note(
                 "messageId",
                 format!("must have 1 to {ID_BYTES_MAX} bytes; it is what a repeat of the message is known by"),
@@ -209,6 +208,7 @@ impl Part {
             media_type: or(&self.media_type, "application/octet-stream".to_owned()),
             data,
             url: self.url.clone().unwrap_or_default(),
+            digest: String::new(),
         })
     }
 }
@@ -219,13 +219,13 @@ mod tests {
 
     use super::*;
 
-    fn message(parts: Value) -> Result<Said, A2aError> {
+    fn message(parts: &Value) -> Result<Said, A2aError> {
         read::<Message>(json!({"messageId": "m", "role": "ROLE_USER", "parts": parts}))?.said()
     }
 
     #[test]
     fn parts_become_message_input_and_attachments() {
-        let said = message(json!([
+        let said = message(&json!([
             {"text": "a"}, {"data": {"x": 1}}, {"text": "b"},
             {"raw": "aGk=", "filename": "h.txt", "mediaType": "text/plain"}, {"url": "https://example.com/i.png"},
         ]))
@@ -239,8 +239,8 @@ mod tests {
             (said.attachments[1].name.as_str(), said.attachments[1].url.as_str()),
             ("part-4", "https://example.com/i.png")
         );
-        assert_eq!(message(json!([{"data": null}])).unwrap().input, Some(Value::Null));
-        assert_eq!(message(json!([{"data": 1}, {"data": 2}])).unwrap().input, Some(json!([1, 2])));
+        assert_eq!(message(&json!([{"data": null}])).unwrap().input, Some(Value::Null));
+        assert_eq!(message(&json!([{"data": 1}, {"data": 2}])).unwrap().input, Some(json!([1, 2])));
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
             (json!([{"text": "a", "url": "b"}]), "exactly one"),
             (json!([{"raw": "%"}]), "message.parts[0].raw"),
         ] {
-            let error = message(parts).unwrap_err();
+            let error = message(&parts).unwrap_err();
             assert!(error.rpc().to_string().contains(says), "{error:?}");
         }
         let error = read::<SendMessage>(json!({"message": {"parts": [{"text": 1}]}})).unwrap_err();

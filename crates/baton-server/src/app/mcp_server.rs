@@ -15,9 +15,9 @@ use prost::Message as _;
 use serde_json::Value;
 
 use super::{
-    App, Change, DeletedObject, ServedResource, WriteOptions, Written,
-    declared::{self, DeclaredKind},
-    free_data, strategy,
+    App, Change, DeletedObject, ServedResource, WriteOptions, Written, free_data,
+    plain::{self, PlainKind},
+    strategy,
 };
 
 impl ServedResource for McpServer {
@@ -35,7 +35,7 @@ impl ServedResource for McpServer {
     }
 
     async fn admit_new(app: &App, object: Self, options: WriteOptions) -> Result<Written<Self>, ApiError> {
-        declared::create(app, object, options).await
+        plain::create(app, object, options).await
     }
 
     async fn replace(
@@ -44,7 +44,7 @@ impl ServedResource for McpServer {
         change: Change<Self>,
         options: WriteOptions,
     ) -> Result<Written<Self>, ApiError> {
-        declared::replace(app, stored, change, options).await
+        plain::replace(app, &stored, change, options).await
     }
 
     async fn remove(
@@ -52,11 +52,11 @@ impl ServedResource for McpServer {
         stored: StoredResource,
         _expected: Option<u64>,
     ) -> Result<DeletedObject<Self>, ApiError> {
-        declared::remove(app, stored).await
+        plain::remove(app, &stored).await
     }
 }
 
-impl DeclaredKind for McpServer {
+impl PlainKind for McpServer {
     fn check(&mut self, violations: &mut Vec<Violation>) {
         let Some(spec) = self.spec.as_mut() else {
             violations.push(Violation::new("spec", "must be set: stdio or http"));
@@ -71,6 +71,10 @@ impl DeclaredKind for McpServer {
         if let Err(found) = baton_agent::check_mcp_server(&content) {
             violations.extend(found.into_iter().map(|violation| violation.under("spec")));
         }
+    }
+
+    fn write_status(&mut self) {
+        let content = self.spec.as_ref().map(baton_proto::to_json_value).unwrap_or_default();
         self.status.get_or_insert_default().digest = Digest::of(content.to_string().as_bytes()).to_string();
     }
 

@@ -86,6 +86,14 @@ pub(crate) fn check_published(kind: ProgramKind, meta: &ObjectMeta, violations: 
     }
 }
 
+/// The refusal for an agent that is not offered through a protocol.
+pub(crate) fn not_offered(interface: Interface, namespace: &str, agent: &str) -> ApiError {
+    let word = interface.as_str();
+    let message = format!("no agent '{agent}' is published to '{word}' in the namespace '{namespace}'");
+    ApiError::new(ErrorKind::NotFound, "PATH_NOT_FOUND", message)
+        .hint(format!("publish one with the annotation {PUBLISH}: {word}"))
+}
+
 impl App {
     /// A template that is offered through a protocol; `None` if there is none of that name, or it is not.
     ///

@@ -4,7 +4,7 @@
 //! - A stored object has been checked whole; its digest and generation tell whether it changed.
 //! - A write that changes nothing keeps `resourceVersion` and tells watchers nothing.
 
-use baton_store::{CommitError, Expect, ResourceKey, StoredResource};
+use baton_store::{CommitError, Expect, ResourceKey, ResourcePut, StoredResource};
 use baton_types::{ApiError, Violation};
 use bytes::Bytes;
 
@@ -16,6 +16,12 @@ pub(super) trait PlainKind: ServedResource {
     fn check(&mut self, violations: &mut Vec<Violation>);
     /// Writes what `status` says of a spec that passed its check.
     fn write_status(&mut self);
+    /// What is odd in it and stops nothing, as sentences.
+    fn warnings(&self, _app: &App) -> impl Future<Output = Result<Vec<String>, ApiError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+    /// Notes that an object of a namespace was written or removed.
+    fn written(_app: &App, _namespace: &str) {}
 }
 
 /// Creates an object.
@@ -34,6 +40,7 @@ pub(super) async fn create<R: PlainKind>(
     if !violations.is_empty() {
         return Err(ApiError::violations(violations));
     }
+    let warnings = object.warnings(app).await?;
     object.write_status();
     template::write_accepted(&mut object, now);
     for attempt in 1.. {
@@ -47,6 +54,7 @@ pub(super) async fn create<R: PlainKind>(
             match template::commit_put(app, put).await {
                 Ok(revision) => {
                     object.metadata_mut().resource_version = revision.to_string();
+                    R::written(app, &meta.namespace);
                     false
                 }
                 Err(CommitError::Exists { .. }) => true,
@@ -61,7 +69,7 @@ pub(super) async fn create<R: PlainKind>(
         }
         object.metadata_mut().name = metadata::generated_name(&meta.generate_name);
     }
-    Ok(Written { object, created: true, warnings: Vec::new() })
+    Ok(Written { object, created: true, warnings })
 }
 
 /// Replaces an object.
@@ -83,6 +91,7 @@ pub(super) async fn replace<R: PlainKind>(
     if !violations.is_empty() {
         return Err(ApiError::violations(violations));
     }
+    let warnings = object.warnings(app).await?;
     if !object.same_spec(&old) {
         object.metadata_mut().generation += 1;
     }
@@ -91,7 +100,7 @@ pub(super) async fn replace<R: PlainKind>(
     template::check_size(&object)?;
     object.metadata_mut().resource_version.clone_from(&before.resource_version);
     if options.dry_run || object == old {
-        return Ok(Written { object, created: false, warnings: Vec::new() });
+        return Ok(Written { object, created: false, warnings });
     }
     object.metadata_mut().resource_version.clear();
     let ends = before.deletion_timestamp.is_some() && object.metadata_mut().finalizers.is_empty();
@@ -99,14 +108,18 @@ pub(super) async fn replace<R: PlainKind>(
         template::delete_row(app, stored, &object).await
     } else {
         let expect = Expect::Revision(stored.revision);
-        template::commit_put(app, template::put_of(&object, stored.key.clone(), stored.number, expect)?).await
+        let put = template::put_of(&object, stored.key.clone(), stored.number, expect)?;
+        template::commit_put(app, ResourcePut { expires_at_ms: stored.expires_at_ms, ..put }).await
     };
+    R::written(app, &stored.key.namespace);
     let revision = revision.map_err(|failed| template::write_failed::<R>(stored, &failed))?;
     object.metadata_mut().resource_version = revision.to_string();
-    Ok(Written { object, created: false, warnings: Vec::new() })
+    Ok(Written { object, created: false, warnings })
 }
 
 /// Deletes an object, or marks it while finalizers hold it.
 pub(super) async fn remove<R: PlainKind>(app: &App, stored: &StoredResource) -> Result<DeletedObject<R>, ApiError> {
-    template::remove_row(app, stored, |object: &R| Bytes::from(object.encode_to_vec())).await
+    let removed = template::remove_row(app, stored, |object: &R| Bytes::from(object.encode_to_vec())).await;
+    R::written(app, &stored.key.namespace);
+    removed
 }

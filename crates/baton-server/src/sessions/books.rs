@@ -50,6 +50,9 @@ pub(super) struct Place {
     pub(super) name: String,
     #[prost(enumeration = "Stand", tag = "3")]
     pub(super) stand: i32,
+    /// Name of the execution that it was told to wait for; empty for none.
+    #[prost(string, tag = "4")]
+    pub(super) after: String,
 }
 
 /// How things stand with an execution in a session.
@@ -65,7 +68,7 @@ pub(super) enum Stand {
 
 impl Place {
     pub(super) fn new(uid: Uid, name: String) -> Self {
-        Self { uid: uid.as_bytes().to_vec(), name, stand: Stand::Waiting.into() }
+        Self { uid: uid.as_bytes().to_vec(), name, stand: Stand::Waiting.into(), after: String::new() }
     }
 
     pub(super) fn uid(&self) -> Uid {
@@ -89,6 +92,20 @@ impl Books {
 
     pub(super) fn active(&self) -> Option<&Place> {
         self.places.iter().find(|place| place.stand() == Stand::Active)
+    }
+
+    /// Notes who waits for whom now; those for whom that is another one than they were told.
+    pub(super) fn line_up(&mut self) -> Vec<Place> {
+        let mut before = String::new();
+        let mut changed = Vec::new();
+        for place in self.places.iter_mut().filter(|place| place.stand() != Stand::Over) {
+            if place.stand() == Stand::Waiting && place.after != before {
+                place.after.clone_from(&before);
+                changed.push(place.clone());
+            }
+            before.clone_from(&place.name);
+        }
+        changed
     }
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Place> {

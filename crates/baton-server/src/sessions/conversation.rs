@@ -39,22 +39,11 @@ pub(super) async fn earlier(app: &App, kept: &Kept) -> Result<Earlier, ApiError>
 
 /// Divides a conversation: what lies before its last turns, with the summary of what lies before that; and those turns.
 async fn divide(app: &App, spoken: &Spoken, turns: u32) -> Result<(Spoken, Spoken), ApiError> {
-    let turns = turns.min(spoken.turns);
-    let mut last = Spoken { last: spoken.last.clone().filter(|_| turns > 0), turns, ..Spoken::default() };
-    let mut recall = last.recall();
+    let mut recall = spoken.last_turns(turns).recall();
     while let Some(digest) = recall.wanted().map_err(|fault| broken(&fault))? {
         recall.take(&content(app, digest).await?).map_err(|fault| broken(&fault))?;
     }
-    (last.messages, last.bytes) = recall.sums();
-    let before = if turns == 0 { spoken.last.as_deref() } else { recall.before() };
-    let older = Spoken {
-        summary: spoken.summary.clone(),
-        last: before.map(str::to_owned),
-        turns: spoken.turns - turns,
-        messages: spoken.messages.saturating_sub(last.messages),
-        bytes: spoken.bytes.saturating_sub(last.bytes),
-    };
-    Ok((older, last))
+    Ok(spoken.divide(&recall))
 }
 
 fn broken(fault: &Fault) -> ApiError {

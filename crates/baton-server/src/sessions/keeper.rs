@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     RACES_MAX, SESSION_FINALIZER,
-    books::{Kept, SaveError, Stand},
+    books::{Kept, Place, SaveError, Stand},
     conversation, raced, session_of, waits_for,
 };
 use crate::app::{App, now_ms, template};
@@ -167,15 +167,16 @@ async fn step(app: &App, key: &ResourceKey, heard: &[Uid]) -> Result<Option<Exec
     let Some(mut kept) = Kept::load(app, key).await? else { return Ok(None) };
     let moved = settle(app, &mut kept, heard).await?;
     let promoted = promote(app, &mut kept).await?;
+    let changed = kept.books.line_up();
     if moved || promoted {
         kept.touch();
         kept.save(app).await?;
     }
     let_go(app, &mut kept).await?;
-    if moved {
-        tell_first(app, &kept).await?;
+    for place in changed {
+        tell(app, key, place).await?;
     }
-    release(app, &kept).await.map_err(SaveError::Refused)
+    release(app, &kept).await
 }
 
 /// Notes what has become of executions. Whether anything has.
@@ -240,7 +241,7 @@ async fn promote(app: &App, kept: &mut Kept) -> Result<bool, ApiError> {
 /// Lets go of executions that have had their turn; deletes the session, if only they held it.
 async fn let_go(app: &App, kept: &mut Kept) -> Result<(), SaveError> {
     let over: Vec<Uid> =
-        kept.books.places.iter().filter(|place| place.stand() == Stand::Over).map(super::Place::uid).collect();
+        kept.books.places.iter().filter(|place| place.stand() == Stand::Over).map(Place::uid).collect();
     let ends = kept.is_deleting() && kept.books.places.len() == over.len();
     if over.is_empty() && !ends {
         return Ok(());
@@ -270,10 +271,9 @@ async fn let_go(app: &App, kept: &mut Kept) -> Result<(), SaveError> {
     Ok(())
 }
 
-/// Tells the first that waits after whom its turn is: the one before it may have gone.
-async fn tell_first(app: &App, kept: &Kept) -> Result<(), ApiError> {
-    let (Some(active), Some(first)) = (kept.books.active(), kept.books.waiting().next()) else { return Ok(()) };
-    let message = waits_for(&kept.key, Some(&active.name));
+/// Tells an execution after whom its turn is now: the one before it has gone.
+async fn tell(app: &App, key: &ResourceKey, place: Place) -> Result<(), ApiError> {
+    let message = waits_for(key, Some(&place.after));
     let tell = move |execution: &mut ExecutionResource| {
         if execution.phase() == Phase::Pending {
             let at = Timestamp::from_millis(now_ms());
@@ -281,17 +281,19 @@ async fn tell_first(app: &App, kept: &Kept) -> Result<(), ApiError> {
         }
         Ok(())
     };
-    match app.engine()?.update(first.uid(), Box::new(tell)).await {
+    match app.engine()?.update(place.uid(), Box::new(tell)).await {
         Err(error) if error.kind != ErrorKind::NotFound => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
 /// Lets whoever has its turn begin, if it has not yet.
-async fn release(app: &App, kept: &Kept) -> Result<Option<ExecutionResource>, ApiError> {
+async fn release(app: &App, kept: &Kept) -> Result<Option<ExecutionResource>, SaveError> {
     let Some(active) = kept.books.active() else { return Ok(None) };
     let uid = active.uid();
-    let Some(stored) = app.read(move |store| store.get_by_uid(*uid.as_bytes())).await? else { return Ok(None) };
+    let stored = app.read(move |store| store.get_by_uid(*uid.as_bytes())).await?;
+    // It was never created, or is gone already: the next one is to be found.
+    let Some(stored) = stored else { return Err(SaveError::Changed) };
     let execution = baton_engine::decode_stored(&stored.key.kind, &stored.body, stored.revision)?;
     if execution.phase() != Phase::Pending || execution.start_time().copied().flatten().is_some() {
         return Ok(None);
@@ -313,7 +315,7 @@ async fn release(app: &App, kept: &Kept) -> Result<Option<ExecutionResource>, Ap
     let released = app.engine()?.release(uid, Released { carried_over, change: Box::new(change) }).await;
     match released {
         Ok(released) => Ok(Some(released)),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        Err(error) if error.kind == ErrorKind::NotFound => Err(SaveError::Changed),
+        Err(error) => Err(SaveError::Refused(error)),
     }
 }

@@ -80,10 +80,11 @@ pub(crate) fn session_of(execution: &ExecutionResource) -> Option<ResourceKey> {
 /// As for [`baton_engine::Engine::create`]; FailedPrecondition if the session cannot take it; ResourceExhausted if too many
 /// wait in it.
 pub(crate) async fn create(app: &App, admitted: Admitted) -> Result<Created, ApiError> {
-    match session_of(&admitted.resource) {
-        None => app.engine()?.create(admitted).await,
-        Some(key) => join(app, key, admitted).await,
-    }
+    let Some(key) = session_of(&admitted.resource) else { return app.engine()?.create(admitted).await };
+    let app = app.clone();
+    // To its end, also if the caller goes away: a place that was taken is not to wait for an execution that is not made.
+    let joining = tokio::spawn(async move { join(&app, key, admitted).await });
+    joining.await.map_err(|stopped| ApiError::internal(format!("the way into a session was broken off: {stopped}")))?
 }
 
 async fn join(app: &App, key: ResourceKey, mut admitted: Admitted) -> Result<Created, ApiError> {
@@ -140,7 +141,9 @@ async fn take_place(
             refuse_own_ancestors(app, &kept, parent).await?;
         }
         let after = kept.books.places.iter().rfind(|it| it.stand() != Stand::Over).map(|it| it.name.clone());
-        kept.books.places.push(place.clone());
+        let mut own = place.clone();
+        own.after = after.clone().unwrap_or_default();
+        kept.books.places.push(own);
         kept.touch();
         match kept.save(app).await {
             Ok(()) => return Ok(after),

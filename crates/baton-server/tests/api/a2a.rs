@@ -395,7 +395,7 @@ async fn bad_requests_get_errors_of_the_protocol() {
     cases.push((call("SendMessage", modes), -32005));
     for (body, code) in cases {
         let answer = server.rpc("echo", &body).await;
-        assert_eq!(answer["error"]["code"], code, "{:.200} was answered with {answer}", body);
+        assert_eq!(answer["error"]["code"], code, "{body:.200} was answered with {answer}");
         assert!(!answer["error"]["message"].as_str().unwrap().is_empty() && answer["jsonrpc"] == "2.0");
     }
     let old = server.request(Method::POST, "/a2a/default/echo").body(call("GetTask", "{}"));

@@ -154,3 +154,38 @@ async fn an_approval_goes_with_its_execution() {
     server.delete("namespaces/default/agentexecutions/run").await.expect(StatusCode::OK);
     server.until(&path(&approval), |gone| gone["code"] == 404).await;
 }
+
+#[tokio::test]
+async fn a_limit_that_is_near_is_extended_by_a_person() {
+    let server = Server::start().await;
+    let mut agent = greeter();
+    agent["spec"]["policy"] = json!({"default": "allow"});
+    agent["spec"]["limits"] = json!({"modelCalls": 1, "tokens": 100_000, "softMark": 0.9});
+    for (plural, object) in [("workflows", workflow("quick")), ("agents", agent)] {
+        server.post(&format!("namespaces/default/{plural}"), &object).await;
+    }
+    let runs = "namespaces/default/agentexecutions";
+    server.post(runs, &agent_execution("run", "greeter")).await.expect(StatusCode::CREATED);
+    let waits =
+        server.until(&format!("{runs}/run"), |run| run["status"]["waitingFor"][0]["approval"].is_string()).await;
+    let near = waits["status"]["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "LimitNear");
+    assert_eq!(near.unwrap()["message"], "1 of 1 modelCalls", "{waits}");
+    let name = waits["status"]["waitingFor"][0]["approval"].as_str().unwrap();
+    let path = format!("namespaces/default/approvals/{name}");
+    let approval = server.get(&path).await.expect(StatusCode::OK);
+    let spec = &approval["spec"];
+    assert_eq!((&spec["type"], &spec["arguments"]), (&json!("Limit"), &json!({"extend": {"modelCalls": 1}})));
+    let approve = |extend: Value| json!({"argumentsDigest": spec["argumentsDigest"], "arguments": {"extend": extend}});
+    server
+        .post(&format!("{path}/approve"), &approve(json!({"cost": "1"})))
+        .await
+        .refused(StatusCode::UNPROCESSABLE_ENTITY, "Invalid");
+    server.post(&format!("{path}/approve"), &approve(json!({"modelCalls": 3}))).await.expect(StatusCode::OK);
+    let ended = server.ended("agentexecutions", "run").await;
+    assert_eq!(
+        (&ended["status"]["phase"], &ended["status"]["output"]),
+        (&json!("Completed"), &json!("Done.")),
+        "{ended}"
+    );
+    assert_eq!(ended["status"]["usage"]["left"]["modelCalls"], 2, "{ended}");
+}

@@ -6,9 +6,13 @@
 
 mod admission;
 mod agent_secrets;
+mod artifacts;
+mod documentation;
 mod events;
 mod executions;
+mod kill;
 mod legacy;
+mod limits;
 mod lists;
 mod mcp_servers;
 mod models;
@@ -18,8 +22,10 @@ mod schedules;
 mod secrets;
 mod server;
 mod sessions;
+mod skills;
 mod support;
 mod templates;
+mod tools;
 mod traces;
 mod upkeep;
 mod watches;

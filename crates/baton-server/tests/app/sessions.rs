@@ -389,3 +389,28 @@ async fn what_is_wrong_with_a_session_is_told_at_once_and_its_spec_can_be_change
     assert_eq!(server.app().create(again, REAL).await.unwrap_err().kind, ErrorKind::AlreadyExists);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_session_past_its_time_goes_by_itself_but_never_in_the_middle_of_a_turn() {
+    let server = Server::start_with(|options| options.upkeep.period = std::time::Duration::from_millis(50)).await;
+    let model = Model::start(0).await;
+    for (name, spec) in [("unused", json!({"retention": "1ms"})), ("old", json!({"ttl": "1ms"})), ("kept", json!({}))] {
+        server.create::<Session>(json!({"metadata": {"name": name}, "spec": spec})).await.unwrap();
+    }
+    for name in ["unused", "old"] {
+        until(async || server.app().get::<Session>("", name).await.is_err()).await;
+    }
+    server.create::<AgentExecution>(model.turn("a", "kept", "a")).await.unwrap();
+    model.asked(1).await;
+    // By now it is long over, but for the turn.
+    let patch = json!({"spec": {"retention": "1ms"}});
+    server.app().patch::<Session>("", "kept", patch, REAL).await.unwrap();
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {"retention": "1ms"}});
+    server.create::<Session>(probe).await.unwrap();
+    until(async || server.app().get::<Session>("", "probe").await.is_err()).await;
+    assert!(session(&server, "kept").await.metadata.unwrap().deletion_timestamp.is_none());
+    model.let_answer.add_permits(1);
+    until(async || server.app().get::<Session>("", "kept").await.is_err()).await;
+    assert_eq!(phase(&server.ended::<AgentExecution>("a").await), "Completed");
+    server.stop().await;
+}

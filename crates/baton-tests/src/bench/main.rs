@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table")]
 #![expect(clippy::cast_precision_loss, reason = "counts of a short run, printed with few digits")]
 
+mod agent;
 mod crash;
 mod large;
 mod parked;
@@ -151,6 +152,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wanted(large::Shape::Fork.name()) {
         large::measure(folder.path(), large::Shape::Fork, arguments.branches, &mut table).await?;
+    }
+    if wanted(agent::NAME) {
+        agent::measure(folder.path(), &mut table).await?;
     }
     println!("{table}");
     Ok(())

@@ -150,7 +150,7 @@ impl Site {
 }
 
 /// A server on loopback that answers `{}`, for as long as this process lives.
-async fn serve_no_op() -> anyhow::Result<String> {
+pub(crate) async fn serve_no_op() -> anyhow::Result<String> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/", listener.local_addr()?);
     let router = axum::Router::new().route("/", axum::routing::get(async || axum::Json(json!({}))));

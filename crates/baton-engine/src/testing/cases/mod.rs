@@ -2,5 +2,6 @@
 
 pub mod answers;
 pub mod approvals;
+pub mod held;
 pub mod lifecycle;
 pub mod recovery;

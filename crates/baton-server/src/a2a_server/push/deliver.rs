@@ -106,7 +106,9 @@ impl Pushing {
             (Err(why), _) | (_, Err(why)) => return why.to_string(),
         };
         let all: Vec<_> = board.open.values().flatten().cloned().collect();
-        all.into_iter().for_each(|key| self.touch(&mut board, key));
+        for key in all {
+            self.touch(&mut board, key);
+        }
         loop {
             tokio::select! {
                 batch = rows.next() => match batch {
@@ -117,7 +119,9 @@ impl Pushing {
                     Ok(batch) => {
                         for change in &batch.changes {
                             let keys = board.open.get(&Uid::from_bytes(change.uid)).cloned().unwrap_or_default();
-                            keys.into_iter().for_each(|key| self.touch(&mut board, key));
+                            for key in keys {
+                                self.touch(&mut board, key);
+                            }
                         }
                     }
                     Err(why) => return why.to_string(),
