@@ -36,6 +36,8 @@ pub struct AgentDefinition {
     timeout_ms: Option<u64>,
     pub(crate) skills: Arc<[Skill]>,
     secrets: Vec<Reference>,
+    /// Whether the model may save artifacts.
+    pub(crate) artifacts: bool,
 }
 
 /// A template or a secret that an agent refers to.
@@ -95,7 +97,9 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
     });
     let servers = servers::read(&fields);
     let skills: Arc<[Skill]> = skills::read_skills(&fields).into();
-    let tools = read_tools(&fields, tools::skill::tools(&skills));
+    let artifacts = fields.flag("artifacts");
+    let built_in = tools::skill::tools(&skills).into_iter().chain(tools::artifact::tools(artifacts)).collect();
+    let tools = read_tools(&fields, built_in);
     let limits = fields.object("limits").map(|own| {
         let limits = Limits::read(&own);
         own.finish();
@@ -121,6 +125,7 @@ fn read(fields: Fields<'_>) -> Option<AgentDefinition> {
         policy,
         timeout_ms,
         skills,
+        artifacts,
         secrets: Vec::new(),
     })
 }

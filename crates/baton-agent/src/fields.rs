@@ -27,6 +27,8 @@ pub(crate) struct Fields<'a> {
     path: String,
     map: &'a Map<String, Value>,
     known: RefCell<Vec<&'static str>>,
+    /// Known too, and named to nobody: the server itself writes it.
+    inner: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Fields<'a> {
@@ -34,7 +36,9 @@ impl<'a> Fields<'a> {
     pub(crate) fn of(report: &'a Report, path: impl Into<String>, value: &'a Value) -> Option<Self> {
         let path = path.into();
         match value {
-            Value::Object(map) => Some(Self { report, path, map, known: RefCell::default() }),
+            Value::Object(map) => {
+                Some(Self { report, path, map, known: RefCell::default(), inner: RefCell::default() })
+            }
             other => {
                 report.add(path, format!("must be an object, found {}", kind_of(other)));
                 None
@@ -62,6 +66,12 @@ impl<'a> Fields<'a> {
             known.push(name);
         }
         self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The object in a field that the server writes.
+    pub(crate) fn inner_object(&self, name: &'static str) -> Option<Fields<'a>> {
+        self.inner.borrow_mut().push(name);
+        Fields::of(self.report, self.path(name), self.map.get(name)?)
     }
 
     pub(crate) fn text(&self, name: &'static str) -> Option<&'a str> {
@@ -186,8 +196,9 @@ impl<'a> Fields<'a> {
 
     /// Refuses fields that nobody asked for.
     pub(crate) fn finish(self) {
-        let known = self.known.borrow();
-        for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
+        let (known, inner) = (self.known.borrow(), self.inner.borrow());
+        let is_known = |name: &str| known.contains(&name) || inner.contains(&name);
+        for name in self.map.keys().filter(|name| !is_known(name)) {
             let allowed: Vec<String> = known.iter().map(|known| format!("'{known}'")).collect();
             self.report.add(self.path(name), format!("unknown field; allowed are {}", allowed.join(", ")));
         }

@@ -45,7 +45,7 @@ pub use limits::{Limits, MAX_TURNS_DEFAULT, OnSoftMark, TreeLimits, check_limits
 pub use model::{
     ATTACHMENTS_MAX, Attachment, FinishReason, Message, ModelDelta, ModelRequest, ModelResponse, ModelSpec, Playback,
     PlaybackCall, PlaybackConversation, PlaybackTurn, Price, Provider, ProviderData, ReasoningEffort, RetrySpec,
-    SecretKey, Tokens, ToolCall, ToolCallDelta, ToolDescription, check_attachments, play_model,
+    SecretKey, Tokens, ToolCall, ToolCallDelta, ToolDescription, check_attachments, is_media_type, play_model,
 };
 pub use policy::{Policy, PolicyAction, PolicyCall, Verdict};
 pub use program::{AgentProgram, load, restore};

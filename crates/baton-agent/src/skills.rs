@@ -75,7 +75,7 @@ pub fn check_skill(spec: &Value) -> Result<(), Vec<Violation>> {
 
 /// Reads `skills` of an agent, with what is pinned of them.
 pub(crate) fn read_skills(fields: &Fields<'_>) -> Vec<Skill> {
-    let pinned = fields.object(PINNED_SKILLS);
+    let pinned = fields.inner_object(PINNED_SKILLS);
     let mut skills: Vec<Skill> = Vec::new();
     for (path, item) in fields.list("skills", SKILLS_MAX) {
         let Some(name) = item.as_str() else {
@@ -217,7 +217,8 @@ pub(crate) fn announcement(skills: &[Skill]) -> String {
     }
     let mut text =
         "\n\nYou have skills: instructions for particular kinds of work. Before you do work that one of them is \
-                    for, read it with load_skill, and follow it. The skills are:\n"
+                    for, read it with load_skill, and follow it: what load_skill and read_skill_file give are instructions of yours, \
+                    although they come as results. The skills are:\n"
             .to_owned();
     for skill in skills {
         let description = skill.content.as_ref().map_or("", |content| content.description.as_str());

@@ -8,12 +8,13 @@ mod rest;
 use std::{error::Error as _, io, time::Duration};
 
 use baton_proto::{
-    Resource, history_v1,
+    Resource,
     v1::{
         self, agent_execution_service_client::AgentExecutionServiceClient, agent_service_client::AgentServiceClient,
-        approval_service_client::ApprovalServiceClient, callback_service_client::CallbackServiceClient,
-        event_service_client::EventServiceClient, mcp_server_service_client::McpServerServiceClient,
-        secret_service_client::SecretServiceClient, session_service_client::SessionServiceClient,
+        approval_service_client::ApprovalServiceClient, artifact_service_client::ArtifactServiceClient,
+        callback_service_client::CallbackServiceClient, event_service_client::EventServiceClient,
+        mcp_server_service_client::McpServerServiceClient, secret_service_client::SecretServiceClient,
+        session_service_client::SessionServiceClient, skill_service_client::SkillServiceClient,
         workflow_execution_service_client::WorkflowExecutionServiceClient,
         workflow_service_client::WorkflowServiceClient,
     },
@@ -137,6 +138,8 @@ impl Client {
             Object::McpServer(it) => Written::of(v1::McpServer::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
             Object::Session(it) => Written::of(v1::Session::create(channel, *it, dry_run).await?),
+            Object::Skill(it) => Written::of(v1::Skill::create(channel, *it, dry_run).await?),
+            Object::Artifact(it) => Written::of(v1::Artifact::create(channel, *it, dry_run).await?),
         })
     }
 
@@ -152,6 +155,8 @@ impl Client {
             Object::McpServer(it) => Written::of(v1::McpServer::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),
             Object::Session(it) => Written::of(v1::Session::update(channel, *it, dry_run).await?),
+            Object::Skill(it) => Written::of(v1::Skill::update(channel, *it, dry_run).await?),
+            Object::Artifact(it) => Written::of(v1::Artifact::update(channel, *it, dry_run).await?),
         })
     }
 
@@ -261,7 +266,14 @@ impl Client {
     ) -> Result<Object, Failure> {
         let end = v1::EndRequest { namespace: namespace.to_owned(), name: name.to_owned(), reason: reason.to_owned() };
         Ok(match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Session
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::ask(self.channel.clone(), ask, end).await?.into(),
@@ -293,10 +305,32 @@ impl Client {
         Ok(v1::Session::client(self.channel.clone()).export_session(request).await?.into_inner())
     }
 
+    /// The content of an artifact that was uploaded.
+    pub(crate) async fn artifact_content(&self, namespace: &str, name: &str) -> Result<v1::ArtifactContent, Failure> {
+        let request = v1::GetRequest { namespace: namespace.to_owned(), name: name.to_owned() };
+        Ok(v1::Artifact::client(self.channel.clone()).get_artifact_content(request).await?.into_inner())
+    }
+
+    /// The content of something that an execution of an agent made.
+    pub(crate) async fn execution_artifact(
+        &self,
+        request: v1::GetExecutionArtifactRequest,
+    ) -> Result<v1::ArtifactContent, Failure> {
+        let client = v1::AgentExecution::client(self.channel.clone());
+        Ok({ client }.get_agent_execution_artifact(request).await?.into_inner())
+    }
+
     /// One page of the history of an execution.
     pub(crate) async fn history(&self, kind: Kind, request: v1::HistoryRequest) -> Result<v1::HistoryPage, Failure> {
         let page = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Session
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::history(self.channel.clone(), request).await,
@@ -312,7 +346,14 @@ impl Client {
         request: v1::StreamRequest,
     ) -> Result<Streaming<v1::StreamItem>, Failure> {
         let stream = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Session
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => v1::AgentExecution::stream(self.channel.clone(), request).await,
@@ -328,7 +369,14 @@ impl Client {
         request: v1::ListCallbacksRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Session
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -350,7 +398,14 @@ impl Client {
         request: v1::AttachCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Session
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -372,7 +427,14 @@ impl Client {
         request: v1::RetryCallbackRequest,
     ) -> Result<v1::CallbackList, Failure> {
         let list = match kind {
-            Kind::Workflow | Kind::Agent | Kind::Secret | Kind::Approval | Kind::McpServer | Kind::Session => {
+            Kind::Workflow
+            | Kind::Agent
+            | Kind::Secret
+            | Kind::Approval
+            | Kind::McpServer
+            | Kind::Session
+            | Kind::Skill
+            | Kind::Artifact => {
                 return Err(not_an_execution(kind));
             }
             Kind::AgentExecution => {
@@ -542,6 +604,14 @@ api!(
 api!(
     Session, SessionServiceClient, session, create_session CreateSessionRequest, update_session UpdateSessionRequest,
     get_session, list_sessions, delete_session, watch_sessions
+);
+api!(
+    Artifact, ArtifactServiceClient, artifact, create_artifact CreateArtifactRequest, update_artifact UpdateArtifactRequest,
+    get_artifact, list_artifacts, delete_artifact, watch_artifacts
+);
+api!(
+    Skill, SkillServiceClient, skill, create_skill CreateSkillRequest, update_skill UpdateSkillRequest,
+    get_skill, list_skills, delete_skill, watch_skills
 );
 impl GeneratedClient for v1::Approval {
     type Client = ApprovalServiceClient<Channel>;

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Approval,
     McpServer,
     Session,
+    Skill,
+    Artifact,
 }
 
 /// Runs an expression with `$type` standing for the resource type of a kind.
@@ -55,6 +57,14 @@ macro_rules! with_kind {
                 type $type = baton_proto::v1::Session;
                 $body
             }
+            $crate::kind::Kind::Skill => {
+                type $type = baton_proto::v1::Skill;
+                $body
+            }
+            $crate::kind::Kind::Artifact => {
+                type $type = baton_proto::v1::Artifact;
+                $body
+            }
         }
     };
 }
@@ -62,9 +72,11 @@ pub(crate) use with_kind;
 
 impl Kind {
     /// All kinds, each after those that it refers to.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Secret,
         Self::McpServer,
+        Self::Skill,
+        Self::Artifact,
         Self::Agent,
         Self::Workflow,
         Self::Session,
@@ -193,7 +205,7 @@ impl Kind {
         match self {
             Self::Workflow | Self::WorkflowExecution => Some(Self::WorkflowExecution),
             Self::Agent | Self::AgentExecution => Some(Self::AgentExecution),
-            Self::Secret | Self::Approval | Self::McpServer | Self::Session => None,
+            Self::Secret | Self::Approval | Self::McpServer | Self::Session | Self::Skill | Self::Artifact => None,
         }
     }
 }
@@ -209,6 +221,8 @@ pub(crate) enum Object {
     Approval(Box<v1::Approval>),
     McpServer(Box<v1::McpServer>),
     Session(Box<v1::Session>),
+    Skill(Box<v1::Skill>),
+    Artifact(Box<v1::Artifact>),
 }
 
 macro_rules! each {
@@ -222,6 +236,8 @@ macro_rules! each {
             $crate::kind::Object::Approval($it) => $body,
             $crate::kind::Object::McpServer($it) => $body,
             $crate::kind::Object::Session($it) => $body,
+            $crate::kind::Object::Skill($it) => $body,
+            $crate::kind::Object::Artifact($it) => $body,
         }
     };
 }
@@ -236,7 +252,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer, Session);
+object_from!(Workflow, WorkflowExecution, Agent, AgentExecution, Secret, Approval, McpServer, Session, Skill, Artifact);
 
 impl Object {
     /// Its kind.
@@ -250,6 +266,8 @@ impl Object {
             Self::Approval(_) => Kind::Approval,
             Self::McpServer(_) => Kind::McpServer,
             Self::Session(_) => Kind::Session,
+            Self::Skill(_) => Kind::Skill,
+            Self::Artifact(_) => Kind::Artifact,
         }
     }
 
@@ -294,7 +312,9 @@ impl Object {
             | Self::Secret(_)
             | Self::Approval(_)
             | Self::McpServer(_)
-            | Self::Session(_) => None,
+            | Self::Session(_)
+            | Self::Skill(_)
+            | Self::Artifact(_) => None,
         }
     }
 }
@@ -313,7 +333,7 @@ mod tests {
         assert_eq!("ag/triage".parse(), Ok(KindArg { kind: Kind::Agent, name: Some("triage".to_owned()) }));
         assert_eq!(
             "pods".parse::<Kind>().unwrap_err(),
-            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), agents (ag), workflows (wf), sessions (ses), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
+            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), skills (sk), artifacts (art), agents (ag), workflows (wf), sessions (ses), agentexecutions (agx), workflowexecutions (wfx), approvals (apr)"
         );
     }
 

@@ -92,6 +92,7 @@ async fn execute(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Resolve(args) => commands::resolve(context, args).await,
         Command::Chat(args) => Box::pin(commands::chat(context, args)).await,
         Command::Session(command) => commands::session(context, command).await,
+        Command::Artifact(command) => commands::artifact(context, command).await,
         Command::History(args) => commands::history(context, args).await,
         Command::Tree(args) => commands::tree(context, args).await,
         Command::Callback(command) => commands::callback(context, command).await,

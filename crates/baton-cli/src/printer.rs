@@ -50,6 +50,15 @@ impl Printer {
     }
 
     #[expect(clippy::unused_self, reason = "only who was handed a printer may output")]
+    /// Writes data to stdout as it is.
+    pub(crate) fn bytes(self, data: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(data)?;
+        out.flush()?;
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "only who was handed a printer may output")]
     /// Writes a part of a line of data to stdout, at once.
     pub(crate) fn piece(self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();

@@ -2,10 +2,10 @@
 
 mod usage;
 
-use baton_execution::{Ending, OperationId, Outcome, QuestionKind, WaitReason, Waiting};
+use baton_execution::{ArtifactSummary, Ending, OperationId, Outcome, QuestionKind, WaitReason, Waiting};
 use baton_proto::{
     CallbackState, ExecutionResource, Timestamp, condition,
-    v1::{CallbackStatus, Json, Problem, ProgressStatus, TaskProgress, WaitingFor},
+    v1::{CallbackStatus, ExecutionArtifact, Json, Problem, ProgressStatus, TaskProgress, WaitingFor},
 };
 use baton_types::{Digest, Phase};
 use serde_json::{Value, json};
@@ -42,6 +42,7 @@ pub(crate) fn write_progress(
             })
             .collect(),
     });
+    resource.set_artifacts(progress.artifacts.iter().map(artifact).collect());
     usage::write(resource, progress.usage, &progress.tree, now);
     let parked: Vec<_> = progress.waiting.iter().filter(|it| it.reason != WaitReason::Activity).collect();
     // What a person is asked is told before whatever else is waited for.
@@ -81,6 +82,15 @@ pub(crate) fn write_progress(
             until: it.until_ms.map(at),
         })
         .collect();
+}
+
+fn artifact(made: &ArtifactSummary) -> ExecutionArtifact {
+    ExecutionArtifact {
+        name: made.name.clone(),
+        media_type: made.media_type.clone(),
+        digest: made.digest.clone(),
+        size_bytes: i32::try_from(made.size_bytes).unwrap_or(i32::MAX),
+    }
 }
 
 /// Says whether a call is in doubt and a person is asked what becomes of it. An execution that ends before the decision

@@ -196,6 +196,15 @@ pub enum Note {
         /// Names of the tools that were called.
         tool_calls: Vec<String>,
     },
+    /// Something was made: kept as long as the execution, under the digest of its content.
+    Artifact {
+        /// Its name within the execution; a later one of the same name takes its place.
+        name: String,
+        /// Such as `text/markdown`.
+        media_type: String,
+        /// All of it.
+        content: String,
+    },
 }
 
 /// How an execution ended.

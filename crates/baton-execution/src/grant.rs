@@ -445,3 +445,98 @@ fn check(limit: &'static str, allowed: Option<u64>, taken: u64, wanted: u64) -> 
         Some(_) | None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ChildTarget, ParentClosePolicy, ProgramKind};
+
+    fn id(position: &str) -> OperationId {
+        OperationId::new(position, 1)
+    }
+
+    fn start(position: &str, awaited: bool) -> Command {
+        Command::StartChild(StartChild {
+            id: id(position),
+            kind: ProgramKind::Agent,
+            target: ChildTarget::Named { name: "a".to_owned(), version: None },
+            input: Value::Null,
+            message: None,
+            session: None,
+            env: BTreeMap::new(),
+            timeout_ms: None,
+            limits: Value::Null,
+            awaited,
+            expires_ms: None,
+            parent_close_policy: ParentClosePolicy::Cancel,
+            approval: None,
+            grant: None,
+        })
+    }
+
+    fn granted(commands: &[Command]) -> Vec<Option<u64>> {
+        let grant = |command: &Command| match command {
+            Command::StartChild(start) => start.grant.as_ref().map(|grant| grant.amounts.tokens),
+            _ => None,
+        };
+        commands.iter().filter_map(grant).collect()
+    }
+
+    fn account(tokens: u64) -> Account {
+        let amounts = Allowance { tokens: Some(tokens), ..Allowance::default() };
+        Account::new(Some(Grant { amounts, depth: Some(2), ..Grant::default() }), Allowance::default(), Some(5))
+    }
+
+    fn end_step(account: &mut Account, mut commands: Vec<Command>) -> Vec<Option<u64>> {
+        account.end_step(Usage::default(), &mut commands, Amounts::default(), 0);
+        granted(&commands)
+    }
+
+    fn used(tokens: u64) -> Used {
+        Used { usage: Usage { input_tokens: tokens, ..Usage::default() }, ..Used::default() }
+    }
+
+    #[test]
+    fn what_is_left_is_divided_and_given_back() {
+        let mut it = account(10);
+        let three = vec![start("/a", true), start("/b", true), start("/c", true)];
+        assert_eq!(end_step(&mut it, three), [Some(4), Some(3), Some(3)]);
+        assert_eq!(it.left(Usage::default()).tokens, Some(0));
+        assert_eq!(end_step(&mut it, vec![start("/d", true)]), [Some(0)], "zero is none left");
+        it.answered(&id("/a"), Some(&used(1)));
+        it.answered(&id("/a"), Some(&used(1)));
+        assert_eq!(it.left(Usage::default()).tokens, Some(3), "it is settled once");
+        it.answered(&id("/b"), None);
+        it.answered(&id("/nobody"), Some(&used(9)));
+        assert_eq!(end_step(&mut it, vec![Command::CloseWait { id: id("/c") }]), []);
+        assert_eq!(it.left(Usage::default()).tokens, Some(3), "two of which nobody knows have used all they got");
+        it.answered(&id("/d"), Some(&used(u64::MAX)));
+        assert_eq!(it.left(Usage::default()).tokens, Some(0), "what goes beyond leaves nothing");
+        assert_eq!(it.used(Usage::default()).usage.children, 4);
+        assert_eq!((it.depth(), it.check_children(Usage::default(), 1)), (Some(2), Ok(())));
+    }
+
+    #[test]
+    fn a_child_that_nobody_awaits_has_used_its_part_and_leaves_one() {
+        let mut it = account(10);
+        assert_eq!(end_step(&mut it, vec![start("/a", false)]), [Some(5)]);
+        assert_eq!(it.left(Usage::default()).tokens, Some(5));
+        assert_eq!(it.used(Usage::default()).unsettled.tokens, 5);
+    }
+
+    #[test]
+    fn without_a_grant_none_is_given() {
+        let mut it = Account::new(None, Allowance { tokens: Some(5), ..Allowance::default() }, None);
+        let mut commands = vec![start("/a", true)];
+        it.end_step(Usage::default(), &mut commands, Amounts::default(), 0);
+        assert!(granted(&commands).is_empty() && it.children() == 1);
+    }
+
+    #[test]
+    fn the_nearest_ancestors_are_kept() {
+        let named = |name: u32| Ancestor { kind: "Agent".to_owned(), name: name.to_string(), input: String::new() };
+        let grant = (0..40).fold(Grant::default(), |grant, name| grant.of(named(name)));
+        assert_eq!((grant.ancestors.len(), &grant.ancestors[31]), (ANCESTORS_MAX, &named(39)));
+        assert_eq!((grant.appearances(), grant.of(named(20)).appearances()), (1, 2));
+    }
+}

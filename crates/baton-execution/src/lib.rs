@@ -41,8 +41,8 @@ pub use operation::{
     AUTHORIZATION_PLACEHOLDER, OperationId, callback_token_placeholder, has_text, replace_callback_tokens, replace_text,
 };
 pub use program::{
-    Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, TreeProgress, Usage, WaitReason, Waiting,
-    decimal_of_micros, micros_of_decimal,
+    ArtifactSummary, Program, ProgramError, ProgramKind, Programs, Progress, TaskSummary, TreeProgress, Usage,
+    WaitReason, Waiting, decimal_of_micros, micros_of_decimal,
 };
 pub use question::{Choice, Decision, QUESTION_BYTES_MAX, Question, QuestionKind, arguments_digest, canonical_json};
 pub use reserved::{RESERVED_CHARACTERS, reserved_places};

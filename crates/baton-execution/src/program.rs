@@ -127,8 +127,23 @@ pub struct Progress {
     pub recent: Vec<TaskSummary>,
     /// What models have used so far.
     pub usage: Usage,
+    /// What was made so far, oldest first; few.
+    pub artifacts: Vec<ArtifactSummary>,
     /// The same of it and all below it.
     pub tree: TreeProgress,
+}
+
+/// Something that an execution made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactSummary {
+    /// Its name within the execution.
+    pub name: String,
+    /// Such as `text/markdown`.
+    pub media_type: String,
+    /// Of its content, such as `sha256:…`.
+    pub digest: String,
+    /// Of its content.
+    pub size_bytes: u64,
 }
 
 /// What an execution and all below it have used, and may use.

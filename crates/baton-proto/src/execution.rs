@@ -231,6 +231,14 @@ impl ExecutionResource {
         phase.as_str().clone_into(word);
     }
 
+    /// Sets `status.artifacts`, which executions of workflows do not have.
+    pub fn set_artifacts(&mut self, artifacts: Vec<crate::v1::ExecutionArtifact>) {
+        match self {
+            Self::Workflow(_) => {}
+            Self::Agent(it) => it.status.get_or_insert_default().artifacts = artifacts,
+        }
+    }
+
     /// Drops what a caller may have put in `status`: it is the system's.
     pub fn clear_status(&mut self) {
         match self {

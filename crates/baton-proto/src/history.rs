@@ -97,6 +97,7 @@ pub fn event_type(event: &wire::HistoryEvent) -> &'static str {
                 Some(note::Note::TaskCancelled(_)) => "TaskCancelled",
                 Some(note::Note::TaskRetried(_)) => "TaskRetried",
                 Some(note::Note::Message(_)) => "Message",
+                Some(note::Note::Artifact(_)) => "Artifact",
             },
             Attributes::Ended(_) => "Ended",
             Attributes::ApprovalRequested(_) => "ApprovalRequested",
@@ -300,6 +301,16 @@ fn encode_note(it: &Note, keep: Keep<'_>) -> note::Note {
             content: data(content, keep),
             tool_calls: tool_calls.clone(),
         }),
+        Note::Artifact { name, media_type, content } => {
+            let digest = Digest::of(content.as_bytes());
+            keep.contents.push((digest, content.clone().into_bytes()));
+            note::Note::Artifact(wire::Artifact {
+                name: name.clone(),
+                media_type: media_type.clone(),
+                digest: digest.to_string(),
+                size_bytes: i32::try_from(content.len()).unwrap_or(i32::MAX),
+            })
+        }
     }
 }
 
@@ -436,6 +447,12 @@ impl Decoder<'_> {
                 content: self.value(it.content.as_ref())?,
                 tool_calls: it.tool_calls.clone(),
             },
+            note::Note::Artifact(it) => {
+                let digest: Digest = it.digest.parse().map_err(|_| format!("'{}' is not a digest", it.digest))?;
+                let content = self.0.load(&digest).ok_or_else(|| format!("the content of {digest} is not there"))?;
+                let content = String::from_utf8(content).map_err(|_| format!("the content of {digest} is not text"))?;
+                Note::Artifact { name: it.name.clone(), media_type: it.media_type.clone(), content }
+            }
         })
     }
 

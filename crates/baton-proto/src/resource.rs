@@ -24,6 +24,8 @@ pub mod kind {
     pub const APPROVAL: &str = "Approval";
     /// A server of the Model Context Protocol.
     pub const MCP_SERVER: &str = "McpServer";
+    /// A file that was uploaded.
+    pub const ARTIFACT: &str = "Artifact";
     /// Instructions that models load when they need them.
     pub const SKILL: &str = "Skill";
     /// A conversation over several executions of agents.
@@ -140,3 +142,4 @@ resource!(Approval, "approvals", "approval", &["apr"], ApprovalWatchEvent, Appro
 resource!(McpServer, "mcpservers", "MCP server", &["mcp"], McpServerWatchEvent, McpServerList);
 resource!(Skill, "skills", "skill", &["sk"], SkillWatchEvent, SkillList);
 resource!(Session, "sessions", "session", &["ses"], SessionWatchEvent, SessionList);
+resource!(Artifact, "artifacts", "artifact", &["art"], ArtifactWatchEvent, ArtifactList);

@@ -153,6 +153,7 @@ pub(crate) fn progress(event: &HistoryEvent) -> Option<String> {
     let Some(Attributes::Note(note)) = &event.attributes else { return None };
     match note.note.as_ref()? {
         note::Note::TaskStarted(task) => Some(format!("{} '{}'", task.kind, task.name)),
+        note::Note::Artifact(it) => Some(format!("made '{}', {} bytes", it.name, it.size_bytes)),
         note::Note::TaskRetried(task) => Some(format!("'{}' is tried again, attempt {}", task.position, task.attempt)),
         note::Note::TaskCompleted(_)
         | note::Note::TaskSkipped(_)

@@ -46,7 +46,8 @@ pub use upkeep::UpkeepOptions;
 // For programs that run a server or work on its data directory, so that they need no crate of the layers below.
 pub use baton_activities::{EgressPolicy, Secret, TracesOptions};
 pub use baton_agent::{
-    AgentDefinition, check as check_agent, check_compaction, check_mcp_server, load as load_agent, play_model,
+    AgentDefinition, PINNED_SKILLS, check as check_agent, check_compaction, check_mcp_server, check_skill,
+    load as load_agent, play_model,
 };
 pub use baton_engine::EngineOptions;
 pub use baton_store::{BackupReport, Keep, Store, StoreError, StoreOptions};

@@ -48,6 +48,7 @@ impl Drive {
             input: json!({"message": "Go", "input": null}),
             env: BTreeMap::new(),
             settings: Value::Null,
+            carried_over: Value::Null,
             grant: None,
         };
         Self {

@@ -309,6 +309,7 @@ async fn images_and_files_are_taken_where_the_provider_takes_them() {
         media_type: media_type.into(),
         data: data.map(str::to_owned),
         url: url.map(str::to_owned),
+        digest: None,
     };
     let image = attachment("a.png", "image/png", Some("aGk="), None);
     let notes = attachment("notes.txt", "text/plain", Some("bm90ZXM="), None);

@@ -87,6 +87,8 @@ fn request(provider: Provider, base_url: String, message: &str) -> ModelRequest 
         messages: vec![Message::user(message)],
         tools: Vec::new(),
         output_schema: None,
+        earlier: None,
+        recalled: 0,
     }
 }
 

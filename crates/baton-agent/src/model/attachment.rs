@@ -1,6 +1,6 @@
 //! What is given to a model beside text: images and files.
 
-use baton_types::Violation;
+use baton_types::{Digest, Violation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,8 +12,8 @@ pub const ATTACHMENTS_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 255;
 /// Longest media type, in bytes.
 const MEDIA_TYPE_BYTES_MAX: usize = 127;
-/// Largest content, in bytes of its Base64: what fits into a resource beside everything else.
-const DATA_BYTES_MAX: usize = 768 * 1024;
+/// Largest content, in bytes of its Base64: that of the largest artifact that can be uploaded. A resource holds less.
+const DATA_BYTES_MAX: usize = 1536 * 1024;
 /// Longest URL, in bytes.
 const URL_BYTES_MAX: usize = 2048;
 
@@ -31,6 +31,9 @@ pub struct Attachment {
     /// Where the provider of the model reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Of an artifact, whose content takes the place of this before an execution begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// Reads the attachments of an execution; `null` is none.
@@ -70,9 +73,12 @@ impl Attachment {
         if !media_type.is_empty() && !is_media_type(&media_type) {
             fields.violation("mediaType", "must be a media type without parameters, such as 'image/png'");
         }
-        let (data, url) = (fields.text("data"), fields.text("url"));
-        if data.is_some() == url.is_some() {
-            fields.violation("data", "either 'data' or 'url' must be given");
+        let (data, url, digest) = (fields.text("data"), fields.text("url"), fields.text("digest"));
+        if [data, url, digest].iter().flatten().count() != 1 {
+            fields.violation("data", "exactly one of 'data', 'url' and 'digest' must be given");
+        }
+        if let Some(Err(_)) = digest.map(str::parse::<Digest>) {
+            fields.violation("digest", "must be 'sha256:' and 64 hexadecimal digits");
         }
         if let Some(data) = data {
             if data.len() > DATA_BYTES_MAX {
@@ -89,11 +95,13 @@ impl Attachment {
             fields.violation("url", allowed);
         }
         fields.finish();
-        Self { name: name.to_owned(), media_type, data: data.map(str::to_owned), url: url.map(str::to_owned) }
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Self { name: name.to_owned(), media_type, data: owned(data), url: owned(url), digest: owned(digest) }
     }
 }
 
-fn is_media_type(text: &str) -> bool {
+/// Whether a text is a media type without parameters.
+pub fn is_media_type(text: &str) -> bool {
     let is_token =
         |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
     text.len() <= MEDIA_TYPE_BYTES_MAX

@@ -9,7 +9,7 @@ mod playback;
 mod price;
 mod spec;
 
-pub use attachment::{ATTACHMENTS_MAX, Attachment, check_attachments};
+pub use attachment::{ATTACHMENTS_MAX, Attachment, check_attachments, is_media_type};
 pub use delta::{ModelDelta, ToolCallDelta};
 pub use message::{FinishReason, Message, ModelRequest, ModelResponse, ProviderData, ToolCall, ToolDescription};
 pub use playback::{Playback, PlaybackCall, PlaybackConversation, PlaybackTurn, play_model};

@@ -61,7 +61,9 @@ impl AgentProgram {
         };
         match verdict.action {
             // Nothing happens outside of the agent: there is nothing to ask about.
-            PolicyAction::Ask if matches!(action, Action::Answer(_)) => self.make_call(id, call, action, step),
+            PolicyAction::Ask if matches!(action, Action::Answer(_) | Action::Keep { .. }) => {
+                self.make_call(id, call, action, step)
+            }
             PolicyAction::Allow => self.make_call(id, call, action, step),
             PolicyAction::Deny => {
                 let why = format!("the policy of the agent does not allow this call ({})", verdict.why);
@@ -85,6 +87,7 @@ impl AgentProgram {
     fn make_call(&mut self, id: &OperationId, call: &ToolCall, action: Action, step: &mut Step) -> CallState {
         match action {
             Action::Answer(text) => self.call_completed(id, &call.name, Value::String(text), step),
+            Action::Keep { name, media_type, content } => self.save(id, &call.name, (name, media_type, content), step),
             action @ (Action::Activity { .. } | Action::Child { .. }) => begin(id, action, None, step),
         }
     }

@@ -156,7 +156,9 @@ impl AgentProgram {
         let tool = self.definition.tools.iter().find(|tool| tool.name == call.asked.name)?;
         match tool.action(call.sent()) {
             Ok(Action::Activity { input, recorded: Some(_), .. }) => Some(input),
-            Ok(Action::Activity { .. } | Action::Child { .. } | Action::Answer(_)) | Err(_) => None,
+            Ok(Action::Activity { .. } | Action::Child { .. } | Action::Answer(_) | Action::Keep { .. }) | Err(_) => {
+                None
+            }
         }
     }
 
@@ -189,6 +191,11 @@ impl AgentProgram {
         let content = match &output {
             Value::String(text) => text.clone(),
             other => other.to_string(),
+        };
+        let kept = (content.len() > RESULT_BYTES_MAX).then(|| self.keep_result(id, &output, &content, step)).flatten();
+        let (output, content) = match kept {
+            Some(told) => (told.clone(), told.to_string()),
+            None => (output, content),
         };
         if content.len() > RESULT_BYTES_MAX {
             let fault = Fault::new(
@@ -252,7 +259,7 @@ impl AgentProgram {
 pub(super) fn begin(id: &OperationId, action: Action, approval: Option<String>, step: &mut Step) -> CallState {
     let on = action.on();
     match action {
-        Action::Answer(content) => CallState::Done { content, failed: false },
+        Action::Answer(content) | Action::Keep { content, .. } => CallState::Done { content, failed: false },
         Action::Activity { activity, input, timeout_ms, effect, recorded, .. } => {
             step.push(Command::ScheduleActivity(ScheduleActivity {
                 id: id.clone(),

@@ -16,6 +16,7 @@
 //! the last text of the model as partial output. A tool's fault is a message to the model, and so is a refusal.
 
 mod answer;
+mod artifacts;
 mod asking;
 mod budget;
 mod calls;
@@ -126,13 +127,12 @@ impl Program for AgentProgram {
             }
             (Stage::Model(_) | Stage::Tools(_), Input::TimerFired { id }) => self.child_overdue(id, &mut step),
             (
-                Stage::Limit(_),
+                Stage::Summary(_) | Stage::Limit(_),
                 Input::ActivityCompleted { .. }
                 | Input::ActivityFailed { .. }
                 | Input::TimerFired { .. }
                 | Input::CallbackAnswered { .. },
             ) => {}
-            (Stage::Summary(_), Input::CallbackAnswered { .. } | Input::TimerFired { .. }) => {}
             (
                 Stage::Servers(_) | Stage::Summary(_) | Stage::Model(_) | Stage::Tools(_) | Stage::Limit(_),
                 Input::Started(_),

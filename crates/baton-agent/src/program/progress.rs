@@ -64,6 +64,7 @@ pub(super) fn of(definition: &AgentDefinition, state: &State, marks: Vec<String>
         tasks_started: state.timeline.started,
         tasks_ended: state.timeline.ended,
         recent: state.timeline.recent.clone(),
+        artifacts: state.artifacts.clone(),
         usage: Usage { children: state.account.children(), ..state.usage },
         tree: TreeProgress { marks, ..state.account.progress(state.usage) },
     }

@@ -1,6 +1,6 @@
 //! Everything a run remembers, as data.
 
-use baton_execution::{Account, OperationId, QuestionKind, TaskSummary, Usage};
+use baton_execution::{Account, ArtifactSummary, OperationId, QuestionKind, TaskSummary, Usage};
 use baton_types::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,6 +55,8 @@ pub(super) struct State {
     /// If this is a turn of a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) session: Option<Turn>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) artifacts: Vec<ArtifactSummary>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -264,6 +266,7 @@ impl Default for State {
             extensions_asked: 0,
             trail: Trail::default(),
             session: None,
+            artifacts: Vec::new(),
         }
     }
 }

@@ -223,11 +223,16 @@ fn is_envelope(fields: &Map<String, Value>) -> bool {
 /// The images and files that the caller gives.
 fn attachments(input: &Value) -> Result<Vec<Attachment>, Fault> {
     let given = input.as_object().filter(|fields| is_envelope(fields)).and_then(|fields| fields.get("attachments"));
-    check_attachments(given.unwrap_or(&Value::Null)).map_err(|violations| {
-        let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let unusable = |why: String| {
         Fault::new(fault_type::CONFIGURATION, 400, format!("the attachments of the execution cannot be used: {why}"))
             .non_retryable()
-    })
+    };
+    let read = check_attachments(given.unwrap_or(&Value::Null))
+        .map_err(|violations| unusable(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+    match read.iter().find_map(|attachment| attachment.digest.as_ref()) {
+        Some(digest) => Err(unusable(format!("the content of {digest} is not there"))),
+        None => Ok(read),
+    }
 }
 
 /// What the caller says: the message, and the input as JSON where it adds something to it.

@@ -5,6 +5,7 @@
 //! timeouts, what the model is told.
 
 mod agent;
+pub(crate) mod artifact;
 mod http;
 mod openapi;
 mod remote;
@@ -102,6 +103,8 @@ pub(crate) enum Action {
     },
     /// Nothing is called: the agent's own spec has the answer.
     Answer(String),
+    /// Nothing is called: something is kept with the execution.
+    Keep { name: String, media_type: String, content: String },
     /// Another execution, awaited.
     Child {
         kind: ProgramKind,
@@ -119,7 +122,7 @@ impl Action {
     pub(crate) fn on(&self) -> String {
         match self {
             Self::Activity { on, .. } => on.clone(),
-            Self::Answer(_) => String::new(),
+            Self::Answer(_) | Self::Keep { .. } => String::new(),
             Self::Child { kind: ProgramKind::Agent, name, .. } => format!("agent {name}"),
             Self::Child { kind: ProgramKind::Workflow, name, .. } => format!("workflow {name}"),
         }

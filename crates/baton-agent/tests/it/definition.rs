@@ -121,7 +121,7 @@ fn violations_say_what_was_found_and_what_is_allowed() {
         ),
         (
             json!({"extra": 1}),
-            "extra: unknown field; allowed are 'instructions', 'model', 'toolServers', 'pinnedSkills', 'skills', 'tools', 'limits', 'policy', 'outputSchema', 'timeout'",
+            "extra: unknown field; allowed are 'instructions', 'model', 'toolServers', 'skills', 'artifacts', 'tools', 'limits', 'policy', 'outputSchema', 'timeout'",
         ),
     ] {
         let violations = violations(&spec_with(change));

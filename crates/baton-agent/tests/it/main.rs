@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test, and take what `json!` gives"
 )]
 
+mod artifacts;
 mod definition;
 mod forest;
 mod http_tool;

@@ -154,8 +154,13 @@ fn attachments_belong_to_the_first_message() {
     let image = json!({"name": "a.png", "mediaType": "image/png", "data": "aGk="});
     let input = json!({"message": "Look", "input": null, "attachments": [image]});
     let run = Run::started_with(&spec(), input, Value::Null);
-    let attachments =
-        vec![Attachment { name: "a.png".into(), media_type: "image/png".into(), data: Some("aGk=".into()), url: None }];
+    let attachments = vec![Attachment {
+        name: "a.png".into(),
+        media_type: "image/png".into(),
+        data: Some("aGk=".into()),
+        url: None,
+        digest: None,
+    }];
     assert_eq!(run.request(1).messages, [Message::User { content: "Look".into(), attachments }]);
 
     // Data that happens to have a field of that name is data.

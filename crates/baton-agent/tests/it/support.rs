@@ -85,6 +85,7 @@ impl Run {
             input: json!({"message": message, "input": null}),
             env: BTreeMap::new(),
             settings: Value::Null,
+            grant: None,
             carried_over: serde_json::to_value(earlier).unwrap(),
         }));
         run

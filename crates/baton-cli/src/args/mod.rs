@@ -1,6 +1,7 @@
 //! The command line as typed: these types only parse. What a setting is in the end, `settings` decides.
 
 mod approval;
+mod artifact;
 mod author;
 mod callback;
 mod chat;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use approval::{ApprovalsArgs, ApproveArgs, DeciderArgs, DenyArgs, ResolveArgs};
+pub(crate) use artifact::{ArtifactCommand, ArtifactGetArgs, ArtifactListArgs, ArtifactPutArgs};
 pub(crate) use author::{FormatArgs, GraphArgs, GraphFormat, TestArgs, ValidateArgs};
 pub(crate) use callback::{CallbackCommand, TokenArgs};
 pub(crate) use chat::ChatArgs;
@@ -129,6 +131,9 @@ pub(crate) enum Command {
     /// Look after conversations
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Files for executions, and what executions made
+    #[command(subcommand)]
+    Artifact(ArtifactCommand),
     /// Show what happened in an execution, event by event
     History(HistoryArgs),
     /// Show who started whom and who waits for whom

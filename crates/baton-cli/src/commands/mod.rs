@@ -2,6 +2,7 @@
 
 mod apply;
 mod approval;
+mod artifact;
 mod ask;
 mod backup;
 mod callback;
@@ -70,6 +71,7 @@ impl Context {
 
 pub(crate) use apply::{apply, apply_all, place};
 pub(crate) use approval::{approvals, approve, deny, resolve};
+pub(crate) use artifact::artifact;
 pub(crate) use ask::ask;
 pub(crate) use backup::backup;
 pub(crate) use callback::callback;

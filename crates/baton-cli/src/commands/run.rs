@@ -212,7 +212,9 @@ fn say_who_plays_back(context: &Context, plan: &Plan, has_model: bool) {
             | Object::Secret(_)
             | Object::Approval(_)
             | Object::McpServer(_)
-            | Object::Session(_) => None,
+            | Object::Session(_)
+            | Object::Skill(_)
+            | Object::Artifact(_) => None,
         })
         .collect();
     if !names.is_empty() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use baton_proto::to_json_value;
-use baton_server::{check_agent, check_mcp_server};
+use baton_server::{check_agent, check_mcp_server, check_skill};
 use baton_types::{Violation, check_name};
 use serde_json::{Value, json};
 
@@ -108,6 +108,8 @@ impl Findings {
     fn object(&mut self, manifest: &Manifest, object: &Object) {
         let metadata = object.metadata();
         let is_generated = metadata.name.is_empty() && !metadata.generate_name.is_empty();
+        // An artifact is named by its content.
+        let is_generated = is_generated || object.kind() == Kind::Artifact && metadata.name.is_empty();
         if !is_generated && let Err(says) = check_name(&metadata.name) {
             self.violate(manifest, Violation::new("metadata.name", says));
         }
@@ -141,6 +143,13 @@ impl Findings {
                 if let Err(found) = baton_server::check_compaction(spec.get("compaction").unwrap_or(&Value::Null)) {
                     found.into_iter().for_each(|it| self.violate(manifest, it.under("spec.compaction")));
                 }
+            }
+            Object::Artifact(_) => {}
+            Object::Skill(_) => {
+                for found in check_skill(&spec).err().unwrap_or_default() {
+                    self.violate(manifest, found.under("spec"));
+                }
+                self.present.insert((Kind::Skill, metadata.name.clone()));
             }
             Object::Secret(_) => _ = self.present.insert((Kind::Secret, metadata.name.clone())),
             Object::WorkflowExecution(it) => {
@@ -199,6 +208,9 @@ impl Findings {
                 }
                 for (name, field, _) in definition.servers().filter(|(.., is_defined)| !is_defined) {
                     self.want(Kind::McpServer, name, manifest, &under(prefix, &field));
+                }
+                for (index, name) in definition.skills().enumerate() {
+                    self.want(Kind::Skill, name, manifest, &under(prefix, &format!("skills[{index}]")));
                 }
             }
         }

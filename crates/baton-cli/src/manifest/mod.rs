@@ -5,13 +5,15 @@
 //!
 //! # Invariants
 //! - All that is wrong with all documents is told at once, each with file and field.
-//! - A folder is read in the order of its file names, not into its subfolders.
+//! - A folder is read in the order of its file names, not into its subfolders; one with a `SKILL.md` is a skill, with all that is
+//!   below it ([`skill`]).
 //! - Files that a workflow names by `file://` are given along ([`files()`]).
 //! - `playback: {file: …}` in an agent's model is replaced by what the file holds, found from the manifest's folder.
 
 mod files;
 mod read;
 mod run;
+mod skill;
 pub(crate) mod text;
 
 use std::{
@@ -23,7 +25,7 @@ use baton_proto::{API_VERSION, JsonError, from_json_value, kind as kinds};
 use baton_types::Violation;
 use serde_json::{Value, json};
 
-pub(crate) use read::{InputArg, Which, files, legacy_files, read_bytes, read_documents, read_text};
+pub(crate) use read::{InputArg, Which, files, legacy_files, read_bytes, read_documents, read_file, read_text};
 pub(crate) use run::{RunSpec, ServiceSpec};
 
 use crate::{
@@ -127,7 +129,13 @@ pub(crate) struct Document {
 /// Reads the documents of files, folders and stdin, in the order given, and says which files cannot be read as YAML.
 pub(crate) fn documents(paths: &[PathBuf], which: Which) -> Result<(Vec<Document>, Vec<Finding>), Failure> {
     let (mut documents, mut findings) = (Vec::new(), Vec::new());
-    for file in read::files(paths, which)? {
+    for path in paths.iter().filter(|path| which == Which::Manifests && skill::is_one(path)) {
+        let (source, value) = skill::read(path)?;
+        documents.push(Document { origin: Origin::new(source, 0, false), folder: path.clone(), value });
+    }
+    let others: Vec<PathBuf> =
+        paths.iter().filter(|path| which != Which::Manifests || !skill::is_one(path)).cloned().collect();
+    for file in read::files(&others, which)? {
         let source = text::decode(&file.origin, &file.text)?;
         match text::parse_source(&source).map_err(Failure::into_findings) {
             Ok(values) => {

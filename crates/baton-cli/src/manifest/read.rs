@@ -144,6 +144,11 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     limited(file, &format!("'{shown}'"))
 }
 
+/// The content of a file, or of stdin (`-`).
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    if path.as_os_str() == "-" { read_stdin() } else { read_bytes(path) }
+}
+
 fn read_stdin() -> Result<Vec<u8>, Failure> {
     limited(io::stdin().lock(), "stdin")
 }
@@ -161,7 +166,7 @@ fn limited(from: impl io::Read, what: &str) -> Result<Vec<u8>, Failure> {
 
 /// The documents of a file, or of stdin (`-`): YAML or JSON.
 pub(crate) fn read_documents(path: &Path) -> Result<Vec<Value>, Failure> {
-    let bytes = if path.as_os_str() == "-" { read_stdin()? } else { read_bytes(path)? };
+    let bytes = read_file(path)?;
     text::parse_yaml(&path.display().to_string(), &bytes)
 }
 

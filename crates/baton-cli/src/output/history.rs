@@ -136,6 +136,9 @@ fn note_words(it: &note::Note) -> (String, String) {
         note::Note::TaskSkipped(it) => (it.position.clone(), String::new()),
         note::Note::TaskFaulted(it) => (it.position.clone(), fault(it.fault.as_ref())),
         note::Note::TaskRetried(it) => (it.position.clone(), format!("attempt {} in {} ms", it.attempt, it.delay_ms)),
+        note::Note::Artifact(it) => {
+            (it.name.clone(), format!("{}, {} bytes, {}", it.media_type, it.size_bytes, it.digest))
+        }
         note::Note::Message(it) => {
             // A tool's message names the tool, an assistant's the tools that it calls.
             let names = it.tool_calls.join(", ");

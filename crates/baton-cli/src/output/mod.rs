@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(crate) use describe::describe;
 pub(crate) use history::{Row as HistoryRow, fault as fault_words, header as history_header};
 pub(crate) use speech::Speech;
-pub(crate) use table::{Columns, aligned, callbacks_table, change_rows, objects_table, waiting_words};
+pub(crate) use table::{Columns, aligned, artifacts_table, callbacks_table, change_rows, objects_table, waiting_words};
 pub(crate) use usage::usage_words;
 
 use crate::{

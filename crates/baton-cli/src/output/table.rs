@@ -52,6 +52,16 @@ pub(crate) fn change_rows(what: &str, object: &Object, columns: Columns, with_he
     format!("{}\n{row}", line("EVENT", "NAMESPACE", header))
 }
 
+/// A table of what an execution made.
+pub(crate) fn artifacts_table(made: &[v1::ExecutionArtifact]) -> String {
+    let mut rows = vec![["NAME", "MEDIA-TYPE", "BYTES", "DIGEST"].map(str::to_owned).to_vec()];
+    rows.extend(
+        made.iter()
+            .map(|it| vec![it.name.clone(), it.media_type.clone(), it.size_bytes.to_string(), it.digest.clone()]),
+    );
+    aligned(&rows)
+}
+
 /// A table of return addresses.
 pub(crate) fn callbacks_table(list: &v1::CallbackList, now_ms: i64) -> String {
     let mut rows =
@@ -85,6 +95,8 @@ fn header(kind: Kind) -> &'static [&'static str] {
         Kind::Agent => &["NAME", "MODEL", "TOOLS", "READY", "AGE"],
         Kind::Secret => &["NAME", "KEYS", "GENERATION", "AGE"],
         Kind::McpServer => &["NAME", "REACHED-BY", "AT", "READY", "AGE"],
+        Kind::Artifact => &["NAME", "MEDIA-TYPE", "BYTES", "EXPIRES", "AGE"],
+        Kind::Skill => &["NAME", "FILES", "DESCRIPTION", "AGE"],
         Kind::Approval => &["NAME", "TYPE", "TOOL", "PHASE", "BY", "WHAT", "AGE"],
         Kind::Session => &["NAME", "AGENT", "TURNS", "ACTIVE", "QUEUED", "BYTES", "LAST-ACTIVITY", "AGE"],
         Kind::WorkflowExecution => &["NAME", "WORKFLOW", "PHASE", "TASKS", "WAITING-FOR", "AGE"],
@@ -128,6 +140,17 @@ fn row(object: &Object, now_ms: i64) -> Vec<String> {
                 (None, None) => ("-", "-".to_owned()),
             };
             vec![name, how.to_owned(), place, ready(it.conditions()), age]
+        }
+        Object::Artifact(it) => {
+            let media_type = it.spec.as_ref().map(|spec| spec.media_type.clone()).unwrap_or_default();
+            let status = it.status.clone().unwrap_or_default();
+            let expires = status.expires.map_or_else(|| "-".to_owned(), |time| time.to_string());
+            vec![name, media_type, status.size_bytes.to_string(), expires, age]
+        }
+        Object::Skill(it) => {
+            let spec = it.spec.clone().unwrap_or_default();
+            let description = spec.description.split_whitespace().collect::<Vec<_>>().join(" ");
+            vec![name, spec.files.len().to_string(), shortened(&description, 60), age]
         }
         Object::Approval(it) => {
             let (spec, status) = (it.spec.clone().unwrap_or_default(), it.status.clone().unwrap_or_default());

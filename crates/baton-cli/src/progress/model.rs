@@ -448,7 +448,7 @@ impl Execution {
                     &format!("attempt {} in {}", it.attempt, super::render::elapsed(it.delay_ms)),
                 )]
             }
-            note::Note::Message(_) => Vec::new(),
+            note::Note::Message(_) | note::Note::Artifact(_) => Vec::new(),
         }
     }
 

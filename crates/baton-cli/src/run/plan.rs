@@ -81,7 +81,7 @@ pub(crate) fn plan(manifests: &[Manifest], wishes: Wishes) -> Result<Plan, Failu
     let is_inline = matches!(target, Target::Inline(..));
     let definition = manifests.first().filter(|_| is_inline).map(|it| it.origin.clone().bare("spec.definition"));
     let templates: Vec<(Origin, Object)> =
-        origins.into_iter().zip(objects).filter(|(_, object)| !is_inline && !object.kind().is_execution()).collect();
+        origins.into_iter().zip(objects).filter(|(_, object)| is_template(object.kind(), is_inline)).collect();
     let mut execution = execution(target, &run, wishes)?;
     let content: Vec<String> = templates
         .iter()
@@ -100,6 +100,11 @@ pub(crate) fn plan(manifests: &[Manifest], wishes: Wishes) -> Result<Plan, Failu
     Ok(Plan { templates, execution, definition, services, digest })
 }
 
+/// Whether a manifest is applied before the execution starts; what is run inline is not, but it may need others.
+fn is_template(kind: Kind, is_inline: bool) -> bool {
+    !kind.is_execution() && (!is_inline || matches!(kind, Kind::Skill | Kind::Artifact))
+}
+
 /// Makes a create that is repeated find the first one.
 fn set_request_id(execution: &mut Object, digest: &str) {
     match execution {
@@ -110,7 +115,9 @@ fn set_request_id(execution: &mut Object, digest: &str) {
         | Object::Secret(_)
         | Object::Approval(_)
         | Object::McpServer(_)
-        | Object::Session(_) => {}
+        | Object::Session(_)
+        | Object::Skill(_)
+        | Object::Artifact(_) => {}
     }
 }
 
@@ -214,7 +221,9 @@ fn execution(target: Target, run: &RunSpec, wishes: Wishes) -> Result<Object, Fa
         | Kind::Secret
         | Kind::Approval
         | Kind::McpServer
-        | Kind::Session => {}
+        | Kind::Session
+        | Kind::Skill
+        | Kind::Artifact => {}
     }
     let mut env = run.env.clone();
     env.extend(wishes.env);
@@ -275,9 +284,9 @@ impl Plan {
             | Object::Secret(_)
             | Object::Approval(_)
             | Object::McpServer(_)
-            | Object::Session(_) => {
-                return;
-            }
+            | Object::Session(_)
+            | Object::Skill(_)
+            | Object::Artifact(_) => return,
         };
         env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }

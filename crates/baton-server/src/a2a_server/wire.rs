@@ -208,6 +208,7 @@ impl Part {
             media_type: or(&self.media_type, "application/octet-stream".to_owned()),
             data,
             url: self.url.clone().unwrap_or_default(),
+            digest: String::new(),
         })
     }
 }

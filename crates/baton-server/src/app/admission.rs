@@ -18,7 +18,7 @@ use baton_types::{ApiError, Digest, Violation, check_name, parse_duration};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{App, ExecutionKind, free_data, metadata, skill, template, template_title, workflow};
+use super::{App, ExecutionKind, artifact, free_data, metadata, template, template_title, workflow};
 use crate::{metrics, templates::Template};
 
 /// Settings in `spec.env` at most.
@@ -110,17 +110,17 @@ pub(crate) async fn admit<R: ExecutionStrategy>(
     metadata::check(object.metadata_mut(), &mut violations);
     object.clear_system_fields();
     object.complete(app).await?;
-    let parts = object.parts(&mut violations);
+    let mut parts = object.parts(&mut violations);
     free_data::check_depth(&parts.input, DATA_DEPTH_MAX + R::LEVELS_AROUND_INPUT, "spec.input", &mut violations);
     template::check_size(&object)?;
     let namespace = object.metadata_mut().namespace.clone();
+    if R::PROGRAM == ProgramKind::Agent {
+        artifact::attach(app, &namespace, &mut parts.input, &mut violations).await?;
+    }
     let mut execution = object.into_execution();
     let own_timeout_ms = check_common(&execution, &mut violations);
     check_token(app, &execution, &mut violations)?;
-    let mut content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
-    if let Some(content) = content.as_mut().filter(|_| R::PROGRAM == ProgramKind::Agent) {
-        content.pin_skills(app, &namespace, &mut violations).await?;
-    }
+    let content = find_content::<R>(app, &namespace, &parts, &mut violations).await?;
     let Some(content) = content.filter(|_| violations.is_empty()) else { return Err(refused(violations)) };
     if let ExecutionResource::Workflow(it) = &mut execution {
         it.spec.get_or_insert_default().resources = workflow::resources_of(content.resources);
@@ -166,23 +166,6 @@ struct Content {
     resources: BTreeMap<String, Value>,
 }
 
-impl Content {
-    /// Takes along the skills of an agent.
-    async fn pin_skills(
-        &mut self,
-        app: &App,
-        namespace: &str,
-        violations: &mut Vec<Violation>,
-    ) -> Result<(), ApiError> {
-        let field = if self.name.is_empty() { "spec.definition.skills" } else { "spec.agent" };
-        let pinned = skill::pin(app, namespace, field, &self.definition, &self.digest, violations).await?;
-        if let Some(pinned) = pinned {
-            (self.definition, self.digest) = (pinned.definition, pinned.digest);
-        }
-        Ok(())
-    }
-}
-
 async fn find_content<R: ExecutionStrategy>(
     app: &App,
     namespace: &str,
@@ -213,7 +196,8 @@ async fn find_content<R: ExecutionStrategy>(
     };
     let mut definition = inline.clone();
     if R::PROGRAM == ProgramKind::Agent {
-        let missing = app.join_servers(namespace, &mut definition).await?;
+        let mut missing = app.join_servers(namespace, &mut definition).await?;
+        missing.extend(app.join_skills(namespace, &mut definition).await?);
         violations
             .extend(missing.into_iter().map(|(place, why)| Violation::new(format!("spec.definition.{place}"), why)));
     }

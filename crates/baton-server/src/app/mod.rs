@@ -16,6 +16,7 @@ mod admission;
 mod agent;
 mod agent_execution;
 mod approval;
+mod artifact;
 mod callback;
 mod children;
 mod error;
@@ -355,7 +356,7 @@ impl App {
         let Some(stored) = self.read(move |store| store.get(&key)).await? else { return Ok(None) };
         let mut template = match kind {
             ProgramKind::Workflow => pinned::<v1::Workflow>(&stored)?,
-            ProgramKind::Agent => self.with_servers(namespace, pinned::<v1::Agent>(&stored)?).await?,
+            ProgramKind::Agent => self.with_references(namespace, pinned::<v1::Agent>(&stored)?).await?,
         };
         let compiled = self.programs().get(kind, &template.digest, &template.content).map_err(|fault| {
             let message =
@@ -370,14 +371,15 @@ impl App {
         Ok(Some(template))
     }
 
-    /// An agent with the definitions of the servers that it names.
-    async fn with_servers(&self, namespace: &str, template: Template) -> Result<Template, ApiError> {
+    /// An agent with the definitions of the servers and the skills that it names.
+    async fn with_references(&self, namespace: &str, template: Template) -> Result<Template, ApiError> {
         let mut content: Value = serde_json::from_slice(&template.content)
             .map_err(|error| ApiError::internal(format!("the content of agent '{}': {error}", template.name)))?;
-        if content.get("toolServers").is_none() {
+        if content.get("toolServers").is_none() && content.get("skills").is_none() {
             return Ok(template);
         }
-        let missing = self.join_servers(namespace, &mut content).await?;
+        let mut missing = self.join_servers(namespace, &mut content).await?;
+        missing.extend(self.join_skills(namespace, &mut content).await?);
         let content = bytes::Bytes::from(content.to_string());
         let missing = missing.into_iter().map(|(_, why)| why).collect();
         Ok(Template { digest: baton_types::Digest::of(&content), content, missing, ..template })

@@ -4,7 +4,7 @@
 //! - A stored object has been checked whole; its digest and generation tell whether it changed.
 //! - A write that changes nothing keeps `resourceVersion` and tells watchers nothing.
 
-use baton_store::{CommitError, Expect, ResourceKey, StoredResource};
+use baton_store::{CommitError, Expect, ResourceKey, ResourcePut, StoredResource};
 use baton_types::{ApiError, Violation};
 use bytes::Bytes;
 
@@ -108,7 +108,8 @@ pub(super) async fn replace<R: PlainKind>(
         template::delete_row(app, stored, &object).await
     } else {
         let expect = Expect::Revision(stored.revision);
-        template::commit_put(app, template::put_of(&object, stored.key.clone(), stored.number, expect)?).await
+        let put = template::put_of(&object, stored.key.clone(), stored.number, expect)?;
+        template::commit_put(app, ResourcePut { expires_at_ms: stored.expires_at_ms, ..put }).await
     };
     R::written(app, &stored.key.namespace);
     let revision = revision.map_err(|failed| template::write_failed::<R>(stored, &failed))?;

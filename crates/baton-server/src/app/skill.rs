@@ -4,12 +4,9 @@
 //! - An execution is pinned to the content of its agent's skills: whatever becomes of a skill, the execution goes on with what it
 //!   began with. The digest in `status.template` is that of agent and skills together.
 
-use baton_agent::{PINNED_SKILLS, check_skill};
+use baton_agent::{PINNED_SKILLS, SKILLS_MAX, check_skill};
 use baton_execution::ProgramKind;
-use baton_proto::{
-    Resource,
-    v1::{Skill, SkillSpec},
-};
+use baton_proto::{Resource, v1::Skill};
 use baton_store::{ResourceKey, StoredResource};
 use baton_types::{ApiError, Digest, Violation};
 use bytes::Bytes;
@@ -21,9 +18,8 @@ use super::{
     plain::{self, PlainKind},
     strategy,
 };
-use crate::programs::Compiled;
 
-/// Largest agent with its skills, in bytes of its JSON: it is read whole when an execution comes back into memory.
+/// All skills of one agent, in bytes: they are read whole when an execution comes back into memory.
 const PINNED_BYTES_MAX: usize = 4 << 20;
 
 impl ServedResource for Skill {
@@ -69,74 +65,59 @@ impl PlainKind for Skill {
             return;
         };
         spec.files.sort_by(|one, other| one.path.cmp(&other.path));
-        if let Err(found) = check_skill(&content(spec)) {
+        let content = baton_proto::to_json_value(spec);
+        if let Err(found) = check_skill(&content) {
             violations.extend(found.into_iter().map(|violation| violation.under("spec")));
         }
     }
 
     fn write_status(&mut self) {
-        let digest = self.spec.as_ref().map(|spec| Digest::of(content(spec).to_string().as_bytes()).to_string());
-        self.status.get_or_insert_default().digest = digest.unwrap_or_default();
+        let content = self.spec.as_ref().map(baton_proto::to_json_value).unwrap_or_default();
+        self.status.get_or_insert_default().digest = Digest::of(content.to_string().as_bytes()).to_string();
+    }
+
+    fn written(app: &App, namespace: &str) {
+        app.templates().forget_all(ProgramKind::Agent, namespace);
     }
 }
 
-fn content(spec: &SkillSpec) -> Value {
-    baton_proto::to_json_value(spec)
-}
-
-/// What an execution of an agent is pinned to: its definition, with the skills that it names.
-pub(super) struct Pinned {
-    pub(super) definition: Bytes,
-    pub(super) digest: Digest,
-}
-
-/// Puts the skills of an agent into its definition; `None` if it has none, or if a violation was noted. `field` is where the
-/// execution names the agent.
-pub(super) async fn pin(
-    app: &App,
-    namespace: &str,
-    field: &str,
-    definition: &Bytes,
-    digest: &Digest,
-    violations: &mut Vec<Violation>,
-) -> Result<Option<Pinned>, ApiError> {
-    let internal = |fault: &dyn std::fmt::Display| ApiError::internal(format!("the agent {digest}: {fault}"));
-    let Compiled::Agent(agent) =
-        app.programs().get(ProgramKind::Agent, digest, definition).map_err(|fault| internal(&fault))?
-    else {
-        return Ok(None);
-    };
-    let names: Vec<String> = agent.skills().map(str::to_owned).collect();
-    if names.is_empty() {
-        return Ok(None);
-    }
-    let noted = violations.len();
-    let mut skills = Map::new();
-    for name in names {
-        let key = ResourceKey::new(Skill::KIND, namespace, name.clone());
-        match app.read(move |store| store.get(&key)).await? {
-            Some(stored) => {
-                let spec = Skill::decode_stored(&stored.body, stored.revision)?.spec.unwrap_or_default();
-                skills.insert(name, content(&spec));
+impl App {
+    /// Puts the skills that an agent names into its content; gives the places of those that there are not, and a sentence for
+    /// each.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) async fn join_skills(
+        &self,
+        namespace: &str,
+        content: &mut Value,
+    ) -> Result<Vec<(String, String)>, ApiError> {
+        let mut missing = Vec::new();
+        let named: Vec<String> = content
+            .get("skills")
+            .and_then(Value::as_array)
+            .map(|names| names.iter().take(SKILLS_MAX).filter_map(Value::as_str).map(str::to_owned).collect())
+            .unwrap_or_default();
+        let (mut skills, mut bytes) = (Map::new(), 0);
+        for (index, name) in named.into_iter().enumerate() {
+            let key = ResourceKey::new(Skill::KIND, namespace, name.clone());
+            let place = format!("skills[{index}]");
+            let Some(stored) = self.read(move |store| store.get(&key)).await? else {
+                missing.push((place, format!("no skill '{name}' in namespace '{namespace}'")));
+                continue;
+            };
+            bytes += stored.body.len();
+            if bytes > PINNED_BYTES_MAX {
+                let why = format!("the skills up to '{name}' have {bytes} bytes, allowed are up to {PINNED_BYTES_MAX}");
+                missing.push((place, why));
+                break;
             }
-            None => violations.push(Violation::new(
-                field,
-                format!("its skill '{name}' is not there: no skill of that name in namespace '{namespace}'"),
-            )),
+            let spec = Skill::decode_stored(&stored.body, stored.revision)?.spec.unwrap_or_default();
+            skills.insert(name, baton_proto::to_json_value(&spec));
         }
+        if let Some(fields) = content.as_object_mut().filter(|_| !skills.is_empty()) {
+            fields.insert(PINNED_SKILLS.to_owned(), Value::Object(skills));
+        }
+        Ok(missing)
     }
-    if violations.len() > noted {
-        return Ok(None);
-    }
-    let mut whole: Value = serde_json::from_slice(definition).map_err(|error| internal(&error))?;
-    whole[PINNED_SKILLS] = Value::Object(skills);
-    let definition = Bytes::from(whole.to_string());
-    if definition.len() > PINNED_BYTES_MAX {
-        let message = format!("has {} bytes with its skills, allowed are up to {PINNED_BYTES_MAX}", definition.len());
-        violations.push(Violation::new(field, message));
-        return Ok(None);
-    }
-    let digest = Digest::of(&definition);
-    app.programs().get(ProgramKind::Agent, &digest, &definition).map_err(|fault| internal(&fault))?;
-    Ok(Some(Pinned { definition, digest }))
 }

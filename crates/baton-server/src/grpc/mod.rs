@@ -78,6 +78,7 @@ pub(crate) fn router(grpc: &Grpc) -> Result<Router, tonic_reflection::server::Er
         .add_service(service!(v1::secret_service_server::SecretServiceServer))
         .add_service(service!(v1::mcp_server_service_server::McpServerServiceServer))
         .add_service(service!(v1::skill_service_server::SkillServiceServer))
+        .add_service(service!(v1::artifact_service_server::ArtifactServiceServer))
         .add_service(service!(v1::workflow_execution_service_server::WorkflowExecutionServiceServer))
         .add_service(service!(v1::agent_execution_service_server::AgentExecutionServiceServer))
         .add_service(service!(v1::approval_service_server::ApprovalServiceServer))

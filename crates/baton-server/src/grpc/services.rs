@@ -3,7 +3,11 @@
 use baton_proto::{history_v1::HistoryEvent, v1};
 use tonic::{Request, Response, Status};
 
-use super::{Grpc, resources::Answers};
+use super::{
+    Grpc,
+    resources::{Answers, fill_namespace},
+    status,
+};
 
 /// The service of one kind: what every kind has, and in braces what this one has beside it.
 macro_rules! resource_service {
@@ -60,7 +64,8 @@ macro_rules! execution_service {
         $get:ident, $list:ident, $patch:ident, $delete:ident, $watch:ident,
         $cancel:ident, $terminate:ident, $suspend:ident, $resume:ident, $history:ident, $watch_history:ident,
         ($stream:ident, $stream_items:ident),
-        $callbacks:ident, $attach:ident, $retry:ident
+        $callbacks:ident, $attach:ident, $retry:ident,
+        { $($more:tt)* }
     ) => {
         resource_service! {
             $kind, $field, $trait, $events, ($create, $create_request), ($update, $update_request),
@@ -109,6 +114,8 @@ macro_rules! execution_service {
                 async fn $retry(&self, request: Request<v1::RetryCallbackRequest>) -> Result<Response<v1::CallbackList>, Status> {
                     self.retry_callback::<v1::$kind>(request.into_inner()).await
                 }
+
+                $($more)*
             }
         }
     };
@@ -136,6 +143,20 @@ resource_service! {
     McpServer, mcp_server, v1::mcp_server_service_server::McpServerService, WatchMcpServersStream,
     (create_mcp_server, CreateMcpServerRequest), (update_mcp_server, UpdateMcpServerRequest),
     get_mcp_server, list_mcp_servers, patch_mcp_server, delete_mcp_server, watch_mcp_servers, {}
+}
+
+resource_service! {
+    Artifact, artifact, v1::artifact_service_server::ArtifactService, WatchArtifactsStream,
+    (create_artifact, CreateArtifactRequest), (update_artifact, UpdateArtifactRequest),
+    get_artifact, list_artifacts, patch_artifact, delete_artifact, watch_artifacts,
+    {
+        async fn get_artifact_content(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::ArtifactContent>, Status> {
+            let mut request = request.into_inner();
+            fill_namespace(&mut request.namespace);
+            let content = self.app.artifact_content(&request.namespace, &request.name).await;
+            content.map(Response::new).map_err(status::of)
+        }
+    }
 }
 
 resource_service! {
@@ -167,7 +188,7 @@ execution_service! {
     get_workflow_execution, list_workflow_executions, patch_workflow_execution, delete_workflow_execution, watch_workflow_executions,
     cancel_workflow_execution, terminate_workflow_execution, suspend_workflow_execution, resume_workflow_execution,
     get_workflow_execution_history, watch_workflow_execution_history, (stream_workflow_execution, StreamWorkflowExecutionStream),
-    list_workflow_execution_callbacks, attach_workflow_execution_callback, retry_workflow_execution_callback
+    list_workflow_execution_callbacks, attach_workflow_execution_callback, retry_workflow_execution_callback, {}
 }
 
 execution_service! {
@@ -177,5 +198,15 @@ execution_service! {
     get_agent_execution, list_agent_executions, patch_agent_execution, delete_agent_execution, watch_agent_executions,
     cancel_agent_execution, terminate_agent_execution, suspend_agent_execution, resume_agent_execution,
     get_agent_execution_history, watch_agent_execution_history, (stream_agent_execution, StreamAgentExecutionStream),
-    list_agent_execution_callbacks, attach_agent_execution_callback, retry_agent_execution_callback
+    list_agent_execution_callbacks, attach_agent_execution_callback, retry_agent_execution_callback,
+    {
+        async fn get_agent_execution_artifact(
+            &self,
+            request: Request<v1::GetExecutionArtifactRequest>,
+        ) -> Result<Response<v1::ArtifactContent>, Status> {
+            let mut request = request.into_inner();
+            fill_namespace(&mut request.namespace);
+            self.app.execution_artifact(&request).await.map(Response::new).map_err(status::of)
+        }
+    }
 }

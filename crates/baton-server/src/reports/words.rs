@@ -158,7 +158,7 @@ impl Story {
                 told.push(self.task_status(position, "cancelled"));
             }
             // A task that is skipped was never created.
-            NoteKind::TaskSkipped(_) | NoteKind::Message(_) => {}
+            NoteKind::TaskSkipped(_) | NoteKind::Message(_) | NoteKind::Artifact(_) => {}
         }
     }
 

@@ -122,7 +122,7 @@ fn index() -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "paths": [
             "/apis", "/apis/baton.dev", "/apis/baton.dev/v1",
-            "/apis/baton.dev/v1/agentexecutions", "/apis/baton.dev/v1/agents", "/apis/baton.dev/v1/approvals",
+            "/apis/baton.dev/v1/agentexecutions", "/apis/baton.dev/v1/agents", "/apis/baton.dev/v1/approvals", "/apis/baton.dev/v1/artifacts",
             "/apis/baton.dev/v1/callbacks:await", "/apis/baton.dev/v1/callbacks:cancel", "/apis/baton.dev/v1/callbacks:complete",
             "/apis/baton.dev/v1/callbacks:create", "/apis/baton.dev/v1/callbacks:fail", "/apis/baton.dev/v1/callbacks:heartbeat",
             "/apis/baton.dev/v1/namespaces/{namespace}/{plural}", "/apis/baton.dev/v1/namespaces/{namespace}/{plural}/{name}",
@@ -164,8 +164,11 @@ fn resources() -> Value {
     template::<v1::Secret>(&mut list);
     template::<v1::McpServer>(&mut list);
     template::<v1::Skill>(&mut list);
+    template::<v1::Artifact>(&mut list);
+    subresource::<v1::Artifact>(&mut list, "content", &["get"]);
     execution::<v1::WorkflowExecution>(&mut list);
     execution::<v1::AgentExecution>(&mut list);
+    subresource::<v1::AgentExecution>(&mut list, "artifacts", &["get"]);
     kind::<v1::Approval>(&mut list, &["get", "list", "watch"]);
     subresource::<v1::Approval>(&mut list, "status", &["get"]);
     for name in ["approve", "deny", "decide"] {

@@ -16,6 +16,7 @@
 //! A panic of a handler is one answer with code 500 and a line in the log; the connection lives on.
 
 mod approvals;
+mod artifacts;
 mod body;
 mod call;
 mod callbacks;
@@ -86,6 +87,8 @@ pub(crate) fn router(rest: Rest) -> Router {
         .merge(resource::<v1::Secret>())
         .merge(resource::<v1::McpServer>())
         .merge(resource::<v1::Skill>())
+        .merge(resource::<v1::Artifact>())
+        .merge(artifact_routes())
         .merge(resource::<v1::WorkflowExecution>())
         .merge(resource::<v1::AgentExecution>())
         .merge(execution::<v1::WorkflowExecution>())
@@ -214,6 +217,15 @@ fn approval_routes() -> Router<Rest> {
         .route(&in_namespace::<Of>("/{name}/approve"), post(handle::<Of, _>(approvals::approve)))
         .route(&in_namespace::<Of>("/{name}/deny"), post(handle::<Of, _>(approvals::deny)))
         .route(&in_namespace::<Of>("/{name}/decide"), post(handle::<Of, _>(approvals::decide)))
+}
+
+/// Contents of what was uploaded, and of what executions of agents made.
+fn artifact_routes() -> Router<Rest> {
+    type Of = v1::Artifact;
+    type Execution = v1::AgentExecution;
+    Router::new()
+        .route(&in_namespace::<Of>("/{name}/content"), get(handle::<Of, _>(artifacts::content)))
+        .route(&in_namespace::<Execution>("/{name}/artifacts"), get(handle::<Execution, _>(artifacts::of_execution)))
 }
 
 fn callback_routes() -> Router<Rest> {

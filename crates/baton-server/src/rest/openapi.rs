@@ -56,6 +56,7 @@ static TEXT: LazyLock<Result<Arc<str>, String>> = LazyLock::new(|| {
     document.add::<v1::Secret>(&pool)?;
     document.add::<v1::McpServer>(&pool)?;
     document.add::<v1::Skill>(&pool)?;
+    document.add::<v1::Artifact>(&pool)?;
     document.add::<v1::WorkflowExecution>(&pool)?;
     document.add::<v1::AgentExecution>(&pool)?;
     document.add_readable::<v1::Approval>(&pool)?;

@@ -69,15 +69,17 @@ impl Default for UpkeepOptions {
 }
 
 /// The kinds whose objects can be owned.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 10] = [
     kind::WORKFLOW_EXECUTION,
     kind::AGENT_EXECUTION,
     kind::WORKFLOW,
     kind::AGENT,
     kind::SECRET,
     kind::APPROVAL,
+    kind::MCP_SERVER,
     kind::SKILL,
     kind::SESSION,
+    kind::ARTIFACT,
 ];
 
 pub(crate) struct Upkeep {
@@ -250,6 +252,7 @@ impl Upkeep {
             kind::APPROVAL => self.remove_as::<v1::Approval>(stored).await,
             kind::SKILL => self.remove_as::<v1::Skill>(stored).await,
             kind::SESSION => self.remove_as::<v1::Session>(stored).await,
+            kind::ARTIFACT => self.remove_as::<v1::Artifact>(stored).await,
             kind::WORKFLOW_EXECUTION => self.remove_as::<v1::WorkflowExecution>(stored).await,
             kind::AGENT_EXECUTION => self.remove_as::<v1::AgentExecution>(stored).await,
             events::EVENT | events::SUBSCRIPTION => events::forget(self.app.store(), stored).await,
@@ -334,6 +337,7 @@ fn owners_of(stored: &StoredResource) -> Result<(Vec<Uid>, bool), ApiError> {
         kind::SECRET => (owners(v1::Secret::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::MCP_SERVER => (owners(v1::McpServer::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::APPROVAL => (owners(v1::Approval::decode_stored(&stored.body, stored.revision)?.metadata()), false),
+        kind::ARTIFACT => (owners(v1::Artifact::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SKILL => (owners(v1::Skill::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::SESSION => (owners(v1::Session::decode_stored(&stored.body, stored.revision)?.metadata()), false),
         kind::WORKFLOW_EXECUTION | kind::AGENT_EXECUTION => {

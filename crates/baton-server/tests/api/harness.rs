@@ -95,6 +95,11 @@ impl Server {
             ("workflows", slow_workflow("slow")),
             ("agents", agent("echo")),
             ("secrets", secret("key")),
+            ("skills", skill("greeting")),
+            (
+                "artifacts",
+                json!({"apiVersion": "baton.dev/v1", "kind": "Artifact", "spec": {"mediaType": "text/plain", "data": "aGVsbG8="}}),
+            ),
         ] {
             self.post(&format!("namespaces/default/{plural}"), &object).await.expect(StatusCode::CREATED);
         }
@@ -187,6 +192,13 @@ pub(crate) fn with_tasks(name: &str, tasks: &Value) -> Value {
 pub(crate) fn secret(name: &str) -> Value {
     json!({
         "apiVersion": "baton.dev/v1", "kind": "Secret", "metadata": {"name": name}, "spec": {"data": {"token": "s3cr3t-value"}},
+    })
+}
+
+pub(crate) fn skill(name: &str) -> Value {
+    json!({
+        "apiVersion": "baton.dev/v1", "kind": "Skill", "metadata": {"name": name},
+        "spec": {"description": "How to greet", "instructions": "Say hello."},
     })
 }
 

@@ -56,9 +56,22 @@ fn cases() -> BTreeMap<String, Code> {
     let mut cases =
         BTreeMap::from(CALLBACK_CASES.map(|(method, code)| (format!("baton.v1.CallbackService/{method}"), code)));
     cases.extend(APPROVAL_CASES.map(|(method, code)| (format!("baton.v1.ApprovalService/{method}"), code)));
+    cases.insert("baton.v1.ArtifactService/GetArtifactContent".to_owned(), Code::NotFound);
+    cases.insert("baton.v1.AgentExecutionService/GetAgentExecutionArtifact".to_owned(), Code::NotFound);
     cases.insert("baton.v1.EventService/PublishEvents".to_owned(), Code::InvalidArgument);
     cases.insert("baton.v1.SessionService/ExportSession".to_owned(), Code::NotFound);
-    for kind in ["Workflow", "Agent", "Secret", "Session", "McpServer", "WorkflowExecution", "AgentExecution"] {
+    let kinds = [
+        "Workflow",
+        "Agent",
+        "Secret",
+        "Session",
+        "McpServer",
+        "Skill",
+        "Artifact",
+        "WorkflowExecution",
+        "AgentExecution",
+    ];
+    for kind in kinds {
         let more = EXECUTION_CASES.iter().filter(|_| kind.ends_with("Execution"));
         for (before, after, code) in RESOURCE_CASES.iter().chain(more) {
             cases.insert(format!("baton.v1.{kind}Service/{before}{kind}{after}"), *code);

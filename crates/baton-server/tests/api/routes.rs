@@ -11,8 +11,9 @@ use crate::harness::{self, Server, agent_execution, send, workflow_execution};
 type Write = fn(&str) -> Value;
 
 /// Kinds, with how one of them is written.
-const KINDS: [(&str, Write); 7] = [
+const KINDS: [(&str, Write); 8] = [
     ("secrets", harness::secret),
+    ("skills", harness::skill),
     ("sessions", harness::session),
     ("mcpservers", harness::mcp_server),
     ("workflows", harness::workflow),
@@ -49,7 +50,7 @@ async fn every_kind_has_its_verbs() {
         let replaced = server.put(&one, &current).await.expect(StatusCode::OK);
         assert_eq!(replaced["metadata"]["annotations"]["note"], "x");
         let deleted = server.delete(&one).await.expect(StatusCode::OK);
-        if ["secrets", "sessions", "mcpservers", "workflows", "agents"].contains(&plural) {
+        if ["secrets", "skills", "sessions", "mcpservers", "workflows", "agents"].contains(&plural) {
             assert_eq!((&deleted["kind"], &deleted["status"]), (&json!("Status"), &json!("Success")), "{deleted}");
             server.get(&one).await.refused(StatusCode::NOT_FOUND, "NotFound");
         }
@@ -112,6 +113,10 @@ async fn discovery_names_what_answers() {
                 "echo"
             } else if plural == "secrets" {
                 "key"
+            } else if plural == "skills" {
+                "greeting"
+            } else if plural == "artifacts" {
+                "sha256-2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
             } else {
                 "probe"
             };

@@ -136,7 +136,7 @@ async fn ends_all(terminate: bool) {
 
     let answer = AwaitCallbackRequest { callback_token: token, timeout: "60s".into() };
     let answer = server.app().await_callback(&answer).await.unwrap();
-    assert_eq!(answer.phase, "Cancelled");
+    assert_eq!(answer.state, "Cancelled");
     let root = server.ended::<AgentExecution>("run").await.status.unwrap();
     assert_eq!(root.output.unwrap().text, "\"Asking.\"", "what there was is kept");
     assert_eq!(root.phase, "Cancelled");

@@ -6,6 +6,8 @@
 
 mod admission;
 mod agent_secrets;
+mod artifacts;
+mod documentation;
 mod events;
 mod executions;
 mod kill;
@@ -20,8 +22,10 @@ mod schedules;
 mod secrets;
 mod server;
 mod sessions;
+mod skills;
 mod support;
 mod templates;
+mod tools;
 mod traces;
 mod upkeep;
 mod watches;

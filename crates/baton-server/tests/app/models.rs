@@ -79,7 +79,7 @@ async fn attachments_are_checked_when_the_execution_is_created() {
 #[tokio::test]
 async fn calls_tokens_and_cost_are_counted_by_model() {
     let price = Price::from_dollars(1.0, 10.0, Some(0.5)).unwrap();
-    let server = Server::start_with(|options| drop(options.models.prices.insert("metered".to_owned(), price))).await;
+    let server = Server::start_with(|options| _ = options.models.prices.insert("metered".to_owned(), price)).await;
     let (url, _) = model().await;
     for (name, base_url) in [("one", url.as_str()), ("two", url.as_str()), ("none", "http://127.0.0.1:1/v1")] {
         let model = json!({"name": "metered", "baseUrl": base_url, "retry": {"maximumAttempts": 1}});
@@ -87,6 +87,8 @@ async fn calls_tokens_and_cost_are_counted_by_model() {
         server.create::<AgentExecution>(json!({"metadata": {"name": name}, "spec": spec})).await.unwrap();
         server.ended::<AgentExecution>(name).await;
     }
+    // A second installation is refused, and the first one is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let page = reqwest::Client::builder().no_proxy().build().unwrap();
     let page =
         page.get(format!("http://{}/metrics", server.running.address)).send().await.unwrap().text().await.unwrap();

@@ -33,6 +33,7 @@ impl Run {
             tasks_started: execution.tasks_started,
             tasks_ended: execution.tasks_ended,
             recent: execution.recent.iter().cloned().collect(),
+            artifacts: Vec::new(),
             usage: Usage { children: execution.account.children(), ..Usage::default() },
             tree: execution.account.progress(Usage::default()),
         }

@@ -162,6 +162,7 @@ fn note_line(note: &Note) -> String {
         Note::TaskCancelled { position } => format!("x {position}"),
         Note::TaskRetried { position, attempt, delay_ms } => format!("~ {position} attempt {attempt} after {delay_ms}"),
         Note::Message { .. } => "message".to_owned(),
+        Note::Artifact { name, .. } => format!("artifact {name}"),
     }
 }
 
