@@ -16,10 +16,11 @@ use crate::{
 };
 
 pub(crate) async fn history(context: &Context, args: HistoryArgs) -> Result<(), Failure> {
-    let (kind, name) = args.kind.clone().execution(args.name.clone())?;
+    let (kind, name) = args.kind.execution(args.name)?;
     let client = context.client().await?;
     if args.follow {
-        return follow(context, &client, kind, &name, &args).await;
+        let with_deltas = args.deltas || context.printer.data_is_interactive();
+        return follow(context, &client, kind, &name, Followed { after: args.after, with_deltas }).await;
     }
     let (mut after, mut all) = (args.after, Vec::new());
     let format = context.settings.output.value;
@@ -53,10 +54,18 @@ pub(crate) async fn history(context: &Context, args: HistoryArgs) -> Result<(), 
     }
 }
 
+/// What of an execution is followed.
+struct Followed {
+    /// Events after this number.
+    after: i32,
+    /// Also what is being made.
+    with_deltas: bool,
+}
+
 /// Events as they are recorded; a broken stream is opened again after the last number.
-async fn follow(context: &Context, client: &Client, kind: Kind, name: &str, args: &HistoryArgs) -> Result<(), Failure> {
-    let with_deltas = args.deltas || context.printer.data_is_interactive();
-    let (mut is_first, mut tries, mut after) = (true, 0, args.after);
+async fn follow(context: &Context, client: &Client, kind: Kind, name: &str, what: Followed) -> Result<(), Failure> {
+    let Followed { mut after, with_deltas } = what;
+    let (mut is_first, mut tries) = (true, 0);
     let mut speech = Speech::default();
     loop {
         let request = v1::StreamRequest { namespace: context.namespace().to_owned(), name: name.to_owned(), after };

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - Every event is told once, in order; a stream that begins after a number tells all that was recorded after it.
+//! - The last state is told last, after the event of the end.
 //! - What an activity emits is told after the event that schedules it and before the event that ends it.
 //! - Whoever reads slowly holds up nobody: a stream keeps no more than a page of events, and reads on when it was read.
 //!
@@ -209,7 +210,13 @@ impl<R: ExecutionKind> Streaming<R> {
         let uid = self.uid;
         let row = self.app.read(move |store| store.get_by_uid(*uid.as_bytes())).await?;
         let row = row.ok_or_else(|| ApiError::not_found("execution", &uid.to_string(), ""))?;
-        let state = state_of(baton_engine::decode_stored(R::KIND, &row.body, row.revision)?);
+        let execution = baton_engine::decode_stored(R::KIND, &row.body, row.revision)?;
+        if execution.phase().is_terminal() && !self.has_ended {
+            // It has just ended: the events of its end come first.
+            self.log = Log::Due;
+            return Ok(());
+        }
+        let state = state_of(execution);
         if self.state.as_ref() != Some(&state) {
             self.state = Some(state.clone());
             self.ready.push_back(v1::StreamItem { id: String::new(), item: Some(Item::State(state)) });

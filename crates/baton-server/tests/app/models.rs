@@ -87,6 +87,8 @@ async fn calls_tokens_and_cost_are_counted_by_model() {
         server.create::<AgentExecution>(json!({"metadata": {"name": name}, "spec": spec})).await.unwrap();
         server.ended::<AgentExecution>(name).await;
     }
+    // A second installation is refused, and the first one is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let page = reqwest::Client::builder().no_proxy().build().unwrap();
     let page =
         page.get(format!("http://{}/metrics", server.running.address)).send().await.unwrap().text().await.unwrap();

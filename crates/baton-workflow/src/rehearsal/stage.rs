@@ -7,7 +7,7 @@ use std::{
 
 use baton_execution::{
     ChildTarget, Choice, Command, Decision, Ending, Fault, Grant, Input, Note, OperationId, Outcome, Program,
-    ProgramKind, Question, Recorded, ScheduleActivity, Start, StartChild, arguments_digest, fault_type,
+    ProgramKind, Question, Recorded, ScheduleActivity, Start, StartChild, Used, arguments_digest, fault_type,
 };
 use baton_types::Uid;
 use serde_json::{Map, Value, json};
@@ -166,7 +166,8 @@ impl<'s> Stage<'s> {
             }),
             Coming::Wait(id, outcome) => {
                 self.waits.remove(&id)?;
-                Some(Input::CallbackAnswered { id, outcome, used: None })
+                // What answers here is a script, which uses nothing.
+                Some(Input::CallbackAnswered { id, outcome, used: Some(Used::default()) })
             }
             Coming::Event(event) => {
                 self.events.push((at_ms, event));
