@@ -8,6 +8,7 @@ use crate::{Fault, Grant, OperationId, ProgramKind, Question};
 
 /// One decision of a Program. Recorded in history before anything of it is carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "a step has few commands, and they are not kept")]
 pub enum Command {
     /// Run an activity; answered by `ActivityCompleted` or `ActivityFailed` of the same id.
     ScheduleActivity(ScheduleActivity),

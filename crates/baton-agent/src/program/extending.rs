@@ -187,10 +187,10 @@ impl AgentProgram {
                 }
             }
             Ok(decision) if decision.reason.is_empty() => {
-                self.not_extended("a person was asked to extend it, and did not", step)
+                self.not_extended("a person was asked to extend it, and did not", step);
             }
             Ok(decision) => {
-                self.not_extended(&format!("a person was asked to extend it, and did not: {}", decision.reason), step)
+                self.not_extended(&format!("a person was asked to extend it, and did not: {}", decision.reason), step);
             }
             Err(why) => self.not_extended(&why, step),
         }

@@ -47,9 +47,10 @@ async fn hang(mut stream: TcpStream, tell: mpsc::UnboundedSender<Seen>) {
     }
     let said = String::from_utf8_lossy(&said).into_owned();
     let path = said.split(' ').nth(1).unwrap_or_default().to_owned();
-    let begun = concat!(
-        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
-        "3d\r\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"So far\"}}]}\n\n\r\n"
+    let data = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"So far\"}}]}\n\n";
+    let begun = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{data}\r\n",
+        data.len()
     );
     stream.write_all(begun.as_bytes()).await.unwrap();
     drop(tell.send(Seen::Opened(path.clone())));

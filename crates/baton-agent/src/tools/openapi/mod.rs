@@ -144,16 +144,15 @@ fn read_document(fields: &Fields<'_>) -> Option<(Value, Value)> {
             let shown = json!({"uri": uri, "digest": Digest::of(text.as_bytes()).to_string()});
             Some((json!({"uri": uri, "content": text}), shown))
         }
-        None => match url {
-            Some(url) => {
-                let document = json!({"uri": url, "authentication": authentication, "digest": digest});
-                Some((document.clone(), document))
-            }
-            None => {
+        None => {
+            if url.is_none() {
                 own.violation("", "must have 'url' or 'content'");
-                None
             }
-        },
+            url.map(|url| {
+                let document = json!({"uri": url, "authentication": authentication, "digest": digest});
+                (document.clone(), document)
+            })
+        }
     };
     own.finish();
     document
