@@ -153,8 +153,8 @@ impl Tracer {
     ///
     /// # Errors
     /// An endpoint that is no URL, or a header that is none.
-    pub(crate) fn start(options: TracesOptions, tls: rustls::ClientConfig) -> Result<Self, ActivitiesError> {
-        let exporter = Exporter::new(&options, tls)?;
+    pub(crate) fn start(options: &TracesOptions, tls: rustls::ClientConfig) -> Result<Self, ActivitiesError> {
+        let exporter = Exporter::new(options, tls)?;
         let (orders, ordered) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(exporter.run(ordered));
         Ok(Self(Arc::new(Inner { orders, content: options.content })))
