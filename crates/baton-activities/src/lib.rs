@@ -163,7 +163,7 @@ fn registry(
         ("mcp-call", Box::new(mcp::McpCall(mcp.clone()))),
         ("mcp-tools", Box::new(mcp::McpTools(mcp))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
-        ("model", Box::new(model::Model::new(means, models)?)),
+        ("model", Box::new(model::Model::new(means, &models)?)),
         ("command", Box::new(process::command::Command::new(&means.sandbox))),
         ("container", Box::new(process::container::Container::new(&means.sandbox))),
         ("script", Box::new(process::script::Script::new(&means.sandbox, &means.authenticator))),

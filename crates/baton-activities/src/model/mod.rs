@@ -64,13 +64,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(means: &Means, options: ModelsOptions) -> Result<Self, ActivitiesError> {
-        let places = Places::new(&options, &means.outgoing.policy, &means.home)?;
+    pub(crate) fn new(means: &Means, options: &ModelsOptions) -> Result<Self, ActivitiesError> {
+        let places = Places::new(options, &means.outgoing.policy, &means.home)?;
         let retry_initial = Duration::from_millis(options.retry_initial_ms);
         Ok(Self {
             remote: Box::new(Remote::new(&means.outgoing, places, retry_initial)),
             playback: Box::new(playback::Player),
-            prices: Prices::new(&options),
+            prices: Prices::new(options),
             home: Arc::clone(&means.home),
         })
     }
