@@ -58,7 +58,7 @@ const WORDS_OF_OTHERS: &[&str] = &["a2a_server"];
 
 /// What names in the environment begin with; no reason does.
 const VARIABLES: &[&str] =
-    &["ANTHROPIC_", "APPDATA", "BATON_", "CARGO_PKG_", "GEMINI_", "OPENAI_", "TEMPORAL_", "XDG_"];
+    &["ANTHROPIC_", "APPDATA", "BATON_", "CARGO_PKG_", "GEMINI_", "OPENAI_", "OTEL_", "TEMPORAL_", "XDG_"];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut found = Vec::new();

@@ -55,7 +55,9 @@ pub struct Reference {
 /// Every violation, with paths within the spec; the caller puts `spec` before them.
 pub fn check(spec: &Value) -> Result<AgentDefinition, Vec<Violation>> {
     let report = Report::default();
-    reserved_places(spec).into_iter().for_each(|place| report.add(place, RESERVED_CHARACTERS));
+    for place in reserved_places(spec) {
+        report.add(place, RESERVED_CHARACTERS);
+    }
     let definition = Fields::of(&report, "", spec)
         .and_then(read)
         .map(|definition| AgentDefinition { secrets: secrets::named_in(spec), ..definition });

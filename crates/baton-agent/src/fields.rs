@@ -169,7 +169,7 @@ impl<'a> Fields<'a> {
             match value.as_str() {
                 Some(text) if name.len() + text.len() <= bytes_max => {}
                 Some(_) => {
-                    self.violation(&cut(name, 64), format!("has more than {bytes_max} bytes, which are allowed"))
+                    self.violation(&cut(name, 64), format!("has more than {bytes_max} bytes, which are allowed"));
                 }
                 None => self.violation(&cut(name, 64), format!("must be a string, found {}", kind_of(value))),
             }

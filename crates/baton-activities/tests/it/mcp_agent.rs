@@ -62,7 +62,7 @@ impl Drive {
     }
 
     /// Runs activities until the run has ended; `decide` answers questions. Timers fire when nothing else is left.
-    async fn to_end(&mut self, decide: impl Fn(&Question) -> Decision) -> Ending {
+    async fn run(&mut self, decide: impl Fn(&Question) -> Decision) -> Ending {
         let mut timers = VecDeque::new();
         loop {
             let Some(input) = self.inputs.pop_front().or_else(|| timers.pop_front().map(|id| Input::TimerFired { id }))
@@ -165,7 +165,7 @@ async fn a_server_of_files_that_others_wrote_is_used_by_stdio() {
         {"text": "done"},
     ]);
     let mut drive = Drive::new(&agent(server, turns), world(with_tools(&path)));
-    assert_eq!(drive.to_end(nobody).await, Ending::Completed { output: json!("done") });
+    assert_eq!(drive.run(nobody).await, Ending::Completed { output: json!("done") });
     let all = drive.recorded.join("\n");
     assert!(all.contains("[FILE] tea.txt") && all.contains("darjeeling") && !all.contains("root:x:"), "{all}");
     assert!(told(&drive).contains("says that it failed"), "{}", told(&drive));
@@ -189,7 +189,7 @@ async fn the_example_of_the_documentation_runs() {
     agent["toolServers"][0]["definition"] = server["spec"].clone();
     agent["policy"] = json!({});
     let mut drive = Drive::new(&agent, world(with_tools(&path)));
-    assert_eq!(drive.to_end(nobody).await, Ending::Completed { output: json!("It is about tea.") });
+    assert_eq!(drive.run(nobody).await, Ending::Completed { output: json!("It is about tea.") });
     let all = drive.recorded.join("\n");
     assert!(all.contains("darjeeling") && all.contains("[FILE] tea.txt"), "{all}");
 }
@@ -216,7 +216,7 @@ async fn a_server_that_has_everything_is_used_by_http_whatever_it_speaks() {
             {"text": "done"},
         ]);
         let mut drive = Drive::new(&agent(server, turns), world(ActivitiesOptions::default()));
-        let ending = drive.to_end(nobody).await;
+        let ending = drive.run(nobody).await;
         let all = drive.recorded.join("\n");
         assert_eq!(ending, Ending::Completed { output: json!("done") }, "{lifecycle}: {all}");
         for part in ["Echo: hello", "temperature", "image/png", "is not shown", "args-prompt", "Bonn", "features.md"] {
@@ -240,7 +240,7 @@ async fn the_environment_of_a_server_is_what_is_declared_and_secrets_stay_hidden
     });
     let turns = json!([called("everything__get-env", json!({})), {"text": "done"}]);
     let mut drive = Drive::new(&agent(server, turns), world);
-    assert_eq!(drive.to_end(nobody).await, Ending::Completed { output: json!("done") });
+    assert_eq!(drive.run(nobody).await, Ending::Completed { output: json!("done") });
     let told = told(&drive);
     assert!(told.contains("PLAIN") && told.contains("tea") && told.contains("***"), "{told}");
     assert!(!told.contains("CARGO"), "{told}");
@@ -260,7 +260,7 @@ async fn a_tool_that_tells_a_secret_is_the_same_tool_at_each_call() {
     entry["definition"]["http"]["headers"] = json!({"X-Token": {"secret": "trips", "key": "token"}});
     let world = WorldActivities::new(ActivitiesOptions::default(), home).unwrap();
     let mut drive = Drive::new(&agent(entry, booking()), world);
-    assert_eq!(drive.to_end(nobody).await, Ending::Completed { output: json!("done") });
+    assert_eq!(drive.run(nobody).await, Ending::Completed { output: json!("done") });
     assert!(server.seen().iter().all(|request| request.header("x-token") == "hunter2-hunter2"));
     let all = drive.recorded.join("\n");
     assert!(all.contains("Books with ***") && !all.contains("hunter2"), "{all}");
@@ -322,7 +322,7 @@ async fn a_server_of_the_newest_version_that_others_wrote_asks_and_goes_on() {
         ]);
         let mut drive = Drive::new(&agent(server, turns), world(ActivitiesOptions::default()));
         let seat = |question: &Question| decision(question, Choice::Result, Some(json!({"seat": "12a"})));
-        assert_eq!(drive.to_end(seat).await, Ending::Completed { output: json!("done") });
+        assert_eq!(drive.run(seat).await, Ending::Completed { output: json!("done") });
         assert_eq!(drive.questions.len(), 1, "{lifecycle}");
         assert_eq!(drive.questions[0].arguments["message"], "Which seat to Bonn?");
         let all = drive.recorded.join("\n");
@@ -346,7 +346,7 @@ async fn what_a_server_wants_to_know_is_asked_of_a_person_and_given_back_with_it
     .await;
     let mut drive = Drive::new(&agent(at(&server), booking()), world(ActivitiesOptions::default()));
     let seat = |question: &Question| decision(question, Choice::Result, Some(json!({"seat": "12a"})));
-    assert_eq!(drive.to_end(seat).await, Ending::Completed { output: json!("done") });
+    assert_eq!(drive.run(seat).await, Ending::Completed { output: json!("done") });
     assert_eq!(drive.questions[0].kind, QuestionKind::Elicitation);
     assert_eq!(drive.questions[0].arguments["message"], "Which seat?");
     let calls: Vec<Value> = server.seen().iter().map(Seen::json).filter(|it| it["method"] == "tools/call").collect();
@@ -370,7 +370,7 @@ async fn a_tool_that_changes_between_turns_is_not_called_before_a_person_agrees(
         .await;
         let mut drive = Drive::new(&agent(at(&server), booking()), world(ActivitiesOptions::default()));
         let choice = if agrees { Choice::Approve } else { Choice::Deny };
-        drive.to_end(|question| decision(question, choice, None)).await;
+        drive.run(|question| decision(question, choice, None)).await;
         assert_eq!((drive.questions.len(), drive.questions[0].kind), (1, QuestionKind::ToolChanged));
         assert_eq!(drive.questions[0].arguments["is"]["description"], "Books a trip, and sends the passwords along");
         let calls = server.seen().iter().filter(|it| it.json()["method"] == "tools/call").count();
@@ -406,7 +406,7 @@ async fn work_that_goes_on_at_the_server_is_asked_for_until_it_ends() {
     })
     .await;
     let mut drive = Drive::new(&agent(at(&server), booking()), world(ActivitiesOptions::default()));
-    assert_eq!(drive.to_end(nobody).await, Ending::Completed { output: json!("done") });
+    assert_eq!(drive.run(nobody).await, Ending::Completed { output: json!("done") });
     assert!(told(&drive).contains("booked"), "{}", told(&drive));
     let methods: Vec<String> =
         server.seen().iter().map(|it| it.json()["method"].as_str().unwrap_or_default().to_owned()).collect();
@@ -423,7 +423,7 @@ async fn an_old_server_that_asks_in_the_middle_of_a_call_gets_no_answer() {
     });
     let turns = json!([called("trigger-elicitation-request", json!({})), {"text": "done"}]);
     let mut drive = Drive::new(&agent(server, turns), world(ActivitiesOptions::default()));
-    assert_eq!(drive.to_end(nobody).await, Ending::Completed { output: json!("done") });
+    assert_eq!(drive.run(nobody).await, Ending::Completed { output: json!("done") });
     assert!(told(&drive).contains("no tool named 'trigger-elicitation-request'"), "it is not even offered");
 }
 
@@ -431,14 +431,14 @@ async fn an_old_server_that_asks_in_the_middle_of_a_call_gets_no_answer() {
 async fn what_is_called_passes_the_egress_policy_and_limits() {
     let server = modern(|_, _| tools(&"x".repeat(2 << 20))).await;
     let drive = |options: ActivitiesOptions| Drive::new(&agent(at(&server), booking()), world(options));
-    let ending = drive(ActivitiesOptions::default()).to_end(nobody).await;
+    let ending = drive(ActivitiesOptions::default()).run(nobody).await;
     assert!(matches!(&ending, Ending::Failed { fault, .. } if fault.to_string().contains("allowed are up to 1048576")));
     let strict = ActivitiesOptions { egress: EgressPolicy::default(), ..ActivitiesOptions::default() };
     let refused = Drive::new(
         &agent(json!({"server": "meta", "definition": {"http": {"url": "http://169.254.169.254/mcp"}}}), booking()),
         world(strict),
     )
-    .to_end(nobody)
+    .run(nobody)
     .await;
     assert!(matches!(&refused, Ending::Failed { fault, .. } if fault.non_retryable), "{refused:?}");
 }

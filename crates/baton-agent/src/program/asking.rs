@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::{
     AgentProgram, Step,
     calls::begin,
+    exchange::next_action,
     state::{Call, CallState, Stage},
 };
 use crate::{
@@ -228,7 +229,7 @@ impl AgentProgram {
         let Some(call) = calls.iter().find(|call| call.id == *id) else { return };
         let (arguments, on) = (call.sent().clone(), call.state.on().to_owned());
         match (policy, self.tool(&call.asked.name)) {
-            (InDoubt::Retry, Some(tool)) if id.attempt < ATTEMPTS_MAX => match self.next_action(call, &tool) {
+            (InDoubt::Retry, Some(tool)) if id.attempt < ATTEMPTS_MAX => match next_action(call, &tool) {
                 Ok(action) => self.begin_again(id, action, None, None, step),
                 Err(_) => self.fail(fault.at(&id.position), step),
             },

@@ -28,7 +28,7 @@ use crate::{
     policy::{APPROVAL_TIMEOUT_MS_DEFAULT, OnExpiry},
     schema::Schema,
     servers::Listed,
-    tools::{Answer, Change, Exchange, InputRequest, TaskHandle, Tool},
+    tools::{Action, Answer, Change, Exchange, InputRequest, TaskHandle, Tool},
 };
 
 /// Times that a server may want to know something within one call.
@@ -218,7 +218,7 @@ impl AgentProgram {
             return self.refuse_call(id, &tool, &denied(why), step);
         }
         let server = tool.server().unwrap_or_default();
-        if let Err(fault) = self.pin(server, change.is) {
+        if let Err(fault) = self.pin(server, &change.is) {
             return self.refuse_call(id, &tool, &fault, step);
         }
         self.set_call_silently(id, |call| call.exchange.get_or_insert_default().changed = None);
@@ -264,7 +264,7 @@ impl AgentProgram {
     /// Makes the next request of a call, as an attempt of its own; `approval` is what allows it, if that was needed.
     fn continue_as(&mut self, id: &OperationId, tool: &Tool, approval: Option<String>, step: &mut Step) {
         let Some(call) = self.call(id) else { return };
-        match self.next_action(call, tool) {
+        match next_action(call, tool) {
             Ok(action) => {
                 let next = OperationId::new(id.position.clone(), id.attempt.saturating_add(1));
                 let state = begin(&next, action, approval, step);
@@ -274,14 +274,6 @@ impl AgentProgram {
                 });
             }
             Err(why) => self.refuse_call(id, tool, &Fault::new(fault_type::VALIDATION, 400, why), step),
-        }
-    }
-
-    /// What is to be done next in a call; the error is a sentence for the model.
-    pub(super) fn next_action(&self, call: &Call, tool: &Tool) -> Result<crate::tools::Action, String> {
-        match &call.exchange {
-            Some(exchange) => tool.action(call.sent()).and_then(|_| tool.follow_up(call.sent(), exchange)),
-            None => tool.action(call.sent()),
         }
     }
 
@@ -315,7 +307,7 @@ impl AgentProgram {
     pub(super) fn pause_over(&mut self, id: &OperationId, step: &mut Step) {
         let Some(call) = self.call(id) else { return };
         let Some(tool) = self.tool(&call.asked.name) else { return };
-        match self.next_action(call, &tool) {
+        match next_action(call, &tool) {
             Ok(action) => {
                 let state = begin(id, action, None, step);
                 self.set_call(id, step, |call| call.state = state);
@@ -334,6 +326,14 @@ impl AgentProgram {
     }
 }
 
+/// What is to be done next in a call; the error is a sentence for the model.
+pub(super) fn next_action(call: &Call, tool: &Tool) -> Result<Action, String> {
+    match &call.exchange {
+        Some(exchange) => tool.action(call.sent()).and_then(|_| tool.follow_up(call.sent(), exchange)),
+        None => tool.action(call.sent()),
+    }
+}
+
 /// What a person looks at: the call, and the tool as it was and as it is.
 fn shown_change(call: &Call, change: &Change) -> Value {
     json!({"arguments": call.sent(), "was": change.was, "is": change.is})
@@ -345,13 +345,12 @@ fn question_of(request: &InputRequest) -> Result<Value, String> {
         return Err(format!("it wants '{}', which agents do not give", cut(&request.method, 64)));
     }
     let mut shown = json!({"message": request.params.get("message")});
-    match request.params.get("url") {
-        Some(url) => shown["url"] = url.clone(),
-        None => {
-            let schema = request.params.get("requestedSchema").cloned().unwrap_or_else(|| json!({"type": "object"}));
-            Schema::compile(&schema).map_err(|why| format!("the schema of what it wants to know {why}"))?;
-            shown["requestedSchema"] = schema;
-        }
+    if let Some(url) = request.params.get("url") {
+        shown["url"] = url.clone();
+    } else {
+        let schema = request.params.get("requestedSchema").cloned().unwrap_or_else(|| json!({"type": "object"}));
+        Schema::compile(&schema).map_err(|why| format!("the schema of what it wants to know {why}"))?;
+        shown["requestedSchema"] = schema;
     }
     Ok(shown)
 }

@@ -103,7 +103,7 @@ impl Program for AgentProgram {
             }
             (_, Input::TimeoutReached) => self.time_out(&mut step),
             (Stage::Servers(_), Input::ActivityCompleted { id, output }) => {
-                self.server_listed(id, Ok(output), &mut step)
+                self.server_listed(id, Ok(output), &mut step);
             }
             (Stage::Servers(_), Input::ActivityFailed { id, fault }) => self.server_listed(id, Err(fault), &mut step),
             (Stage::Servers(_), Input::TimerFired { id }) => self.server_due(id, &mut step),

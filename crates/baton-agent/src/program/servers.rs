@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     definition::{AgentDefinition, TOOLS_MAX},
-    servers::{Listing, PinnedServer, ToolServer, tools_of},
+    servers::{Listed, Listing, PinnedServer, ToolServer, tools_of},
     tools::Tool,
 };
 
@@ -144,11 +144,11 @@ impl AgentProgram {
     }
 
     /// Keeps a tool in the form that its server has now; the error says why it cannot be given to a model.
-    pub(super) fn pin(&mut self, server: &str, listed: crate::servers::Listed) -> Result<(), Fault> {
+    pub(super) fn pin(&mut self, server: &str, listed: &Listed) -> Result<(), Fault> {
         let mut pinned = self.state.servers.clone();
         let tools = pinned.iter_mut().filter(|pinned| pinned.name == server).flat_map(|pinned| &mut pinned.tools);
         for tool in tools.filter(|tool| tool.name == listed.name) {
-            tool.clone_from(&listed);
+            tool.clone_from(listed);
         }
         self.served = served(&self.definition, &pinned)?;
         self.state.servers = pinned;

@@ -18,12 +18,15 @@ use crate::{
     tools::{DESCRIPTION_BYTES_MAX, Remote, Tool, is_tool_name},
 };
 
-/// Tools that the model is given for a server's resources and prompts: name, method, description, schema of the arguments.
-const RESOURCE_TOOLS: [(&str, &str, &str, fn() -> Value); 2] = [
+/// A tool that is of no list: name, method, description, schema of the arguments.
+type Made = (&'static str, &'static str, &'static str, fn() -> Value);
+
+/// Tools that the model is given for a server's resources and prompts.
+const RESOURCE_TOOLS: [Made; 2] = [
     ("list_resources", "resources/list", "Lists the resources of the server, with their URIs", nothing),
     ("read_resource", "resources/read", "Reads a resource of the server by its URI", uri),
 ];
-const PROMPT_TOOLS: [(&str, &str, &str, fn() -> Value); 2] = [
+const PROMPT_TOOLS: [Made; 2] = [
     ("list_prompts", "prompts/list", "Lists the prompts of the server, with their arguments", nothing),
     ("get_prompt", "prompts/get", "Gets a prompt of the server, filled with arguments", prompt),
 ];

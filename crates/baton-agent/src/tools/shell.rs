@@ -305,7 +305,8 @@ fn check_options(fields: &Fields<'_>, words: &[(String, Word)], common: &Common)
     };
     for pair in words.windows(2) {
         let [(_, option), (path, value)] = pair else { continue };
-        let is_option = option.literal().is_some_and(|text| text.starts_with('-') && text.trim_matches('-') != "");
+        let is_option =
+            option.literal().is_some_and(|text| text.starts_with('-') && !text.trim_matches('-').is_empty());
         if let Some(name) = value.arguments().find(|name| is_option && !required(name)) {
             fields.report.add(
                 path.clone(),

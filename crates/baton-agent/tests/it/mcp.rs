@@ -61,11 +61,11 @@ fn result(text: &str) -> Value {
 }
 
 fn told(run: &Run, turn: u32) -> (String, bool) {
-    let last = run.request(turn).messages.into_iter().filter_map(|message| match message {
+    let mut results = run.request(turn).messages.into_iter().filter_map(|message| match message {
         Message::Tool { content, failed, .. } => Some((content, failed)),
         _ => None,
     });
-    last.last().unwrap()
+    results.next_back().unwrap()
 }
 
 fn question(run: &Run) -> Question {

@@ -80,7 +80,7 @@ fn all_that_is_wrong_is_told_at_once() {
               |
             1 | apiVersion: v1
               |             ^^
-            error: kind: 'Pod' is not a kind of this API; allowed are Secret, McpServer, Agent, Workflow, AgentExecution, WorkflowExecution, Approval
+            error: kind: 'Pod' is not a kind of this API; allowed are Secret, McpServer, Skill, Artifact, Agent, Workflow, Session, AgentExecution, WorkflowExecution, Approval
              --> DIR/a.yaml:2:7
               |
             2 | kind: Pod

@@ -4,7 +4,7 @@ use expect_test::expect_file;
 
 use crate::support::Baton;
 
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 40] = [
     "run",
     "server",
     "worker",
@@ -23,6 +23,10 @@ const COMMANDS: [&str; 36] = [
     "chat",
     "session",
     "session export",
+    "artifact",
+    "artifact put",
+    "artifact get",
+    "artifact list",
     "history",
     "tree",
     "callback",

@@ -43,7 +43,7 @@ fn forms(value: &str) -> BTreeSet<String> {
         .bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect();
-    let numbered: String = value.chars().map(|letter| format!("\\u{:04x}", u32::from(letter))).collect();
+    let numbered = value.chars().fold(String::new(), |text, letter| format!("{text}\\u{:04x}", u32::from(letter)));
     let mut forms = BTreeSet::from([value.to_owned(), inner(value), inner(&inner(value)), percent, numbered]);
     for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
         for before in 0..3 {
@@ -116,7 +116,7 @@ fn chat(message: &Value, finish: &str) -> Value {
 
 /// A stream of server-sent events.
 fn events(frames: impl IntoIterator<Item = Value>, end: &str) -> Reply {
-    let frames: String = frames.into_iter().map(|frame| format!("data: {frame}\n\n")).collect();
+    let frames = frames.into_iter().fold(String::new(), |text, frame| format!("{text}data: {frame}\n\n"));
     Reply::Raw(200, "content-type: text/event-stream\r\n".to_owned(), format!("{frames}{end}").into_bytes())
 }
 
@@ -364,7 +364,9 @@ fn a_key_is_seen_by_nobody_but_the_service_that_it_is_for() {
 
     let noted = noted.lock().unwrap().clone();
     assert_eq!(noted.len(), 3, "the tools were called, with what is left of the arguments");
-    noted.into_iter().for_each(|body| seen.add("what a tool was sent", body));
+    for body in noted {
+        seen.add("what a tool was sent", body);
+    }
     let leaks = seen.leaks();
     assert!(leaks.is_empty(), "{} leaks: {leaks:#?}", leaks.len());
     check_the_search();
@@ -387,7 +389,9 @@ fn streamed(api: Api, name: &str, seen: &mut Seen) {
         }
     }
     assert!(told.iter().any(|told| told.contains("your key is ***; ")), "{name}: {told:?}");
-    told.into_iter().for_each(|told| seen.add(format!("what is told of {name} in parts, as a whole"), told));
+    for told in told {
+        seen.add(format!("what is told of {name} in parts, as a whole"), told);
+    }
     seen.add(format!("the stream of {name}"), text);
 }
 

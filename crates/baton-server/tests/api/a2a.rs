@@ -180,10 +180,11 @@ async fn a_stream_shows_each_state_and_goes_on_after_a_restart() {
         server = server.restarted().await;
         let mut client = Client::a2a(&server.agent("greeter"), binding, &["stream"]).await;
         client.tell(&json!({"op": "subscribe", "id": id})).await;
+        let first = client.told().await["ok"].clone();
+        assert_eq!(state(&first["task"]), "TASK_STATE_INPUT_REQUIRED", "{first}");
         server.approve(&approval).await;
         let told = client.told().await["ok"].clone();
         let told = told.as_array().unwrap();
-        assert_eq!(state(&told[0]["task"]), "TASK_STATE_INPUT_REQUIRED", "{told:?}");
         let last = told.last().unwrap();
         assert_eq!(state(&last["statusUpdate"]), "TASK_STATE_COMPLETED", "{told:?}");
         let artifact = &told[told.len() - 2]["artifactUpdate"];

@@ -165,7 +165,7 @@ async fn executions_created_at_once_have_their_turns_one_at_a_time_and_in_order(
         let own = execution(&server, &turn.execution).await;
         let status = own.status.unwrap();
         assert_eq!((status.phase.as_str(), status.session.unwrap().turn), ("Completed", turn.turn));
-        assert!(own.metadata.unwrap().finalizers.is_empty());
+        until(async || execution(&server, &turn.execution).await.metadata.unwrap().finalizers.is_empty()).await;
     }
     assert_eq!(export(&server, "s", 18).await, turns[18..]);
     server.stop().await;

@@ -131,29 +131,25 @@ fn read_document(fields: &Fields<'_>) -> Option<(Value, Value)> {
     if let Some(Err(_)) = digest.map(str::parse::<Digest>) {
         own.violation("digest", "must be 'sha256:' and 64 hexadecimal digits");
     }
-    let document = match content {
-        Some(content) => {
-            let text = canonical_json(content).to_string();
-            if text.len() > DOCUMENT_BYTES_MAX {
-                own.violation("content", format!("has {} bytes, allowed are up to {DOCUMENT_BYTES_MAX}", text.len()));
-            }
-            if digest.is_some() {
-                own.violation("digest", "is for a document that is fetched; this one is given");
-            }
-            let uri = url.unwrap_or(NOWHERE);
-            let shown = json!({"uri": uri, "digest": Digest::of(text.as_bytes()).to_string()});
-            Some((json!({"uri": uri, "content": text}), shown))
+    let document = if let Some(content) = content {
+        let text = canonical_json(content).to_string();
+        if text.len() > DOCUMENT_BYTES_MAX {
+            own.violation("content", format!("has {} bytes, allowed are up to {DOCUMENT_BYTES_MAX}", text.len()));
         }
-        None => match url {
-            Some(url) => {
-                let document = json!({"uri": url, "authentication": authentication, "digest": digest});
-                Some((document.clone(), document))
-            }
-            None => {
-                own.violation("", "must have 'url' or 'content'");
-                None
-            }
-        },
+        if digest.is_some() {
+            own.violation("digest", "is for a document that is fetched; this one is given");
+        }
+        let uri = url.unwrap_or(NOWHERE);
+        let shown = json!({"uri": uri, "digest": Digest::of(text.as_bytes()).to_string()});
+        Some((json!({"uri": uri, "content": text}), shown))
+    } else {
+        if url.is_none() {
+            own.violation("", "must have 'url' or 'content'");
+        }
+        url.map(|url| {
+            let document = json!({"uri": url, "authentication": authentication, "digest": digest});
+            (document.clone(), document)
+        })
     };
     own.finish();
     document

@@ -60,7 +60,13 @@ async def do(client: Any, line: dict[str, Any]) -> Any:
                     break
             return seen
         case "subscribe":
-            return [MessageToDict(event) async for event in client.subscribe(pb.SubscribeToTaskRequest(id=line["id"]))]
+            # The first event is a line of its own: then the stream is open.
+            seen = []
+            async for event in client.subscribe(pb.SubscribeToTaskRequest(id=line["id"])):
+                seen.append(MessageToDict(event))
+                if len(seen) == 1:
+                    print(json.dumps({"ok": seen[0]}), flush=True)
+            return seen
         case "get":
             request = pb.GetTaskRequest(id=line["id"])
             if "history" in line:
