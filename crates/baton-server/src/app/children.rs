@@ -98,8 +98,8 @@ async fn create(
     }
     check_version(app, &parent.namespace, &start).await?;
     match start.kind {
-        ProgramKind::Workflow => submit(app, workflow_execution(&parent, start, name, token), parent).await,
-        ProgramKind::Agent => submit(app, agent_execution(&parent, start, name, token)?, parent).await,
+        ProgramKind::Workflow => Box::pin(submit(app, workflow_execution(&parent, start, name, token), parent)).await,
+        ProgramKind::Agent => Box::pin(submit(app, agent_execution(&parent, start, name, token)?, parent)).await,
     }
 }
 
