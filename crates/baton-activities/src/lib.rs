@@ -112,7 +112,7 @@ impl WorldActivities {
         let means = Means { outgoing, authenticator, sandbox, home };
         let tls = &means.outgoing.tls;
         let tracer = options.traces.map(|traces| Tracer::start(&traces, tls.clone())).transpose()?;
-        Ok(Self { by_name: registry(&means, options.models)?, vault, tracer })
+        Ok(Self { by_name: registry(&means, &options.models)?, vault, tracer })
     }
 
     /// What takes spans; `None` if there are to be none.
@@ -149,7 +149,7 @@ impl WorldActivities {
 /// Every activity under its name.
 fn registry(
     means: &Means,
-    models: ModelsOptions,
+    models: &ModelsOptions,
 ) -> Result<BTreeMap<&'static str, Box<dyn Activity>>, ActivitiesError> {
     let mcp = mcp::Mcp::new(&means.authenticator, &means.outgoing, &means.sandbox);
     Ok(BTreeMap::from([
@@ -163,7 +163,7 @@ fn registry(
         ("mcp-call", Box::new(mcp::McpCall(mcp.clone()))),
         ("mcp-tools", Box::new(mcp::McpTools(mcp))),
         ("openapi", Box::new(openapi::OpenApi::new(&means.authenticator))),
-        ("model", Box::new(model::Model::new(means, &models)?)),
+        ("model", Box::new(model::Model::new(means, models)?)),
         ("command", Box::new(process::command::Command::new(&means.sandbox))),
         ("container", Box::new(process::container::Container::new(&means.sandbox))),
         ("script", Box::new(process::script::Script::new(&means.sandbox, &means.authenticator))),

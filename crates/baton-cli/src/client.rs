@@ -131,9 +131,13 @@ impl Client {
         let channel = self.channel.clone();
         Ok(match object {
             Object::Workflow(it) => Written::of(v1::Workflow::create(channel, *it, dry_run).await?),
-            Object::WorkflowExecution(it) => Written::of(v1::WorkflowExecution::create(channel, *it, dry_run).await?),
+            Object::WorkflowExecution(it) => {
+                Written::of(Box::pin(v1::WorkflowExecution::create(channel, *it, dry_run)).await?)
+            }
             Object::Agent(it) => Written::of(v1::Agent::create(channel, *it, dry_run).await?),
-            Object::AgentExecution(it) => Written::of(v1::AgentExecution::create(channel, *it, dry_run).await?),
+            Object::AgentExecution(it) => {
+                Written::of(Box::pin(v1::AgentExecution::create(channel, *it, dry_run)).await?)
+            }
             Object::Secret(it) => Written::of(v1::Secret::create(channel, *it, dry_run).await?),
             Object::McpServer(it) => Written::of(v1::McpServer::create(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::create(channel, *it, dry_run).await?),
@@ -148,9 +152,13 @@ impl Client {
         let channel = self.channel.clone();
         Ok(match object {
             Object::Workflow(it) => Written::of(v1::Workflow::update(channel, *it, dry_run).await?),
-            Object::WorkflowExecution(it) => Written::of(v1::WorkflowExecution::update(channel, *it, dry_run).await?),
+            Object::WorkflowExecution(it) => {
+                Written::of(Box::pin(v1::WorkflowExecution::update(channel, *it, dry_run)).await?)
+            }
             Object::Agent(it) => Written::of(v1::Agent::update(channel, *it, dry_run).await?),
-            Object::AgentExecution(it) => Written::of(v1::AgentExecution::update(channel, *it, dry_run).await?),
+            Object::AgentExecution(it) => {
+                Written::of(Box::pin(v1::AgentExecution::update(channel, *it, dry_run)).await?)
+            }
             Object::Secret(it) => Written::of(v1::Secret::update(channel, *it, dry_run).await?),
             Object::McpServer(it) => Written::of(v1::McpServer::update(channel, *it, dry_run).await?),
             Object::Approval(it) => Written::of(v1::Approval::update(channel, *it, dry_run).await?),

@@ -144,10 +144,10 @@ fn span(execution: &ExecutionResource, uid: Uid, content: bool) -> Span {
     }
     match execution {
         ExecutionResource::Workflow(_) => {
-            span.name = format!("workflow {template}").trim_end().to_owned();
+            format!("workflow {template}").trim_end().clone_into(&mut span.name);
         }
         ExecutionResource::Agent(agent) => {
-            span.name = format!("invoke_agent {template}").trim_end().to_owned();
+            format!("invoke_agent {template}").trim_end().clone_into(&mut span.name);
             describe_agent(&mut span, agent, &template, content);
         }
     }

@@ -137,8 +137,9 @@ async fn each_protocol_is_heard_as_it_is_recorded() {
 }
 
 fn stream(frames: &[Value]) -> Response {
-    let body: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
-    ([("content-type", "text/event-stream")], body + "data: [DONE]\n\n").into_response()
+    let said = frames.iter().map(Value::to_string).chain(["[DONE]".to_owned()]);
+    let body = said.map(|frame| format!("data: {frame}\n\n")).collect::<Vec<_>>().concat();
+    ([("content-type", "text/event-stream")], body).into_response()
 }
 
 fn chat(delta: Value, reason: Value) -> Value {

@@ -133,7 +133,9 @@ impl Findings {
             Object::McpServer(_) => {
                 self.present.insert((Kind::McpServer, metadata.name.clone()));
                 if let Err(violations) = check_mcp_server(&spec) {
-                    violations.into_iter().for_each(|it| self.violate(manifest, it.under("spec")));
+                    for it in violations {
+                        self.violate(manifest, it.under("spec"));
+                    }
                 }
             }
             Object::Session(it) => {
@@ -141,7 +143,9 @@ impl Findings {
                 let name = it.spec.as_ref().map(|spec| spec.agent.clone()).unwrap_or_default();
                 self.want(Kind::Agent, &name, manifest, "spec.agent");
                 if let Err(found) = baton_server::check_compaction(spec.get("compaction").unwrap_or(&Value::Null)) {
-                    found.into_iter().for_each(|it| self.violate(manifest, it.under("spec.compaction")));
+                    for it in found {
+                        self.violate(manifest, it.under("spec.compaction"));
+                    }
                 }
             }
             Object::Artifact(_) => {}

@@ -145,7 +145,7 @@ fn files(folder: &Path) -> Result<Vec<Value>, Failure> {
     found.iter().map(|path| file(folder, path)).collect()
 }
 
-fn file(folder: &Path, path: &PathBuf) -> Result<Value, Failure> {
+fn file(folder: &Path, path: &Path) -> Result<Value, Failure> {
     let content = read_bytes(path)?;
     let within = path.strip_prefix(folder).unwrap_or(path).display().to_string();
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();

@@ -187,13 +187,7 @@ impl Progress {
                 execution.wait(it.operation.as_ref(), Wait::Callback { fingerprint: None });
                 vec![Effect::ReadStatus(index)]
             }
-            Attributes::ApprovalRequested(it) => {
-                execution.wait(it.operation.as_ref(), Wait::Approval { name: it.approval_name.clone() });
-                let place = it.operation.as_ref().map(|it| label(&it.position)).unwrap_or_default();
-                let what = format!("{} {place}: asks a person: {}", execution.key, it.message);
-                let verb = if it.r#type == "InDoubt" { "resolve" } else { "approve" };
-                vec![Effect::Asked { what, command: format!("baton {verb} {}", it.approval_name) }]
-            }
+            Attributes::ApprovalRequested(it) => vec![execution.asks(it)],
             Attributes::TimerStarted(it) => {
                 execution.timer(it.operation.as_ref(), it.due.map_or(time_ms, |due| due.as_millis()));
                 Vec::new()
@@ -258,7 +252,7 @@ impl Progress {
             Some(Part::Text(more) | Part::Reasoning(more)) => saying.push_str(more),
             Some(Part::ToolCall(call)) => {
                 if !call.name.is_empty() {
-                    saying.push_str(&format!(" {} ", call.name));
+                    saying.extend([" ", call.name.as_str(), " "]);
                 }
                 saying.push_str(&call.arguments);
             }
@@ -322,6 +316,15 @@ impl Execution {
             .or_else(|| self.by_position.get(&call("/approvals/")))
             .or_else(|| self.by_position.get(&call("/in-doubt/")))?;
         self.tasks.get_mut(at)
+    }
+
+    /// A person is asked.
+    fn asks(&mut self, asked: &wire::ApprovalRequested) -> Effect {
+        self.wait(asked.operation.as_ref(), Wait::Approval { name: asked.approval_name.clone() });
+        let place = asked.operation.as_ref().map(|it| label(&it.position)).unwrap_or_default();
+        let what = format!("{} {place}: asks a person: {}", self.key, asked.message);
+        let verb = if asked.r#type == "InDoubt" { "resolve" } else { "approve" };
+        Effect::Asked { what, command: format!("baton {verb} {}", asked.approval_name) }
     }
 
     /// What is said in the task of an activity, or in the task around it.

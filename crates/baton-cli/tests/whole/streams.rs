@@ -13,7 +13,7 @@ use crate::{
 /// Frames of a chat completion.
 fn frames(deltas: &[(&str, Value)]) -> String {
     let frame = |(text, reason): &(&str, Value)| json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}]});
-    deltas.iter().map(|delta| format!("data: {}\n\n", frame(delta))).collect()
+    deltas.iter().map(|delta| format!("data: {}\n\n", frame(delta))).collect::<Vec<_>>().concat()
 }
 
 /// The data of each message of a stream, with its id.
@@ -31,12 +31,12 @@ fn messages(text: &str) -> Vec<(String, Value)> {
 #[test]
 fn a_stream_goes_on_where_it_was_after_a_kill() {
     let asked = AtomicUsize::new(0);
-    let model = Stub::start(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
-        0 => Reply::Begin(frames(&[("Good ", Value::Null), ("mor", Value::Null)])),
-        _ => {
-            let head = "content-type: text/event-stream\r\n".to_owned();
-            Reply::Raw(200, head, frames(&[("Good ", Value::Null), ("day.", json!("stop"))]).into_bytes())
+    let model = Stub::start(move |_| {
+        if asked.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Reply::Begin(frames(&[("Good ", Value::Null), ("mor", Value::Null)]));
         }
+        let head = "content-type: text/event-stream\r\n".to_owned();
+        Reply::Raw(200, head, frames(&[("Good ", Value::Null), ("day.", json!("stop"))]).into_bytes())
     });
     let home = Home::new();
     let server = home.serve();

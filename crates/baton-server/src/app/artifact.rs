@@ -137,19 +137,15 @@ async fn store(
     loop {
         let looked_at = key.clone();
         let present = app.read(move |store| store.get(&looked_at)).await?;
-        let (number, expect) = match &present {
-            Some(stored) => {
-                let until = expires_ms.max(stored.expires_at_ms.unwrap_or(i64::MAX));
-                object = Artifact::decode_stored(&stored.body, stored.revision)?;
-                object.metadata_mut().resource_version.clear();
-                object.status.get_or_insert_default().expires = Some(Timestamp::from_millis(until).whole_seconds());
-                (stored.number, Expect::Revision(stored.revision))
-            }
-            None => {
-                object.status.get_or_insert_default().expires =
-                    Some(Timestamp::from_millis(expires_ms).whole_seconds());
-                (app.store().next_number(), Expect::Absent)
-            }
+        let (number, expect) = if let Some(stored) = &present {
+            let until = expires_ms.max(stored.expires_at_ms.unwrap_or(i64::MAX));
+            object = Artifact::decode_stored(&stored.body, stored.revision)?;
+            object.metadata_mut().resource_version.clear();
+            object.status.get_or_insert_default().expires = Some(Timestamp::from_millis(until).whole_seconds());
+            (stored.number, Expect::Revision(stored.revision))
+        } else {
+            object.status.get_or_insert_default().expires = Some(Timestamp::from_millis(expires_ms).whole_seconds());
+            (app.store().next_number(), Expect::Absent)
         };
         let written = |object: Artifact| Written { object, created: present.is_none(), warnings: Vec::new() };
         if options.dry_run {

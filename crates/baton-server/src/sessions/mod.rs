@@ -164,7 +164,8 @@ fn unasked(key: &ResourceKey) -> Session {
     let mut object = Session { spec: Some(baton_proto::v1::SessionSpec::default()), ..Session::default() };
     object.set_type_meta();
     let meta = object.metadata_mut();
-    (meta.name.clone_from(&key.name), meta.namespace.clone_from(&key.namespace));
+    meta.name.clone_from(&key.name);
+    meta.namespace.clone_from(&key.namespace);
     metadata::prepare_new(meta, metadata::new_uid(), metadata::now_ms(), &mut Vec::new());
     object
 }

@@ -82,7 +82,7 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.expect("it comes true");
+    tokio::time::timeout(std::time::Duration::from_mins(1), wait).await.expect("it comes true");
 }
 
 fn phase(execution: &AgentExecution) -> &str {

@@ -242,7 +242,7 @@ async fn a_tree_of_executions_is_one_trace_without_what_was_said() {
     }
     let call = spans.iter().find(|it| it.name == "http tell").unwrap();
     assert!(call.client && call.parent == flow.id, "{call:?}");
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let expected = [&tool, call].map(|span| format!("00-{}-{}-01", hex(&trace), hex(&span.id)));
     assert_eq!(*parents.lock().unwrap(), expected, "who is called can join the trace");
     let text = collector.text();
