@@ -82,7 +82,7 @@ fn send_answer(shared: &Arc<Shared>, entry: &Entry, row: &OutboxRow, address: &R
             });
         }
         Some(claims) => {
-            let used = entry.extra.used.as_ref().map(baton_proto::decode_used);
+            let used = entry.extra.used.as_ref().map(|used| Box::new(baton_proto::decode_used(used)));
             let reply = AnswerReply::Outbox { number, outbox_id: row.id };
             shared.route.send(Message {
                 number: claims.number,

@@ -58,7 +58,7 @@ pub(crate) enum MessageKind {
         fingerprint: String,
         outcome: Outcome,
         /// What whoever answers used, if that is an execution of ours and is known.
-        used: Option<Used>,
+        used: Option<Box<Used>>,
         reply: AnswerReply,
     },
     Heartbeat {

@@ -504,7 +504,14 @@ fn handle(shared: &Arc<Shared>, entry: &mut Entry, kind: MessageKind) {
         MessageKind::ActivityDone { id, result } => steps::activity_done(shared, entry, id, result),
         MessageKind::ChildDone { id, result } => steps::child_done(shared, entry, id, result),
         MessageKind::Answer { claims, fingerprint, outcome, used, reply } => {
-            answers::answer(shared, entry, &claims, fingerprint, answers::Answer { outcome, used }, reply);
+            answers::answer(
+                shared,
+                entry,
+                &claims,
+                fingerprint,
+                answers::Answer { outcome, used: used.map(|used| *used) },
+                reply,
+            );
         }
         MessageKind::Heartbeat { claims, fingerprint, reply } => {
             let _gone = reply.send(answers::heartbeat(shared, entry, &claims, fingerprint));
