@@ -6,11 +6,7 @@
 //! # Invariants
 //! - Every file below the folder is part of the skill, but for hidden ones. A link is refused: it could lead anywhere.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use baton_proto::{API_VERSION, kind as kinds};

@@ -5,7 +5,8 @@ use baton_proto::v1::{LeftStatus, UsageStatus};
 /// Lines that begin with `used` and `left`.
 pub(crate) fn usage_words(usage: &UsageStatus) -> Vec<String> {
     let mut lines = Vec::new();
-    let own = UsageStatus { tree: None, left: None, ..usage.clone() };
+    // Executions alone are seen in the tree itself.
+    let own = UsageStatus { tree: None, left: None, children: 0, ..usage.clone() };
     if own != UsageStatus::default() {
         lines.push(format!("used {}", used(usage)));
     }

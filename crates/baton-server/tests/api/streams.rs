@@ -62,7 +62,8 @@ impl Reader {
                 let (id, event) = (field("id").unwrap_or_default().to_owned(), field("event").unwrap_or_default());
                 let message = data.map(|data| Message { id, event: event.to_owned(), data });
                 self.retry = field("retry").map(str::to_owned).or(self.retry.take());
-                rest.clone_into(&mut self.rest);
+                let rest = rest.to_owned();
+                self.rest = rest;
                 if message.is_some() {
                     return message;
                 }

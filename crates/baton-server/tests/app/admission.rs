@@ -144,7 +144,7 @@ async fn executions_are_checked_whole() {
     check::<AgentExecution>(
         &server,
         json!({"metadata": {"name": "run"}, "spec": {"agent": "nobody", "session": "Not Valid", "limits": {"maxTurns": -1, "maxTokens": 5}}}),
-        &[("spec.agent", "no agent 'nobody' in namespace 'default'; there are no agents there"), ("spec.session", "'Not Valid'"), ("spec.limits.maxTurns", "is -1")],
+        &[("spec.agent", "no agent 'nobody' in namespace 'default'; there are no agents there"), ("spec.session", "'Not Valid'"), ("spec.limits.maxTurns", "found -1")],
     )
     .await;
     let refused = server
