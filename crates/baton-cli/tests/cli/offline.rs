@@ -11,7 +11,10 @@ fn a_wrong_command_line_is_told_with_code_2() {
     let baton = Baton::new();
     let hello = "examples/hello/hello.yaml";
     for (args, says) in [
-        (&["get", "pods"][..], "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), skills (sk), artifacts (art), agents (ag)"),
+        (
+            &["get", "pods"][..],
+            "no kind 'pods'; kinds are secrets (sec), mcpservers (mcp), skills (sk), artifacts (art), agents (ag)",
+        ),
         (&["describe", "wf"], "error: the name of the workflow is missing\nhint: list them with baton get workflows"),
         (&["cancel", "wf", "a"], "error: a workflow does not run"),
         (&["get", "wf/a", "b"], "two names were given, 'a' and 'b'"),
