@@ -20,7 +20,7 @@ pub(super) fn write(resource: &mut ExecutionResource, own: Usage, tree: &TreePro
     if !tree.marks.is_empty() {
         resource.set_condition(condition::LIMIT_NEAR, true, "SoftMark", &tree.marks.join("; "), now);
     } else if was {
-        resource.set_condition(condition::LIMIT_NEAR, false, "Extended", "", now);
+        resource.set_condition(condition::LIMIT_NEAR, false, "BelowSoftMark", "", now);
     }
 }
 
