@@ -63,12 +63,16 @@ pub(crate) fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The example's own service is a Python script that answers with `curl`, and the tools of the tests are a Python
-/// environment, a program of Node.js, PostgreSQL and mosquitto: what is missing is installed from Debian.
+/// The example's own service is a Python script that answers with `curl`, commands run in a sandbox of bubblewrap, and the tools
+/// of the tests are a Python environment, a program of Node.js, PostgreSQL and mosquitto: what is missing is installed from
+/// Debian.
 fn need_programs() -> anyhow::Result<()> {
     let mut missing: Vec<&str> = ["python3", "curl"].into_iter().filter(|program| !has(program)).collect();
     if !crate::tools::can_make() {
         missing.push("python3-venv");
+    }
+    if !has("bwrap") {
+        missing.push("bubblewrap");
     }
     if !crate::tools::has_postgres() {
         missing.push("postgresql");
